@@ -1,0 +1,29 @@
+# Everything below runs in an environment of its own, made on first use: nothing else on the machine is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup demo test lint clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	@echo "Installing PyTorch and friends (a few GB, a few minutes the first time) ..."
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: setup  ## train a small network with MCL-OKD on handwritten digits and write its report
+	$(BIN)/classmates train --config recipes/demo.yaml
+
+test: setup  ## the whole test suite
+	$(BIN)/python -m pytest
+
+lint: setup  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV)

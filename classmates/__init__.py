@@ -1,0 +1,1 @@
+"""More accurate image classifiers without a bigger teacher: self-distillation and online distillation."""

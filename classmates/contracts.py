@@ -1,0 +1,62 @@
+"""What travels between the parts: a batch of images, one network's view of it, and what is known of the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """One step's images.
+
+    images: [B, C, H, W], normalised floats. labels: [B], int64 class numbers. indices: [B], int64: which training
+    samples these are, the same number for the same sample in every epoch.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+class View(NamedTuple):
+    """What one network makes of a batch.
+
+    logits: [B, K]. embedding: [B, D], what enters the final classifier. stages: maps [B, C_i, H_i, W_i], one a
+    stage, shallow to deep.
+    """
+
+    logits: Tensor
+    embedding: Tensor
+    stages: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class DataSpec:
+    """What a method may know of the training data before it sees the first batch.
+
+    Args:
+        num_classes: K.
+        labels: [N], int64, the class of every training sample, by sample index; a list or array will do.
+        input_shape: (C, H, W) of one image as the network gets it. Without it the network's own default is used
+            (timm's ``pretrained_cfg``, else the channels of its first convolution at 32, 64 or 224 pixels).
+    """
+
+    num_classes: int
+    labels: Tensor
+    input_shape: tuple[int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", torch.as_tensor(self.labels, dtype=torch.int64))
+        if self.num_classes < 2:
+            raise ValueError(f"num_classes is {self.num_classes}; a classifier needs at least 2 classes")
+        if self.labels.ndim != 1 or len(self.labels) == 0:
+            raise ValueError(f"labels must be one class number per training sample, got shape {tuple(self.labels.shape)}")
+        low, high = int(self.labels.min()), int(self.labels.max())
+        if low < 0 or high >= self.num_classes:
+            raise ValueError(
+                f"labels go from {low} to {high}, but num_classes is {self.num_classes}: "
+                f"they must lie in 0..{self.num_classes - 1}"
+            )
