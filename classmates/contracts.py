@@ -53,7 +53,9 @@ class DataSpec:
         if self.num_classes < 2:
             raise ValueError(f"num_classes is {self.num_classes}; a classifier needs at least 2 classes")
         if self.labels.ndim != 1 or len(self.labels) == 0:
-            raise ValueError(f"labels must be one class number per training sample, got shape {tuple(self.labels.shape)}")
+            raise ValueError(
+                f"labels must be one class number per training sample, got shape {tuple(self.labels.shape)}"
+            )
         low, high = int(self.labels.min()), int(self.labels.max())
         if low < 0 or high >= self.num_classes:
             raise ValueError(
