@@ -1,0 +1,128 @@
+"""What a data set is made of, before and after it is split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from classmates.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One part of a data set: all its images in memory, or their paths, to be read when needed.
+
+    labels: [N], int64. images: [N, H, W, C], uint8, or None. paths: N files, or None.
+    """
+
+    labels: Tensor
+    images: Tensor | None = None
+    paths: tuple[Path, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Tensor) -> Split:
+        """The samples of these indices, in their order."""
+        return Split(
+            self.labels[indices],
+            None if self.images is None else self.images[indices],
+            None if self.paths is None else tuple(self.paths[index] for index in indices.tolist()),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A data set as a reader found it: the parts that were published, none split off yet.
+
+    moments: [N, 2, C], for each training image and channel the mean of its pixels and of their squares, in 0..1.
+    The rest is as in ImageData.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    image_size: tuple[int, int]
+    moments: Tensor
+    train: Split
+    val: Split | None = None
+    test: Split | None = None
+    notes: tuple[str, ...] = ()
+    flip: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """A data set ready for training: three parts, and what is known of them.
+
+    Args:
+        name: of the data set or its folder.
+        class_names: by class number.
+        channels: 1 (grey) or 3.
+        image_size: (height, width) of an image as the network gets it.
+        mean: per channel, of pixel values in 0..1, over the training split only.
+        std: likewise.
+        train: the images to train on.
+        val: for every choice made during training; None where the user wants none.
+        test: to be looked at once, at the end.
+        notes: what was decided for the user and must be said.
+        flip: whether a mirrored image is still one of its class; not so for digits.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    channels: int
+    image_size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    train: Split
+    val: Split | None
+    test: Split
+    notes: tuple[str, ...] = ()
+    flip: bool = True
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image as the network gets it."""
+        return (self.channels, *self.image_size)
+
+    @property
+    def resize(self) -> int | tuple[int, int]:
+        """How an image gets to its size at evaluation: resized to exactly (height, width) where images are kept in
+        memory; else the length of its shorter side, before the middle is cropped."""
+        if self.train.images is not None:
+            return self.image_size
+        return round(min(self.image_size) * 256 / 224)
+
+
+def mean_and_std(moments: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Per channel over all pixels, every image weighing the same.
+
+    moments: [N, 2, C], as in Source.
+
+    A channel that has the same value everywhere (a colour the camera has not) gets std 1: it stays, as zeros.
+
+    Raises:
+        UserError: every channel has the same value everywhere.
+    """
+    mean, mean_square = moments.mean(dim=0)
+    variance = mean_square - mean.square()
+    constant = variance < 1e-9  # a single pixel off by one among 15,000 is more
+    if constant.all():
+        raise UserError("every pixel of the training images has the same value: there is nothing to learn from")
+    return tuple(mean.tolist()), tuple(variance.masked_fill(constant, 1).sqrt().tolist())
+
+
+def moments_of(images: Tensor) -> Tensor:
+    """[N, 2, C] for images [N, H, W, C] in uint8; a few images at a time, so that little memory is needed."""
+    chunks = []
+    for chunk in images.split(1024):
+        values = chunk.double().flatten(1, 2) / 255
+        chunks.append(torch.stack([values.mean(dim=1), values.square().mean(dim=1)], dim=1))
+    return torch.cat(chunks)

@@ -1,0 +1,130 @@
+"""Which images make up each batch of an epoch: a pure function of the seed and the epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from classmates.data.randomness import generator
+from classmates.data.triplets import disjoint_triplets, triplets_with_replacement
+from classmates.errors import UserError
+
+
+class EpochSampler(torch.utils.data.Sampler[list[int]]):
+    """Batches of sample indices, for any loader of a map-style data set (``DataLoader(batch_sampler=...)``).
+
+    An epoch is one order of the samples, cut into batches. Nothing is remembered from epoch to epoch, so a run that
+    resumes at epoch e sees what an uninterrupted one would. Several processes share each batch: process r takes every
+    world_size-th group of it, all have the same number of batches, and the few groups at an epoch's end that would
+    not go round are left out. A last batch too small for BatchNorm joins the batch before it.
+
+    Args:
+        labels: [N], the class of every training sample.
+        batch_size: images a batch, over all processes together.
+        seed: 0 or more.
+        rank: which process this is.
+        world_size: how many processes there are.
+
+    Raises:
+        UserError: the batch size cannot be shared in whole groups, or the samples are too few.
+    """
+
+    group: ClassVar[int] = 1
+    """How many consecutive images belong together."""
+    smallest: ClassVar[int] = 2
+    """How many groups a batch has at least: BatchNorm cannot train on one."""
+
+    def __init__(self, labels: Tensor, batch_size: int, *, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
+        self._check_batch_size(batch_size, world_size)
+        self.labels = labels
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        groups = len(self.order(0)) // self.group // world_size
+        if groups < self.smallest:
+            raise UserError(
+                f"{len(labels)} training images are too few: {world_size} process(es) need "
+                f"{world_size * self.smallest * self.group} or more"
+            )
+        whole, rest = divmod(groups, batch_size // self.group // world_size)
+        batches = whole + (rest >= self.smallest)
+        sizes = torch.full((batches,), batch_size // world_size)
+        sizes[-1] += groups * self.group - int(sizes.sum())
+        self.batch_sizes: list[int] = sizes.tolist()
+        """How many images each of this process's batches has."""
+
+    def order(self, epoch: int) -> Tensor:
+        """The epoch's sample indices, the images of a group side by side: [n], n the same in every epoch."""
+        raise NotImplementedError
+
+    def share(self) -> Tensor:
+        """The places in the epoch's order that are this process's own, batch after batch: [sum(batch_sizes)]."""
+        groups = sum(self.batch_sizes) // self.group * self.world_size
+        return torch.arange(groups * self.group).view(groups, self.group)[self.rank :: self.world_size].flatten()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next pass goes through; Lightning calls this."""
+        self.epoch = epoch
+
+    @property
+    def sampler(self) -> EpochSampler:
+        """Itself: Lightning looks for ``set_epoch`` at ``DataLoader.batch_sampler.sampler``."""
+        return self
+
+    def __len__(self) -> int:
+        return len(self.batch_sizes)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in self.order(self.epoch)[self.share()].split(self.batch_sizes):
+            yield batch.tolist()
+
+    def _check_batch_size(self, batch_size: int, world_size: int) -> None:
+        unit = self.group * world_size
+        least = self.smallest * unit
+        if batch_size >= least and batch_size % unit == 0:
+            return
+        below = batch_size // unit * unit
+        nearest = sorted({max(below, least), max(below + unit, least)})
+        between = f", shared by {world_size} processes" if world_size > 1 else ""
+        raise UserError(
+            f"batch_size is {batch_size}{between}; {type(self).__name__} needs a multiple of {unit}, {least} or more: "
+            f"use {' or '.join(map(str, nearest))}"
+        )
+
+
+class Shuffled(EpochSampler):
+    """Every sample once, in random order."""
+
+    def order(self, epoch: int) -> Tensor:
+        return torch.randperm(len(self.labels), generator=generator("order", self.seed, epoch))
+
+
+class InOrder(EpochSampler):
+    """Every sample once, as they lie: for evaluation."""
+
+    smallest = 1
+
+    def order(self, epoch: int) -> Tensor:
+        return torch.arange(len(self.labels))
+
+
+class Triplets(EpochSampler):
+    """Anchor, positive, negative, anchor, ...: each image at most once an epoch, as CORSD's paper says."""
+
+    group = 3
+
+    def order(self, epoch: int) -> Tensor:
+        return disjoint_triplets(self.labels, generator("order", self.seed, epoch)).flatten()
+
+
+class TripletsWithReplacement(EpochSampler):
+    """Anchor, positive, negative, anchor, ...: each image once as an anchor, as CORSD's released code does."""
+
+    group = 3
+
+    def order(self, epoch: int) -> Tensor:
+        return triplets_with_replacement(self.labels, generator("order", self.seed, epoch)).flatten()

@@ -1,0 +1,82 @@
+"""Stratified splits: every class in proportion on both sides, decided by a seed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from classmates.data.randomness import generator, shuffled_by_class
+from classmates.errors import UserError
+
+
+def stratified_split(
+    labels: Tensor, size: float, seed: int, *, part: str = "a part", class_names: Sequence[str] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Split a part off: exactly ``size`` samples, each class in proportion (largest remainder), one at least.
+
+    Args:
+        labels: [N], the class of each sample.
+        size: how many samples are split off: an int is a count, a float a fraction of N.
+        seed: decides which samples; the same seed gives the same split.
+        part: what is split off, for the error messages.
+        class_names: by class number, for the error messages.
+
+    Returns:
+        The sample indices that are kept and those split off, each ascending.
+
+    Raises:
+        UserError: a class cannot have one sample at least on each side.
+    """
+    count = size if isinstance(size, int) else round(size * len(labels))
+    classes, numbers, counts = labels.unique(return_inverse=True, return_counts=True)
+    rarest = int(counts.argmin())
+    name = _name(classes[rarest], class_names)
+    if counts[rarest] < 2:
+        raise UserError(f"class {name} has one image, {part} cannot be split off: each class needs 2 images or more")
+    if not len(classes) <= count <= len(labels) - len(classes):
+        raise UserError(
+            f"{part} of {count} of {len(labels)} images leaves class {name} without an image on one side: "
+            f"choose from {len(classes)} to {len(labels) - len(classes)} images"
+        )
+    chosen = _draw(numbers, _shares(counts, count, most=counts - 1), seed)
+    return (~chosen).nonzero()[:, 0], chosen.nonzero()[:, 0]
+
+
+def stratified_subset(labels: Tensor, count: int, seed: int) -> Tensor:
+    """A smaller training set: the indices, ascending, of ``count`` samples, each class in proportion, one at least.
+
+    Raises:
+        UserError: fewer samples than classes are asked for, or more than there are.
+    """
+    classes, numbers, counts = labels.unique(return_inverse=True, return_counts=True)
+    if not len(classes) <= count <= len(labels):
+        raise UserError(
+            f"train_size is {count}, but there are {len(labels)} training images of {len(classes)} classes: "
+            f"choose from {len(classes)} to {len(labels)}"
+        )
+    return _draw(numbers, _shares(counts, count, most=counts), seed).nonzero()[:, 0]
+
+
+def _shares(counts: Tensor, total: int, most: Tensor) -> Tensor:
+    """How many of each class, [K]: proportional to counts, from 1 to ``most`` of each, ``total`` altogether."""
+    quotas = counts.double() * total / counts.sum()
+    shares = quotas.long().clamp(min=1).minimum(most)
+    while missing := total - int(shares.sum()):
+        step = 1 if missing > 0 else -1
+        movable = shares < most if missing > 0 else shares > 1
+        shares[((quotas - shares) * step).masked_fill(~movable, -torch.inf).argmax()] += step
+    return shares
+
+
+def _draw(labels: Tensor, shares: Tensor, seed: int) -> Tensor:
+    """Draw ``shares[c]`` samples of each class c: [N] booleans."""
+    order, rank = shuffled_by_class(labels, generator("split", seed))
+    chosen = torch.zeros(len(labels), dtype=torch.bool)
+    chosen[order] = rank < shares[labels[order]]
+    return chosen
+
+
+def _name(number: Tensor, class_names: Sequence[str] | None) -> str:
+    return f"'{class_names[int(number)]}'" if class_names else str(int(number))

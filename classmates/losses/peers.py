@@ -1,0 +1,27 @@
+"""Several networks side by side: what all of them learn from the labels, and what they say together."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def peers_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """The sum over peers of each peer's mean cross-entropy: Σ_m L_ce^m (MCL-OKD, eq. 1 and 2).
+
+    A sum, not a mean, so that every peer learns at the pace of a network trained alone.
+
+    logits: [M, B, K], one row of samples per peer. targets: the same for every peer, [B] class numbers or [B, K]
+    probabilities. Returns a scalar, computed in float32 by one call for all peers.
+    """
+    peers = len(logits)
+    repeated = targets.expand(peers, *targets.shape).flatten(0, 1)
+    return peers * F.cross_entropy(logits.flatten(0, 1).float(), repeated)
+
+
+def ensemble_logits(logits: Tensor) -> Tensor:
+    """The naive ensemble: the mean over peers of their logits (MCL-OKD, the exponent of eq. 3 at T = 1).
+
+    logits: [M, B, K]. Returns [B, K], float32, with gradients to every peer.
+    """
+    return logits.float().mean(dim=0)

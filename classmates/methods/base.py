@@ -1,0 +1,116 @@
+"""What every method is made of: networks, named terms with a weight each, and what is scored and deployed."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from classmates.contracts import Batch, View
+from classmates.data.samplers import EpochSampler, Shuffled
+from classmates.errors import UserError
+from classmates.losses.peers import ensemble_logits
+from classmates.networks.peers import Peers
+from classmates.networks.views import stack_logits
+
+Terms = dict[str, Callable[[], Tensor]]
+
+
+class Output(NamedTuple):
+    """What one step gives. views: one a network, the student's last. terms: raw scalars. total: what is minimised."""
+
+    views: list[View]
+    terms: dict[str, Tensor]
+    total: Tensor
+
+
+class Method(nn.Module, ABC):
+    """Trains ``networks`` by a weighted sum of named terms; everything else about training is somebody else's.
+
+    A subclass is called with a network and a DataSpec, hands its arrangement and weights to this constructor and says
+    what its terms are. Its other arguments are its options: typed, with the paper's defaults.
+
+    Attributes:
+        sampling: what kind of batches it needs.
+        networks: the networks side by side, the student last.
+        weights: the factor in front of each term; a term whose factor is 0 is not computed.
+        options: the arguments it was made with, defaults included, without the network and the data.
+        notes: what it had to decide for the data at hand.
+        epoch, epochs: where training is (from 0) and how long it is; set by whoever drives the loop, read by ramps.
+    """
+
+    sampling: type[EpochSampler] = Shuffled
+    options: dict[str, Any]
+
+    def __init__(self, networks: Peers, weights: Mapping[str, float]):
+        super().__init__()
+        if not any(weights.values()):
+            raise UserError(
+                f"every term has weight 0 ({', '.join(weights)}): give at least one of them another weight"
+            )
+        self.networks = networks
+        self.weights = dict(weights)
+        self.epoch = 0
+        self.epochs = 1
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Says what had to be decided for the data at hand; kept in ``notes``, for the run's summary and report."""
+        self.notes.append(text)
+        warnings.warn(text, stacklevel=3)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.__init__ = _noting_options(cls.__init__)  # type: ignore[method-assign]
+
+    @abstractmethod
+    def terms(self, views: list[View], batch: Batch) -> Terms:
+        """The loss term by term, each a function of nothing that returns a raw, unweighted scalar.
+
+        Functions, so that a term whose weight is 0 costs nothing. The names are those of ``weights``. A term that
+        keeps something across steps (a memory bank) writes it after its value is made, in training mode only.
+        """
+
+    def forward(self, batch: Batch) -> Output:
+        """One step: the networks' views, the raw terms and their weighted sum."""
+        views = self.networks(batch.images)
+        offered = self.terms(views, batch)
+        if offered.keys() != self.weights.keys():
+            raise TypeError(
+                f"{type(self).__name__} offers terms {sorted(offered)} for weights {sorted(self.weights)}"
+            )
+        terms = {name: term() for name, term in offered.items() if self.weights[name] != 0}
+        total = torch.stack([self.weights[name] * term.float() for name, term in terms.items()]).sum()
+        return Output(views, terms, total)
+
+    def predictions(self, views: list[View]) -> dict[str, Tensor]:
+        """The logits [B, K] that evaluation scores, by whose they are; more than one network also as an ensemble."""
+        student = {"student": views[-1].logits}
+        if len(views) == 1:
+            return student
+        peers = {f"peer{number}": view.logits for number, view in enumerate(views[:-1], start=1)}
+        return {**student, **peers, "ensemble": ensemble_logits(stack_logits(views))}
+
+    def student(self) -> nn.Module:
+        """The network that is deployed, with nothing of the method in it."""
+        return self.networks.student
+
+
+def _noting_options(init: Callable[..., None]) -> Callable[..., None]:
+    """An ``__init__`` that also keeps its arguments as ``options``, so that a run can say exactly what it was."""
+    signature = inspect.signature(init)
+
+    @wraps(init)
+    def wrapper(self: Method, *args: Any, **kwargs: Any) -> None:
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        init(self, *args, **kwargs)
+        self.options = dict(list(bound.arguments.items())[3:])  # after self, network and data
+
+    return wrapper

@@ -1,0 +1,172 @@
+"""CORSD: class-oriented relational self distillation (Yu et al., ICASSP 2023).
+
+Images come as triplets: an anchor, another image of its class, an image of another class. At every depth a trainable
+relation network looks at the pairs and says how far apart they are; shallow depths learn from the deepest one.
+Where paper and released code differ or are silent, the options say which of them the default follows.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from classmates.contracts import Batch, DataSpec, View
+from classmates.data.samplers import Triplets, TripletsWithReplacement
+from classmates.errors import UserError
+from classmates.losses.relations import (
+    BatchReduction,
+    auxiliary_distillation,
+    auxiliary_task,
+    logit_calibration,
+    pair_targets,
+    relation_distillation,
+    triplet_relation,
+)
+from classmates.losses.soft_targets import Reduction
+from classmates.methods.base import Method, Terms
+from classmates.networks.peers import Peers
+from classmates.networks.relation import Activation, RelationalInteraction, RelationNetwork, Relations
+
+
+class CORSD(Method):
+    """The deepest stage teaches the shallow ones how images of one class and of two relate (Eq. 1-4).
+
+    Args:
+        alpha: α, weight of the triplet loss over relations (Eq. 1).
+        beta: β, weight of the relation distillation from the deepest stage (Eq. 2).
+        sigma: σ, weight of the logit calibration.
+        gamma_p: γp, weight of the positive auxiliary classifiers (Eq. 3 and 4).
+        gamma_n: γn, weight of the negative auxiliary classifiers.
+        lam: λ, share of logit distillation in the auxiliary classifiers' loss; the rest is their task.
+        margin: m of the triplet loss. While relations are sigmoids, a margin of 1 never lets the hinge rest.
+        depths: how many stages, from the deepest, have a relation network; a backbone with fewer uses all it has.
+        width: factor on the relation networks' widths. 1 is the released size, 57 M parameters on bottleneck nets.
+        temperature: of the auxiliary distillation. The paper gives none; 3 is what its group uses elsewhere.
+        scale: multiplies that distillation by T²; the group's code does not.
+        kl_reduction: "batchmean" sums over classes, as in distillation elsewhere; "mean" divides by their number (released).
+        detach_deepest: the deepest stage teaches and is not taught (paper); the released code lets gradients through.
+        activation: of the relations: "sigmoid" (released; the paper does not say) or "none".
+        shared_classifier: one auxiliary classifier a depth for both kinds of pairs (released) instead of two (paper).
+        pairs_together: positive and negative pairs pass as one batch, so that BatchNorm sees both; the released code
+            passes them apart.
+        calibration_reduction: "mean" over the triplets, or "sum", which weighs the batch size more (released).
+        disjoint: each image is in one triplet an epoch at most (paper); otherwise every image is an anchor once and
+            its partners are drawn at random (released, three times the image passes an epoch).
+
+    Raises UserError for fewer than 2 stages or ``depths``, and a ``lam`` outside 0..1.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        data: DataSpec,
+        *,
+        alpha: float = 0.01,
+        beta: float = 0.01,
+        sigma: float = 0.01,
+        gamma_p: float = 0.2,
+        gamma_n: float = 0.05,
+        lam: float = 0.8,
+        margin: float = 1.0,
+        depths: int = 4,
+        width: float = 1.0,
+        temperature: float = 3.0,
+        scale: bool = False,
+        kl_reduction: Reduction = "batchmean",
+        detach_deepest: bool = True,
+        activation: Activation = "sigmoid",
+        shared_classifier: bool = False,
+        pairs_together: bool = True,
+        calibration_reduction: BatchReduction = "mean",
+        disjoint: bool = True,
+    ):
+        if depths < 2:
+            raise UserError(f"depths={depths}: the deepest stage needs at least one shallower to teach, so 2 or more")
+        if not 0 <= lam <= 1:
+            raise UserError(f"lam={lam}: a share lies between 0 and 1")
+        super().__init__(
+            Peers(network, data),
+            weights={
+                "ce": 1.0,
+                "triplet": alpha,
+                "relation": beta,
+                "positive_task": gamma_p * (1 - lam),
+                "positive_distillation": gamma_p * lam,
+                "negative_task": gamma_n * (1 - lam),
+                "negative_distillation": gamma_n * lam,
+                "calibration": sigma,
+            },
+        )
+        self.sampling = Triplets if disjoint else TripletsWithReplacement
+        self.num_classes = data.num_classes
+        self.margin = margin
+        self.detach_deepest = detach_deepest
+        self.distillation = {
+            "temperature": temperature,
+            "scale": scale,
+            "reduction": kl_reduction,
+            "detach_deepest": detach_deepest,
+        }
+        self.calibration_reduction = calibration_reduction
+        channels = [stage.channels for stage in self.networks.anatomy.stages[-depths:]]
+        self.relation_networks = nn.ModuleList(
+            RelationNetwork(
+                channels,
+                stage,
+                data.num_classes,
+                activation=activation,
+                shared_classifier=shared_classifier,
+                together=pairs_together,
+                width=width,
+            )
+            for stage in range(len(channels))
+        )
+        # The released block is one unit wide, which BatchNorm and ReLU leave nearly constant; the paper gives no width.
+        self.logit_interaction = RelationalInteraction(2 * data.num_classes, 64, activation=activation)
+
+    def terms(self, views: list[View], batch: Batch) -> Terms:
+        view = views[-1]
+        anchor, _, negative = triplets(batch.labels)
+        relate = cache(lambda: self.relate(view.stages))
+        return {
+            "ce": lambda: F.cross_entropy(view.logits.float(), batch.labels),
+            "triplet": lambda: triplet_relation(relate().positive, relate().negative, self.margin),
+            "relation": lambda: relation_distillation(
+                relate().positive, relate().negative, detach_deepest=self.detach_deepest
+            ),
+            "positive_task": lambda: auxiliary_task(relate().positive_logits, anchor),
+            "positive_distillation": lambda: auxiliary_distillation(relate().positive_logits, **self.distillation),
+            "negative_task": lambda: auxiliary_task(
+                relate().negative_logits, pair_targets(anchor, negative, self.num_classes)
+            ),
+            "negative_distillation": lambda: auxiliary_distillation(relate().negative_logits, **self.distillation),
+            "calibration": lambda: logit_calibration(
+                *self.relate_logits(view.logits), reduction=self.calibration_reduction
+            ),
+        }
+
+    def relate(self, stages: tuple[Tensor, ...]) -> Relations:
+        """Relations and auxiliary logits at every depth, shallow to deep: [k, B] and [k, B, K]."""
+        maps = stages[-len(self.relation_networks) :]
+        depths = [network(*triplets(stage)) for network, stage in zip(self.relation_networks, maps, strict=True)]
+        return Relations(*(torch.stack(parts) for parts in zip(*depths, strict=True)))
+
+    def relate_logits(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Relations [B] of the positive and the negative pairs of predictions; softmax bounds what is compared."""
+        anchor, positive, negative = triplets(logits.float().softmax(-1))
+        pairs = torch.cat([torch.cat([anchor, positive], 1), torch.cat([anchor, negative], 1)])
+        first, second = self.logit_interaction(pairs).chunk(2)
+        return first, second
+
+
+def triplets(tensor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """[3B, ...] as the sampler orders it → anchors, positives and negatives, [B, ...] each."""
+    if len(tensor) % 3:
+        raise UserError(
+            f"a batch of {len(tensor)} images is not made of triplets: use batches from {Triplets.__name__}"
+        )
+    anchor, positive, negative = tensor.unflatten(0, (-1, 3)).unbind(1)
+    return anchor, positive, negative

@@ -1,0 +1,32 @@
+"""torch.compile for networks that are also observed: what lies between two observed places is compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+
+def compile_between(network: nn.Module, observed: Iterable[str]) -> None:
+    """Compiles, in place, the forward of each outermost module that has no observed module inside it.
+
+    Hooks on the observed modules themselves then run outside the compiled code, which is the only place where they
+    may come and go with every step. ``uncompile`` undoes it.
+    """
+    inside = {network.get_submodule(name) for name in observed}
+    _compile_parts(network, inside)
+
+
+def _compile_parts(module: nn.Module, observed: set[nn.Module]) -> None:
+    for child in module.children():
+        if any(other in observed for other in child.modules() if other is not child):
+            _compile_parts(child, observed)
+        elif any(True for _ in child.parameters()):
+            child.forward = torch.compile(child.forward)  # type: ignore[method-assign]
+
+
+def uncompile(network: nn.Module) -> None:
+    """Gives every module its own forward back."""
+    for module in network.modules():
+        module.__dict__.pop("forward", None)

@@ -1,0 +1,91 @@
+"""Memory banks: what every peer made of every training sample when it last saw it (MCL-OKD, §3)."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from classmates.errors import UserError
+
+
+class MemoryBank(nn.Module):
+    """One embedding of each training sample for each peer, refreshed in place whenever the sample is seen.
+
+    The rows are part of the ``state_dict``, so that training goes on where it stopped. They start as random unit
+    vectors; the released code starts from U(−√(3/d), √(3/d)), of unit length only on average, until the first write.
+
+    Under ``torch.distributed`` every process holds all rows and learns of every other's batch in ``write``, so the
+    banks stay equal if they started equal. DistributedDataParallel sees to that start; its ``broadcast_buffers``
+    would send all rows again at every step, and is not needed here.
+
+    Args:
+        peers: M, at least 1.
+        samples: N, the size of the training set.
+        dimension: d, the size of an embedding.
+        momentum: how much of the old row stays in the new one; 0.5 in the paper.
+        dtype: of the rows; ``torch.bfloat16`` halves memory and traffic.
+
+    Raises:
+        UserError: a size below 1; momentum outside [0, 1).
+    """
+
+    rows: Tensor
+
+    def __init__(
+        self, peers: int, samples: int, dimension: int, *, momentum: float = 0.5, dtype: torch.dtype = torch.float32
+    ) -> None:
+        super().__init__()
+        if min(peers, samples, dimension) < 1:
+            raise UserError(
+                f"a memory bank of {peers} peers x {samples} samples x {dimension} dimensions has no rows"
+            )
+        if not 0 <= momentum < 1:
+            raise UserError(f"the memory bank's momentum is {momentum}; it must be at least 0 and below 1")
+        self.momentum = momentum
+        self.register_buffer("rows", F.normalize(torch.randn(peers, samples, dimension), dim=-1).to(dtype))
+
+    def read(self, indices: Tensor) -> Tensor:
+        """A copy of the rows of samples ``indices`` [B]: [M, B, d], in the bank's dtype."""
+        return self.rows.index_select(1, indices)
+
+    @torch.no_grad()
+    def write(self, indices: Tensor, embeddings: Tensor) -> None:
+        """Set each row to normalise(momentum·row + (1 − momentum)·embedding), for all processes' batches.
+
+        A sample that comes more than once is updated once, with its last embedding; the batches of several
+        processes stand in the order of their ranks.
+
+        Args:
+            indices: [B], which samples; as many on every process.
+            embeddings: [M, B, d], unit vectors, any floating dtype.
+
+        Raises:
+            ValueError: the shapes do not match.
+        """
+        peers, _, dimension = self.rows.shape
+        if embeddings.shape != (peers, *indices.shape, dimension):
+            raise ValueError(
+                f"embeddings {tuple(embeddings.shape)} for indices {tuple(indices.shape)} must be "
+                f"[{peers}, {len(indices)}, {dimension}]: peers, batch, dimension"
+            )
+        indices, embeddings = _gather(indices, dim=0), _gather(embeddings, dim=1)
+        embeddings = embeddings[:, _last_occurrence(indices)].float()
+        updated = self.momentum * self.read(indices).float() + (1 - self.momentum) * embeddings
+        self.rows.index_copy_(1, indices, F.normalize(updated, dim=-1).to(self.rows.dtype))
+
+
+def _last_occurrence(indices: Tensor) -> Tensor:
+    """For each of the indices [B], the position of the last one equal to it: repeated writes then write the same."""
+    ordered, positions = indices.sort(stable=True)
+    return positions[torch.searchsorted(ordered, indices, right=True) - 1]
+
+
+def _gather(tensor: Tensor, dim: int) -> Tensor:
+    """The tensors of all processes, in the order of their ranks, joined along ``dim``."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return tensor
+    parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, tensor.contiguous())
+    return torch.cat(parts, dim)

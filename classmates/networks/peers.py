@@ -1,0 +1,152 @@
+"""Networks trained side by side: the student last, each of the others whole or a branch on the student's trunk."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from classmates.contracts import DataSpec, View
+from classmates.errors import UserError, nearest
+from classmates.networks.anatomy import Anatomy, examine
+from classmates.networks.branches import Trunk, branch
+from classmates.networks.compiling import compile_between, uncompile
+from classmates.networks.views import observe
+
+Start = Literal["fresh", "same"]
+
+
+class Peers(nn.Module):
+    """M networks that see the same images; ``networks[-1]`` is the student, whole and unchanged.
+
+    Args:
+        network: the student.
+        data: the classes it has to tell apart and the shape of an image.
+        count: M, the student included. 1 is the student alone.
+        share: how much of the student the other peers take over, counted in stages like a Python slice: -2 shares
+            ``stages[:-2]``, so that each peer owns the last two stages and the classifier. A stage's name shares up
+            to and including it; "nothing" shares nothing.
+        start: "fresh" gives every other peer weights of its own, drawn like the student's (see ``redraw``); "same"
+            begins all of them from the student's weights, only their classifiers redrawn (for pretrained networks).
+        helpers: other architectures to be the peers instead of copies of the student; they share nothing.
+
+    Raises UserError where the network's stages cannot be found, the split is not one of them or cannot be made, or
+    where helpers do not tell the same classes apart.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        data: DataSpec,
+        count: int = 1,
+        *,
+        share: int | str = "nothing",
+        start: Start = "fresh",
+        helpers: Sequence[nn.Module] = (),
+    ):
+        super().__init__()
+        if count < 1:
+            raise UserError(f"peers={count}: the student is one of them, so there is at least 1")
+        anatomy = examine(network, data.input_shape)
+        self.start = start
+        self.trunk: Trunk | None = None
+        self.shared = 0 if count == 1 or helpers else shared_stages(anatomy, share)
+        others: list[nn.Module] = []
+        if helpers:
+            if share != "nothing":
+                raise UserError(
+                    f"share={share!r}: helpers are other architectures and share nothing: share='nothing'"
+                )
+            if len(helpers) != count - 1:
+                raise UserError(f"{len(helpers)} helpers and the student are {len(helpers) + 1} peers, not {count}")
+            others = list(helpers)
+        elif count > 1:
+            if self.shared:
+                other, self.trunk = branch(network, anatomy, anatomy.stages[self.shared - 1].name)
+            else:
+                other = copy.deepcopy(network)
+            # Every branch is fed by one trunk, so the trunk must be the same object in all copies.
+            keep = {id(self.trunk): self.trunk}
+            others = [copy.deepcopy(other, dict(keep)) for _ in range(count - 1)]
+            for peer in others:
+                redraw(peer if start == "fresh" else peer.get_submodule(anatomy.classifier))
+        self.networks = nn.ModuleList([*others, network])
+        anatomies = [examine(helper, anatomy.input_shape) for helper in helpers] or [anatomy] * len(others)
+        self.anatomies = [*anatomies, anatomy]
+        for peer, found in zip(self.networks, self.anatomies, strict=True):
+            if found.num_classes != data.num_classes:
+                raise UserError(
+                    f"{type(peer).__name__} has {found.num_classes} outputs but the data have {data.num_classes} "
+                    f"classes: make the network with num_classes={data.num_classes}"
+                )
+
+    @property
+    def student(self) -> nn.Module:
+        return self.networks[-1]
+
+    @property
+    def anatomy(self) -> Anatomy:
+        """The student's."""
+        return self.anatomies[-1]
+
+    def __len__(self) -> int:
+        return len(self.networks)
+
+    def compile_parts(self) -> None:
+        """torch.compile for what lies between the places that are observed, in every network; in place."""
+        for network, anatomy in zip(self.networks, self.anatomies, strict=True):
+            observed = [*(stage.name for stage in anatomy.stages), anatomy.classifier]
+            compile_between(network, [*observed, *(self.trunk.modules if self.trunk is not None else [])])
+
+    def uncompile(self) -> None:
+        """Undoes ``compile_parts``."""
+        for network in self.networks:
+            uncompile(network)
+
+    def forward(self, images: Tensor) -> list[View]:
+        """Every network's view of the images [B, C, H, W], the student's last; the trunk runs once."""
+        with ExitStack() as stack:
+            if self.trunk is not None:
+                stack.enter_context(self.trunk.recorded(self.student))
+            student = observe(self.student, self.anatomy, images)
+            views = [
+                observe(network, anatomy, images, shared=student.stages[: self.shared])
+                for network, anatomy in zip(self.networks[:-1], self.anatomies, strict=False)
+            ]
+        return [*views, student]
+
+
+def shared_stages(anatomy: Anatomy, share: int | str) -> int:
+    """How many stages are shared; raises UserError where ``share`` names none or leaves the peers none."""
+    names = [stage.name for stage in anatomy.stages]
+    if share == "nothing":
+        return 0
+    if isinstance(share, str):
+        if share not in names:
+            raise UserError(f"share='{share}' is no stage of the network: {nearest(share, [*names, 'nothing'])}")
+        shared = names.index(share) + 1
+    else:
+        shared = len(names[:share])
+    if not 0 < shared < len(names):
+        raise UserError(
+            f"share={share!r} shares {shared} of {len(names)} stages ({', '.join(names)}): "
+            "share at least one and leave at least one to each peer, or say share='nothing'"
+        )
+    return shared
+
+
+@torch.no_grad()
+def redraw(network: nn.Module) -> None:
+    """Gives a freshly made network other weights of the same kind, whatever its architecture and initialisation.
+
+    The numbers of each parameter are put in a random order: constants (BatchNorm, zero-initialised gains) stay what
+    they are, and random weights become another draw of exactly the same distribution.
+    """
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            order = torch.randperm(parameter.numel(), device=parameter.device)
+            parameter.copy_(parameter.flatten()[order].view_as(parameter))
