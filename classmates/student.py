@@ -1,0 +1,178 @@
+"""The trained student on disk: its weights, and a card that says what it is and how its images are prepared.
+
+``student.safetensors`` holds the weights, under the names of the network's own ``state_dict``, and ``student.json``
+the card. Neither can carry code; but a card whose ``model`` is a Python file has that file run when it is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from classmates.errors import UserError
+from classmates.networks.build import build_model, is_file_name
+
+WEIGHTS = "student.safetensors"
+CARD = "student.json"
+
+
+@dataclass(frozen=True)
+class StudentCard:
+    """All that is needed to rebuild a student and to feed it.
+
+    ``timm.create_model(card.model, num_classes=len(card.class_names), **card.model_args,
+    checkpoint_path="student.safetensors")`` gives the same network, after ``import classmates.models`` where the
+    model is one of ours.
+
+    Args:
+        model: a name for :func:`classmates.networks.build.build_model`; None for a network that was given as an
+            object, which no name can rebuild.
+        class_names: [K], in the order of the logits.
+        input_shape: (C, H, W) of the images it takes.
+        mean, std: [C], of the training images in 0..1; images are normalised by them.
+        resize: how an image gets to (H, W): (H, W) itself is an exact resize, a single number the length of the
+            shorter side before (H, W) is cropped from the centre.
+        model_args: ``in_chans`` and whatever else the model was built with.
+        classmates: the version that trained it.
+    """
+
+    model: str | None
+    class_names: tuple[str, ...]
+    input_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resize: int | tuple[int, int]
+    model_args: dict[str, Any] = field(default_factory=dict)
+    classmates: str = field(default_factory=lambda: version("classmates"))
+
+    def __post_init__(self) -> None:
+        channels = self.input_shape[0]
+        if not len(self.mean) == len(self.std) == channels:
+            raise ValueError(
+                f"mean {self.mean} and std {self.std} must have one number for each of {channels} channels"
+            )
+        try:
+            json.dumps(self.model_args)
+        except TypeError as error:
+            raise UserError(
+                f"model_args must be plain numbers, strings and lists, to go into {CARD}: {error}"
+            ) from error
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> StudentCard:
+        """The card that :meth:`to_json` wrote.
+
+        Raises:
+            ValueError, TypeError, LookupError or AttributeError: the text is anything else.
+        """
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(text).items()
+        }
+        return cls(**fields)
+
+
+def save_student(folder: str | Path, network: nn.Module, card: StudentCard) -> None:
+    """Write ``student.safetensors`` and ``student.json`` into a run's folder, each whole or not at all.
+
+    A model that is a Python file is noted with its full path, so that it is found from any working directory.
+    """
+    if card.model is not None and is_file_name(card.model):
+        file, _, name = card.model.rpartition(":")
+        card = replace(card, model=f"{Path(file).resolve()}:{name}")
+    with whole_file(Path(folder) / WEIGHTS) as path:
+        save_weights(path, network, card)
+    with whole_file(Path(folder) / CARD) as path:
+        path.write_text(card.to_json(), encoding="utf-8")
+
+
+def load_student(run: str | Path, network: nn.Module | None = None) -> tuple[nn.Module, StudentCard]:
+    """The student of a finished run, on the CPU and in eval mode, with its card.
+
+    Args:
+        run: the run's folder.
+        network: where to load the weights, for a student that was given to training as an object; else the card
+            says what to build.
+
+    Raises:
+        UserError: no student in the folder, a damaged file, a model that cannot be rebuilt, or weights that do not
+            fit it (named).
+    """
+    folder = Path(run)
+    for name in (CARD, WEIGHTS):
+        if not (folder / name).is_file():
+            raise UserError(
+                f"there is no trained student in '{folder}' ({name} is missing): give a finished run's folder"
+            )
+    try:
+        card = StudentCard.from_json((folder / CARD).read_text(encoding="utf-8"))
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise UserError(f"'{folder / CARD}' is damaged or not a student's card: {error}") from error
+    if network is None:
+        if card.model is None:
+            raise UserError(
+                f"the student in '{folder}' was trained from a network object, which no name can rebuild: "
+                "build it yourself and call load_student(run, network=my_module)"
+            )
+        network = build_model(card.model, len(card.class_names), **card.model_args)
+    load_weights(folder / WEIGHTS, network)
+    return network.eval(), card
+
+
+def save_weights(path: Path, network: nn.Module, card: StudentCard) -> None:
+    """The network's ``state_dict`` as safetensors, with the card in the file's metadata."""
+    # Tied weights share memory, which safetensors refuses; copies load into any network of the same names.
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
+    safetensors.torch.save_file(tensors, path, metadata={"format": "pt", "classmates": card.to_json()})
+
+
+def load_weights(path: Path, network: nn.Module) -> None:
+    """Load safetensors into a network; UserError if the file is damaged or names and shapes are not the network's."""
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"'{path}' is damaged or not a safetensors file: {error}") from error
+    problems = _mismatches(tensors, network.state_dict())
+    if problems:
+        shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
+        raise UserError(f"'{path}' does not fit the network {type(network).__name__}: {shown}")
+    network.load_state_dict(tensors)
+
+
+def _mismatches(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:
+    return [
+        *(f"{name} is missing" for name in wanted if name not in found),
+        *(f"{name} is not in the network" for name in found if name not in wanted),
+        *(
+            f"{name} is {tuple(found[name].shape)}, the network's is {tuple(wanted[name].shape)}"
+            for name in wanted
+            if name in found and found[name].shape != wanted[name].shape
+        ),
+    ]
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path`` to write to; it becomes ``path`` at the end, or vanishes if anything fails.
+
+    Makes the folder where there is none, and keeps the suffix: some writers look at it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

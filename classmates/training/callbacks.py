@@ -1,0 +1,150 @@
+"""What watches a run: the table of its epochs, one progress bar, and checkpoints that are whole or not there."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from tqdm.auto import tqdm
+
+from classmates.errors import UserError
+from classmates.files import whole_file
+from classmates.training.module import TrainingModule
+
+
+class History(Callback):
+    """One row an epoch: every term raw and weighted, everyone's validation scores, learning rate, speed.
+
+    The rows travel in the checkpoints, so a run that goes on continues its own table, and ``metrics.csv`` is
+    rewritten whole after every epoch.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.rows: list[dict[str, float]] = []
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.started = time.perf_counter()
+        self.images = 0
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, i: int
+    ) -> None:
+        self.images += len(batch.labels) * trainer.world_size
+
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._stop_clock()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, TrainingModule)
+        self._stop_clock()
+        row: dict[str, float] = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
+        row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        means = module.meter.means()
+        row["train/total"] = means.pop("total")
+        for name, value in means.items():
+            row[f"train/{name}"] = value
+            row[f"train/{name}/weighted"] = value * module.method.weights[name]
+        for who, scores in module.validation.items():
+            row |= {f"val/{who}/{metric}": value for metric, value in scores.items()}
+        row |= {"seconds": self.seconds, "images_per_second": self.images / self.seconds}
+        self.rows.append(row)
+        for logger in trainer.loggers:
+            logger.log_metrics({key: value for key, value in row.items() if key != "step"}, step=trainer.global_step)
+        if trainer.is_global_zero:
+            with whole_file(self.path) as path:
+                pd.DataFrame(self.rows).to_csv(path, index=False)
+
+    def _stop_clock(self) -> None:
+        """The time spent on training alone: up to the first validation of the epoch, or its end."""
+        if self.started is not None:
+            self.seconds = time.perf_counter() - self.started
+            self.started = None
+
+    started: float | None = None
+    seconds: float = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rows = list(state["rows"])
+
+
+class Progress(Callback):
+    """One bar over all epochs, the same in a terminal, a notebook and (a line now and then) a batch job's log."""
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        batches = int(trainer.num_training_batches)
+        self.bar = tqdm(
+            desc="training",
+            total=batches * (trainer.max_epochs or 1),
+            initial=batches * trainer.current_epoch,
+            unit="step",
+            mininterval=0.2 if os.isatty(2) else 30.0,
+            disable=not trainer.is_global_zero,
+        )
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, i: int
+    ) -> None:
+        self.bar.update()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, TrainingModule)
+        shown = {"epoch": f"{trainer.current_epoch + 1}/{trainer.max_epochs}"}
+        shown["loss"] = f"{module.meter.means()['total']:.3f}"
+        if module.validation:
+            shown["student val top-1"] = f"{module.validation['student']['top1']:.1%}"
+        self.bar.set_postfix(shown, refresh=False)
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.bar.close()
+
+    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
+        if hasattr(self, "bar"):
+            self.bar.close()
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Checkpoints appear whole or not at all, and are read without running any code that may be in them."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        try:
+            with whole_file(Path(path)) as temporary:
+                torch.save(checkpoint, temporary)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            raise UserError(
+                f"the checkpoint '{path}' could not be written ({str(error).splitlines()[0]}): the one before it is "
+                "whole; make space and go on with --resume true"
+            ) from error
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        return load_checkpoint(Path(path), map_location)
+
+
+def load_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Tensors and plain values of a checkpoint; UserError where it is damaged or holds anything that runs code."""
+    try:
+        checkpoint = torch.load(io.BytesIO(path.read_bytes()), map_location=map_location, weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"no checkpoint '{path}': the run ended before its first epoch did; start it anew") from error
+    except Exception as error:  # whatever a damaged file makes the unpickler do
+        raise UserError(
+            f"the checkpoint '{path}' is damaged or holds foreign code, and was not loaded: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    if not isinstance(checkpoint, Mapping) or "state_dict" not in checkpoint:
+        raise UserError(f"'{path}' is no checkpoint of a training run")
+    return dict(checkpoint)

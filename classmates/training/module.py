@@ -1,0 +1,133 @@
+"""Any method as a LightningModule: steps, optimiser, validation; nothing here knows which method it is."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from classmates.contracts import Batch
+from classmates.errors import NonFiniteLoss
+from classmates.evaluation.metrics import RunningScore
+from classmates.methods.base import Method, Output
+
+CHECK_EVERY = 50  # steps between looks at the losses where looking makes the host wait for the device
+
+
+class TermMeter:
+    """Means of the raw terms over an epoch and the first step at which one was not finite, kept on the device."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.names: list[str] = []
+        self.sums = self.bad_since = torch.empty(0)
+        self.steps = 0
+
+    @torch.no_grad()
+    def update(self, output: Output, step: int) -> None:
+        values = torch.stack([*(term.detach().float() for term in output.terms.values()), output.total.detach()])
+        if not self.names:
+            self.names = [*output.terms, "total"]
+            self.sums = torch.zeros_like(values)
+            self.bad_since = torch.full_like(values, -1)
+        self.sums += values
+        self.bad_since = torch.where(values.isfinite() | (self.bad_since >= 0), self.bad_since, step)
+        self.steps += 1
+
+    def check(self) -> None:
+        """Raises NonFiniteLoss if a term was NaN or infinite at any step so far; waits for the device."""
+        for name, step in zip(self.names, self.bad_since.tolist(), strict=True):
+            if step >= 0:
+                raise NonFiniteLoss(
+                    f"the loss term '{name}' is not finite since step {int(step)}: training stopped; the last good "
+                    "checkpoint is kept. A lower --lr, --gradient_clip or --precision 32-true may help"
+                )
+
+    def means(self) -> dict[str, float]:
+        return dict(zip(self.names, (self.sums / max(self.steps, 1)).tolist(), strict=True))
+
+
+class TrainingModule(L.LightningModule):
+    """Drives a method through Lightning's loop.
+
+    Args:
+        method: what is trained.
+        optimizer: makes the optimiser from the parameters.
+        schedule: makes the schedule from the optimiser, with what it counts in ("epoch" or "step").
+        loaders: makes the training loader for (rank, world size, device), and the validation loader or None.
+        seed: of the run; every epoch starts from a random state made of it and the epoch, so that going on from a
+            checkpoint needs no other.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        optimizer: Callable[[Any], Optimizer],
+        schedule: Callable[[Optimizer], tuple[Any, str]],
+        loaders: Callable[[int, int, torch.device], tuple[Any, Any]],
+        seed: int,
+    ):
+        super().__init__()
+        self.method = method
+        self.make_optimizer = optimizer
+        self.make_schedule = schedule
+        self.make_loaders = loaders
+        self.seed = seed
+        self.meter = TermMeter()
+        self.scores: dict[str, RunningScore] = {}
+        self.validation: dict[str, dict[str, float]] = {}
+
+    def setup(self, stage: str) -> None:
+        self.train_loader, self.val_loader = self.make_loaders(self.global_rank, self.trainer.world_size, self.device)
+
+    def train_dataloader(self) -> Any:
+        return self.train_loader
+
+    def val_dataloader(self) -> Any:
+        return self.val_loader if self.val_loader is not None else []
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.make_optimizer(self.method.parameters())
+        schedule, interval = self.make_schedule(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": interval}}
+
+    def on_train_epoch_start(self) -> None:
+        self.method.epoch = self.current_epoch
+        self.method.epochs = self.trainer.max_epochs or 1
+        seed = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank]).generate_state(1)[0]
+        torch.manual_seed(int(seed))
+        random.seed(int(seed))
+        np.random.seed(seed)  # noqa: NPY002 - for code of others that draws from the global state
+        self.meter.reset()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        output = self.method(batch)
+        self.meter.update(output, self.global_step)
+        if self.device.type == "cpu" or batch_idx % CHECK_EVERY == CHECK_EVERY - 1:
+            self.meter.check()
+        return output.total
+
+    def on_train_epoch_end(self) -> None:
+        self.meter.check()
+
+    def on_validation_epoch_start(self) -> None:
+        for score in self.scores.values():
+            score.reset()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        for who, logits in self.method.predictions(self.method.networks(batch.images)).items():
+            if who not in self.scores:
+                self.scores[who] = RunningScore().to(self.device)
+            self.scores[who].update(logits, batch.labels)
+
+    def on_validation_epoch_end(self) -> None:
+        self.validation = {who: score.compute() for who, score in self.scores.items()}
+        self.log("val/student/top1", self.validation["student"]["top1"], rank_zero_only=True)

@@ -1,0 +1,184 @@
+"""What a finished run leaves: the one look at the test set, the student, the record and the report."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from classmates.contracts import View
+from classmates.data.images import decode
+from classmates.data.loaders import eval_loader
+from classmates.data.sources import ImageData, Split
+from classmates.evaluation.collect import Predictions, as_arrays, collect
+from classmates.evaluation.metrics import Score, score
+from classmates.files import whole_file
+from classmates.methods.base import Method
+from classmates.networks.complexity import count_parameters, multiply_adds
+from classmates.report.html import report
+from classmates.student import StudentCard, save_student
+from classmates.training.callbacks import History, load_checkpoint
+from classmates.training.environment import environment, peak_memory_mib
+from classmates.training.module import TrainingModule
+from classmates.training.run import Run
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came out of a run.
+
+    student: the trained network, plain and in evaluation mode. test: scores by whose they are (student, peers,
+    ensemble), after the last epoch. folder: where everything is. record: what ``result.json`` holds.
+    """
+
+    student: nn.Module
+    test: dict[str, Score]
+    folder: Path
+    record: dict[str, Any]
+
+    def __str__(self) -> str:
+        training = self.record["training"]
+        lines = [f"{self.record['name']}: {training['epochs']} epochs in {training['seconds']:.0f} s", ""]
+        lines.append(f"{'test':<12}{'top-1':>8}  {'95 % interval':<16}{'NLL':>7}{'ECE':>8}")
+        for who, scores in self.test.items():
+            low, high = scores["top1_interval"]
+            lines.append(
+                f"{who:<12}{scores['top1']:>8.2%}  {f'{low:.2%}-{high:.2%}':<16}{scores['nll']:>7.3f}{scores['ece']:>8.3f}"
+            )
+        lines += ["", f"The student is what you deploy: {self.folder / 'student.safetensors'}"]
+        lines += [f"The report, for a browser:      {self.folder / 'report.html'}"]
+        return "\n".join(lines)
+
+
+def finish(
+    run: Run,
+    name: str,
+    trainer: L.Trainer,
+    module: TrainingModule,
+    images: ImageData,
+    *,
+    card_model: object,
+    model_args: dict[str, Any],
+    progress: bool,
+) -> Result:
+    """Scores everyone on the test set, once, and writes student, record and report; on the first process only."""
+    method, device = module.method, trainer.strategy.root_device
+    memory = peak_memory_mib(device)
+    student = method.student().eval()
+    if not trainer.is_global_zero:
+        return Result(student, {}, run.folder, {})
+    predictions = predict_all(method, images, images.test, device, "test", progress)
+    test = {who: score(logits, predictions.labels) for who, logits in predictions.logits.items()}
+    validation = score_validation(run, method, images, device, trainer.current_epoch, progress)
+    history = next(callback for callback in trainer.callbacks if isinstance(callback, History)).rows  # type: ignore[attr-defined]
+    seconds = sum(row["seconds"] for row in history)
+    record = {
+        "name": name,
+        "method": type(method).__name__,
+        "model": run.settings["model"],
+        "data": images.name,
+        "seed": run.settings["seed"],
+        "epochs": run.settings["epochs"],
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "test": test,
+        "validation": validation,
+        "training": {
+            "epochs": len(history),
+            "steps": trainer.global_step,
+            "seconds": seconds,
+            "images_per_second": sum(row["images_per_second"] * row["seconds"] for row in history) / seconds,
+            "peak_memory_mib": memory,
+        },
+        "student": {
+            "parameters": count_parameters(student),
+            "multiply_adds": multiply_adds(student, images.input_shape),
+        },
+        "training_parameters": count_parameters(method),
+        "train_images": len(images.train.labels),
+        "notes": [*images.notes, *method.notes, *unfinished(history, run.settings["epochs"])],
+        "environment": environment(device),
+        "config": run.settings,
+    }
+    card = StudentCard(
+        model=card_model if isinstance(card_model, str) else None,
+        class_names=images.class_names,
+        input_shape=images.input_shape,
+        mean=images.mean,
+        std=images.std,
+        resize=images.resize,
+        model_args={"in_chans": images.channels, **model_args},
+    )
+    save_student(run.folder, student.cpu(), card)
+    pictures = [picture(images, images.test, row) for row in predictions.most_wrong().tolist()]
+    shape = (0, *images.image_size, images.channels)
+    arrays = as_arrays(
+        predictions,
+        np.stack(pictures) if pictures else np.zeros(shape, np.uint8),
+        [stage.name for stage in method.networks.anatomy.stages],
+    )
+    with whole_file(run.evaluation) as path, path.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    with whole_file(run.result) as path:
+        path.write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")
+    report(run.folder)
+    return Result(student, test, run.folder, record)
+
+
+def predict_all(
+    method: Method, images: ImageData, split: Split, device: torch.device, description: str, progress: bool
+) -> Predictions:
+    """Everyone's logits on a split, and the student's features, in evaluation mode."""
+    method.to(device).eval()
+
+    def look(batch: Tensor) -> tuple[dict[str, Tensor], View | None]:
+        views = method.networks(batch.to(device))
+        return method.predictions(views), views[-1]
+
+    batches = eval_loader(images, split, batch_size=256, device=device)
+    return collect(look, batches, description=description, progress=progress)
+
+
+def score_validation(
+    run: Run, method: Method, images: ImageData, device: torch.device, epoch: int, progress: bool
+) -> dict[str, Any] | None:
+    """Scores on the validation split after the last epoch and after the best one; None without such a split."""
+    if images.val is None:
+        return None
+
+    def scores() -> dict[str, Score]:
+        predictions = predict_all(method, images, images.val, device, "validation", progress)  # type: ignore[arg-type]
+        return {who: score(logits, predictions.labels) for who, logits in predictions.logits.items()}
+
+    last = {"epoch": epoch, **scores()}
+    final = {name: value.clone() for name, value in method.state_dict().items() if isinstance(value, Tensor)}
+    checkpoint = load_checkpoint(run.best)
+    prefix = "method."
+    weights = {key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items()}
+    method.load_state_dict(weights)
+    best = {"epoch": checkpoint["epoch"] + 1, **scores()}
+    method.load_state_dict(final, strict=False)
+    return {"last": last, "best": best}
+
+
+def unfinished(history: list[dict[str, float]], epochs: int) -> list[str]:
+    """A note where a run ended before its last epoch."""
+    if len(history) == epochs:
+        return []
+    return [f"stopped after {len(history)} of {epochs} epochs; --resume true goes on with it"]
+
+
+def picture(images: ImageData, split: Split, row: int) -> np.ndarray:
+    """One image of a split as the network gets it but for the normalisation, [H, W, C] uint8."""
+    if split.images is not None:
+        return split.images[row].numpy()
+    assert split.paths is not None  # one or the other
+    height, width = images.image_size
+    small = decode(split.paths[row], images.channels).resize((width, height))
+    return np.asarray(small).reshape(height, width, images.channels)

@@ -1,0 +1,219 @@
+"""The main entry: from data, a network and a method to a trained student, a record of how it was made and a report."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from torch import nn
+from torch.utils.data import Dataset
+
+from classmates.contracts import DataSpec
+from classmates.data.augmentation import Augmentation
+from classmates.data.loaders import eval_loader, train_loader
+from classmates.data.sources import ImageData, load
+from classmates.errors import UserError
+from classmates.methods.base import Method
+from classmates.methods.baseline import Baseline
+from classmates.networks.build import build_model
+from classmates.training.callbacks import AtomicCheckpointIO, History, Progress
+from classmates.training.module import TrainingModule
+from classmates.training.optimisation import make_optimizer, make_schedule
+from classmates.training.result import Result, finish
+from classmates.training.run import Run, plain_settings, run_name
+
+
+def train(
+    data: str | os.PathLike[str] | Dataset = "digits",
+    model: str | nn.Module = "resnet8",
+    method: Callable[[nn.Module, DataSpec], Method] = Baseline,
+    *,
+    epochs: int = 100,
+    batch_size: int = 64,
+    lr: float = 0.05,
+    seed: int = 0,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    image_size: int | None = None,
+    train_size: int | None = None,
+    val_fraction: float = 0.1,
+    on_bad_image: Literal["error", "skip"] = "error",
+    augmentation: Augmentation = Augmentation(),
+    num_workers: int = 2,
+    pretrained: bool = False,
+    model_args: Mapping[str, Any] | None = None,
+    stages: Sequence[str] | None = None,
+    optimizer: str = "SGD",
+    optimizer_args: Mapping[str, Any] | None = None,
+    schedule: str = "CosineAnnealingLR",
+    schedule_args: Mapping[str, Any] | None = None,
+    gradient_clip: float | None = None,
+    accelerator: str = "auto",
+    devices: int | str = "auto",
+    num_nodes: int = 1,
+    strategy: str = "auto",
+    precision: str = "32-true",
+    compile: bool = False,
+    deterministic: bool = False,
+    max_time: str | None = None,
+    loggers: Sequence[Literal["tensorboard", "wandb"]] = ("tensorboard",),
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
+) -> Result:
+    """Trains a network on images with a method, tests it once, and leaves a folder with all that came out.
+
+    A validation split is cut from the training images for whatever is watched during training. The test images are
+    looked at once, after the last epoch; the headline is the student's accuracy then.
+
+    Args:
+        data: what to learn: "digits", a folder with train/CLASS/* and perhaps val/ and test/, a folder of class
+            folders, or in Python any dataset of (image, label).
+        model: which network: a name of timm's or of this package's ("classmates list models"), FILE.py:CLASS for
+            your own, or in Python any nn.Module that returns logits.
+        method: how it learns: Baseline, MCL, CORSD, or a Method of your own; its options follow with a dot, such as
+            --method MCL --method.peers 2.
+        epochs: how many times the training images are gone through.
+        batch_size: images a step, over all devices.
+        lr: the learning rate at its highest; scale it with the batch size.
+        seed: of the weights, the validation split, the order of the images and their augmentation.
+        out: the run's folder; runs/METHOD-MODEL-DATA-SEED if not given. It must be empty or new.
+        resume: go on with the run in that folder from its last whole epoch, with the same settings.
+        image_size: pixels of the square that the network gets; as the images are, or 224 where they differ.
+        train_size: use only this many training images, the same share of every class.
+        val_fraction: share of the training images that is held out for validation where the data have no such split;
+            0 trains on all of them.
+        on_bad_image: what to do about files that cannot be read: "error" names them, "skip" leaves them out and
+            says which.
+        augmentation: how training images are varied; padding of the random crop, mirroring.
+        num_workers: processes that read images which do not fit in memory.
+        pretrained: begin from timm's published weights.
+        model_args: further arguments of the model, such as --model_args.drop_path_rate 0.1.
+        stages: names of the network's modules that end its stages, shallow to deep, where they are not found.
+        optimizer: a class of torch.optim, or a name of timm's optimisers.
+        optimizer_args: its arguments; for SGD momentum 0.9, Nesterov and weight decay 5e-4 are set beforehand.
+        schedule: how the learning rate goes: a class of torch.optim.lr_scheduler. Lengths follow the run.
+        schedule_args: its arguments, such as --schedule_args.milestones [150,225].
+        gradient_clip: largest norm of the gradient.
+        accelerator: "cpu", "gpu", "mps" or whatever Lightning knows; "auto" takes the best there is.
+        devices: how many of them, or which.
+        num_nodes: how many machines.
+        strategy: how they work together, as Lightning names it ("ddp").
+        precision: "32-true", "bf16-mixed" or "16-mixed".
+        compile: torch.compile for the networks; worth it on GPUs, not on CPUs.
+        deterministic: bit-for-bit the same on the same machine, also on a GPU, at some cost.
+        max_time: stop after DD:HH:MM:SS; the run can go on with resume.
+        loggers: beside metrics.csv: "tensorboard", "wandb" (if installed), or none.
+        progress: show progress bars.
+        callbacks: Lightning callbacks of your own (in Python).
+
+    Returns:
+        The trained student as a plain network, its test scores and the folder.
+
+    Raises:
+        UserError: anything in the arguments or the data that cannot work, before training starts.
+        NonFiniteLoss: a term of the loss became NaN or infinite.
+    """
+    settings = {name: value for name, value in locals().items() if name != "callbacks"}
+    if epochs < 1:
+        raise UserError(f"epochs={epochs}: at least 1 is needed")
+    L.seed_everything(seed, verbose=False)
+    images = load(
+        data,
+        image_size=image_size,
+        train_size=train_size,
+        val_fraction=val_fraction,
+        seed=seed,
+        on_bad_image=on_bad_image,
+    )
+    model_args = dict(model_args or {})
+    network = model
+    if isinstance(network, str):
+        network = build_model(network, images.num_classes, images.channels, pretrained, **model_args)
+    if stages is not None:
+        network.stage_names = tuple(stages)  # type: ignore[assignment]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # what the method notes is said with the data's notes
+        built = method(network, DataSpec(images.num_classes, images.train.labels, images.input_shape))
+    if pretrained and len(built.networks) > 1 and built.networks.start == "fresh":
+        raise UserError("pretrained=true: fresh peers would throw the weights away; say --method.start same")
+
+    sampler = built.sampling(images.train.labels, batch_size, seed=seed)
+    new_optimizer = partial(make_optimizer, optimizer, lr=lr, arguments=dict(optimizer_args or {}))
+    new_schedule = partial(
+        make_schedule, schedule, arguments=dict(schedule_args or {}), epochs=epochs, steps_per_epoch=len(sampler)
+    )
+    new_schedule(new_optimizer(built.parameters()))  # so that wrong arguments are told before anything is written
+
+    def loaders(rank: int, world_size: int, device: torch.device) -> tuple[Any, Any]:
+        share = built.sampling(images.train.labels, batch_size, seed=seed, rank=rank, world_size=world_size)
+        training = train_loader(images, share, augmentation, seed=seed, num_workers=num_workers, device=device)
+        if images.val is None:
+            return training, None
+        return training, eval_loader(images, images.val, batch_size, num_workers=num_workers, device=device)
+
+    name = run_name(built, model, data, seed)
+    run = Run(Path(out) if out is not None else Path("runs") / name, plain_settings(built, settings))
+    if rank_zero_only.rank == 0:
+        run.check_resumable() if resume else run.begin()
+    for note in (*images.notes, *built.notes):
+        print(f"note: {note}")
+
+    if compile:
+        built.networks.compile_parts()
+    module = TrainingModule(built, new_optimizer, new_schedule, loaders, seed)
+    trainer = L.Trainer(
+        max_epochs=epochs,
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=num_nodes,
+        strategy=strategy,
+        precision=precision,  # type: ignore[arg-type]
+        gradient_clip_val=gradient_clip,
+        deterministic=deterministic,
+        max_time=max_time,
+        logger=make_loggers(loggers, run.folder, name),
+        callbacks=[*watchers(run, images, progress), *callbacks],
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=run.folder,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+    )
+    trainer.fit(module, ckpt_path=run.last if resume else None, weights_only=True)
+    built.networks.uncompile()
+    return finish(run, name, trainer, module, images, card_model=model, model_args=model_args, progress=progress)
+
+
+def watchers(run: Run, images: ImageData, progress: bool) -> Iterable[Callback]:
+    """The table of epochs, the progress bar, and the checkpoints: the last epoch, and the best on validation."""
+    yield History(run.metrics)
+    if progress:
+        yield Progress()
+    last = partial(ModelCheckpoint, run.checkpoints, enable_version_counter=False, save_on_train_epoch_end=True)
+    if images.val is not None:
+        yield last(filename=run.best.stem, monitor="val/student/top1", mode="max")
+    yield last(filename=run.last.stem)
+
+
+def make_loggers(names: Sequence[str], folder: Path, run_name: str) -> list[Logger]:
+    """The loggers by name; metrics.csv is written without them."""
+    made: list[Logger] = []
+    for name in names:
+        if name == "tensorboard":
+            made.append(TensorBoardLogger(folder, name="", version="tensorboard"))
+        else:
+            try:
+                made.append(WandbLogger(name=run_name, save_dir=folder, project="classmates"))
+            except ModuleNotFoundError as error:
+                raise UserError("loggers=wandb: it is not installed: pip install 'classmates[wandb]'") from error
+    return made

@@ -1,0 +1,164 @@
+"""A run that was stopped goes on bit for bit, and only as it was."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pandas as pd
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from classmates.errors import UserError
+from classmates.methods import CORSD
+from classmates.training.callbacks import load_checkpoint
+
+CLOCK = ["seconds", "images_per_second"]
+
+
+class Interruption(Exception):
+    pass
+
+
+class StopInEpoch(Callback):
+    """Breaks off in the middle of an epoch (from 0), as a crash would."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if trainer.current_epoch == self.epoch and batch_idx == 1:
+            raise Interruption
+
+
+def assert_same(first, second, where=""):
+    """Equal to the last bit, through any nesting of what a checkpoint holds."""
+    assert type(first) is type(second), where
+    if isinstance(first, torch.Tensor):
+        assert torch.equal(first, second), where
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys(), where
+        for key in first:
+            assert_same(first[key], second[key], f"{where}/{key}")
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second), where
+        for number, pair in enumerate(zip(first, second, strict=True)):
+            assert_same(*pair, f"{where}/{number}")
+    else:
+        assert first == second, where
+
+
+def assert_same_runs(first, second):
+    checkpoints = [load_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (first, second)]
+    for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step"):
+        assert_same(*(checkpoint[part] for checkpoint in checkpoints), part)
+    tables = [pd.read_csv(folder / "metrics.csv").drop(columns=CLOCK) for folder in (first, second)]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+    assert len(tables[0]) == 4
+
+
+@pytest.mark.parametrize("which", ["mcl", "corsd"])
+def test_stopped_and_resumed_equals_uninterrupted(which, small_train, small_mcl, tmp_path):
+    method = small_mcl if which == "mcl" else CORSD
+    whole = small_train(method=method, out=tmp_path / "whole")
+    with pytest.raises(Interruption):
+        small_train(method=method, out=tmp_path / "parts", callbacks=[StopInEpoch(2)])
+    resumed = small_train(method=method, out=tmp_path / "parts", resume=True)
+    assert_same_runs(tmp_path / "whole", tmp_path / "parts")
+    assert_same(dict(whole.student.state_dict()), dict(resumed.student.state_dict()))
+    assert whole.test == resumed.test
+
+
+def test_killed_in_mid_epoch_and_resumed(small_train, small_mcl, tmp_path):
+    small_train(method=small_mcl, out=tmp_path / "whole")
+    script = f"""
+        import os, signal
+        from functools import partial
+        from pathlib import Path
+        from lightning.pytorch.callbacks import Callback
+        from classmates import MCL, train
+
+        class Kill(Callback):
+            def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+                if trainer.current_epoch == 2 and batch_idx == 2:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        train(data="digits", model="resnet8", method=partial(MCL, peers=2, num_negatives=16, dimension=8),
+              train_size=120, batch_size=30, epochs=4, accelerator="cpu", loggers=(), progress=False,
+              out=Path({str(tmp_path / "killed")!r}), callbacks=[Kill()])
+    """
+    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert not (tmp_path / "killed" / "result.json").exists()
+    small_train(method=small_mcl, out=tmp_path / "killed", resume=True)
+    assert_same_runs(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.fixture
+def stopped(small_train, tmp_path):
+    with pytest.raises(Interruption):
+        small_train(out=tmp_path / "run", callbacks=[StopInEpoch(1)])
+    return tmp_path / "run"
+
+
+def test_changed_settings_are_refused_by_name(stopped, small_train):
+    with pytest.raises(UserError, match=r"lr was 0\.05 and is 0\.1"):
+        small_train(out=stopped, resume=True, lr=0.1)
+    with pytest.raises(UserError, match=r"method was .*Baseline.* and is .*CORSD"):
+        small_train(out=stopped, resume=True, method=CORSD)
+
+
+def test_a_folder_with_another_run_is_left_alone(stopped, small_train):
+    before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="already holds a run"):
+        small_train(out=stopped)
+    assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()} == before
+
+
+def test_nothing_to_resume(small_train, tmp_path):
+    with pytest.raises(UserError, match="holds no run"):
+        small_train(out=tmp_path / "nothing", resume=True)
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_damaged_checkpoint(stopped, small_train):
+    last = stopped / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"last\.ckpt' is damaged"):
+        small_train(out=stopped, resume=True)
+
+
+def test_foreign_code_in_a_checkpoint_is_not_run(stopped, small_train, tmp_path):
+    class Foreign:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    torch.save({"state_dict": {}, "foreign": Foreign()}, stopped / "checkpoints" / "last.ckpt", pickle_module=pickle)
+    with pytest.raises(UserError, match="foreign code"):
+        small_train(out=stopped, resume=True)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_full_disk_keeps_the_last_good_checkpoint(small_train, tmp_path, monkeypatch):
+    saves = []
+    real_save = torch.save
+
+    def save(checkpoint, path, *args, **kwargs):
+        if len(saves) == 4:  # two epochs, two checkpoints each: last and best
+            path.write_bytes(b"half a checkpoint")
+            raise OSError(28, "No space left on device")
+        saves.append(path)
+        real_save(checkpoint, path, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(UserError, match="No space left on device"):
+        small_train(out=tmp_path / "run")
+    monkeypatch.undo()
+    kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == ["best.ckpt", "last.ckpt"]
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["epoch"] == 1
+    small_train(out=tmp_path / "run", resume=True)
+    assert len(pd.read_csv(tmp_path / "run" / "metrics.csv")) == 4

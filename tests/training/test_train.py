@@ -1,0 +1,164 @@
+"""A whole run: what it leaves, and what it refuses before it starts."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+import yaml
+from safetensors.torch import load_file
+from torch import nn
+
+from classmates.errors import NonFiniteLoss, UserError
+from classmates.evaluation.metrics import score
+from classmates.methods import CORSD, MCL
+from classmates.methods.base import Method
+from classmates.networks.peers import Peers
+
+
+def test_a_run_leaves_everything_it_says(small_train, small_mcl, tmp_path):
+    result = small_train(method=small_mcl, out=tmp_path / "run", epochs=2)
+    left = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert left == {
+        "config.yaml",
+        "metrics.csv",
+        "checkpoints/last.ckpt",
+        "checkpoints/best.ckpt",
+        "student.safetensors",
+        "student.json",
+        "evaluation.npz",
+        "result.json",
+        "report.html",
+    }
+    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert set(record["test"]) == {"student", "peer1", "ensemble"}
+    assert record["test"] == result.test
+    assert record["training"]["epochs"] == 2
+    assert record["training"]["steps"] == 8
+    assert record["train_images"] == 120
+
+    arrays = np.load(tmp_path / "run" / "evaluation.npz", allow_pickle=False)
+    recomputed = score(torch.from_numpy(arrays["logits/student"]), torch.from_numpy(arrays["labels"]))
+    assert recomputed == result.test["student"]
+    assert record["test"]["student"]["count"] == 797
+
+    metrics = pd.read_csv(tmp_path / "run" / "metrics.csv")
+    assert metrics["epoch"].tolist() == [1, 2]
+    weighted = sum(metrics[f"train/{term}/weighted"] for term in ("ce", "distillation", "contrast"))
+    np.testing.assert_allclose(weighted, metrics["train/total"], rtol=1e-5)
+    last = record["validation"]["last"]["student"]
+    assert metrics["val/student/top1"].iloc[-1] == pytest.approx(last["top1"])
+
+
+def test_the_student_is_the_plain_network(small_train, small_mcl, tmp_path):
+    result = small_train(method=small_mcl, out=tmp_path / "run", epochs=1)
+    plain = timm.create_model("resnet8", num_classes=10, in_chans=1)
+    assert result.student.state_dict().keys() == plain.state_dict().keys()
+    plain.load_state_dict(load_file(tmp_path / "run" / "student.safetensors"))
+    images = torch.randn(5, 1, 8, 8)
+    assert torch.equal(plain.eval()(images), result.student(images))
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in result.student.modules())
+
+
+def test_same_seed_same_run_other_seed_another(small_train, tmp_path):
+    runs = [
+        small_train(out=tmp_path / str(number), seed=seed, epochs=2).student.state_dict()["fc.weight"]
+        for number, seed in enumerate((0, 0, 1))
+    ]
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+def test_without_a_validation_split(small_train, tmp_path):
+    result = small_train(out=tmp_path / "run", epochs=1, val_fraction=0)
+    assert result.record["validation"] is None
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["last.ckpt"]
+
+
+def test_own_network_and_own_schedule(small_train, tmp_path):
+    network = nn.Sequential(
+        nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()),
+        nn.Sequential(nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.BatchNorm2d(16), nn.ReLU()),
+        nn.Sequential(nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.BatchNorm2d(32), nn.ReLU()),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(32, 10),
+    )
+    result = small_train(
+        model=network,
+        method=CORSD,
+        out=tmp_path / "run",
+        epochs=2,
+        optimizer="AdamW",
+        optimizer_args={"weight_decay": 0.01},
+        schedule="OneCycleLR",
+        schedule_args={"pct_start": 0.5},
+        lr=0.01,
+    )
+    assert result.student is network
+    assert json.loads((tmp_path / "run" / "student.json").read_text())["model"] is None
+
+
+def test_config_names_every_setting(small_train, small_mcl, tmp_path):
+    small_train(method=small_mcl, out=tmp_path / "run", epochs=1)
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["method"]["class_path"] == "classmates.MCL"
+    assert config["method"]["init_args"]["peers"] == 2
+    assert config["method"]["init_args"]["beta"] == 0.025
+    assert config["schedule"] == "CosineAnnealingLR"
+    assert config["augmentation"]
+
+
+class Exploding(Method):
+    """Its second term is infinite from the third step on."""
+
+    def __init__(self, network, data):
+        super().__init__(Peers(network, data), weights={"ce": 1.0, "boom": 1.0})
+        self.steps = 0
+
+    def terms(self, views, batch):
+        self.steps += 1
+        boom = torch.tensor(float("inf") if self.steps > 2 else 0.0)
+        return {"ce": lambda: nn.functional.cross_entropy(views[-1].logits, batch.labels), "boom": lambda: boom}
+
+
+def test_a_non_finite_term_stops_at_once_and_is_named(small_train, tmp_path):
+    with pytest.raises(NonFiniteLoss, match="'boom' is not finite since step 2"):
+        small_train(method=Exploding, out=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": "resnet9"}, "unknown model 'resnet9'.*resnet8"),
+        ({"data": "digit"}, "digits"),
+        ({"method": CORSD, "batch_size": 64}, "63 or 66"),
+        ({"optimizer": "SDG"}, "unknown optimizer 'SDG'.*'SGD'"),
+        ({"optimizer_args": {"momentun": 0.9}}, "'momentum'"),
+        ({"optimizer_args": {"lr": 0.9}}, "--lr"),
+        ({"schedule": "CosineAnealingLR"}, "CosineAnnealingLR"),
+        ({"schedule": "StepLR"}, "schedule StepLR.*step_size"),
+        ({"stages": ["layer7", "layer2"]}, "layer7"),
+        ({"model": timm.create_model("resnet8", num_classes=7, in_chans=1)}, "7 outputs.*10 classes"),
+        ({"model": timm.create_model("resnet8", num_classes=10, in_chans=3)}, "cannot take images of 1 channels"),
+        ({"epochs": 0}, "epochs=0"),
+        ({"lr": -1.0}, "lr"),
+    ],
+)
+def test_what_cannot_work_is_told_before_anything_is_written(settings, message, small_train, tmp_path):
+    with pytest.raises(UserError, match=message):
+        small_train(out=tmp_path / "run", **settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_options_of_methods_are_checked(small_train, tmp_path):
+    for wrong, message in [
+        ({"peers": 1}, "at least 2"),
+        ({"num_negatives": 0}, "num_negatives=0"),
+        ({"share": "layer9"}, "layer9"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            small_train(method=lambda network, data, wrong=wrong: MCL(network, data, **wrong), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
