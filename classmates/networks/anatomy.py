@@ -14,10 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from classmates.errors import UserError, nearest
-from classmates.networks.probe import Call, default_input_shape, record_calls
+from classmates.networks.probe import (
+    BATCH,
+    Call,
+    default_input_shape,
+    first_line,
+    output_in_training,
+    record_calls,
+)
 
 ISOTROPIC_STAGES = 4  # a network of one resolution (ViT) is cut into this many stages of equal depth
 GLOBAL_POOLING = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+
+Size = tuple[int, int]  # height and width
 
 
 class Layout(Enum):
@@ -27,15 +36,24 @@ class Layout(Enum):
     NHWC = "channels last"
     TOKENS = "tokens, after any class token"
 
-    def as_map(self, output: Tensor) -> Tensor:
+    def as_map(self, output: Tensor, image: Size) -> Tensor:
         """The output as a map [B, C, H, W]; tokens [B, T, C] lose their prefix and go back to their grid."""
         if self is Layout.NHWC:
             return output.permute(0, 3, 1, 2)
         if self is Layout.TOKENS:
-            grid = math.isqrt(output.shape[1])
-            prefix = output.shape[1] - grid * grid
-            return output[:, prefix:].transpose(1, 2).unflatten(2, (grid, grid))
+            height, width = token_grid(output.shape[1], image)
+            prefix = output.shape[1] - height * width
+            return output[:, prefix:].transpose(1, 2).unflatten(2, (height, width))
         return output
+
+
+def token_grid(tokens: int, image: Size) -> Size:
+    """The largest grid with an image's proportions that so many tokens fill; the rest of them is a prefix."""
+    proportion = image[1] / image[0]
+    height = math.isqrt(int(tokens / proportion)) + 1
+    while height * round(height * proportion) > tokens:
+        height -= 1
+    return height, round(height * proportion)
 
 
 @dataclass(frozen=True)
@@ -74,23 +92,27 @@ def examine(network: nn.Module, input_shape: tuple[int, int, int] | None = None)
     classifier cannot be found: the message shows what was tried and how to name them.
     """
     input_shape = input_shape or default_input_shape(network)
+    channels, height, width = input_shape
     try:
         calls, logits = record_calls(network, input_shape)
-    except (RuntimeError, ValueError, AssertionError) as error:
-        channels, height, width = input_shape
+        logits_in_training = output_in_training(network, input_shape)
+    except Exception as error:  # anything may come out of a forward; all of it concerns the user's own network
         raise UserError(
             f"{type(network).__name__} cannot take images of {channels} channels and {height}x{width} pixels: "
-            f"{str(error).splitlines()[0] if str(error) else repr(error)}"
+            f"{first_line(error)}"
         ) from error
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise UserError(f"{type(network).__name__} must return logits [batch, classes]; it returned {found}")
+    for mode, output in {"": logits, " in training mode": logits_in_training}.items():
+        if not isinstance(output, Tensor) or output.ndim != 2:
+            found = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+            raise UserError(
+                f"{type(network).__name__} must return logits [batch, classes]; it returned {found}{mode}"
+            )
     classifier = find_classifier(network, calls, logits.shape[1])
     # What happens after the embedding is made cannot be a stage.
     body = [call for call in calls if call.ended < classifier.started]
     return Anatomy(
         input_shape=input_shape,
-        stages=find_stages(network, body, square=input_shape[1] == input_shape[2]),
+        stages=find_stages(network, body, (height, width)),
         classifier=classifier.name,
         embedding=weight_of(classifier.module).shape[1],
         num_classes=logits.shape[1],
@@ -106,61 +128,73 @@ def weight_of(module: nn.Module) -> Tensor:
 
 
 def find_classifier(network: nn.Module, calls: list[Call], num_classes: int) -> Call:
-    """The last linear layer (or 1x1 convolution) that ran and makes ``num_classes`` numbers."""
-    for call in reversed(calls):
-        if isinstance(call.module, nn.Linear | nn.Conv2d) and weight_of(call.module).shape[0] == num_classes:
-            return call
+    """The last linear layer or 1x1 convolution that ran; it must be what makes the logits."""
+    layers = [call for call in calls if isinstance(call.module, nn.Linear | nn.Conv2d)]
+    if layers and len(weight_of(layers[-1].module)) == num_classes:
+        return layers[-1]
+    found = f"'{layers[-1].name}' has {len(weight_of(layers[-1].module))} outputs" if layers else "there is none"
     raise UserError(
-        f"no final classifier found in {type(network).__name__}: no linear layer or 1x1 convolution with "
-        f"{num_classes} outputs ran last; end the network with nn.Linear(features, {num_classes})"
+        f"no final classifier found in {type(network).__name__}: the last linear layer or 1x1 convolution that runs "
+        f"must make its {num_classes} logits, but {found}; end the network with nn.Linear(features, {num_classes})"
     )
 
 
-def find_stages(network: nn.Module, calls: list[Call], square: bool) -> tuple[Stage, ...]:
+def find_stages(network: nn.Module, calls: list[Call], image: Size) -> tuple[Stage, ...]:
     """The network's stages, from its own ``stage_names``, timm's ``feature_info`` or the resolutions of its maps."""
     last_call = {call.name: call for call in calls if call.name}
     channels_last = str(getattr(network, "output_fmt", "")).endswith("NHWC")
-    maps = {name: stage for name, call in last_call.items() if (stage := as_stage(call, square, channels_last))}
-    own_names = getattr(network, "stage_names", None)
-    names = list(own_names or [name for name in timm_stages(network) if name in maps])
-    if not own_names and names:
-        tried = "timm's feature_info"
-        names = with_weights_of_their_own(names, calls)
-        # A network that keeps one resolution lists every block: equal parts of it are its stages.
-        if len(names) > ISOTROPIC_STAGES and len({maps[name].shape for name in names}) == 1:
-            names = [names[(part + 1) * len(names) // ISOTROPIC_STAGES - 1] for part in range(ISOTROPIC_STAGES)]
-    elif not own_names:
-        tried = "the resolutions of its maps (it has no feature_info)"
-        names = last_at_each_resolution([call for call in calls if call.name in maps], maps)
-        names = with_weights_of_their_own(names, calls)
-    else:
+    maps = {name: stage for name, call in last_call.items() if (stage := as_stage(call, image, channels_last))}
+    if names := list(getattr(network, "stage_names", None) or []):
         tried = "the names given"
-    for name in names:
-        if name not in maps:
-            what = (
-                "returns no map" if name in last_call else "is not among the modules that ran before the classifier"
-            )
-            raise UserError(f"stage '{name}' of {type(network).__name__} {what}: {nearest(name, maps)}")
+        check_names(network, names, maps, last_call)
+    elif names := [name for name in timm_stages(network) if name in maps]:
+        tried = "timm's feature_info"
+        names = equal_parts(with_weights_of_their_own(names, calls), maps)
+    else:
+        tried = "its maps' resolutions and its rows of equal blocks (it has no feature_info)"
+        making_maps = [call for call in calls if call.name in maps]
+        names = with_weights_of_their_own(last_at_each_resolution(making_maps, maps), calls)
+        if len(names) < 2:
+            names = equal_parts(row_of_blocks(making_maps, maps), maps)
     if len(names) < 2:
         raise UserError(
-            f"{len(names)} stages found in {type(network).__name__} from {tried}; at least 2 are needed. "
-            f"Name them, shallow to deep: stages=[...] takes modules that return maps, such as {some(maps)}"
+            f"{len(names)} stages found in {type(network).__name__} from {tried}; at least 2 are needed. Name them, "
+            "shallow to deep: stages=[...], or network.stage_names = [...] before the method is made, takes modules "
+            f"that return maps, such as {some(maps)}"
         )
     return tuple(maps[name] for name in names)
 
 
-def as_stage(call: Call, square: bool, channels_last: bool) -> Stage | None:
+def check_names(network: nn.Module, names: list[str], maps: dict[str, Stage], ran: dict[str, Call]) -> None:
+    """Raises UserError unless every name is a module that returns a map, in the order in which they run."""
+    for name in names:
+        if name not in maps:
+            what = "returns no map" if name in ran else "is not among the modules that ran before the classifier"
+            raise UserError(f"stage '{name}' of {type(network).__name__} {what}: {nearest(name, maps)}")
+    in_order = sorted(set(names), key=lambda name: ran[name].ended)
+    if names != in_order:
+        raise UserError(f"stages {names} must be named shallow to deep, each once: {in_order}")
+
+
+def as_stage(call: Call, image: Size, channels_last: bool) -> Stage | None:
     """The call's output as a stage; None where it is not one map or one row of tokens for each image."""
-    if call.shape is None or len(call.shape) not in (3, 4):
+    if call.shape is None or len(call.shape) not in (3, 4) or call.shape[0] != BATCH or 0 in call.shape:
         return None
-    layout = Layout.NCHW
-    if len(call.shape) == 3:
-        layout = Layout.TOKENS
-    # Square images make square maps: a first pair of equal sides with another third is a map with channels last.
-    elif channels_last or (square and call.shape[1] == call.shape[2] != call.shape[3]):
-        layout = Layout.NHWC
-    _, channels, height, width = layout.as_map(torch.empty(call.shape, device="meta")).shape
-    return Stage(call.name, (channels, height, width), layout)
+    layout = Layout.TOKENS
+    if len(call.shape) == 4:
+        # A map has the proportions of the image: that tells its sides from its channels.
+        first, last = stretch(call.shape[1:3], image), stretch(call.shape[2:4], image)
+        if image[0] == image[1] and min(first, last) > 1:
+            return None
+        layout = Layout.NHWC if first < last or (first == last and channels_last) else Layout.NCHW
+    _, channels, height, width = layout.as_map(torch.empty(call.shape, device="meta"), image).shape
+    return Stage(call.name, (channels, height, width), layout) if height * width else None
+
+
+def stretch(sides: tuple[int, ...], image: Size) -> float:
+    """How far these sides are from the image's proportions, 1 where they are the same."""
+    one, other = sides[0] * image[1], sides[1] * image[0]
+    return max(one, other) / min(one, other)
 
 
 def timm_stages(network: nn.Module) -> list[str]:
@@ -183,15 +217,21 @@ def with_weights_of_their_own(names: list[str], calls: list[Call]) -> list[str]:
 
 
 def last_at_each_resolution(calls: list[Call], maps: dict[str, Stage]) -> list[str]:
-    """The last module at each spatial resolution, none deeper in the module tree than naming them all takes."""
-    by_size: dict[int, list[str]] = {}
-    for call in before_global_pooling(calls, maps):
-        size = pixels(maps[call.name])
-        # What was smaller before was a side path: squeeze-and-excitation, not a stage.
-        by_size = {larger: names for larger, names in by_size.items() if larger >= size}
-        by_size.setdefault(size, []).append(call.name)
-    depth = max((min(name.count(".") for name in names) for names in by_size.values()), default=0)
-    return [[name for name in names if name.count(".") <= depth][-1] for names in by_size.values()]
+    """The last module at each spatial resolution, none deeper in the module tree than it takes to see them."""
+    spatial = before_global_pooling(calls, maps)
+    found: list[str] = []
+    for depth in range(1 + max((call.name.count(".") for call in spatial), default=-1)):
+        by_size: dict[int, str] = {}
+        for call in spatial:
+            if call.name.count(".") <= depth:
+                size = pixels(maps[call.name])
+                # What was smaller before was a side path: squeeze-and-excitation, not a stage.
+                by_size = {larger: name for larger, name in by_size.items() if larger >= size}
+                by_size[size] = call.name
+        if len(found) >= 2 and len(by_size) <= len(found):
+            break
+        found = list(by_size.values())
+    return found
 
 
 def before_global_pooling(calls: list[Call], maps: dict[str, Stage]) -> list[Call]:
@@ -203,6 +243,23 @@ def before_global_pooling(calls: list[Call], maps: dict[str, Stage]) -> list[Cal
     ):
         spatial = spatial[: pooling[-1]]
     return [call for call in spatial if pixels(maps[call.name]) > 1 or any(True for _ in call.module.parameters())]
+
+
+def row_of_blocks(calls: list[Call], maps: dict[str, Stage]) -> list[str]:
+    """The longest row of sibling modules of one class, with weights, whose maps have one shape (a ViT's blocks)."""
+    rows: dict[tuple[str, type[nn.Module], tuple[int, int, int]], dict[str, None]] = {}
+    for call in calls:
+        if any(True for _ in call.module.parameters()):
+            siblings = call.name.rpartition(".")[0], type(call.module), maps[call.name].shape
+            rows.setdefault(siblings, {})[call.name] = None
+    return max(map(list, rows.values()), key=lambda row: (len(row), -row[0].count(".")), default=[])
+
+
+def equal_parts(names: list[str], maps: dict[str, Stage]) -> list[str]:
+    """The ends of ``ISOTROPIC_STAGES`` parts of equal depth, where the names are many blocks of one shape."""
+    if len(names) <= ISOTROPIC_STAGES or len({maps[name].shape for name in names}) > 1:
+        return names
+    return [names[(part + 1) * len(names) // ISOTROPIC_STAGES - 1] for part in range(ISOTROPIC_STAGES)]
 
 
 def pixels(stage: Stage) -> int:

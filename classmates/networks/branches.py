@@ -2,14 +2,16 @@
 
 The student runs once. Every other peer is a copy in which each top-most module that had run by the split point is
 replaced by a stub: the last one returns the student's features, the earlier ones return an expanded zero of the shape
-they used to return, at no cost. The network's own forward code does the rest.
+they used to return, at no cost. The network's own forward code does the rest. Where that code writes into what its
+modules returned (``x += shortcut``), or hands something from before the split past it, every stub returns a copy.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,32 +20,49 @@ from torch.utils import _pytree as pytree
 
 from classmates.errors import UserError
 from classmates.networks.anatomy import Anatomy
-from classmates.networks.probe import Call, sample_images, silent
+from classmates.networks.probe import Call, first_line, sample_images, silent
 from classmates.networks.views import hooked
 
 
 class Trunk:
-    """What the shared part made of the current batch; empty between forwards."""
+    """What the shared part made of the current batch; empty between forwards.
 
-    def __init__(self, modules: list[str], split: str):
+    Args:
+        network: the student.
+        modules: the shared modules, in the order in which they end.
+        split: the one whose output is the shared features.
+    """
+
+    def __init__(self, network: nn.Module, modules: list[str], split: str):
+        self.network = network
         self.modules = modules
         self.split = split
+        self.copies = False
         self.outputs: dict[str, Any] = {}
 
     @contextmanager
-    def recorded(self, network: nn.Module) -> Iterator[None]:
-        """Within the block, a run of ``network`` fills the trunk; after the block it is empty again."""
-        keepers = {name: self._keeper(name) for name in self.modules}
+    def recorded(self) -> Iterator[None]:
+        """Within the block, a run of the student fills the trunk; after the block it is empty again."""
         try:
-            with hooked(network, keepers):
+            with hooked(self.network, {name: partial(self._keep, name) for name in self.modules}):
                 yield
         finally:
             self.outputs.clear()
 
-    def _keeper(self, name: str) -> Any:
-        if name == self.split:
-            return lambda output: self.outputs.update({name: output})
-        return lambda output: self.outputs.update({name: pytree.tree_map_only(Tensor, _placeholder, output)})
+    def _keep(self, name: str, output: Any) -> None:
+        if self.copies:
+            output = _map_tensors(torch.clone, output)
+        elif name != self.split:
+            output = _map_tensors(_placeholder, output)
+        self.outputs[name] = output
+
+    def output(self, name: str) -> Any:
+        """What a stub returns for the module of this name."""
+        return _map_tensors(torch.clone, self.outputs[name]) if self.copies else self.outputs[name]
+
+
+def _map_tensors(function: Callable[[Tensor], Tensor], output: Any) -> Any:
+    return pytree.tree_map_only(Tensor, function, output)
 
 
 def _placeholder(tensor: Tensor) -> Tensor:
@@ -52,7 +71,7 @@ def _placeholder(tensor: Tensor) -> Tensor:
 
 
 class Stub(nn.Module):
-    """Stands where a shared module stood and returns what the trunk holds for it."""
+    """Stands where a shared module stood: returns what the trunk holds for it, and has the attributes it has."""
 
     def __init__(self, trunk: Trunk, name: str):
         super().__init__()
@@ -60,7 +79,13 @@ class Stub(nn.Module):
         self.name = name
 
     def forward(self, *_: Any, **__: Any) -> Any:
-        return self.trunk.outputs[self.name]
+        return self.trunk.output(self.name)
+
+    def __getattr__(self, attribute: str) -> Any:
+        # Only what is not found otherwise comes here; some forward code asks its modules for sizes and settings.
+        if attribute.startswith("__") or attribute == "trunk":
+            raise AttributeError(attribute)
+        return getattr(self.trunk.network.get_submodule(self.name), attribute)
 
 
 def finished_by(calls: tuple[Call, ...], split: str) -> list[str]:
@@ -84,34 +109,46 @@ def branch(network: nn.Module, anatomy: Anatomy, split: str) -> tuple[nn.Module,
     The copy holds no parameter that it no longer uses. Raises UserError where the network cannot be cut there, that
     is, where the branch fed by the trunk does not give the network's own output to the last bit.
     """
-    trunk = Trunk(finished_by(anatomy.calls, split), split)
-    copied = copy.deepcopy(network)
+    trunk = Trunk(network, finished_by(anatomy.calls, split), split)
+    branched = copy.deepcopy(network)
     for name in trunk.modules:
         parent, _, child = name.rpartition(".")
-        setattr(copied.get_submodule(parent), child, Stub(trunk, name))
+        setattr(branched.get_submodule(parent), child, Stub(trunk, name))
     images = sample_images(network, anatomy.input_shape)
+    if difference(branched, trunk, images):
+        trunk.copies = True
+        if reason := difference(branched, trunk, images):
+            raise UserError(
+                f"{type(network).__name__} cannot be split after '{split}' ({reason}): "
+                "split it elsewhere (share=STAGE) or share nothing (share='nothing')"
+            )
+    drop_unused_parameters(branched, trunk, images)
+    return branched, trunk
+
+
+def difference(branched: nn.Module, trunk: Trunk, images: Tensor) -> str:
+    """Why the branch does not do what the whole network does; empty where it does."""
+    features: list[tuple[Tensor, int]] = []
+    note = partial(_note_versions, features)
     try:
-        with silent(network), silent(copied), trunk.recorded(network):
-            same = torch.equal(network(images), copied(images))
-            drop_unused_parameters(copied, trunk, images)
-    except (RuntimeError, AttributeError, TypeError, ValueError) as error:
-        raise cannot_cut(network, split, str(error)) from error
-    if not same:
-        raise cannot_cut(network, split, "something before it reaches past it")
-    return copied, trunk
+        with silent(trunk.network), silent(branched), trunk.recorded(), hooked(trunk.network, {trunk.split: note}):
+            logits = trunk.network(images)
+            if not trunk.copies and any(tensor._version != version for tensor, version in features):
+                return "its features are written into"
+            return "" if torch.equal(logits, branched(images)) else "what it computes is not all made by its modules"
+    except Exception as error:  # anything may come out of a forward whose modules are not what it expects
+        return first_line(error)
 
 
-def cannot_cut(network: nn.Module, split: str, reason: str) -> UserError:
-    return UserError(
-        f"{type(network).__name__} cannot be split after '{split}' ({reason}): "
-        "split it elsewhere (share=STAGE) or share nothing (share='nothing')"
-    )
+def _note_versions(versions: list[tuple[Tensor, int]], output: Any) -> None:
+    versions += [(leaf, leaf._version) for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
 
 
 def drop_unused_parameters(branched: nn.Module, trunk: Trunk, images: Tensor) -> None:
     """Turns parameters that nothing depends on any more (a position embedding) into placeholder buffers."""
     parameters = {name: p for name, p in branched.named_parameters() if p.requires_grad}
-    with torch.enable_grad():
+    with silent(trunk.network), silent(branched), trunk.recorded(), torch.enable_grad():
+        trunk.network(images)
         gradients = torch.autograd.grad(branched(images).sum(), list(parameters.values()), allow_unused=True)
     for name, gradient in zip(list(parameters), gradients, strict=True):
         if gradient is None:

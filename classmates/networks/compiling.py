@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
+
+
+class CompiledForward:
+    """A module's forward, compiled, which remembers what it replaced."""
+
+    def __init__(self, original: Callable[..., Any]):
+        self.original = original
+        self.compiled = torch.compile(original)
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        return self.compiled(*inputs, **options)
 
 
 def compile_between(network: nn.Module, observed: Iterable[str]) -> None:
@@ -14,8 +26,7 @@ def compile_between(network: nn.Module, observed: Iterable[str]) -> None:
     Hooks on the observed modules themselves then run outside the compiled code, which is the only place where they
     may come and go with every step. ``uncompile`` undoes it.
     """
-    inside = {network.get_submodule(name) for name in observed}
-    _compile_parts(network, inside)
+    _compile_parts(network, {network.get_submodule(name) for name in observed})
 
 
 def _compile_parts(module: nn.Module, observed: set[nn.Module]) -> None:
@@ -23,10 +34,13 @@ def _compile_parts(module: nn.Module, observed: set[nn.Module]) -> None:
         if any(other in observed for other in child.modules() if other is not child):
             _compile_parts(child, observed)
         elif any(True for _ in child.parameters()):
-            child.forward = torch.compile(child.forward)  # type: ignore[method-assign]
+            child.forward = CompiledForward(child.forward)  # type: ignore[method-assign]
 
 
 def uncompile(network: nn.Module) -> None:
     """Gives every module its own forward back."""
     for module in network.modules():
-        module.__dict__.pop("forward", None)
+        if isinstance(compiled := vars(module).get("forward"), CompiledForward):
+            del module.forward
+            if module.forward != compiled.original:  # somebody had given this one module another forward
+                module.forward = compiled.original  # type: ignore[method-assign]

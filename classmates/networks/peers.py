@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from classmates.contracts import DataSpec, View
-from classmates.errors import UserError, nearest
+from classmates.errors import UserError, nearest, unknown
 from classmates.networks.anatomy import Anatomy, examine
 from classmates.networks.branches import Trunk, branch
 from classmates.networks.compiling import compile_between, uncompile
@@ -51,6 +51,8 @@ class Peers(nn.Module):
         super().__init__()
         if count < 1:
             raise UserError(f"peers={count}: the student is one of them, so there is at least 1")
+        if start not in get_args(Start):
+            raise unknown("start", start, get_args(Start))
         anatomy = examine(network, data.input_shape)
         self.start = start
         self.trunk: Trunk | None = None
@@ -64,6 +66,8 @@ class Peers(nn.Module):
             if len(helpers) != count - 1:
                 raise UserError(f"{len(helpers)} helpers and the student are {len(helpers) + 1} peers, not {count}")
             others = list(helpers)
+            if len({*others, network}) != count:
+                raise UserError("the same network is given as two peers: each learns with weights of its own")
         elif count > 1:
             if self.shared:
                 other, self.trunk = branch(network, anatomy, anatomy.stages[self.shared - 1].name)
@@ -111,7 +115,7 @@ class Peers(nn.Module):
         """Every network's view of the images [B, C, H, W], the student's last; the trunk runs once."""
         with ExitStack() as stack:
             if self.trunk is not None:
-                stack.enter_context(self.trunk.recorded(self.student))
+                stack.enter_context(self.trunk.recorded())
             student = observe(self.student, self.anatomy, images)
             views = [
                 observe(network, anatomy, images, shared=student.stages[: self.shared])

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from classmates.errors import UserError
 
+BATCH = 2  # images a silent run has
 FALLBACK_SIZES = (32, 64, 224)  # pixels to try where a network does not say what it takes
 
 
@@ -37,9 +39,9 @@ def silent(network: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def sample_images(network: nn.Module, input_shape: tuple[int, ...], batch: int = 2) -> Tensor:
-    """The same noise every time, shaped like a batch of images, where the network's parameters are."""
-    noise = torch.randn(batch, *input_shape, generator=torch.Generator().manual_seed(0))
+def sample_images(network: nn.Module, input_shape: tuple[int, ...]) -> Tensor:
+    """The same noise every time, shaped like ``BATCH`` images, where the network's parameters are."""
+    noise = torch.randn(BATCH, *input_shape, generator=torch.Generator().manual_seed(0))
     parameter = next(network.parameters(), noise)
     return noise.to(parameter.device, parameter.dtype)
 
@@ -69,6 +71,14 @@ def record_calls(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[list
     return calls, output
 
 
+def output_in_training(network: nn.Module, input_shape: tuple[int, ...]) -> Any:
+    """What the network returns in training mode; its buffers (BatchNorm's statistics) stay as they are."""
+    with silent(network):
+        network.train()
+        buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+        return functional_call(network, buffers, (sample_images(network, input_shape),))
+
+
 def default_input_shape(network: nn.Module) -> tuple[int, int, int]:
     """(C, H, W) of what the network takes: timm's ``pretrained_cfg``, else the first size that it runs on.
 
@@ -85,9 +95,14 @@ def default_input_shape(network: nn.Module) -> tuple[int, int, int]:
             with silent(network):
                 network(sample_images(network, (channels, size, size)))
             return (channels, size, size)
-        except (RuntimeError, ValueError, AssertionError) as error:
-            reasons.append(f"{size} pixels: {str(error).splitlines()[0]}")
+        except Exception as error:  # whatever a network says to images of a wrong size
+            reasons.append(f"{size} pixels: {first_line(error)}")
     raise UserError(
         f"{type(network).__name__} runs on none of the sizes that were tried ({'; '.join(reasons)}): "
         "say what it takes with DataSpec(..., input_shape=(channels, height, width))"
     )
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, short enough for a line of another message; its type where it says nothing."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -51,9 +51,11 @@ def observe(network: nn.Module, anatomy: Anatomy, images: Tensor, shared: tuple[
     ):
         logits = network(images)
     embedding = entering[-1]
-    if embedding.ndim == 4:  # a convolutional classifier sees [B, D, 1, 1]
-        embedding = embedding.mean((2, 3))
-    return View(logits, embedding, (*shared, *(stage.layout.as_map(maps[stage.name]) for stage in own)))
+    if embedding.ndim > 2:  # a classifier of every place in a map, the logits pooled after it
+        convolutional = isinstance(network.get_submodule(anatomy.classifier), nn.Conv2d)
+        embedding = (embedding.movedim(1, -1) if convolutional else embedding).flatten(1, -2).mean(1)
+    image = images.shape[-2], images.shape[-1]
+    return View(logits, embedding, (*shared, *(stage.layout.as_map(maps[stage.name], image) for stage in own)))
 
 
 def stack_logits(views: list[View]) -> Tensor:

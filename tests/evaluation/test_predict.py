@@ -1,0 +1,156 @@
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from classmates.data import ImageData, eval_loader, load
+from classmates.errors import UserError
+from classmates.evaluation.predict import predict
+from classmates.networks.build import build_model
+from classmates.student import StudentCard, load_student, save_student
+
+
+def save_images(folder: Path, size: tuple[int, int], count: int = 5) -> None:
+    """``count`` colour images in each of three class folders, (width, height) as given; smooth, so that scaling them
+    makes a difference that can be seen."""
+    random = np.random.default_rng(0)
+    for name in ("cat", "dog", "größer"):
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = random.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+            Image.fromarray(pixels).resize(size).save(folder / name / f"{number}.png")
+
+
+def save_run(run: Path, data: ImageData) -> None:
+    torch.manual_seed(0)
+    args = {"in_chans": data.channels}
+    network = build_model("test_resnet", data.num_classes, **args)
+    network.fc.weight.data.mul_(20)  # an untrained network would find all classes alike
+    card = StudentCard(
+        model="test_resnet",
+        class_names=data.class_names,
+        input_shape=data.input_shape,
+        mean=data.mean,
+        std=data.std,
+        resize=data.resize,
+        model_args=args,
+    )
+    save_student(run, network, card)
+
+
+@torch.no_grad()
+def evaluated(run: Path, data: ImageData) -> list[list[float]]:
+    """Probabilities of the test images as the evaluation of a training run finds them."""
+    student, _ = load_student(run)
+    loader = eval_loader(data, data.test, batch_size=4, num_workers=0)
+    return torch.cat([student(batch.images) for batch in loader]).double().softmax(1).tolist()
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of 20x16 images with a test/ part, and a run trained on it."""
+    for part in ("train", "test"):
+        save_images(tmp_path / "photos" / part, (20, 16))
+    save_run(tmp_path / "run", load(tmp_path / "photos", val_fraction=0))
+    return tmp_path / "photos" / "test"
+
+
+@pytest.mark.parametrize(
+    ("size", "image_size"),
+    [((20, 16), None), ((20, 16), 12), ((150, 100), 96), ((100, 150), 40)],
+    ids=["as they are", "in memory, resized", "streamed", "large ones made small"],
+)
+def test_prediction_sees_what_the_evaluation_saw(
+    tmp_path: Path, size: tuple[int, int], image_size: int | None
+) -> None:
+    for part in ("train", "test"):
+        save_images(tmp_path / "photos" / part, size)
+    data = load(tmp_path / "photos", val_fraction=0, image_size=image_size)
+    save_run(tmp_path / "run", data)
+    frame = predict(tmp_path / "run", [str(tmp_path / "photos" / "test")], top=3, batch_size=4)
+    expected = evaluated(tmp_path / "run", data)
+    assert len(frame) == 3 * len(expected)
+    for row, probabilities in enumerate(expected):
+        three = frame.iloc[3 * row : 3 * row + 3]
+        order = sorted(range(3), key=lambda number: -probabilities[number])
+        assert three["class"].tolist() == [data.class_names[number] for number in order]
+        assert three["probability"].tolist() == pytest.approx(sorted(probabilities, reverse=True), abs=1e-6)
+        assert three["rank"].tolist() == [1, 2, 3]
+    assert max(map(max, expected)) > 0.5  # the classes were told apart
+
+
+def test_files_come_in_the_order_given_and_folders_sorted(photos: Path) -> None:
+    (photos / ".hidden").mkdir()
+    for stray in (".hidden/0.png", "dog/.0.png", "dog/notes.txt"):
+        (photos / stray).write_text("not to be read")
+    unusual = photos / "dog" / "image without suffix"
+    unusual.write_bytes((photos / "dog" / "0.png").read_bytes())
+    given = [photos / "dog" / "4.png", photos / "cat", unusual]
+    frame = predict(photos.parents[1] / "run", [str(path) for path in given])
+    assert frame.columns.tolist() == ["file", "class", "probability"]
+    cats = [str(photos / "cat" / f"{number}.png") for number in range(5)]
+    assert frame["file"].tolist() == [str(given[0]), *cats, str(unusual)]
+    assert frame["probability"].between(1 / 3, 1).all()
+
+
+def test_grey_student_reads_colour_images(photos: Path) -> None:
+    run = photos.parents[1] / "grey run"
+    data = load(photos.parent, val_fraction=0, channels=1)
+    save_run(run, data)
+    frame = predict(run, [str(photos)])
+    assert frame["probability"].tolist() == pytest.approx(list(map(max, evaluated(run, data))), abs=1e-6)
+
+
+def test_out(photos: Path) -> None:
+    run, folder = photos.parents[1] / "run", photos.parents[1] / "new"
+    frame = predict(run, [str(photos)], out=folder / "result.csv")
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "result.csv"), frame, rtol=1e-12)
+    frame = predict(run, [str(photos / "größer")], top=2, out=folder / "result.json")
+    assert json.loads((folder / "result.json").read_text(encoding="utf-8")) == frame.to_dict("records")
+    assert sorted(path.name for path in folder.iterdir()) == ["result.csv", "result.json"]
+
+
+def test_an_unreadable_image_is_named_and_nothing_written(photos: Path, tmp_path: Path) -> None:
+    whole = (photos / "dog" / "3.png").read_bytes()
+    (photos / "dog" / "3.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=re.escape(str(photos / "dog" / "3.png"))):
+        predict(photos.parents[1] / "run", [str(photos)], out=tmp_path / "result.csv")
+    assert not (tmp_path / "result.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"images": ["no such folder"]}, "no image file or folder 'no such folder'"),
+        ({"images": []}, "no image found in nothing"),
+        ({"top": 0}, "top is 0, but the student knows 3 classes: give 1 to 3"),
+        ({"top": 4}, "top is 4"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"out": Path("result.xlsx")}, r"'result.xlsx'; give a file that ends in .csv or .json"),
+        ({"accelerator": "abacus"}, "accelerator 'abacus' cannot be used"),
+        ({"run": "nowhere"}, "no trained student in 'nowhere'"),
+    ],
+)
+def test_wrong_input(photos: Path, options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        predict(**({"run": photos.parents[1] / "run", "images": [str(photos)]} | options))  # type: ignore[arg-type]
+
+
+def test_empty_folder(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"no image found in .*empty"):
+        predict(photos.parents[1] / "run", [str(tmp_path / "empty")])
+
+
+def test_a_student_that_no_name_rebuilds(photos: Path) -> None:
+    run = photos.parents[1] / "run"
+    student, card = load_student(run)
+    save_student(run, student, replace(card, model=None))
+    with pytest.raises(UserError, match="network object"):
+        predict(run, [str(photos)])
