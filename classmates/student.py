@@ -7,9 +7,6 @@ the card. Neither can carry code; but a card whose ``model`` is a Python file ha
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -17,10 +14,12 @@ from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
 from classmates.errors import UserError
+from classmates.files import whole_file
 from classmates.networks.build import build_model, is_file_name
+from classmates.networks.weights import load_matching
 
 WEIGHTS = "student.safetensors"
 CARD = "student.json"
@@ -40,8 +39,8 @@ class StudentCard:
         class_names: [K], in the order of the logits.
         input_shape: (C, H, W) of the images it takes.
         mean, std: [C], of the training images in 0..1; images are normalised by them.
-        resize: how an image gets to (H, W): (H, W) itself is an exact resize, a single number the length of the
-            shorter side before (H, W) is cropped from the centre.
+        resize: how an image gets to (H, W). A single number: its shorter side gets this length, then the middle is
+            cropped. (H, W) itself: it is scaled until it fills them, then the middle is cropped.
         model_args: ``in_chans`` and whatever else the model was built with.
         classmates: the version that trained it.
     """
@@ -144,35 +143,4 @@ def load_weights(path: Path, network: nn.Module) -> None:
         tensors = safetensors.torch.load_file(path)
     except SafetensorError as error:
         raise UserError(f"'{path}' is damaged or not a safetensors file: {error}") from error
-    problems = _mismatches(tensors, network.state_dict())
-    if problems:
-        shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
-        raise UserError(f"'{path}' does not fit the network {type(network).__name__}: {shown}")
-    network.load_state_dict(tensors)
-
-
-def _mismatches(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:
-    return [
-        *(f"{name} is missing" for name in wanted if name not in found),
-        *(f"{name} is not in the network" for name in found if name not in wanted),
-        *(
-            f"{name} is {tuple(found[name].shape)}, the network's is {tuple(wanted[name].shape)}"
-            for name in wanted
-            if name in found and found[name].shape != wanted[name].shape
-        ),
-    ]
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` to write to; it becomes ``path`` at the end, or vanishes if anything fails.
-
-    Makes the folder where there is none, and keeps the suffix: some writers look at it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    load_matching(network, tensors, str(path))

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from classmates.contracts import Batch, View
 
-FEATURE_SAMPLES = 1000  # images whose stage features are kept, for t-SNE
+FEATURE_SAMPLES = 500  # images whose stage features are kept, for t-SNE
 WORST = 24  # images shown as the most wrong ones
 
 

@@ -36,7 +36,7 @@ def cpu_name() -> str:
 
 
 def commit() -> str | None:
-    """The commit of the source tree this package runs from, marked "+" where files were changed; None if installed."""
+    """The commit of the source checkout in use, with a "+" where files were changed; None if installed."""
     source = Path(__file__).resolve().parents[2]
     if not (source / ".git").exists():
         return None

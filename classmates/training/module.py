@@ -92,7 +92,7 @@ class TrainingModule(L.LightningModule):
         return self.train_loader
 
     def val_dataloader(self) -> Any:
-        return self.val_loader if self.val_loader is not None else []
+        return [] if self.val_loader is None else self.val_loader
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.method.parameters())

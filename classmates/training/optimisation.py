@@ -37,13 +37,14 @@ SCHEDULES: dict[str, type[LRScheduler]] = {
 def make_optimizer(
     name: str, parameters: Iterable[nn.Parameter], lr: float, arguments: Mapping[str, Any]
 ) -> Optimizer:
-    """The optimiser ``name`` (a class of torch.optim, else one of timm's names) over the parameters.
+    """The optimiser ``name`` (a class of torch.optim in any case, else one of timm's names) over the parameters.
 
-    ``arguments`` go over the defaults of ``OPTIMIZER_DEFAULTS``. Raises UserError for unknown names and arguments, and
-    for values that the optimiser refuses.
+    ``arguments`` go over ``OPTIMIZER_DEFAULTS``. Raises UserError for unknown names and arguments, and for values
+    that the optimiser refuses.
     """
-    if name in OPTIMIZERS:
-        cls: Any = OPTIMIZERS[name]
+    of_torch = {known.lower(): known for known in OPTIMIZERS}.get(name.lower())
+    if of_torch is not None:
+        name, cls = of_torch, OPTIMIZERS[of_torch]
     elif name in timm.optim.list_optimizers():
         cls = timm.optim.get_optimizer_class(name, bind_defaults=False)
     else:

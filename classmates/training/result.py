@@ -22,7 +22,6 @@ from classmates.evaluation.metrics import Score, score
 from classmates.files import whole_file
 from classmates.methods.base import Method
 from classmates.networks.complexity import count_parameters, multiply_adds
-from classmates.report.html import report
 from classmates.student import StudentCard, save_student
 from classmates.training.callbacks import History, load_checkpoint
 from classmates.training.environment import environment, peak_memory_mib
@@ -48,12 +47,11 @@ class Result:
         lines = [f"{self.record['name']}: {training['epochs']} epochs in {training['seconds']:.0f} s", ""]
         lines.append(f"{'test':<12}{'top-1':>8}  {'95 % interval':<16}{'NLL':>7}{'ECE':>8}")
         for who, scores in self.test.items():
-            low, high = scores["top1_interval"]
-            lines.append(
-                f"{who:<12}{scores['top1']:>8.2%}  {f'{low:.2%}-{high:.2%}':<16}{scores['nll']:>7.3f}{scores['ece']:>8.3f}"
-            )
+            interval = "{:.2%}-{:.2%}".format(*scores["top1_interval"])
+            lines.append(f"{who:<12}{scores['top1']:>8.2%}  {interval:<16}{scores['nll']:>7.3f}{scores['ece']:>8.3f}")
         lines += ["", f"The student is what you deploy: {self.folder / 'student.safetensors'}"]
-        lines += [f"The report, for a browser:      {self.folder / 'report.html'}"]
+        if (self.folder / "report.html").exists():
+            lines += [f"The report, for a browser:      {self.folder / 'report.html'}"]
         return "\n".join(lines)
 
 
@@ -63,12 +61,12 @@ def finish(
     trainer: L.Trainer,
     module: TrainingModule,
     images: ImageData,
+    card: StudentCard,
+    notes: list[str],
     *,
-    card_model: object,
-    model_args: dict[str, Any],
     progress: bool,
 ) -> Result:
-    """Scores everyone on the test set, once, and writes student, record and report; on the first process only."""
+    """Scores everyone on the test set, once, and writes student and record; on the first process only."""
     method, device = module.method, trainer.strategy.root_device
     memory = peak_memory_mib(device)
     student = method.student().eval()
@@ -102,19 +100,10 @@ def finish(
         },
         "training_parameters": count_parameters(method),
         "train_images": len(images.train.labels),
-        "notes": [*images.notes, *method.notes, *unfinished(history, run.settings["epochs"])],
+        "notes": [*notes, *unfinished(history, run.settings["epochs"])],
         "environment": environment(device),
         "config": run.settings,
     }
-    card = StudentCard(
-        model=card_model if isinstance(card_model, str) else None,
-        class_names=images.class_names,
-        input_shape=images.input_shape,
-        mean=images.mean,
-        std=images.std,
-        resize=images.resize,
-        model_args={"in_chans": images.channels, **model_args},
-    )
     save_student(run.folder, student.cpu(), card)
     pictures = [picture(images, images.test, row) for row in predictions.most_wrong().tolist()]
     shape = (0, *images.image_size, images.channels)
@@ -127,7 +116,6 @@ def finish(
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     with whole_file(run.result) as path:
         path.write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")
-    report(run.folder)
     return Result(student, test, run.folder, record)
 
 

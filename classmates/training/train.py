@@ -1,4 +1,4 @@
-"""The main entry: from data, a network and a method to a trained student, a record of how it was made and a report."""
+"""The main entry: from data, a network and a method to a trained student, its record and its report."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ from classmates.errors import UserError
 from classmates.methods.base import Method
 from classmates.methods.baseline import Baseline
 from classmates.networks.build import build_model
+from classmates.networks.weights import load_pretrained
+from classmates.report.html import report as write_report
+from classmates.student import StudentCard
 from classmates.training.callbacks import AtomicCheckpointIO, History, Progress
 from classmates.training.module import TrainingModule
 from classmates.training.optimisation import make_optimizer, make_schedule
@@ -50,6 +53,7 @@ def train(
     augmentation: Augmentation = Augmentation(),
     num_workers: int = 2,
     pretrained: bool = False,
+    model_weights: str | os.PathLike[str] | None = None,
     model_args: Mapping[str, Any] | None = None,
     stages: Sequence[str] | None = None,
     optimizer: str = "SGD",
@@ -66,6 +70,7 @@ def train(
     deterministic: bool = False,
     max_time: str | None = None,
     loggers: Sequence[Literal["tensorboard", "wandb"]] = ("tensorboard",),
+    report: bool = True,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
 ) -> Result:
@@ -95,7 +100,9 @@ def train(
             says which.
         augmentation: how training images are varied; padding of the random crop, mirroring.
         num_workers: processes that read images which do not fit in memory.
-        pretrained: begin from timm's published weights.
+        pretrained: begin from timm's published weights, which it downloads.
+        model_weights: begin from this file: safetensors or a state dict of the same architecture. Its classifier is
+            left out where it is for another number of classes.
         model_args: further arguments of the model, such as --model_args.drop_path_rate 0.1.
         stages: names of the network's modules that end its stages, shallow to deep, where they are not found.
         optimizer: a class of torch.optim, or a name of timm's optimisers.
@@ -112,6 +119,7 @@ def train(
         deterministic: bit-for-bit the same on the same machine, also on a GPU, at some cost.
         max_time: stop after DD:HH:MM:SS; the run can go on with resume.
         loggers: beside metrics.csv: "tensorboard", "wandb" (if installed), or none.
+        report: write report.html at the end; "classmates report FOLDER" writes it later.
         progress: show progress bars.
         callbacks: Lightning callbacks of your own (in Python).
 
@@ -140,11 +148,15 @@ def train(
         network = build_model(network, images.num_classes, images.channels, pretrained, **model_args)
     if stages is not None:
         network.stage_names = tuple(stages)  # type: ignore[assignment]
+    notes = [*images.notes]
+    if model_weights is not None:
+        notes += load_pretrained(network, model_weights, images.input_shape)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what the method notes is said with the data's notes
         built = method(network, DataSpec(images.num_classes, images.train.labels, images.input_shape))
-    if pretrained and len(built.networks) > 1 and built.networks.start == "fresh":
-        raise UserError("pretrained=true: fresh peers would throw the weights away; say --method.start same")
+    if (pretrained or model_weights) and len(built.networks) > 1 and built.networks.start == "fresh":
+        raise UserError("fresh peers would not begin from the given weights: say --method.start same")
+    notes += built.notes
 
     sampler = built.sampling(images.train.labels, batch_size, seed=seed)
     new_optimizer = partial(make_optimizer, optimizer, lr=lr, arguments=dict(optimizer_args or {}))
@@ -164,7 +176,7 @@ def train(
     run = Run(Path(out) if out is not None else Path("runs") / name, plain_settings(built, settings))
     if rank_zero_only.rank == 0:
         run.check_resumable() if resume else run.begin()
-    for note in (*images.notes, *built.notes):
+    for note in notes:
         print(f"note: {note}")
 
     if compile:
@@ -185,13 +197,26 @@ def train(
         plugins=[AtomicCheckpointIO()],
         default_root_dir=run.folder,
         num_sanity_val_steps=0,
+        limit_val_batches=0 if images.val is None else 1.0,
         use_distributed_sampler=False,
         enable_model_summary=False,
         enable_progress_bar=False,
     )
     trainer.fit(module, ckpt_path=run.last if resume else None, weights_only=True)
     built.networks.uncompile()
-    return finish(run, name, trainer, module, images, card_model=model, model_args=model_args, progress=progress)
+    card = StudentCard(
+        model=model if isinstance(model, str) else None,
+        class_names=images.class_names,
+        input_shape=images.input_shape,
+        mean=images.mean,
+        std=images.std,
+        resize=images.resize,
+        model_args={"in_chans": images.channels, **model_args},
+    )
+    result = finish(run, name, trainer, module, images, card, notes, progress=progress)
+    if report and trainer.is_global_zero:
+        write_report(run.folder)
+    return result
 
 
 def watchers(run: Run, images: ImageData, progress: bool) -> Iterable[Callback]:

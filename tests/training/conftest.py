@@ -15,6 +15,7 @@ SMALL = {
     "epochs": 4,
     "accelerator": "cpu",
     "loggers": (),
+    "report": False,
     "progress": False,
 }
 

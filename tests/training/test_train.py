@@ -1,6 +1,7 @@
 """A whole run: what it leaves, and what it refuses before it starts."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from classmates.networks.peers import Peers
 
 
 def test_a_run_leaves_everything_it_says(small_train, small_mcl, tmp_path):
-    result = small_train(method=small_mcl, out=tmp_path / "run", epochs=2)
+    result = small_train(method=small_mcl, out=tmp_path / "run", epochs=2, report=True)
     left = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert left == {
         "config.yaml",
@@ -144,7 +145,7 @@ def test_a_non_finite_term_stops_at_once_and_is_named(small_train, tmp_path):
         ({"model": timm.create_model("resnet8", num_classes=7, in_chans=1)}, "7 outputs.*10 classes"),
         ({"model": timm.create_model("resnet8", num_classes=10, in_chans=3)}, "cannot take images of 1 channels"),
         ({"epochs": 0}, "epochs=0"),
-        ({"lr": -1.0}, "lr"),
+        ({"lr": -1.0}, r"learning rate: -1\.0"),
     ],
 )
 def test_what_cannot_work_is_told_before_anything_is_written(settings, message, small_train, tmp_path):
@@ -162,3 +163,13 @@ def test_options_of_methods_are_checked(small_train, tmp_path):
         with pytest.raises(UserError, match=message):
             small_train(method=lambda network, data, wrong=wrong: MCL(network, data, **wrong), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_peers_do_not_throw_given_weights_away(small_train, small_mcl, tmp_path):
+    source = timm.create_model("resnet8", num_classes=4, in_chans=1)
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(UserError, match=r"--method\.start same"):
+        small_train(method=small_mcl, model_weights=tmp_path / "weights.pth", out=tmp_path / "run")
+    same = partial(small_mcl, start="same")
+    result = small_train(method=same, model_weights=tmp_path / "weights.pth", out=tmp_path / "run", epochs=1)
+    assert any("classifier 'fc' is new" in note for note in result.record["notes"])

@@ -1,0 +1,158 @@
+"""A trained student scored again: on its own data, or on others with the same classes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from classmates.data.loaders import eval_loader
+from classmates.data.sources import ImageData, load
+from classmates.errors import UserError, unknown
+from classmates.evaluation.collect import collect
+from classmates.evaluation.metrics import Score, score
+from classmates.evaluation.predict import _device
+from classmates.files import whole_file
+from classmates.student import StudentCard, load_student
+
+SPLITS = ("test", "val", "train")
+
+
+def evaluate(
+    run: str | Path,
+    data: str | Path | Dataset[Any] | None = None,
+    *,
+    split: Literal["test", "val", "train"] = "test",
+    image_size: int | None = None,
+    on_bad_image: Literal["error", "skip"] | None = None,
+    batch_size: int = 256,
+    accelerator: str = "auto",
+    out: Path | None = None,
+    network: nn.Module | None = None,
+) -> Score:
+    """Scores the student of a finished run.
+
+    On the run's own data the split is the run's own, and the test scores are those of its ``result.json``. Images
+    are prepared as they were in training's own evaluation, with the mean and deviation of the run's training images.
+
+    Args:
+        run: the run's folder.
+        data: other data with the same classes; those of the run if not given.
+        split: which part of the data. Of a folder without test/, "test" is the share that is split off as one.
+        image_size: pixels of the square that the student gets; as in training if not given.
+        on_bad_image: what to do about files that cannot be read: "error" names them, "skip" leaves them out and
+            says which; as in training if not given.
+        batch_size: images at a time; it changes memory and speed, and scores in the last digits at most.
+        accelerator: "cpu", "gpu", "mps" or whatever Lightning knows; "auto" takes the best there is.
+        out: a file for the scores, as JSON.
+        network: where to load the weights, for a student that was given to training as an object (in Python).
+
+    Returns:
+        Accuracy with its 95 % interval, negative log-likelihood, Brier score, calibration error and number of images.
+
+    Raises:
+        UserError: no finished run, data that cannot be read, other classes than the student's (named), or a part
+            that the data do not have.
+    """
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    if batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}; give 1 or more")
+    student, card = load_student(run, network)
+    device = _device(accelerator)
+    images = load_as_trained(Path(run), card, data, split, image_size, on_bad_image)
+    for note in images.notes:
+        print(f"note: {note}")
+    part = getattr(images, split)
+    if part is None:
+        raise UserError(f"split='val': '{images.name}' has no validation images (val_fraction was 0): take another")
+    student.to(device)
+
+    def look(batch: Tensor) -> tuple[dict[str, Tensor], None]:
+        return {"student": student(batch)}, None
+
+    predictions = collect(look, eval_loader(images, part, batch_size, device=device), description=split)
+    scores = score(predictions.logits["student"], predictions.labels)
+    if out is not None:
+        with whole_file(Path(out)) as file:
+            file.write_text(json.dumps(scores, indent=2), encoding="utf-8")
+    return scores
+
+
+def load_as_trained(
+    run: Path,
+    card: StudentCard,
+    data: str | Path | Dataset[Any] | None,
+    split: str,
+    image_size: int | None,
+    on_bad_image: Literal["error", "skip"] | None,
+) -> ImageData:
+    """The data, split as the run's settings say, for the student's channels, size, mean and deviation."""
+    settings = settings_of(run)
+    channels, *size = card.input_shape
+    if data is None:
+        data, own_size = settings["data"], settings["image_size"]
+        if str(data).startswith("<"):
+            raise UserError(f"'{run}' was trained on a dataset given in Python: give it again, or a folder, as data")
+    else:
+        own_size = size[0] if size[0] == size[1] else None
+    images = load(
+        data,
+        image_size=image_size or own_size,
+        channels=channels,
+        # The test images are the same whatever is split off from the others.
+        val_fraction=0 if split == "test" else settings["val_fraction"],
+        train_size=None if split == "test" else settings["train_size"],
+        seed=settings["seed"],
+        on_bad_image=on_bad_image or settings["on_bad_image"],
+    )
+    require_same_classes(images, card)
+    if image_size is None and images.image_size != tuple(size):
+        raise UserError(
+            f"the images of '{images.name}' have {_by(images.image_size)} pixels, the student takes {_by(size)}: "
+            "give images of that size, or an image_size"
+        )
+    return replace(images, mean=card.mean, std=card.std)
+
+
+def settings_of(run: Path) -> dict[str, Any]:
+    """What the run's config.yaml says of its data; UserError where there is none or it says nothing."""
+    path = run / "config.yaml"
+    wanted = ("data", "image_size", "val_fraction", "train_size", "seed", "on_bad_image")
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return {name: settings[name] for name in wanted}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
+        raise UserError(f"'{path}' is missing or damaged ({error}): give the folder of a finished run") from error
+
+
+def require_same_classes(images: ImageData, card: StudentCard) -> None:
+    """UserError unless the classes are the student's, in its order: labels are numbers of classes."""
+    found, known = images.class_names, card.class_names
+    if found == known:
+        return
+    more = [name for name in found if name not in known]
+    less = [name for name in known if name not in found]
+    differences = [
+        *([f"the student does not know {_some(more)}"] if more else []),
+        *([f"'{images.name}' lacks {_some(less)}"] if less else []),
+    ]
+    raise UserError(
+        f"the classes of '{images.name}' are not the student's: "
+        f"{'; '.join(differences) or 'they are in another order'}. Give data with the same classes"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(f"'{name}'" for name in names[:5]) + more
+
+
+def _by(size: Sequence[int]) -> str:
+    return "x".join(map(str, size))

@@ -1,0 +1,122 @@
+"""What a trained student says of images that nobody has labelled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import pandas as pd
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from torchvision.transforms.v2 import functional as transforms
+from tqdm import tqdm
+
+from classmates.data.augmentation import normalise
+from classmates.data.images import decode, fit
+from classmates.errors import UserError
+from classmates.files import whole_file
+from classmates.student import StudentCard, load_student
+
+WRITERS: dict[str, Callable[[pd.DataFrame], str]] = {
+    ".csv": lambda frame: frame.to_csv(index=False),
+    ".json": lambda frame: json.dumps(frame.to_dict("records"), indent=2, ensure_ascii=False),
+}
+
+
+@torch.inference_mode()
+def predict(
+    run: str | Path,
+    images: list[str],
+    *,
+    top: int = 1,
+    out: Path | None = None,
+    batch_size: int = 64,
+    accelerator: str = "auto",
+) -> pd.DataFrame:
+    """Classify image files with the student of a finished run.
+
+    Args:
+        run: the run's folder.
+        images: image files, and folders whose images are all taken, those in folders below them too.
+        top: how many classes to give for each image, the most probable first.
+        out: a .csv or .json file to write the result to.
+        batch_size: how many images at a time.
+        accelerator: auto, cpu, gpu, mps, ... as Lightning names them.
+
+    Returns:
+        One row for each image, in the order given, folders sorted: ``file``, ``class``, ``probability`` (softmax of
+        the logits). With ``top`` above 1, that many rows for each image, numbered from 1 by a column ``rank``.
+
+    Raises:
+        UserError: no student in the folder, no image found, an image that cannot be read (named), or an argument
+            that cannot work.
+    """
+    student, card = load_student(run)
+    classes = card.class_names
+    if not 1 <= top <= len(classes):
+        raise UserError(f"top is {top}, but the student knows {len(classes)} classes: give 1 to {len(classes)}")
+    if batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}; give 1 or more")
+    if out is not None and Path(out).suffix not in WRITERS:
+        raise UserError(f"out is '{out}'; give a file that ends in {' or '.join(WRITERS)}")
+    device, paths = _device(accelerator), _find(images)
+
+    student.to(device)
+    mean, std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (card.mean, card.std))
+    logits = []
+    with ThreadPool() as pool:  # decoders run outside Python's lock
+        for start in tqdm(range(0, len(paths), batch_size), "predicting", unit="batch", delay=2, leave=False):
+            pixels = torch.stack(pool.map(lambda path: read(path, card), paths[start : start + batch_size]))
+            logits.append(student(normalise(pixels.to(device), mean, std)).cpu())
+    probabilities, numbers = torch.cat(logits).double().softmax(dim=1).topk(top)
+
+    columns = {
+        "file": [str(path) for path in paths for _ in range(top)],
+        "rank": [*range(1, top + 1)] * len(paths),
+        "class": [classes[number] for number in numbers.flatten().tolist()],
+        "probability": probabilities.flatten().tolist(),
+    }
+    if top == 1:
+        del columns["rank"]
+    frame = pd.DataFrame(columns)
+    if out is not None:
+        with whole_file(Path(out)) as file:
+            file.write_text(WRITERS[file.suffix](frame), encoding="utf-8")
+    return frame
+
+
+def read(path: Path, card: StudentCard) -> Tensor:
+    """An image file as the student was tested on them, but for the normalisation: [C, H, W], uint8."""
+    channels, *size = card.input_shape
+    image = decode(path, channels)
+    if isinstance(card.resize, int):
+        image = transforms.center_crop(transforms.resize(image, [card.resize]), size)
+    else:
+        image = fit(image, card.resize)
+    return transforms.pil_to_tensor(image)
+
+
+def _device(accelerator: str) -> torch.device:
+    try:
+        return Fabric(accelerator=accelerator, devices=1).device
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"accelerator '{accelerator}' cannot be used: {error}") from error
+
+
+def _find(images: list[str]) -> list[Path]:
+    found: list[Path] = []
+    for given in map(Path, images):
+        if given.is_dir():
+            below = sorted(path for path in given.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
+            found += [path for path in below if not any(p.startswith(".") for p in path.relative_to(given).parts)]
+        elif given.is_file():
+            found.append(given)
+        else:
+            raise UserError(f"there is no image file or folder '{given}'")
+    if not found:
+        raise UserError(f"no image found in {', '.join(images) or 'nothing'}: give files or folders of images")
+    return found

@@ -1,0 +1,67 @@
+"""What the README and the docs show is run: commands as they stand, but for less training, and Python as it is."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from classmates import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(python|bash)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LESS = {
+    "train": ["--epochs", "1", "--batch_size", "12", "--accelerator", "cpu", "--report", "false", "--loggers", "[]"]
+}
+
+
+@pytest.fixture
+def working_folder(tmp_path, monkeypatch):
+    """Somewhere empty, but for a few photographs (noise in three tints) as the README supposes them."""
+    random = np.random.default_rng(0)
+    for tint, name in enumerate(("cat", "dog", "owl")):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for number in range(30):
+            pixels = random.integers(0, 160, (40, 40, 3), dtype=np.uint8)
+            pixels[..., tint] += 90
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(block, language, file, namespace):
+    if file:
+        Path(file).write_text(block)
+    elif language == "python":
+        exec(
+            compile(block.replace("image_size=32", "image_size=32, epochs=1, report=False"), "<docs>", "exec"),
+            namespace,
+        )
+    else:
+        for line in block.strip().splitlines():
+            program, *arguments = shlex.split(line)
+            assert program == "classmates", line
+            assert cli.main([*arguments, *LESS.get(arguments[0], [])]) in (None, 0), line
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_shows_works(page, working_folder):
+    blocks = BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))
+    namespace = {}
+    for language, file, block in blocks:
+        run(block, language, file, namespace)
+    if page == "README.md":
+        assert len(blocks) == 3
+        assert (working_folder / "predictions.csv").exists()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if not target.startswith("http"):
+            assert ((ROOT / page).parent / target).exists(), target
