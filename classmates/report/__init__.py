@@ -1,0 +1,5 @@
+"""The report: everything a finished run says about itself, as one HTML file that needs no network."""
+
+from classmates.report.html import report
+
+__all__ = ["report"]

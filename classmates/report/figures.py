@@ -1,0 +1,207 @@
+"""The report's figures: arrays in, matplotlib figures out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
+
+from classmates.report.analysis import FeatureMap, Floats, Integers, Reliability
+from classmates.report.theme import (
+    BLUE,
+    DASHES,
+    INK,
+    MARKERS,
+    MOST_CLASSES_TOLD_APART,
+    OTHERS,
+    TEN,
+    VERMILION,
+    WIDTH,
+    styled,
+)
+
+
+@styled
+def accuracy_intervals(top1: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> Figure:
+    """Test accuracy of each network, by name, with its interval; everything in 0..1."""
+    figure = Figure(figsize=(WIDTH, 0.7 + 0.28 * len(top1)))
+    axes = figure.subplots()
+    lines = _lines(top1)
+    for row, who in enumerate(top1):
+        line = lines[who]
+        low, high = intervals[who]
+        axes.plot([low, high], [row, row], color=line["color"], linewidth=line["linewidth"])
+        axes.plot(top1[who], row, "o", color=line["color"])
+    axes.set_yticks(range(len(top1)), list(top1))
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    axes.set_xlabel("test accuracy (top-1)")
+    return figure
+
+
+@styled
+def validation_curves(epochs: Integers, top1: Mapping[str, Floats], nll: Mapping[str, Floats]) -> Figure:
+    """Accuracy (0..1) and negative log-likelihood of each network on the validation split, by epoch [E]."""
+    figure = Figure(figsize=(WIDTH, 3.0))
+    left, right = figure.subplots(1, 2)
+    for axes, curves, title in ((left, top1, "accuracy (top-1)"), (right, nll, "negative log-likelihood")):
+        lines = _lines(curves)
+        for who, values in curves.items():
+            axes.plot(epochs, values, **_dots(epochs), **lines[who])
+        axes.set_title(title)
+        _count_epochs(axes)
+    left.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    _legend_below(figure, left.lines, list(top1))
+    return figure
+
+
+@styled
+def loss_curves(epochs: Integers, raw: Mapping[str, Floats], weighted: Mapping[str, Floats]) -> Figure:
+    """Each term of the training loss by epoch [E]: as it is, and times its weight, with "total" among the latter."""
+    figure = Figure(figsize=(WIDTH, 3.0))
+    left, right = figure.subplots(1, 2)
+    looks: dict[str, dict[str, Any]] = {"total": {"color": INK, "linewidth": 1}}
+    colours = (BLUE, VERMILION, *OTHERS)
+    for number, term in enumerate(raw):
+        dashes = DASHES[number // len(colours) % len(DASHES)]
+        looks[term] = {"color": colours[number % len(colours)], "linestyle": dashes}
+    for axes, curves, title in ((left, raw, "each term"), (right, weighted, "each term × its weight")):
+        for term, values in curves.items():
+            axes.plot(epochs, values, **_dots(epochs), **looks[term])
+        decades = _decades(list(curves.values()))
+        if decades > 1.3:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 3 else (1,)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_locator(NullLocator())
+        axes.set_title(f"{title} (log scale)" if decades > 1.3 else title)
+        _count_epochs(axes)
+    _legend_below(figure, right.lines, list(weighted))
+    return figure
+
+
+@styled
+def confusion_matrix(confusion: Integers, names: Sequence[str]) -> Figure:
+    """Counts [K true, K predicted]; a cell's shade is the square root of its share of the true class."""
+    classes = len(names)
+    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    shade = np.sqrt(share)  # the eye finds one mistake in a hundred
+    colours = np.empty((classes, classes, 4))
+    colours[:] = to_rgba(VERMILION)
+    colours[np.arange(classes), np.arange(classes)] = to_rgba(BLUE)
+    colours[..., 3] = shade
+    side = min(WIDTH, 2.2 + 0.32 * classes)
+    figure = Figure(figsize=(side, side))
+    axes = figure.subplots()
+    axes.imshow(colours, interpolation="none")
+    small: dict[str, Any] = {"fontsize": 8 if classes <= 15 else 6}
+    for row, column in zip(*np.nonzero(confusion), strict=True):
+        ink = "white" if shade[row, column] > 0.7 else INK
+        axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=ink, **small)
+    short = [_shortened(name) for name in names]
+    axes.set_xticks(range(classes), short, rotation=90 if max(map(len, short)) > 2 else 0, **small)
+    axes.set_yticks(range(classes), short, **small)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    between = np.arange(0.5, classes - 1)
+    axes.set_xticks(between, minor=True)
+    axes.set_yticks(between, minor=True)
+    axes.tick_params(which="both", length=0)
+    axes.grid(visible=False)
+    axes.grid(which="minor")
+    return figure
+
+
+@styled
+def reliability_diagram(bins: Reliability) -> Figure:
+    """How often predictions made with a probability come true, above how many were made with it."""
+    figure = Figure(figsize=(4.2, 4.6))
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    edges = np.linspace(0, 1, len(bins.images) + 1)
+    place = {"x": edges[:-1], "width": np.diff(edges), "align": "edge"}
+    above.bar(height=np.nan_to_num(bins.accuracy), color=BLUE, alpha=0.55, label="came true", **place)
+    above.plot(bins.confidence, bins.accuracy, "o", color=BLUE, markersize=3)
+    above.plot([0, 1], [0, 1], color=INK, linestyle="dashed", linewidth=1, label="perfectly calibrated")
+    figure.legend(*above.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    above.set(ylabel="share that was right", ylim=(0, 1.02), xlim=(0, 1))
+    below.bar(height=bins.images / bins.images.sum(), color=BLUE, alpha=0.55, **place)
+    below.set(xlabel="probability of the predicted class", ylabel="images", ylim=(0, 1.02))
+    return figure
+
+
+@styled
+def feature_maps(maps: Sequence[FeatureMap], labels: Integers, names: Sequence[str]) -> Figure:
+    """One panel a depth; up to 30 classes by colour and shape, of more than that the first ten, the rest grey."""
+    columns = 4 if len(maps) % 4 == 0 else min(3, len(maps))
+    rows = -(-len(maps) // columns)
+    figure = Figure(figsize=(WIDTH, 0.3 + (WIDTH / columns + 0.7) * rows))
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    told_apart = range(len(names) if len(names) <= MOST_CLASSES_TOLD_APART else len(TEN))
+    for axes in panels[len(maps) :]:
+        axes.set_axis_off()
+    for axes, depth in zip(panels, maps, strict=False):
+        rest = ~np.isin(labels, told_apart)
+        axes.scatter(*depth.points[rest].T, s=4, color="#888888", alpha=0.4, linewidths=0, rasterized=True)
+        handles = [
+            axes.scatter(
+                *depth.points[labels == number].T,
+                s=9,
+                color=TEN[number % len(TEN)],
+                marker=MARKERS[number // len(TEN)],
+                linewidths=0,
+                rasterized=True,
+            )
+            for number in told_apart
+        ]
+        silhouette = "undefined" if depth.silhouette is None else f"{depth.silhouette:z.2f}".replace("-", "−")
+        axes.set_title(f"{_shortened(depth.name)}\n{depth.width} numbers")
+        axes.set_xlabel(f"silhouette {silhouette}\nnearest neighbour {100 * depth.purity:.1f} %")
+        axes.set(xticks=[], yticks=[])
+        axes.spines[["top", "right"]].set_visible(True)
+        axes.set_box_aspect(1)
+    _legend_below(figure, handles, [_shortened(names[number]) for number in told_apart], markerscale=1.6)
+    return figure
+
+
+def _lines(whos: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """One line style a network: the student stands out, the ensemble is dashed, the others are thin."""
+    others = [who for who in whos if who not in ("student", "ensemble")]
+    return {who: {"color": OTHERS[n % len(OTHERS)], "linewidth": 1} for n, who in enumerate(others)} | {
+        "student": {"color": BLUE, "linewidth": 2.4, "zorder": 3},
+        "ensemble": {"color": VERMILION, "linewidth": 1.6, "linestyle": "dashed"},
+    }
+
+
+def _dots(epochs: Integers) -> dict[str, Any]:
+    return {"marker": "o", "markersize": 3} if len(epochs) <= 15 else {}  # a single epoch is a dot or nothing
+
+
+def _legend_below(figure: Figure, handles: Sequence[Artist], names: Sequence[str], **look: Any) -> None:
+    """In as many columns as fit, and the figure as much higher as it takes."""
+    columns = max(1, min(len(names), 100 // (8 + max(map(len, names)))))
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + 0.18 * (-(-len(names) // columns) - 1))
+    figure.legend(handles, names, loc="outside lower center", ncols=columns, **look)
+
+
+def _count_epochs(axes: Axes) -> None:
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def _decades(curves: Sequence[Floats]) -> float:
+    """How many powers of ten lie between the least and the largest value; 0 where a logarithmic axis cannot be."""
+    values = np.concatenate(curves)
+    values = values[np.isfinite(values)]
+    return float(np.log10(values.max() / values.min())) if values.size and values.min() > 0 else 0.0
+
+
+def _shortened(name: str, longest: int = 24) -> str:
+    return name if len(name) <= longest else name[: longest - 1] + "…"
