@@ -56,7 +56,7 @@ class Augmentation:
 
 
 class Draws(NamedTuple):
-    """What is done to each of n images, [n] each: the crop's top and left, from 0; mirrored, 255 for yes, 0 for no."""
+    """What is done to each of n images, [n] each: the crop's top and left, from 0; mirrored, 255 (yes) or 0 (no)."""
 
     top: Tensor
     left: Tensor

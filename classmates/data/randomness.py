@@ -12,7 +12,7 @@ from classmates.errors import UserError
 
 
 def stream_seed(purpose: str, *numbers: int) -> int:
-    """One 32-bit seed for a purpose and its numbers: ``stream_seed("crop", seed, epoch)``.
+    """One 32-bit seed for a purpose and its numbers, always as many for one purpose: ``("order", seed, epoch)``.
 
     Raises:
         UserError: a number is negative.

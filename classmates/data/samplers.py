@@ -91,8 +91,8 @@ class EpochSampler(torch.utils.data.Sampler[list[int]]):
         nearest = sorted({max(below, least), max(below + unit, least)})
         between = f", shared by {world_size} processes" if world_size > 1 else ""
         raise UserError(
-            f"batch_size is {batch_size}{between}; {type(self).__name__} needs a multiple of {unit}, {least} or more: "
-            f"use {' or '.join(map(str, nearest))}"
+            f"batch_size is {batch_size}{between}; {type(self).__name__} needs a multiple of {unit}, "
+            f"{least} or more: use {' or '.join(map(str, nearest))}"
         )
 
 

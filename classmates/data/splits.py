@@ -35,10 +35,11 @@ def stratified_split(
     name = _name(classes[rarest], class_names)
     if counts[rarest] < 2:
         raise UserError(f"class {name} has one image, {part} cannot be split off: each class needs 2 images or more")
-    if not len(classes) <= count <= len(labels) - len(classes):
+    least, most = len(classes), len(labels) - len(classes)
+    if not least <= count <= most:
         raise UserError(
-            f"{part} of {count} of {len(labels)} images leaves class {name} without an image on one side: "
-            f"choose from {len(classes)} to {len(labels) - len(classes)} images"
+            f"{part} of {count} of {len(labels)} images leaves class {name} without an image on one side: choose "
+            f"from {least} to {most} images, a fraction of {least / len(labels):.3g} to {most / len(labels):.3g}"
         )
     chosen = _draw(numbers, _shares(counts, count, most=counts - 1), seed)
     return (~chosen).nonzero()[:, 0], chosen.nonzero()[:, 0]

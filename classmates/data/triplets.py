@@ -28,7 +28,7 @@ def disjoint_triplets(labels: Tensor, generator: torch.Generator) -> Tensor:
     positives = order[paired].view(-1, 2)
     pool = order[~paired]
     pool = pool[torch.randperm(len(pool), generator=generator)]
-    negatives = _without_conflicts(labels[positives[:, 0]], pool, labels)
+    negatives = _without_conflicts(labels[positives[:, 0]], pool, labels, generator)
     triplets = torch.column_stack([positives, negatives])
     return triplets[torch.randperm(len(triplets), generator=generator)]
 
@@ -84,7 +84,7 @@ def _pairs_per_class(counts: Tensor, generator: torch.Generator) -> Tensor:
     return pairs
 
 
-def _without_conflicts(pair_labels: Tensor, pool: Tensor, labels: Tensor) -> Tensor:
+def _without_conflicts(pair_labels: Tensor, pool: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
     """Choose a negative from the pool for each pair: the next one, exchanged where it is of the pair's own class.
 
     pair_labels: [P]. pool: [L ≥ P] sample indices, shuffled. Returns [P] sample indices.
@@ -102,9 +102,10 @@ def _without_conflicts(pair_labels: Tensor, pool: Tensor, labels: Tensor) -> Ten
         pool[stuck], pool[free] = pool[free], pool[stuck]
         conflict[stuck] = False
         per_class[worst] -= excess
-    # What is left, sorted by class and rolled by the largest class's share, meets no class of its own.
+    # What is left, sorted by class and rolled by the largest class's share, meets no class of its own. The classes
+    # are sorted in a random order, so that none always gets the same neighbour's.
     left = conflict.nonzero()[:, 0]
-    left = left[partner[left].argsort()]
+    left = left[torch.randperm(len(per_class), generator=generator)[partner[left]].argsort()]
     pool[left] = pool[left].roll(int(per_class.max()))
     return pool[:count]
 

@@ -10,8 +10,8 @@ cancels in Eq. 7, and the two terms of Eq. 8 are
     −log (1 − p(D=1 | negative)) = log(1 + e⁻/(K·ē)) = softplus(s⁻/τ − log K − log ē)
 
 Eq. 8 as printed adds +K·E[log(1 − p)], which would pull the negatives in; the sign must be minus, as in the released
-code. That code also adds 1e-7 to the denominator of Eq. 7, which moves the value by N·1e-7 for each pair and the
-gradient not at all: left out here.
+code. That code also adds 1e-7 to the denominators, which moves the value by N·1e-7 for each pair and the gradient
+next to nothing: left out here.
 
 Tensors over pairs are laid out [M, B, M−1]: the bank's peer b, the sample, the anchors' peers b+1, b+2, … (mod M).
 """

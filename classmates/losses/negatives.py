@@ -79,10 +79,10 @@ class Block(NamedTuple):
     valid: Tensor
 
     def logits(self, queries: Tensor) -> Tensor:
-        """Products of queries [M, B, P, d] with the rows: [M, B, P, R], at least float32, −∞ where not valid.
+        """Products of queries [M, B, P, d] with the rows: [M, B, P, R] in the queries' dtype, −∞ where not valid.
 
-        The product is made in the rows' dtype and summed by the matrix unit in float32. With a bfloat16 bank each
-        similarity is therefore rounded to 8 bits; fast where the processor multiplies bfloat16, slow elsewhere.
+        They are made in the rows' dtype, so that with a bfloat16 bank each product is rounded to 8 bits: fast on
+        processors that multiply bfloat16; on others such a bank saves memory but is slower than a float32 one.
         """
         peers, groups, count, _ = self.rows.shape
         product = queries.to(self.rows.dtype).reshape(peers, groups, -1, queries.shape[-1]) @ self.rows.mT
@@ -130,10 +130,9 @@ class CommonNegatives(Negatives):
     """All samples have the same rows, [M, R, d] of classes ``row_labels`` [R], but for those of their own class."""
 
     row_labels: Tensor
-    rows_per_block: int = ROWS_PER_BLOCK
 
     def blocks(self) -> Iterator[Block]:
-        parts = self.rows.split(self.rows_per_block, dim=1), self.row_labels.split(self.rows_per_block)
+        parts = self.rows.split(ROWS_PER_BLOCK, dim=1), self.row_labels.split(ROWS_PER_BLOCK)
         for rows, row_labels in zip(*parts, strict=True):
             yield Block(rows[:, None], row_labels != self.labels[:, None])
 

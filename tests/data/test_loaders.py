@@ -1,0 +1,250 @@
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from PIL import Image
+from torch import nn
+from torchvision.transforms.v2 import functional as transforms
+
+from classmates.contracts import Batch
+from classmates.data.augmentation import Augmentation
+from classmates.data.loaders import eval_loader, train_loader
+from classmates.data.parts import ImageData, Split
+from classmates.data.samplers import InOrder, Shuffled, Triplets, TripletsWithReplacement
+from classmates.errors import UserError
+
+MEAN, STD = (0.2, 0.5, 0.7), (0.3, 0.25, 0.2)
+
+
+def in_memory(count=30, side=8, flip=True):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (count, side, side, 3), dtype=torch.uint8, generator=generator)
+    split = Split(torch.arange(count) % 3, images)
+    return ImageData("random", ("a", "b", "c"), 3, (side, side), MEAN, STD, split, None, split, flip=flip)
+
+
+@pytest.fixture(scope="module")
+def streamed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    paths = []
+    for number in range(18):
+        height, width = generator.integers(60, 90, 2)
+        pixels = generator.integers(0, 256, (height // 6, width // 6, 3), dtype=np.uint8)
+        paths.append(folder / f"{number}.png")
+        Image.fromarray(pixels).resize((int(width), int(height))).save(paths[-1])
+    split = Split(torch.arange(18) % 3, paths=tuple(paths))
+    return ImageData("files", ("a", "b", "c"), 3, (48, 48), MEAN, STD, split, None, split)
+
+
+def train(data, sampler=None, augmentation=Augmentation(), epoch=0, seed=0, **options):
+    loader = train_loader(data, sampler or Shuffled(data.train.labels, 6), augmentation, seed=seed, **options)
+    loader.set_epoch(epoch)
+    return list(loader)
+
+
+def pixels(images):
+    """Back to 0..255."""
+    return (images * torch.tensor(STD).view(-1, 1, 1) + torch.tensor(MEAN).view(-1, 1, 1)) * 255
+
+
+def by_index(batches):
+    return {int(index): image for batch in batches for index, image in zip(batch.indices, batch.images, strict=True)}
+
+
+def assert_same(batches, others):
+    assert len(batches) == len(others)
+    for batch, other in zip(batches, others, strict=True):
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(batch, other, strict=True))
+
+
+def differ(batches, others):
+    return any(not torch.equal(batch.images, other.images) for batch, other in zip(batches, others, strict=True))
+
+
+@pytest.fixture(params=["memory", "files"])
+def data(request, streamed):
+    return streamed if request.param == "files" else in_memory()
+
+
+def test_batches_carry_labels_and_indices(data):
+    sampler = Shuffled(data.train.labels, 7, seed=1)
+    batches = train(data, sampler, epoch=2, num_workers=0)
+    assert all(isinstance(batch, Batch) for batch in batches)
+    assert [batch.indices.tolist() for batch in batches] == list(sampler)
+    for batch in batches:
+        assert batch.images.shape == (len(batch.indices), *data.input_shape)
+        assert batch.images.dtype == torch.float32
+        assert torch.equal(batch.labels, data.train.labels[batch.indices])
+    loader = train_loader(data, sampler, Augmentation(), seed=0, num_workers=0)
+    assert len(loader) == len(batches)
+
+
+def test_seed_and_epoch_alone_decide_the_images(data):
+    first = train(data, epoch=1, num_workers=0)
+    torch.manual_seed(123)
+    assert_same(first, train(data, epoch=1, num_workers=0))
+    assert differ(first, train(data, epoch=2, num_workers=0))
+    again = train(data, epoch=1, seed=9, num_workers=0)
+    assert [batch.indices.tolist() for batch in again] == [batch.indices.tolist() for batch in first]
+    assert differ(first, again)
+
+
+def test_the_same_order_is_varied_anew_in_every_epoch(data):
+    first, second = (train(data, InOrder(data.train.labels, 6), epoch=epoch, num_workers=0) for epoch in (0, 1))
+    assert all(torch.equal(batch.indices, other.indices) for batch, other in zip(first, second, strict=True))
+    assert differ(first, second)
+
+
+def test_the_programs_own_random_numbers_are_left_alone(data):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    train(data, num_workers=0)
+    list(eval_loader(data, data.test, 5, num_workers=0))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_batch_size_and_processes_do_not_change_an_image(data):
+    labels = data.train.labels
+    alone = by_index(train(data, Shuffled(labels, 6), num_workers=0))
+    other = by_index(train(data, Shuffled(labels, 9), num_workers=0))
+    shared = {}
+    for rank in (0, 1):
+        shared |= by_index(train(data, Shuffled(labels, 6, rank=rank, world_size=2), num_workers=0))
+    assert alone.keys() == other.keys() == shared.keys() == set(range(len(labels)))
+    for index, image in alone.items():
+        assert torch.equal(image, other[index])
+        assert torch.equal(image, shared[index])
+
+
+def test_an_image_drawn_twice_is_varied_anew(data):
+    batches = train(data, TripletsWithReplacement(data.train.labels, 6), num_workers=0)
+    images = torch.cat([batch.images for batch in batches])
+    indices = torch.cat([batch.indices for batch in batches])
+    twice = [images[indices == index] for index in range(len(data.train))]
+    assert all(len(copies) >= 1 for copies in twice)
+    assert sum(len(copies.unique(dim=0)) > 1 for copies in twice) > len(twice) // 2
+
+
+def test_workers_do_not_change_an_image_nor_do_they_miss_the_epoch(streamed):
+    sampler = Triplets(streamed.train.labels, 6, seed=2)
+    alone, helped = (
+        train_loader(streamed, sampler, Augmentation(), seed=4, num_workers=workers) for workers in (0, 2)
+    )
+    for epoch in (0, 3, 0):  # the same workers live on
+        sampler.set_epoch(epoch)
+        assert_same(list(alone), list(helped))
+
+
+def test_evaluation_sees_every_image_once_in_order(data):
+    batches = list(eval_loader(data, data.test, 7, num_workers=0))
+    assert torch.cat([batch.indices for batch in batches]).tolist() == list(range(len(data.test)))
+    assert torch.equal(torch.cat([batch.labels for batch in batches]), data.test.labels)
+    assert [len(batch.labels) for batch in batches][:-1] == [7] * (len(batches) - 1)
+    assert_same(batches, list(eval_loader(data, data.test, 7, num_workers=0)))
+
+
+def test_evaluation_in_memory_changes_nothing_but_the_scale():
+    data = in_memory()
+    images = torch.cat([batch.images for batch in eval_loader(data, data.test, 1)])
+    torch.testing.assert_close(pixels(images), data.test.images.permute(0, 3, 1, 2).float(), atol=1e-3, rtol=0)
+
+
+def test_evaluation_from_files_takes_the_middle(streamed):
+    [batch] = eval_loader(streamed, streamed.test, 100, num_workers=0)
+    for image, path in zip(batch.images, streamed.test.paths, strict=True):
+        resized = transforms.resize(Image.open(path), [55])  # 48 · 256/224
+        expected = transforms.pil_to_tensor(transforms.center_crop(resized, [48, 48]))
+        torch.testing.assert_close(pixels(image), expected.float(), atol=1e-3, rtol=0)
+
+
+def test_training_in_memory_shifts_and_mirrors():
+    data = in_memory(count=400, side=6)
+    images = pixels(torch.cat([batch.images for batch in train(data, Shuffled(data.train.labels, 50))]))
+    indices = torch.cat(list(map(torch.tensor, Shuffled(data.train.labels, 50))))
+    originals = torch.nn.functional.pad(data.train.images[indices].permute(0, 3, 1, 2).float(), (1, 1, 1, 1))
+    found = 0
+    for top in range(3):
+        for left in range(3):
+            crop = originals[:, :, top : top + 6, left : left + 6]
+            for variant in (crop, crop.flip(3)):
+                same = ((images - variant).abs() < 0.01).flatten(1).all(1)
+                assert 5 <= same.sum() <= 45  # 400/18 = 22 of each, within five standard deviations
+                found += int(same.sum())
+    assert found == 400
+
+
+@pytest.mark.parametrize(("of_data", "asked", "mirrored"), [(True, None, True), (False, None, False)] + [
+    (of_data, asked, asked) for of_data in (True, False) for asked in (True, False)
+])  # fmt: skip
+def test_images_are_mirrored_where_data_or_user_say_so(of_data, asked, mirrored, streamed):
+    data = in_memory(flip=of_data)
+    augmentation = Augmentation(crop_padding=0, flip=asked)
+    seen = by_index(train(data, augmentation=augmentation))
+    plain = by_index(eval_loader(data, data.train, 30))
+    changed = sum(not torch.equal(seen[index], plain[index]) for index in plain)
+    assert changed > 5 if mirrored else changed == 0
+    symmetric = streamed.__class__(**{**vars(streamed), "flip": of_data})
+    asked_for = train(symmetric, augmentation=Augmentation(flip=asked), num_workers=0)
+    assert differ(asked_for, train(symmetric, augmentation=Augmentation(flip=not mirrored), num_workers=0))
+    assert_same(asked_for, train(symmetric, augmentation=Augmentation(flip=mirrored), num_workers=0))
+
+
+def test_fill_is_the_grey_of_the_border():
+    data = in_memory(count=200, side=6)
+    images = pixels(torch.cat([batch.images for batch in train(data, augmentation=Augmentation(fill=128))]))
+    corner = images[:, :, 0, 0]
+    share = ((corner - 128).abs() < 0.01).all(1).float().mean()
+    assert 0.4 < share < 0.7  # 5 of 9 crops touch the corner
+
+
+def test_grey_files_have_one_channel(streamed):
+    grey = ImageData("grey", ("a", "b", "c"), 1, (48, 48), (0.5,), (0.2,), streamed.train, None, streamed.test)
+    [batch] = eval_loader(grey, grey.test, 100, num_workers=0)
+    assert batch.images.shape == (18, 1, 48, 48)
+    assert train(grey, num_workers=0)[0].images.shape == (6, 1, 48, 48)
+
+
+def test_settings_that_cannot_apply_are_refused(streamed):
+    sampler = Shuffled(streamed.train.labels, 6)
+    for augmentation in (Augmentation(crop_padding=4), Augmentation(fill=128)):
+        with pytest.raises(UserError, match="crop_padding and fill are for images kept in memory"):
+            train_loader(streamed, sampler, augmentation, seed=0)
+    with pytest.raises(UserError, match="num_workers is -1"):
+        train_loader(streamed, sampler, Augmentation(), seed=0, num_workers=-1)
+    with pytest.raises(ValueError, match="the sampler is for 5 images, the split has 18"):
+        train_loader(streamed, Shuffled(torch.zeros(5), 2), Augmentation(), seed=0)
+
+
+class Recorder(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+        self.seen = {}
+
+    def training_step(self, batch):
+        self.seen.setdefault(self.current_epoch, []).append(batch)
+        return self.layer(batch.images.mean().view(1, 1)).sum()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+def test_lightning_tells_the_epoch_also_when_it_resumes(data, tmp_path):
+    def fit(epochs, resume=None):
+        module = Recorder()
+        loader = train_loader(data, Shuffled(data.train.labels, 6), Augmentation(), seed=0, num_workers=2)
+        trainer = Trainer(
+            max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False,
+        )  # fmt: skip
+        trainer.fit(module, loader, ckpt_path=resume)
+        trainer.save_checkpoint(tmp_path / "run.ckpt")
+        return module.seen
+
+    started = fit(2)
+    resumed = fit(3, tmp_path / "run.ckpt")
+    assert started.keys() == {0, 1}
+    assert resumed.keys() == {2}
+    for epoch, batches in (started | resumed).items():
+        assert_same(batches, train(data, epoch=epoch, num_workers=0))

@@ -1,0 +1,97 @@
+"""Negatives are drawn uniformly, and never from the anchor's own class."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from classmates.errors import UserError
+from classmates.losses.negatives import ClassOrder, all_negatives, independent_negatives, shared_negatives
+
+# class numbers with gaps, classes of one sample, in any order, at least two of them
+any_labels = st.lists(st.integers(0, 12), min_size=2, max_size=60).filter(lambda labels: len(set(labels)) > 1)
+
+
+@given(labels=any_labels, k=st.integers(1, 40))
+@settings(deadline=None)
+def test_independent_draws_leave_out_the_class_of_the_anchor(labels: list[int], k: int):
+    classes = ClassOrder(torch.tensor(labels))
+    drawn = classes.draw(classes.labels, k)
+    assert drawn.shape == (len(labels), k)
+    assert (classes.labels[drawn] != classes.labels[:, None]).all()
+
+
+@given(labels=any_labels, k=st.integers(1, 40))
+@settings(deadline=None)
+def test_common_rows_leave_out_the_class_of_the_anchor_and_nothing_else(labels: list[int], k: int):
+    classes = ClassOrder(torch.tensor(labels))
+    rows = torch.arange(len(labels), dtype=torch.float32)[None, :, None].expand(2, -1, -1)  # each row is its index
+    for draw in (shared_negatives, all_negatives):
+        negatives = draw(rows, classes, classes.labels, k)
+        assert negatives.num_negatives == k
+        for block in negatives.blocks():
+            for valid, label in zip(block.valid, classes.labels, strict=True):
+                met = classes.labels[block.rows[1, 0, :, 0].long()]
+                assert torch.equal(met[valid], met[met != label])
+    seen = torch.cat([block.rows[0, 0, :, 0] for block in all_negatives(rows, classes, classes.labels, k).blocks()])
+    assert torch.equal(seen, rows[0, :, 0])
+
+
+def test_independent_draws_are_uniform_over_all_other_classes():
+    torch.manual_seed(0)
+    labels = torch.tensor([2, 0, 2, 4, 2, 0, 4, 2, 0, 0, 2, 1])
+    classes = ClassOrder(labels)
+    for label in labels.unique():
+        drawn = classes.draw(label[None].expand(100), 1000).flatten()
+        counts = torch.bincount(drawn, minlength=len(labels))
+        other = labels != label
+        assert counts[~other].sum() == 0
+        p = 1 / other.sum()
+        assert (counts[other] / len(drawn) - p).abs().max() < 5 * (p * (1 - p) / len(drawn)).sqrt()
+
+
+def test_anchors_draw_for_themselves_and_share_their_rows_between_peers():
+    torch.manual_seed(0)
+    classes = ClassOrder(torch.arange(5000) % 10)
+    rows = torch.randn(3, 5000, 2)
+    negatives = independent_negatives(rows, classes, classes.labels[:8], 1000)
+    blocks = list(negatives.blocks())
+    assert len(blocks) == 2  # 512 columns of 8 samples at a time
+    together = torch.cat([block.rows for block in blocks], dim=2)
+    assert together.shape == (3, 8, 1000, 2)
+    assert torch.equal(together, rows[:, negatives.indices])
+    assert all(block.valid.all() for block in blocks)
+    assert not torch.equal(negatives.indices[0], negatives.indices[1])
+
+
+def test_shared_draws_are_uniform_over_all_rows():
+    torch.manual_seed(0)
+    classes = ClassOrder(torch.arange(20) % 4)
+    rows = torch.arange(20.0)[None, :, None].expand(2, -1, -1)
+    drawn = shared_negatives(rows, classes, classes.labels[:1], 100_000).rows[0, :, 0].long()
+    counts = torch.bincount(drawn, minlength=20)
+    assert (counts / 100_000 - 0.05).abs().max() < 5 * (0.05 * 0.95 / 100_000) ** 0.5
+
+
+def test_pool_is_what_the_most_common_class_has_to_draw_from():
+    assert ClassOrder(torch.tensor([0, 3, 3, 1, 3, 0])).pool == 3
+
+
+def test_class_order_is_no_part_of_a_checkpoint():
+    assert ClassOrder(torch.tensor([0, 1])).state_dict() == {}
+
+
+def test_one_class_has_no_negatives():
+    with pytest.raises(UserError, match="all 3 training samples are of class 5"):
+        ClassOrder(torch.tensor([5, 5, 5]))
+
+
+@pytest.mark.parametrize("draw", [independent_negatives, shared_negatives, all_negatives])
+def test_wrong_arguments_are_named(draw):
+    classes = ClassOrder(torch.tensor([0, 1, 0, 1]))
+    rows: Tensor = torch.zeros(2, 4, 3)
+    with pytest.raises(UserError, match="number of negatives K is 0; an anchor needs at least 1"):
+        draw(rows, classes, classes.labels, 0)
+    with pytest.raises(ValueError, match=r"shape \(2, 3, 3\) do not fit 4 labels"):
+        draw(rows[:, :3], classes, classes.labels, 1)
