@@ -116,6 +116,16 @@ class StreamingLoader(Loader):
             indices = indices.to(self.device, non_blocking=True)
             yield Batch(normalise(images, self.mean, self.std), self.labels[indices], indices)
 
+    @property
+    def _iterator(self) -> Any:
+        """Lightning ends a loader's workers through this name when its loop is over. Left to the garbage collector,
+        they are told too late, and the program waits five seconds for each."""
+        return self.loader._iterator
+
+    @_iterator.setter
+    def _iterator(self, iterator: Any) -> None:
+        self.loader._iterator = iterator
+
 
 Place = tuple[int, int, int]
 """(epoch, place in the epoch's order, sample index): what a worker must know to make one image."""

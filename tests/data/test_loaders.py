@@ -1,3 +1,5 @@
+import multiprocessing
+
 import numpy as np
 import pytest
 import torch
@@ -240,6 +242,7 @@ def test_lightning_tells_the_epoch_also_when_it_resumes(data, tmp_path):
         )  # fmt: skip
         trainer.fit(module, loader, ckpt_path=resume)
         trainer.save_checkpoint(tmp_path / "run.ckpt")
+        assert not multiprocessing.active_children()  # no worker outlives the training
         return module.seen
 
     started = fit(2)
