@@ -42,14 +42,19 @@ class DataSpec:
         labels: [N], int64, the class of every training sample, by sample index; a list or array will do.
         input_shape: (C, H, W) of one image as the network gets it. Without it the network's own default is used
             (timm's ``pretrained_cfg``, else the channels of its first convolution at 32, 64 or 224 pixels).
+        mean, std: [C], by which images in 0..1 were normalised; a teacher that was trained with others needs to know.
     """
 
     num_classes: int
     labels: Tensor
     input_shape: tuple[int, int, int] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", torch.as_tensor(self.labels, dtype=torch.int64))
+        if (self.mean is None) != (self.std is None):
+            raise ValueError(f"mean is {self.mean} and std is {self.std}: give both or neither")
         if self.num_classes < 2:
             raise ValueError(f"num_classes is {self.num_classes}; a classifier needs at least 2 classes")
         if self.labels.ndim != 1 or len(self.labels) == 0:

@@ -21,7 +21,9 @@ class NonFiniteLoss(ArithmeticError):
 def nearest(name: str, choices: Iterable[str], count: int = 3) -> str:
     """The known names most like ``name``, as the end of a sentence; every name where there are only a few."""
     names = sorted(choices)
-    lowered = {known.lower(): known for known in names}
+    lowered: dict[str, str] = {}
+    for known in names:
+        lowered.setdefault(known.lower(), known)
     close = [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=count, cutoff=0.5)]
     if close:
         return f"did you mean {' or '.join(repr(match) for match in close)}?"

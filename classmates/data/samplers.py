@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from classmates.data.randomness import generator
+from classmates.data.randomness import generator, shuffled_by_class
 from classmates.data.triplets import disjoint_triplets, triplets_with_replacement
 from classmates.errors import UserError
 
@@ -128,3 +128,49 @@ class TripletsWithReplacement(EpochSampler):
 
     def order(self, epoch: int) -> Tensor:
         return triplets_with_replacement(self.labels, generator("order", self.seed, epoch)).flatten()
+
+
+class ClassPairs(EpochSampler):
+    """Anchor, partner, anchor, ...: each image once as an anchor, its partner drawn at random from its class.
+
+    A partner may be the anchor itself, which is then seen in two augmentations, as in CS-KD's released code.
+    """
+
+    group = 2
+
+    def order(self, epoch: int) -> Tensor:
+        random = generator("order", self.seed, epoch)
+        counts = self.labels.bincount()
+        if counts.max() < 2:
+            raise UserError(
+                f"none of the {len(counts)} classes has two training images; pairs of a class need two images or more"
+            )
+        anchors = torch.randperm(len(self.labels), generator=random)
+        classes = self.labels[anchors]
+        rank = (torch.rand(len(anchors), generator=random, dtype=torch.float64) * counts[classes]).long()
+        first = counts.cumsum(0) - counts
+        return torch.column_stack([anchors, self.labels.argsort()[first[classes] + rank]]).flatten()
+
+
+class ClassUniform(EpochSampler):
+    """P classes x 8 images, as CC's paper trains: every image at least once an epoch, its group's first ones again
+    where a class does not divide by 8.
+
+    A class's groups are spread evenly over the epoch. Where all classes have equally many, no class comes twice in a
+    batch of as many groups as there are classes, or fewer.
+    """
+
+    group = 8
+
+    def order(self, epoch: int) -> Tensor:
+        random = generator("order", self.seed, epoch)
+        by_class, _ = shuffled_by_class(self.labels, random)
+        counts = self.labels.bincount()
+        first = counts.cumsum(0) - counts
+        groups = -(-counts // self.group)  # of each class, rounded up
+        owner = torch.arange(len(counts)).repeat_interleave(groups)  # [G], the class of each group
+        number = torch.arange(len(owner)) - (groups.cumsum(0) - groups)[owner]  # [G], within its class
+        place = number[:, None] * self.group + torch.arange(self.group)
+        images = by_class[first[owner, None] + place % counts[owner, None]]
+        start = torch.rand(len(counts), generator=random, dtype=torch.float64)
+        return images[((number + start[owner]) / groups[owner]).argsort()].flatten()

@@ -1,8 +1,50 @@
 """The methods, one file each: what it adds to a network, and the terms of its loss."""
 
+from classmates.methods.at import AT
 from classmates.methods.base import Method, Output
 from classmates.methods.baseline import Baseline
+from classmates.methods.cc import CC
+from classmates.methods.clilr import CLILR
 from classmates.methods.corsd import CORSD
+from classmates.methods.cskd import CSKD
+from classmates.methods.deep_supervision import DeepSupervision
+from classmates.methods.dml import DML
+from classmates.methods.fitnet import FitNet
+from classmates.methods.kd import KD
+from classmates.methods.label_smoothing import LabelSmoothing
 from classmates.methods.mcl import MCL
+from classmates.methods.okddip import OKDDip
+from classmates.methods.one import ONE
+from classmates.methods.pskd import PSKD
+from classmates.methods.rkd import RKD
+from classmates.methods.sd import SD
+from classmates.methods.sp import SP
+from classmates.methods.tfkd import TfKD
 
-__all__ = ["CORSD", "MCL", "Baseline", "Method", "Output"]
+__all__ = [
+    "AT",
+    "CC",
+    "CLILR",
+    "CORSD",
+    "CSKD",
+    "DML",
+    "KD",
+    "MCL",
+    "ONE",
+    "PSKD",
+    "RKD",
+    "SD",
+    "SP",
+    "Baseline",
+    "Combined",
+    "DeepSupervision",
+    "FitNet",
+    "LabelSmoothing",
+    "Method",
+    "OKDDip",
+    "Output",
+    "TfKD",
+]
+
+# Last: it looks the others up by name.
+from classmates.methods.combined import Combined

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from classmates.contracts import Batch, View
 from classmates.data.samplers import EpochSampler, Shuffled
-from classmates.errors import UserError
+from classmates.errors import UserError, unknown
 from classmates.losses.peers import ensemble_logits
 from classmates.networks.peers import Peers
 from classmates.networks.views import stack_logits
@@ -63,7 +63,7 @@ class Method(nn.Module, ABC):
     def note(self, text: str) -> None:
         """Says what had to be decided for the data at hand; kept in ``notes``, for the run's summary and report."""
         self.notes.append(text)
-        warnings.warn(text, stacklevel=3)
+        warnings.warn(text, stacklevel=4)  # 4: whoever makes the method, past its wrapped __init__
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -100,6 +100,12 @@ class Method(nn.Module, ABC):
     def student(self) -> nn.Module:
         """The network that is deployed, with nothing of the method in it."""
         return self.networks.student
+
+
+def check_word(option: str, word: str, words: Collection[str]) -> None:
+    """Raises UserError, naming the nearest, where the value of an option is none of its words."""
+    if word not in words:
+        raise unknown(option, word, words)
 
 
 def _noting_options(init: Callable[..., None]) -> Callable[..., None]:

@@ -7,7 +7,8 @@ Where paper and released code differ or are silent, the options say which of the
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ from classmates.losses.relations import (
     triplet_relation,
 )
 from classmates.losses.soft_targets import Reduction
-from classmates.methods.base import Method, Terms
+from classmates.methods.base import Method, Terms, check_word
 from classmates.networks.peers import Peers
 from classmates.networks.relation import Activation, RelationalInteraction, RelationNetwork, Relations
 
@@ -46,7 +47,8 @@ class CORSD(Method):
         width: factor on the relation networks' widths. 1 is the released size, 57 M parameters on bottleneck nets.
         temperature: of the auxiliary distillation. The paper gives none; 3 is what its group uses elsewhere.
         scale: multiplies that distillation by T²; the group's code does not.
-        kl_reduction: "batchmean" sums over classes, as in distillation elsewhere; "mean" divides by their number (released).
+        kl_reduction: "batchmean" sums over classes, as in distillation elsewhere; "mean" divides by their number
+            (released).
         detach_deepest: the deepest stage teaches and is not taught (paper); the released code lets gradients through.
         activation: of the relations: "sigmoid" (released; the paper does not say) or "none".
         shared_classifier: one auxiliary classifier a depth for both kinds of pairs (released) instead of two (paper).
@@ -56,7 +58,8 @@ class CORSD(Method):
         disjoint: each image is in one triplet an epoch at most (paper); otherwise every image is an anchor once and
             its partners are drawn at random (released, three times the image passes an epoch).
 
-    Raises UserError for fewer than 2 stages or ``depths``, and a ``lam`` outside 0..1.
+    Raises UserError for fewer than 2 stages or ``depths``, a ``lam`` outside 0..1, a temperature or width not above
+    0, and words that are none of an option's.
     """
 
     def __init__(
@@ -87,6 +90,10 @@ class CORSD(Method):
             raise UserError(f"depths={depths}: the deepest stage needs at least one shallower to teach, so 2 or more")
         if not 0 <= lam <= 1:
             raise UserError(f"lam={lam}: a share lies between 0 and 1")
+        if not temperature > 0:
+            raise UserError(f"temperature={temperature}: a temperature must be above 0")
+        check_word("kl_reduction", kl_reduction, get_args(Reduction))
+        check_word("calibration_reduction", calibration_reduction, get_args(BatchReduction))
         super().__init__(
             Peers(network, data),
             weights={
@@ -104,12 +111,13 @@ class CORSD(Method):
         self.num_classes = data.num_classes
         self.margin = margin
         self.detach_deepest = detach_deepest
-        self.distillation = {
-            "temperature": temperature,
-            "scale": scale,
-            "reduction": kl_reduction,
-            "detach_deepest": detach_deepest,
-        }
+        self.distillation = partial(
+            auxiliary_distillation,
+            temperature=temperature,
+            scale=scale,
+            reduction=kl_reduction,
+            detach_deepest=detach_deepest,
+        )
         self.calibration_reduction = calibration_reduction
         channels = [stage.channels for stage in self.networks.anatomy.stages[-depths:]]
         self.relation_networks = nn.ModuleList(
@@ -124,7 +132,7 @@ class CORSD(Method):
             )
             for stage in range(len(channels))
         )
-        # The released block is one unit wide, which BatchNorm and ReLU leave nearly constant; the paper gives no width.
+        # The released block is one unit wide, which BatchNorm and ReLU leave nearly constant; the paper gives none.
         self.logit_interaction = RelationalInteraction(2 * data.num_classes, 64, activation=activation)
 
     def terms(self, views: list[View], batch: Batch) -> Terms:
@@ -138,11 +146,11 @@ class CORSD(Method):
                 relate().positive, relate().negative, detach_deepest=self.detach_deepest
             ),
             "positive_task": lambda: auxiliary_task(relate().positive_logits, anchor),
-            "positive_distillation": lambda: auxiliary_distillation(relate().positive_logits, **self.distillation),
+            "positive_distillation": lambda: self.distillation(relate().positive_logits),
             "negative_task": lambda: auxiliary_task(
                 relate().negative_logits, pair_targets(anchor, negative, self.num_classes)
             ),
-            "negative_distillation": lambda: auxiliary_distillation(relate().negative_logits, **self.distillation),
+            "negative_distillation": lambda: self.distillation(relate().negative_logits),
             "calibration": lambda: logit_calibration(
                 *self.relate_logits(view.logits), reduction=self.calibration_reduction
             ),

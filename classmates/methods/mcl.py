@@ -7,7 +7,7 @@ samples of other classes (the contrast); the student, which is the last peer, al
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -24,18 +24,20 @@ from classmates.losses.negatives import (
 )
 from classmates.losses.peers import ensemble_logits, peers_cross_entropy
 from classmates.losses.soft_targets import softened_kl
-from classmates.methods.base import Method, Terms
-from classmates.networks.build import build_model
+from classmates.methods.base import Method, Terms, check_word
 from classmates.networks.memory_bank import MemoryBank
 from classmates.networks.peers import Peers, Start
 from classmates.networks.projections import UnitProjections
 from classmates.networks.views import stack_logits
 
+Positives = Literal["bank", "live"]
+Normaliser = Literal["batch", "anchor", "first_batch"]
 DRAWS: dict[str, Callable[..., Negatives]] = {
     "independent": independent_negatives,
     "shared": shared_negatives,
     "all": all_negatives,
 }
+BANK_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class MCL(Method):
@@ -65,8 +67,11 @@ class MCL(Method):
         momentum: of the memory banks; 0.5.
         bank_dtype: bfloat16 halves the banks' memory and traffic.
 
-    Raises UserError for fewer than 2 peers, K or d below 1, temperatures not above 0 and what ``Peers`` refuses.
+    Raises UserError for fewer than 2 peers, K or d below 1, temperatures not above 0, words that are none of an
+    option's, and what ``Peers`` refuses.
     """
+
+    first_normaliser: Tensor
 
     def __init__(
         self,
@@ -82,8 +87,8 @@ class MCL(Method):
         beta: float = 0.025,
         num_negatives: int = 256,
         contrast_temperature: float = 0.1,
-        positives: Literal["bank", "live"] = "bank",
-        normaliser: Literal["batch", "anchor", "first_batch"] = "batch",
+        positives: Positives = "bank",
+        normaliser: Normaliser = "batch",
         negatives: Literal["independent", "shared", "all"] = "independent",
         dimension: int = 128,
         momentum: float = 0.5,
@@ -94,10 +99,13 @@ class MCL(Method):
         if num_negatives < 1:
             raise UserError(f"num_negatives={num_negatives}: a positive needs at least 1 negative to stand against")
         for name, value in {"temperature": temperature, "contrast_temperature": contrast_temperature}.items():
-            if value <= 0:
+            if not value > 0:
                 raise UserError(f"{name}={value}: a temperature must be above 0")
-        helping = [_network(helper, data) for helper in helpers]
-        networks = Peers(network, data, peers, share=share, start=start, helpers=helping)
+        check_word("positives", positives, get_args(Positives))
+        check_word("normaliser", normaliser, get_args(Normaliser))
+        check_word("negatives", negatives, DRAWS)
+        check_word("bank_dtype", bank_dtype, BANK_DTYPES)
+        networks = Peers(network, data, peers, share=share, start=start, helpers=helpers)
         super().__init__(
             networks,
             weights={"ce": 1.0, "distillation": distillation * temperature**2, "contrast": beta},
@@ -111,15 +119,13 @@ class MCL(Method):
         self.num_negatives = min(num_negatives, self.classes.pool)
         if self.num_negatives < num_negatives:
             self.note(
-                f"num_negatives={num_negatives} capped to {self.num_negatives}: the training data have no more samples "
-                "outside their largest class"
+                f"num_negatives={num_negatives} capped to {self.num_negatives}: the training data have no more "
+                "samples outside their largest class"
             )
+        self.bank = MemoryBank(peers, len(data.labels), dimension, momentum=momentum, dtype=BANK_DTYPES[bank_dtype])
         self.projections = UnitProjections([anatomy.embedding for anatomy in networks.anatomies], dimension)
-        self.bank = MemoryBank(
-            peers, len(data.labels), dimension, momentum=momentum, dtype=getattr(torch, bank_dtype)
-        )
-        # log ē of the first batch, [M, M]; NaN until there was one. Used by normaliser="first_batch" alone.
-        self.register_buffer("first_normaliser", torch.full((peers, peers), torch.nan))
+        # log ē of the first batch, [M, M], once it was seen; used by normaliser="first_batch" alone.
+        self.register_buffer("first_normaliser", torch.zeros(peers, peers))
         self.first_batch_seen = False
 
     def terms(self, views: list[View], batch: Batch) -> Terms:
@@ -151,23 +157,15 @@ class MCL(Method):
     ) -> Literal["batch", "anchor"] | Tensor:
         if self.normaliser != "first_batch":
             return self.normaliser
-        if not self.first_batch_seen:
+        if self.training and not self.first_batch_seen:
             self.first_normaliser.copy_(
                 batch_normaliser(embeddings, positives, negatives, temperature=self.contrast_temperature)
             )
             self.first_batch_seen = True
-        return self.first_normaliser
+        return self.first_normaliser if self.first_batch_seen else "batch"
 
     def get_extra_state(self) -> bool:
         return self.first_batch_seen
 
     def set_extra_state(self, state: bool) -> None:
         self.first_batch_seen = state
-
-
-def _network(helper: str | nn.Module, data: DataSpec) -> nn.Module:
-    """A helper by its name, for the classes and channels at hand, or as it is."""
-    if isinstance(helper, nn.Module):
-        return helper
-    channels = data.input_shape[0] if data.input_shape else 3
-    return build_model(helper, data.num_classes, in_chans=channels)

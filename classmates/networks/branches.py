@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 
 from classmates.errors import UserError
 from classmates.networks.anatomy import Anatomy
-from classmates.networks.probe import Call, first_line, sample_images, silent
+from classmates.networks.probe import Call, first_line, run_in_training, sample_images, silent
 from classmates.networks.views import hooked
 
 
@@ -145,11 +145,13 @@ def _note_versions(versions: list[tuple[Tensor, int]], output: Any) -> None:
 
 
 def drop_unused_parameters(branched: nn.Module, trunk: Trunk, images: Tensor) -> None:
-    """Turns parameters that nothing depends on any more (a position embedding) into placeholder buffers."""
+    """Turns parameters that training no longer depends on (a position embedding) into placeholder buffers."""
     parameters = {name: p for name, p in branched.named_parameters() if p.requires_grad}
-    with silent(trunk.network), silent(branched), trunk.recorded(), torch.enable_grad():
-        trunk.network(images)
-        gradients = torch.autograd.grad(branched(images).sum(), list(parameters.values()), allow_unused=True)
+    with silent(trunk.network), silent(branched), trunk.recorded():
+        run_in_training(trunk.network, images)
+        with torch.enable_grad():
+            logits = run_in_training(branched, images)
+            gradients = torch.autograd.grad(logits.sum(), list(parameters.values()), allow_unused=True)
     for name, gradient in zip(list(parameters), gradients, strict=True):
         if gradient is None:
             path, _, leaf = name.rpartition(".")

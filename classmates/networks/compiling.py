@@ -34,7 +34,7 @@ def _compile_parts(module: nn.Module, observed: set[nn.Module]) -> None:
         if any(other in observed for other in child.modules() if other is not child):
             _compile_parts(child, observed)
         elif any(True for _ in child.parameters()):
-            child.forward = CompiledForward(child.forward)  # type: ignore[method-assign]
+            child.forward = CompiledForward(child.forward)
 
 
 def uncompile(network: nn.Module) -> None:
@@ -43,4 +43,4 @@ def uncompile(network: nn.Module) -> None:
         if isinstance(compiled := vars(module).get("forward"), CompiledForward):
             del module.forward
             if module.forward != compiled.original:  # somebody had given this one module another forward
-                module.forward = compiled.original  # type: ignore[method-assign]
+                module.forward = compiled.original

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -94,9 +95,10 @@ def describe(
         UserError: an unknown model, one that cannot take such images, whose stages cannot be found, or ``share`` is
             given and the network cannot be divided there.
     """
-    network = model
-    if isinstance(network, str):
-        network = build_model(network, num_classes or own_number_of_classes(network), in_chans)
+    if isinstance(model, str):
+        network = build_model(model, num_classes or own_number_of_classes(model), in_chans)
+    else:
+        network = copy.deepcopy(model)
     if stages is not None:
         network.stage_names = tuple(stages)  # type: ignore[assignment]
     channels, height, width = default_input_shape(network)
@@ -127,7 +129,8 @@ def own_number_of_classes(name: str) -> int:
 def divide(network: nn.Module, anatomy: Anatomy, share: int | str) -> Division:
     """What two peers of this network would share and own; as ``Peers`` would arrange them."""
     data = DataSpec(anatomy.num_classes, torch.zeros(1), anatomy.input_shape)
-    peers = Peers(network, data, 2, share=share)
+    with torch.random.fork_rng(devices=[]):
+        peers = Peers(network, data, 2, share=share)
     owned = count_parameters(peers.networks[0])
     trunk = anatomy.stages[peers.shared - 1].name if peers.shared else None
     return Division(trunk, shared=count_parameters(network) - owned, owned=owned)

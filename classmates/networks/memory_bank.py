@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from classmates.errors import UserError
+from classmates.networks.gather import gather, last_occurrence
 
 
 class MemoryBank(nn.Module):
@@ -70,22 +70,7 @@ class MemoryBank(nn.Module):
                 f"embeddings {tuple(embeddings.shape)} for indices {tuple(indices.shape)} must be "
                 f"[{peers}, {len(indices)}, {dimension}]: peers, batch, dimension"
             )
-        indices, embeddings = _gather(indices, dim=0), _gather(embeddings, dim=1)
-        embeddings = embeddings[:, _last_occurrence(indices)].float()
+        indices, embeddings = gather(indices), gather(embeddings, dim=1)
+        embeddings = embeddings[:, last_occurrence(indices)].float()
         updated = self.momentum * self.read(indices).float() + (1 - self.momentum) * embeddings
         self.rows.index_copy_(1, indices, F.normalize(updated, dim=-1).to(self.rows.dtype))
-
-
-def _last_occurrence(indices: Tensor) -> Tensor:
-    """For each of the indices [B], the position of the last one equal to it: repeated writes then write the same."""
-    ordered, positions = indices.sort(stable=True)
-    return positions[torch.searchsorted(ordered, indices, right=True) - 1]
-
-
-def _gather(tensor: Tensor, dim: int) -> Tensor:
-    """The tensors of all processes, in the order of their ranks, joined along ``dim``."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return tensor
-    parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, tensor.contiguous())
-    return torch.cat(parts, dim)

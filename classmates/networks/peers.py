@@ -14,6 +14,7 @@ from classmates.contracts import DataSpec, View
 from classmates.errors import UserError, nearest, unknown
 from classmates.networks.anatomy import Anatomy, examine
 from classmates.networks.branches import Trunk, branch
+from classmates.networks.build import build_model
 from classmates.networks.compiling import compile_between, uncompile
 from classmates.networks.views import observe
 
@@ -32,7 +33,8 @@ class Peers(nn.Module):
             to and including it; "nothing" shares nothing.
         start: "fresh" gives every other peer weights of its own, drawn like the student's (see ``redraw``); "same"
             begins all of them from the student's weights, only their classifiers redrawn (for pretrained networks).
-        helpers: other architectures to be the peers instead of copies of the student; they share nothing.
+        helpers: other architectures (names or modules) to be the peers instead of copies of the student; they share
+            nothing.
 
     Raises UserError where the network's stages cannot be found, the split is not one of them or cannot be made, or
     where helpers do not tell the same classes apart.
@@ -46,7 +48,7 @@ class Peers(nn.Module):
         *,
         share: int | str = "nothing",
         start: Start = "fresh",
-        helpers: Sequence[nn.Module] = (),
+        helpers: Sequence[str | nn.Module] = (),
     ):
         super().__init__()
         if count < 1:
@@ -65,7 +67,7 @@ class Peers(nn.Module):
                 )
             if len(helpers) != count - 1:
                 raise UserError(f"{len(helpers)} helpers and the student are {len(helpers) + 1} peers, not {count}")
-            others = list(helpers)
+            others = [by_name(helper, anatomy, data) for helper in helpers]
             if len({*others, network}) != count:
                 raise UserError("the same network is given as two peers: each learns with weights of its own")
         elif count > 1:
@@ -79,7 +81,7 @@ class Peers(nn.Module):
             for peer in others:
                 redraw(peer if start == "fresh" else peer.get_submodule(anatomy.classifier))
         self.networks = nn.ModuleList([*others, network])
-        anatomies = [examine(helper, anatomy.input_shape) for helper in helpers] or [anatomy] * len(others)
+        anatomies = [examine(other, anatomy.input_shape) if helpers else anatomy for other in others]
         self.anatomies = [*anatomies, anatomy]
         for peer, found in zip(self.networks, self.anatomies, strict=True):
             if found.num_classes != data.num_classes:
@@ -97,6 +99,11 @@ class Peers(nn.Module):
         """The student's."""
         return self.anatomies[-1]
 
+    @property
+    def trunks(self) -> list[Trunk]:
+        """What feeds the branches: one trunk, or none where nothing is shared."""
+        return [] if self.trunk is None else [self.trunk]
+
     def __len__(self) -> int:
         return len(self.networks)
 
@@ -104,7 +111,7 @@ class Peers(nn.Module):
         """torch.compile for what lies between the places that are observed, in every network; in place."""
         for network, anatomy in zip(self.networks, self.anatomies, strict=True):
             observed = [*(stage.name for stage in anatomy.stages), anatomy.classifier]
-            compile_between(network, [*observed, *(self.trunk.modules if self.trunk is not None else [])])
+            compile_between(network, [*observed, *(name for trunk in self.trunks for name in trunk.modules)])
 
     def uncompile(self) -> None:
         """Undoes ``compile_parts``."""
@@ -122,6 +129,13 @@ class Peers(nn.Module):
                 for network, anatomy in zip(self.networks[:-1], self.anatomies, strict=False)
             ]
         return [*views, student]
+
+
+def by_name(helper: str | nn.Module, student: Anatomy, data: DataSpec) -> nn.Module:
+    """A helper as it is or, by its name, built for the classes and channels at hand."""
+    if isinstance(helper, nn.Module):
+        return helper
+    return build_model(helper, data.num_classes, in_chans=student.input_shape[0])
 
 
 def shared_stages(anatomy: Anatomy, share: int | str) -> int:

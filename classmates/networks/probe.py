@@ -35,6 +35,7 @@ def silent(network: nn.Module) -> Iterator[None]:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             yield
     finally:
+        network.train()  # some networks keep in evaluation what they must forget in training (attention biases)
         for module, mode in modes:
             module.training = mode
 
@@ -71,12 +72,11 @@ def record_calls(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[list
     return calls, output
 
 
-def output_in_training(network: nn.Module, input_shape: tuple[int, ...]) -> Any:
-    """What the network returns in training mode; its buffers (BatchNorm's statistics) stay as they are."""
-    with silent(network):
-        network.train()
-        buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-        return functional_call(network, buffers, (sample_images(network, input_shape),))
+def run_in_training(network: nn.Module, images: Tensor) -> Any:
+    """What the network returns in training mode, its buffers (BatchNorm's statistics) unchanged; for ``silent``."""
+    network.train()
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    return functional_call(network, buffers, (images,))
 
 
 def default_input_shape(network: nn.Module) -> tuple[int, int, int]:

@@ -43,12 +43,14 @@ def make_optimizer(
     that the optimiser refuses.
     """
     of_torch = {known.lower(): known for known in OPTIMIZERS}.get(name.lower())
+    of_timm = [str(known) for known in timm.optim.list_optimizers()]
+    cls: Any
     if of_torch is not None:
         name, cls = of_torch, OPTIMIZERS[of_torch]
-    elif name in timm.optim.list_optimizers():
+    elif name in of_timm:
         cls = timm.optim.get_optimizer_class(name, bind_defaults=False)
     else:
-        raise unknown("optimizer", name, [*OPTIMIZERS, *timm.optim.list_optimizers()])
+        raise unknown("optimizer", name, [*OPTIMIZERS, *of_timm])
     arguments = {**OPTIMIZER_DEFAULTS.get(name, {}), **arguments}
     return _call(f"optimizer {name}", cls, parameters, arguments, {"lr": lr})
 

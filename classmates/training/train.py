@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import nn
@@ -36,7 +35,7 @@ from classmates.training.run import Run, plain_settings, run_name
 
 
 def train(
-    data: str | os.PathLike[str] | Dataset = "digits",
+    data: str | Path | Dataset = "digits",
     model: str | nn.Module = "resnet8",
     method: Callable[[nn.Module, DataSpec], Method] = Baseline,
     *,
@@ -44,7 +43,7 @@ def train(
     batch_size: int = 64,
     lr: float = 0.05,
     seed: int = 0,
-    out: str | os.PathLike[str] | None = None,
+    out: str | Path | None = None,
     resume: bool = False,
     image_size: int | None = None,
     train_size: int | None = None,
@@ -53,7 +52,7 @@ def train(
     augmentation: Augmentation = Augmentation(),
     num_workers: int = 2,
     pretrained: bool = False,
-    model_weights: str | os.PathLike[str] | None = None,
+    model_weights: str | Path | None = None,
     model_args: Mapping[str, Any] | None = None,
     stages: Sequence[str] | None = None,
     optimizer: str = "SGD",
@@ -153,7 +152,8 @@ def train(
         notes += load_pretrained(network, model_weights, images.input_shape)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what the method notes is said with the data's notes
-        built = method(network, DataSpec(images.num_classes, images.train.labels, images.input_shape))
+        known = DataSpec(images.num_classes, images.train.labels, images.input_shape, images.mean, images.std)
+        built = method(network, known)
     if (pretrained or model_weights) and len(built.networks) > 1 and built.networks.start == "fresh":
         raise UserError("fresh peers would not begin from the given weights: say --method.start same")
     notes += built.notes
@@ -174,7 +174,7 @@ def train(
 
     name = run_name(built, model, data, seed)
     run = Run(Path(out) if out is not None else Path("runs") / name, plain_settings(built, settings))
-    if rank_zero_only.rank == 0:
+    if first_process():
         run.check_resumable() if resume else run.begin()
     for note in notes:
         print(f"note: {note}")
@@ -217,6 +217,11 @@ def train(
     if report and trainer.is_global_zero:
         write_report(run.folder)
     return result
+
+
+def first_process() -> bool:
+    """Whether this process is the only one or the first of a distributed run, before Lightning has joined them."""
+    return all(int(os.environ.get(name, 0)) == 0 for name in ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "RANK"))
 
 
 def watchers(run: Run, images: ImageData, progress: bool) -> Iterable[Callback]:

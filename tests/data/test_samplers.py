@@ -4,7 +4,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from classmates.data.samplers import InOrder, Shuffled, Triplets, TripletsWithReplacement
+from classmates.data.samplers import ClassPairs, ClassUniform, InOrder, Shuffled, Triplets, TripletsWithReplacement
 from classmates.errors import UserError
 
 LABELS = torch.arange(6).repeat(20)  # 120 images of 6 classes
@@ -127,3 +127,91 @@ def test_too_few_images_are_refused():
         Triplets(torch.tensor([0, 0, 1]), 6)
     with pytest.raises(UserError, match="all 6 training images are of one class"):
         Triplets(torch.zeros(6, dtype=torch.int64), 6)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=4, max_size=60), st.integers(2, 9), st.integers(0, 3))
+def test_class_pairs_are_of_one_class_and_every_image_is_an_anchor_once(labels, pairs, epoch):
+    labels = torch.tensor(labels)
+    assume(labels.bincount().max() >= 2)
+    batches = batches_of(ClassPairs(labels, 2 * pairs), epoch)
+    anchors, partners = torch.tensor([index for batch in batches for index in batch]).view(-1, 2).unbind(1)
+    assert sorted(anchors.tolist()) == list(range(len(labels)))
+    assert (labels[anchors] == labels[partners]).all()
+    assert all(len(batch) == 2 * pairs for batch in batches[:-1])
+    assert all(len(batch) >= 4 for batch in batches)
+
+
+def test_partners_are_drawn_evenly_from_the_class_the_anchor_included():
+    labels = torch.tensor([0, 1, 0, 2, 1, 0, 2, 1])
+    sampler = ClassPairs(labels, 4)
+    seen = torch.zeros(8, 8)
+    for epoch in range(1200):
+        anchors, partners = sampler.order(epoch).view(-1, 2).unbind(1)
+        seen[anchors, partners] += 1 / 1200
+    same = (labels[:, None] == labels).float()
+    torch.testing.assert_close(seen, same / same.sum(1), atol=0.06, rtol=0)
+
+
+def test_class_pairs_repeat_with_seed_and_epoch_and_are_shared_by_processes():
+    labels = torch.arange(3).repeat(8)
+    assert batches_of(ClassPairs(labels, 8), 1) == batches_of(ClassPairs(labels, 8), 1)
+    assert batches_of(ClassPairs(labels, 8), 1) != batches_of(ClassPairs(labels, 8), 2)
+    assert batches_of(ClassPairs(labels, 8, seed=1), 1) != batches_of(ClassPairs(labels, 8), 1)
+    alone = batches_of(ClassPairs(labels, 8))
+    first, second = (batches_of(ClassPairs(labels, 8, rank=rank, world_size=2)) for rank in (0, 1))
+    for whole, *halves in zip(alone, first, second, strict=True):
+        pairs = [pair for half in halves for pair in zip(half[::2], half[1::2], strict=True)]
+        assert sorted(pairs) == sorted(zip(whole[::2], whole[1::2], strict=True))
+
+
+def test_class_pairs_need_a_class_with_two_images():
+    with pytest.raises(UserError, match="none of the 4 classes has two training images"):
+        ClassPairs(torch.arange(4), 4)
+    with pytest.raises(UserError, match="batch_size is 7; ClassPairs needs a multiple of 2, 4 or more: use 6 or 8"):
+        ClassPairs(LABELS, 7)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=7), st.integers(0, 3))
+def test_class_uniform_groups_are_exact(counts, epoch):
+    assume(sum(-(-count // 8) for count in counts) >= 2)
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(epoch))]
+    groups = ClassUniform(labels, 16, seed=1).order(epoch).view(-1, 8)
+    classes = labels[groups]
+    assert (classes == classes[:, :1]).all()
+    assert set(groups.flatten().tolist()) == set(range(len(labels)))  # nobody is left out
+    seen = groups.flatten().bincount(minlength=len(labels))
+    for number, count in enumerate(counts):
+        of_class = seen[labels == number]
+        assert (classes[:, 0] == number).sum() == -(-count // 8)
+        assert count == 0 or of_class.max() - of_class.min() <= 1  # nor comes again more often than others
+        assert count % 8 or (of_class == 1).all()
+    # A class comes again after at least as many groups as there are classes as large.
+    sizes = [-(-count // 8) for count in counts]
+    for number, size in enumerate(sizes):
+        places = (classes[:, 0] == number).nonzero()[:, 0]
+        assert (places.diff() >= sum(other >= size for other in sizes)).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 12), st.integers(1, 5), st.integers(0, 3))
+def test_class_uniform_batches_of_equal_classes_have_none_twice(classes, groups, epoch):
+    labels = torch.arange(classes).repeat(8 * groups)
+    for per_batch in {2, max(classes // 2, 2), classes}:
+        for batch in batches_of(ClassUniform(labels, 8 * per_batch), epoch)[:-1]:
+            assert labels[torch.tensor(batch)].unique(return_counts=True)[1].tolist() == [8] * per_batch
+
+
+def test_class_uniform_is_a_pure_function_of_seed_and_epoch_and_is_shared_by_groups():
+    sampler = ClassUniform(LABELS, 32, seed=3)
+    first, second = batches_of(sampler, 0), batches_of(sampler, 1)
+    assert first == batches_of(ClassUniform(LABELS, 32, seed=3), 0) != second
+    assert first != batches_of(ClassUniform(LABELS, 32, seed=4), 0)
+    ranks = [batches_of(ClassUniform(LABELS, 32, seed=3, rank=rank, world_size=2), 0) for rank in (0, 1)]
+    for batch, *shares in zip(first[:-1], *(rank[:-1] for rank in ranks), strict=False):
+        assert sorted(shares[0] + shares[1]) == sorted(batch)
+        assert all(len(LABELS[torch.tensor(share)].unique()) == 2 for share in shares)
+    with pytest.raises(UserError, match="ClassUniform needs a multiple of 8, 16 or more: use 96 or 104"):
+        ClassUniform(LABELS, 100)

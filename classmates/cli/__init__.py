@@ -1,0 +1,140 @@
+"""The command line: each command is the Python function of the same name, its arguments the flags and YAML keys."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import classmates
+from classmates.errors import NonFiniteLoss, UserError, unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from classmates.evaluation.metrics import Score
+    from classmates.training.result import Result
+
+
+class Command(NamedTuple):
+    """summary: for the overview. positions: the arguments that are given without a flag. show: what is printed."""
+
+    summary: str
+    positions: tuple[str, ...] = ()
+    show: Callable[[Any], str] = str
+
+
+def show_run(result: Result) -> str:
+    """A run's scores; the other processes of a distributed run have nothing to say."""
+    return str(result) if result.record else ""
+
+
+def show_scores(scores: Score) -> str:
+    low, high = scores["top1_interval"]
+    top5 = f"{scores['top5']:.2%}" if "top5" in scores else "-"
+    return (
+        f"{'images':>8}{'top-1':>9}  {'95 % interval':<16}{'top-5':>8}{'NLL':>8}{'Brier':>8}{'ECE':>8}\n"
+        f"{scores['count']:>8}{scores['top1']:>9.2%}  {f'{low:.2%}-{high:.2%}':<16}{top5:>8}"
+        f"{scores['nll']:>8.3f}{scores['brier']:>8.3f}{scores['ece']:>8.3f}"
+    )
+
+
+def show_table(frame: pd.DataFrame) -> str:
+    return frame.to_string(index=False)
+
+
+COMMANDS = {
+    "train": Command("train a network with a method, test it, leave everything in a folder", show=show_run),
+    "evaluate": Command("score a trained student again, also on other data", ("run",), show_scores),
+    "predict": Command("name the classes of image files", ("run", "images"), show_table),
+    "export": Command("write the student as ONNX, torch.export or safetensors", ("run",)),
+    "report": Command("write a run's report again, one HTML file", ("run",)),
+    "describe": Command("show a model's stages, shared trunk, parameters and multiply-adds", ("model",)),
+    "list": Command("list methods, models and data sets", ("what",)),
+}
+
+OVERVIEW = """\
+More accurate image classifiers without a bigger teacher.
+
+{commands}
+
+  classmates train --data ./photos --model mobilenetv3_small_100 --method MCL
+  classmates predict runs/MCL-mobilenetv3_small_100-photos-0 ./new_photos
+
+classmates COMMAND --help explains a command."""
+
+
+def main(typed: Sequence[str] | None = None) -> int:
+    """Runs one command and gives the exit code: 0, 2 for what the user can mend, 3 for a loss that is not finite, 130
+    when interrupted. Any other exception is a bug, and keeps its traceback."""
+    command, *rest = (sys.argv[1:] if typed is None else typed) or ["--help"]
+    try:
+        if command in ("-h", "--help"):
+            lines = (f"  {name:<10}{entry.summary}" for name, entry in COMMANDS.items())
+            print(OVERVIEW.format(commands="\n".join(lines)))
+        elif command == "--version":
+            print(classmates.__version__)
+        elif command not in COMMANDS:
+            raise unknown("command", command, COMMANDS)
+        else:
+            run(command, rest)
+    except (UserError, NonFiniteLoss) as error:
+        print(f"classmates: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
+        more = "; go on with --resume true" if command == "train" else ""
+        print(f"classmates: interrupted{more}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run(command: str, typed: list[str]) -> None:
+    """Runs the function that the command is named after and prints what it returns, or prints its help."""
+    # Imported here, with all of PyTorch, and not for the overview.
+    from classmates.cli.arguments import arguments_of
+    from classmates.cli.choosing import find_method, options_of
+    from classmates.cli.help import command_help, options_help
+    from classmates.cli.settings import Settings
+    from classmates.cli.words import read
+
+    entry = COMMANDS[command]
+    function = getattr(classmates, command)
+    if "-h" in typed or "--help" in typed:
+        print(command_help(command, function, entry.positions))
+        return
+    sys.path.append(os.getcwd())  # for methods of the user's own
+    arguments = arguments_of(function)
+    settings = Settings(command, arguments)
+    flags = []
+    for name, text in read(typed, arguments, entry.positions):
+        if name == "config":
+            settings.add_file(Path(text))
+        elif name.endswith(".help") and name.removesuffix(".help") in arguments:
+            method = find_method(text)
+            print(options_help(method, options_of(method), name.removesuffix(".help")))
+            return
+        else:
+            flags.append((name, text))
+    settings.add_flags(flags)
+    values = settings.typed()
+    silence_lightning()
+    shown = entry.show(function(**values))
+    if shown:
+        print(shown)
+
+
+def silence_lightning() -> None:
+    """Leaves out what Lightning says of a machine without a GPU, of its own age and what it calls possibly wrong."""
+    from lightning.fabric.utilities.warnings import PossibleUserWarning
+
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=PossibleUserWarning)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="lightning")
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists")

@@ -1,0 +1,98 @@
+"""The arguments of a function or class as the command line has them, read off its signature and docstring."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from docstring_parser import parse as parse_docstring
+
+WORDS = {str: "TEXT", int: "INT", float: "NUMBER", bool: "true|false", Path: "PATH", NoneType: "null", Any: "VALUE"}
+"""What can be typed on a command line, and how help and errors call it."""
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument. type: its annotation, without what cannot be typed. help: what the docstring says of it."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+
+    @property
+    def required(self) -> bool:
+        return self.default is inspect.Parameter.empty
+
+    @property
+    def is_class(self) -> bool:
+        """Whether it takes the name of a class; that class's options then follow with a dot."""
+        return get_origin(self.type) is Callable
+
+    @property
+    def is_mapping(self) -> bool:
+        """Whether it takes names of any kind; they follow with a dot."""
+        return any(get_origin(part) is Mapping for part in _parts(self.type))
+
+    @property
+    def is_list(self) -> bool:
+        return any(get_origin(part) in (list, Sequence) for part in _parts(self.type))
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether something may follow its name and a dot."""
+        return self.is_class or self.is_mapping or bool(self.fields)
+
+    @property
+    def fields(self) -> dict[str, Argument]:
+        """Those of a dataclass, which follow with a dot; empty for all else."""
+        return arguments_of(self.type) if is_dataclass(self.type) and isinstance(self.type, type) else {}
+
+
+def arguments_of(thing: Callable[..., Any]) -> dict[str, Argument]:
+    """Every argument that can be typed, by name; the others (a Lightning callback) are for Python alone."""
+    hints = get_type_hints(thing.__init__ if inspect.isclass(thing) else thing)
+    help_texts = {entry.arg_name: entry.description or "" for entry in parse_docstring(thing.__doc__ or "").params}
+    found = {}
+    for name, parameter in inspect.signature(thing).parameters.items():
+        hint = typable(hints.get(name, Any))
+        if hint is not None and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            found[name] = Argument(name, hint, parameter.default, " ".join(help_texts.get(name, "").split()))
+    return found
+
+
+def typable(hint: Any) -> Any:
+    """An annotation without the classes whose objects cannot be typed; None where nothing is left."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        kept = [part for part in map(typable, parts) if part is not None]
+        return Union[tuple(kept)] if any(part is not NoneType for part in kept) else None  # noqa: UP007
+    if origin in (list, Sequence):
+        item = typable(parts[0])
+        return None if item is None else origin[item]
+    if origin in (Literal, Callable, Mapping) or hint in WORDS or is_dataclass(hint):
+        return hint
+    return None
+
+
+def in_words(hint: Any) -> str:
+    """What an argument of this type takes: ``INT``, ``a|b``, ``[TEXT,...]``."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        parts = tuple(part for part in parts if part is not NoneType and not (part is str and Path in parts))
+        return "|".join(map(in_words, parts))
+    if origin is Literal:
+        return "|".join(map(str, parts))
+    if origin in (list, Sequence):
+        return f"[{in_words(parts[0])},...]"
+    if origin is Mapping:
+        return "{NAME: VALUE,...}"
+    return WORDS.get(hint, "NAME")
+
+
+def _parts(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)

@@ -1,0 +1,118 @@
+"""What ``--help`` prints, made of signatures and docstrings, a screen for each topic."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_origin
+
+from docstring_parser import parse as parse_docstring
+
+from classmates.cli.arguments import Argument, arguments_of, in_words
+
+WIDTH = 100
+COLUMN = 30
+
+TOPICS = {
+    "train": {
+        "What to learn": ("data", "model", "method"),
+        "The run": ("epochs", "batch_size", "lr", "seed", "out", "resume", "max_time"),
+        "Data": ("image_size", "train_size", "val_fraction", "on_bad_image", "augmentation", "num_workers"),
+        "The network": ("pretrained", "model_weights", "model_args", "stages"),
+        "Optimisation": ("optimizer", "optimizer_args", "schedule", "schedule_args", "gradient_clip"),
+        "Hardware": ("accelerator", "devices", "num_nodes", "strategy", "precision", "compile", "deterministic"),
+        "Output": ("loggers", "report", "progress"),
+    }
+}
+"""Which arguments belong together, by command and in the order shown; the rest are "Options"."""
+
+EXAMPLES = {
+    "train": (
+        "classmates train --data ./photos --model mobilenetv3_small_100 --method MCL --method.peers 2",
+        "classmates train --method.help MCL",
+        "classmates train --config runs/MCL-resnet8-digits-0/config.yaml --seed 1",
+    )
+}
+
+CONFIG = Argument("config", Path, None, "a YAML file of settings, named as the flags are; flags override it.")
+
+
+def command_help(command: str, function: Callable[..., Any], words: tuple[str, ...]) -> str:
+    """The help of one command. words: the arguments that are given by position."""
+    arguments = arguments_of(function)
+    usage = " ".join(["classmates", command, *(placeholder(arguments[word]) for word in words), "[--FLAG VALUE ...]"])
+    topics = {title: [arguments[name] for name in names] for title, names in TOPICS.get(command, {}).items()}
+    placed = {argument.name for topic in topics.values() for argument in topic}
+    topics["Given without a flag"] = [arguments[word] for word in words]
+    topics["Options"] = [argument for name, argument in arguments.items() if name not in {*placed, *words}]
+    topics["From a file"] = [CONFIG]
+    parts = [usage, description(function), *sections(topics, words)]
+    if command in EXAMPLES:
+        parts.append("\n".join(["Examples", *(f"  {example}" for example in EXAMPLES[command])]))
+    return "\n\n".join(parts)
+
+
+def options_help(cls: type, options: Mapping[str, Argument], flag: str) -> str:
+    """The help of a class that is chosen by name, such as a method; its options follow the flag with a dot."""
+    rows = [flag_row(f"--{flag}.{option.name}", option) for option in options.values()]
+    title = f"Options of --{flag} {cls.__name__}"
+    return "\n\n".join([f"{cls.__name__}: {description(cls)}", "\n".join([title, *(rows or ["  none"])])])
+
+
+def description(thing: Callable[..., Any]) -> str:
+    """The docstring down to its first section, wrapped."""
+    parsed = parse_docstring(thing.__doc__ or "")
+    paragraphs = [parsed.short_description or "", *(parsed.long_description or "").split("\n\n")]
+    return "\n\n".join(textwrap.fill(" ".join(text.replace("``", "").split()), WIDTH) for text in paragraphs if text)
+
+
+def sections(topics: Mapping[str, Iterable[Argument]], words: tuple[str, ...]) -> Iterable[str]:
+    for title, arguments in topics.items():
+        rows = [text for argument in arguments for text in rows_of(argument, words)]
+        if rows:
+            yield "\n".join([title, *rows])
+
+
+def rows_of(argument: Argument, words: tuple[str, ...]) -> Iterable[str]:
+    """One argument, or each field of a dataclass."""
+    if argument.name in words:
+        choices = f" ({in_words(argument.type)})" if get_origin(argument.type) is Literal else ""
+        yield row(placeholder(argument), argument, choices)
+    elif argument.fields:
+        yield from (flag_row(f"--{argument.name}.{field.name}", field) for field in argument.fields.values())
+    else:
+        yield flag_row(f"--{argument.name}", argument)
+
+
+def flag_row(flag: str, argument: Argument) -> str:
+    """One flag with what it takes."""
+    return row(f"{flag}.NAME VALUE" if argument.is_mapping else f"{flag} {in_words(argument.type)}", argument)
+
+
+def row(start: str, argument: Argument, more: str = "") -> str:
+    """What is typed, and beside it the help and the default."""
+    indent = " " * COLUMN
+    text = argument.help.replace("``", "").rstrip(".") + more + default(argument)
+    lead = f"  {start} ".ljust(COLUMN)
+    if len(lead) > COLUMN:
+        lead = f"  {start}\n{indent}"
+    return lead + f"\n{indent}".join(textwrap.wrap(text, WIDTH - COLUMN))
+
+
+def placeholder(argument: Argument) -> str:
+    """How an argument that is given by position stands in a usage line: ``RUN``, ``IMAGES ...``, ``[WHAT]``."""
+    text = argument.name.upper() + (" ..." if argument.is_list else "")
+    return text if argument.required else f"[{text}]"
+
+
+def default(argument: Argument) -> str:
+    """The default in brackets, where there is one to speak of."""
+    value = argument.default
+    if argument.required or value in (None, "", ()):
+        return ""
+    if isinstance(value, bool):
+        return f" [{str(value).lower()}]"
+    if isinstance(value, list | tuple):
+        return f" [[{','.join(map(str, value))}]]"
+    return f" [{getattr(value, '__name__', value)}]"

@@ -1,0 +1,148 @@
+"""Arguments collected from YAML files and flags, checked by name, and turned into what a function takes.
+
+Jsonargparse turns text into typed values and binds the chosen method's options. Names are checked before it sees
+them, so that a wrong one is told with the nearest right one.
+"""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentError
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from classmates.cli.arguments import Argument, in_words
+from classmates.cli.choosing import find_method, import_path, likely, options_of, takes_keywords, unknown_option
+from classmates.errors import UserError
+
+
+class Settings:
+    """What one command was given, by name; a name may have a dot (``method.peers``). What is added later wins.
+
+    Args:
+        command: the command's name.
+        arguments: what it takes, by name.
+    """
+
+    def __init__(self, command: str, arguments: Mapping[str, Argument]):
+        self.command = command
+        self.arguments = arguments
+        self.values: dict[str, Any] = {}
+        self.spelled: dict[str, str] = {}
+
+    def add_file(self, path: Path) -> None:
+        """Adds what a YAML file says; UserError where it cannot be read."""
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"--config {path}: {error.strerror}") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"--config {path} is no YAML file: {' '.join(str(error).split())}") from error
+        if not isinstance(content, dict):
+            raise UserError(f"--config {path} must have lines 'name: value', the names those of the flags")
+        self.add({str(name): value for name, value in content.items()}, lambda name: f"key '{name}' in {path}")
+
+    def add_flags(self, flags: Iterable[tuple[str, str]]) -> None:
+        self.add(dict(flags), lambda name: f"flag '--{name}'")
+
+    def add(self, given: Mapping[str, Any], spell: Callable[[str], str]) -> None:
+        """Adds values; ``spell`` says of a name how the user gave it, for errors."""
+        flat = dict(self.flatten(given))
+        for name in [name for name in flat if name in self.arguments and self.arguments[name].is_class]:
+            flat[name] = find_method(flat[name])
+            if flat[name] is not self.chosen(name):  # the options so far were another one's
+                self.values = {key: value for key, value in self.values.items() if not key.startswith(f"{name}.")}
+        self.values |= flat
+        self.spelled |= {name: spell(name) for name in flat}
+
+    def flatten(self, given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """The values with nested ones under dotted names, and the name of a class under that of its argument."""
+        for name, value in given.items():
+            argument = self.arguments.get(name)
+            if argument is None or not argument.has_parts or not isinstance(value, Mapping | None):
+                yield name, value
+                continue
+            parts = dict(value or {})
+            if argument.is_class:
+                yield name, parts.pop("class_path", argument.default)
+                parts |= parts.pop("init_args", None) or {}
+            yield from ((f"{name}.{part}", inner) for part, inner in parts.items())
+
+    def chosen(self, name: str) -> type:
+        """The class that the argument ``name`` has for now."""
+        return self.values.get(name, self.arguments[name].default)
+
+    def parts_of(self, argument: Argument) -> dict[str, Argument]:
+        """What may follow the argument's name and a dot, where that is known."""
+        return options_of(self.chosen(argument.name)) if argument.is_class else argument.fields
+
+    def find(self, name: str) -> Argument | None:
+        """The argument of this name, dotted or not; None where there is none."""
+        head, _, part = name.partition(".")
+        argument = self.arguments.get(head)
+        if argument is None or not part:
+            return None if argument is None or argument.fields or argument.is_mapping else argument
+        if argument.is_mapping or (argument.is_class and takes_keywords(self.chosen(head))):
+            return Argument(part, Any, None, "")
+        return self.parts_of(argument).get(part)
+
+    def check_names(self) -> None:
+        """UserError for the first unknown name and for the first that is missing."""
+        for name in self.values:
+            if self.find(name) is None:
+                head, _, part = name.partition(".")
+                if head in self.arguments and self.arguments[head].is_class:
+                    raise unknown_option(part, self.chosen(head), f"classmates {self.command} --{head}.help")
+                hint = likely(name, self.every_name(), f"classmates {self.command} --help")
+                raise UserError(f"unknown {self.spelled[name]}: {hint}")
+        for name, argument in self.arguments.items():
+            if argument.required and name not in self.values:
+                raise UserError(f"{self.command} needs {name.upper()}: {argument.help.rstrip('.')}")
+
+    def every_name(self) -> Iterator[str]:
+        for name, argument in self.arguments.items():
+            if not argument.fields:
+                yield f"{name}.NAME" if argument.is_mapping else name
+            yield from (f"{name}.{part}" for part in self.parts_of(argument))
+
+    def typed(self) -> dict[str, Any]:
+        """Every argument with its typed value; UserError for an unknown name or a value of another type."""
+        self.check_names()
+        parser = ArgumentParser(exit_on_error=False)
+        for name, argument in self.arguments.items():
+            default = None if argument.required else argument.default
+            parser.add_argument(f"--{name}", type=argument.type, default=default)
+        try:
+            return dict(vars(parser.instantiate(parser.parse_object(self.nested()))))
+        except ArgumentError as error:
+            raise self.wrong_value(str(error)) from error
+
+    def nested(self) -> dict[str, Any]:
+        """The values as jsonargparse wants them."""
+        nested: dict[str, Any] = {}
+        for name, value in sorted(self.values.items()):  # a class comes before its options
+            head, _, part = name.partition(".")
+            if not part:
+                nested[head] = as_class(value) if isinstance(value, type) else value
+            elif self.arguments[head].is_class:
+                nested.setdefault(head, as_class(self.chosen(head)))["init_args"][part] = value
+            else:
+                nested[head] = {**(nested.get(head) or {}), part: value}
+        return nested
+
+    def wrong_value(self, message: str) -> UserError:
+        """Jsonargparse's message in our words: it names the arguments from the outermost to the one at fault."""
+        name = ".".join(re.findall(r'Parser key "([\w.]+)"', message))
+        argument = self.find(name)
+        if argument is None or name not in self.values:
+            return UserError(message)
+        return UserError(f"{self.spelled[name]} takes {in_words(argument.type)}, not '{self.values[name]}'")
+
+
+def as_class(cls: type) -> dict[str, Any]:
+    """A class as jsonargparse wants it, without options so far."""
+    return {"class_path": import_path(cls), "init_args": {}}

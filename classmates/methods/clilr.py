@@ -1,0 +1,65 @@
+"""CL-ILR: collaborative learning for deep neural networks (Song and Chai, NeurIPS 2018)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from classmates.contracts import Batch, DataSpec, View
+from classmates.errors import UserError
+from classmates.losses.peers import peers_cross_entropy
+from classmates.losses.soft_targets import softened_kl
+from classmates.methods.base import Method, Terms
+from classmates.networks.peers import Start
+from classmates.networks.tree import PeerTree
+from classmates.networks.views import stack_logits
+
+
+def consensus_kl(logits: Tensor, temperature: float) -> Tensor:
+    """Σ_h KL(consensus of the other heads ‖ p_h), times T² (eq. 3 and 4); the consensus is held constant.
+
+    The consensus is the mean of the other heads' logits, softened. logits: [M, B, K]; returns a scalar.
+    """
+    heads = len(logits)
+    others = (logits.sum(0, keepdim=True) - logits) / (heads - 1)
+    return heads * softened_kl(logits, others, temperature)
+
+
+class CLILR(Method):
+    """Heads on a binary tree of shared stages learn from the labels and from the consensus of all other heads.
+
+    The gradient is divided by two wherever two branches meet, so that shared stages are not trained at many times the
+    pace of one network. MCL-OKD's released ensemble of this method averages all heads but the last; here, all.
+
+    Args:
+        peers: heads, a power of two; 4.
+        hard: β, the weight of the labels; the consensus has 1 - β. 0.5.
+        temperature: T, softens both sides; 2.
+        start: "fresh" branches have weights of their own; "same" begins from the student's (pretrained networks).
+
+    Raises UserError for a number of peers that is no power of two or more than the stages allow, β outside 0..1, and
+    a temperature not above 0.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        data: DataSpec,
+        *,
+        peers: int = 4,
+        hard: float = 0.5,
+        temperature: float = 2.0,
+        start: Start = "fresh",
+    ):
+        if not 0 <= hard <= 1:
+            raise UserError(f"hard={hard}: a share lies between 0 and 1")
+        if not temperature > 0:
+            raise UserError(f"temperature={temperature}: a temperature must be above 0")
+        super().__init__(PeerTree(network, data, peers, start=start), weights={"ce": hard, "consensus": 1 - hard})
+        self.temperature = temperature
+
+    def terms(self, views: list[View], batch: Batch) -> Terms:
+        logits = stack_logits(views)
+        return {
+            "ce": lambda: peers_cross_entropy(logits, batch.labels),
+            "consensus": lambda: consensus_kl(logits, self.temperature),
+        }

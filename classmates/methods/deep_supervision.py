@@ -1,0 +1,58 @@
+"""Deep supervision (Lee et al., AISTATS 2015) at self-distillation's exits: a control without any distillation."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from classmates.contracts import Batch, DataSpec, View
+from classmates.errors import UserError
+from classmates.losses.peers import ensemble_logits, peers_cross_entropy
+from classmates.methods.base import Method, Terms
+from classmates.networks.exits import MultiExit, ShallowExits
+from classmates.networks.peers import Peers
+
+
+class DeepSupervision(Method):
+    """Every exit learns from the labels: CE(z_k, y) + w · Σ_{i<k} CE(z_i, y). What SD gains beyond it is SD's own.
+
+    The student is the network alone, whose classifier is the deepest exit; ``exits`` gives all of them.
+
+    Args:
+        weight: w, of each shallow exit's cross-entropy; 1 is SD at ``alpha`` 0 and ``lam`` 0.
+        depths: k, how many stages, from the deepest, have an exit; a backbone with fewer uses all it has.
+        attention: each shallow exit weighs its map first, as in SD.
+
+    Raises UserError for a weight below 0 and for fewer than 2 ``depths``.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        data: DataSpec,
+        *,
+        weight: float = 1.0,
+        depths: int = 4,
+        attention: bool = True,
+    ):
+        if weight < 0:
+            raise UserError(f"weight={weight}: the exits' cross-entropy takes a weight of 0 or more")
+        super().__init__(Peers(network, data), weights={"ce": 1.0, "exits": weight})
+        self.shallow = ShallowExits(self.networks.anatomy, depths, attention=attention)
+
+    def terms(self, views: list[View], batch: Batch) -> Terms:
+        view = views[-1]
+        return {
+            "ce": lambda: F.cross_entropy(view.logits.float(), batch.labels),
+            "exits": lambda: peers_cross_entropy(self.shallow(view.stages).logits, batch.labels),
+        }
+
+    def predictions(self, views: list[View]) -> dict[str, Tensor]:
+        """The deepest exit's (the student's), the shallow ones', shallow to deep, and the mean of all."""
+        logits = self.shallow.with_deepest(views[-1])
+        shallow = {f"exit{number}": exit_ for number, exit_ in enumerate(logits[:-1], start=1)}
+        return {"student": views[-1].logits, **shallow, "ensemble": ensemble_logits(logits)}
+
+    def exits(self) -> MultiExit:
+        """The network with all its exits, to be deployed where some images may be answered early."""
+        return MultiExit(self.networks.student, self.networks.anatomy, self.shallow)

@@ -1,0 +1,71 @@
+"""Deep mutual learning (Zhang et al., CVPR 2018): peers trained from scratch teach each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from classmates.contracts import Batch, DataSpec, View
+from classmates.errors import UserError
+from classmates.losses.peers import peers_cross_entropy
+from classmates.losses.soft_targets import softened_kl
+from classmates.methods.base import Method, Terms
+from classmates.networks.peers import Peers, Start
+from classmates.networks.views import stack_logits
+
+
+def mutual_kl(logits: Tensor, temperature: float) -> Tensor:
+    """Σ_i 1/(M−1) Σ_{j≠i} KL(p_j ‖ p_i), p_j held constant, times T² (eq. 6), all pairs in one call.
+
+    logits: [M, B, K], one row of peers. Returns a scalar, summed over classes, averaged over the batch.
+    """
+    peers = len(logits)
+    # Each of the M² pairs weighs 1/M² in the mean; a peer's divergence from itself is 0.
+    return peers**2 / (peers - 1) * softened_kl(logits[:, None].expand(-1, peers, -1, -1), logits[None], temperature)
+
+
+class DML(Method):
+    """Every peer learns from the labels and from what every other peer predicts.
+
+    All peers take their step together, from predictions of the same moment; in the paper and its code they take
+    turns. The code adds up the divergences from all other peers, the paper averages them (eq. 6): averaged here.
+
+    Args:
+        peers: how many networks; more helps the ensemble more than the student.
+        temperature: softens both sides; 1 in the paper, 2 in MCL-OKD's comparison.
+        mutual: weight of the mutual term.
+        share: what peers share of the student. "nothing" (paper) trains whole networks; MCL-OKD's comparison shares
+            all but the last two stages, -2.
+        helpers: other architectures (names or modules) to be the peers, as many as ``peers`` - 1.
+        start: "fresh" peers have weights of their own; "same" begins from the student's (pretrained networks).
+
+    Raises UserError for fewer than 2 peers, a temperature not above 0, and what ``Peers`` refuses.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        data: DataSpec,
+        *,
+        peers: int = 2,
+        temperature: float = 1.0,
+        mutual: float = 1.0,
+        share: int | str = "nothing",
+        helpers: Sequence[str | nn.Module] = (),
+        start: Start = "fresh",
+    ):
+        if peers < 2:
+            raise UserError(f"peers={peers}: mutual learning needs at least 2")
+        if not temperature > 0:
+            raise UserError(f"temperature={temperature}: a temperature must be above 0")
+        networks = Peers(network, data, peers, share=share, helpers=helpers, start=start)
+        super().__init__(networks, weights={"ce": 1.0, "mutual": mutual})
+        self.temperature = temperature
+
+    def terms(self, views: list[View], batch: Batch) -> Terms:
+        logits = stack_logits(views)
+        return {
+            "ce": lambda: peers_cross_entropy(logits, batch.labels),
+            "mutual": lambda: mutual_kl(logits, self.temperature),
+        }

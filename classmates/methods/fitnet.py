@@ -1,0 +1,105 @@
+"""FitNet: hints for thin deep nets (Romero et al., ICLR 2015): half-way, the student makes the teacher's map."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from classmates.contracts import Batch, DataSpec, View
+from classmates.errors import UserError
+from classmates.losses.soft_targets import softened_kl
+from classmates.methods.base import Output, Terms
+from classmates.methods.taught import Taught
+from classmates.networks.adapters import adapter
+
+TEMPERATURE = 3.0
+FIRST_FACTOR, LAST_FACTOR = 4.0, 1.0  # of the distillation, at the start and the end of the second stage
+
+
+class FitNet(Taught):
+    """The student's middle stage, through a regressor, is to equal the teacher's map at that depth (eq. 3).
+
+    The paper trains in two stages: first the hint alone, which reaches only the student's layers up to the middle;
+    then labels and distillation (T = 3 without T², its factor going from 4 to 1) without the hint. All released
+    re-implementations train labels and hint together instead, and their numbers are quoted: that is the default.
+
+    The regressor is chosen by the maps' sizes (see ``networks/adapters.py``), with BatchNorm and ReLU (RepDistiller).
+
+    Args:
+        teacher: the folder of a finished run, a model's name with its weights, or in Python a trained module.
+        teacher_weights: the file of the weights of a teacher given by its name; timm's published ones without it.
+        hint: β, weight of the mean squared difference; 100 (RepDistiller).
+        stage: which of the student's stages, counted like a Python list; the middle one if not given (the second of
+            three or four). The teacher's is the one that is as far from its end, or its first where it has none.
+        hint_epochs: 0 trains both together; otherwise the hint alone for so many epochs, then the paper's second
+            stage. The learning rate's schedule goes through. On several devices that needs
+            --strategy ddp_find_unused_parameters_true.
+
+    Raises UserError for no teacher or one that does not fit the data, a stage that the student does not have, maps
+    that cannot be brought together, or ``hint_epochs`` below 0.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        data: DataSpec,
+        *,
+        teacher: str | nn.Module | None = None,
+        teacher_weights: str | None = None,
+        hint: float = 100.0,
+        stage: int | None = None,
+        hint_epochs: int = 0,
+    ):
+        if hint_epochs < 0:
+            raise UserError(f"hint_epochs={hint_epochs}: give 0 to train labels and hint together, or more")
+        super().__init__(network, data, teacher, teacher_weights, {"ce": 1.0, "hint": hint, "distillation": 0.0})
+        stages, hints = self.networks.anatomy.stages, self.teacher.anatomy.stages
+        if stage is None:
+            stage = (len(stages) - 1) // 2
+        if not -len(stages) <= stage < len(stages):
+            raise UserError(
+                f"stage={stage}: the student has {len(stages)}, from 0 ({stages[0].name}) to {len(stages) - 1} "
+                f"({stages[-1].name})"
+            )
+        self.guided = stage % len(stages) - len(stages)  # from the end
+        self.hinting = max(self.guided, -len(hints))
+        self.regressor = adapter(stages[self.guided].shape, hints[self.hinting].shape)
+        self.hint = hint
+        self.hint_epochs = hint_epochs
+
+    def terms(self, views: list[View], batch: Batch) -> Terms:
+        view = views[-1]
+        taught = cache(lambda: self.teacher(batch.images))
+        return {
+            "ce": lambda: F.cross_entropy(view.logits.float(), batch.labels),
+            "hint": lambda: hint_loss(self.regressor(view.stages[self.guided]), taught().stages[self.hinting]),
+            "distillation": lambda: softened_kl(view.logits, taught().logits, TEMPERATURE, scale=False),
+        }
+
+    def forward(self, batch: Batch) -> Output:
+        self.weights = self.weights_now()
+        return super().forward(batch)
+
+    def weights_now(self) -> dict[str, float]:
+        """The weights in this epoch, which differ between the paper's two stages."""
+        if self.hint_epochs == 0:
+            return self.weights
+        if self.hint_epochs >= self.epochs:
+            raise UserError(
+                f"hint_epochs={self.hint_epochs} of {self.epochs} epochs leaves none to learn the labels in: give "
+                "fewer, or train longer (in a loop of your own, set the method's epochs)"
+            )
+        if self.epoch < self.hint_epochs:
+            return {"ce": 0.0, "hint": self.hint, "distillation": 0.0}
+        done = (self.epoch - self.hint_epochs) / max(self.epochs - self.hint_epochs - 1, 1)
+        return {"ce": 1.0, "hint": 0.0, "distillation": FIRST_FACTOR + done * (LAST_FACTOR - FIRST_FACTOR)}
+
+
+def hint_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """The mean over all elements of (r(F_s) − F_t)²; maps of one shape, the teacher's held constant.
+
+    The paper takes half the sum over elements; the mean is the re-implementations', and what β = 100 belongs to.
+    """
+    return F.mse_loss(student.float(), teacher.detach().float())

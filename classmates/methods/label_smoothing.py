@@ -1,0 +1,31 @@
+"""Label smoothing (Szegedy et al., CVPR 2016): a control, what softer targets alone give."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.nn import functional as F
+
+from classmates.contracts import Batch, DataSpec, View
+from classmates.errors import UserError
+from classmates.methods.base import Method, Terms
+from classmates.networks.peers import Peers
+
+
+class LabelSmoothing(Method):
+    """Cross-entropy with (1 − ε) · one-hot + ε / K as the targets.
+
+    Args:
+        epsilon: ε, the share of the target that is spread evenly over all K classes; 0.1 in the paper.
+
+    Raises UserError for an ``epsilon`` outside 0..1, or 1, which leaves nothing of the labels.
+    """
+
+    def __init__(self, network: nn.Module, data: DataSpec, *, epsilon: float = 0.1):
+        if not 0 <= epsilon < 1:
+            raise UserError(f"epsilon={epsilon}: it lies between 0 (no smoothing) and below 1 (no labels)")
+        super().__init__(Peers(network, data), weights={"ce": 1.0})
+        self.epsilon = epsilon
+
+    def terms(self, views: list[View], batch: Batch) -> Terms:
+        logits = views[-1].logits.float()
+        return {"ce": lambda: F.cross_entropy(logits, batch.labels, label_smoothing=self.epsilon)}

@@ -1,0 +1,100 @@
+"""OKDDip: online knowledge distillation with diverse peers (Chen et al., AAAI 2020)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from classmates.contracts import Batch, DataSpec, View
+from classmates.errors import UserError
+from classmates.losses.peers import ensemble_logits, peers_cross_entropy
+from classmates.losses.ramps import sigmoid_ramp
+from classmates.losses.soft_targets import softened_kl
+from classmates.methods.base import Method, Terms
+from classmates.networks.peers import Peers, Start
+from classmates.networks.views import stack_logits
+
+
+class PeerAttention(nn.Module):
+    """Whom each auxiliary peer listens to, image by image (eq. 6): softmax over b of (W_q h_a)·(W_k h_b).
+
+    Forward: embeddings [M, B, D] → weights [B, M, M], row a those of peer a's target, float32.
+
+    Args:
+        features: D. The queries and keys have an eighth of it.
+    """
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.query = nn.Linear(features, max(1, features // 8), bias=False)
+        self.key = nn.Linear(features, max(1, features // 8), bias=False)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        scores = torch.einsum("abd,cbd->bac", self.query(embeddings), self.key(embeddings))
+        return scores.float().softmax(-1)
+
+
+class OKDDip(Method):
+    """Auxiliary peers learn from targets of their own making, and the leader, the student, from all of them.
+
+    Args:
+        peers: M, the leader included; 4.
+        share: -1 shares all but the last stage (the paper's branch-based form), "nothing" trains whole networks (its
+            network-based form).
+        temperature: T, softens both sides; 3.
+        distillation: weight of both distillations.
+        ramp: epochs over which that weight grows; 80.
+        detach: hold targets constant. The paper reads so, but then nothing would train the attention: as in the
+            released code, gradients flow through the targets by default.
+        start: "fresh" peers have weights of their own; "same" begins from the student's (pretrained networks).
+
+    The paper mixes softened probabilities (eq. 5), the released code logits: logits here. Raises UserError for fewer
+    than 3 peers, a temperature not above 0, a negative ramp, and what ``Peers`` refuses.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        data: DataSpec,
+        *,
+        peers: int = 4,
+        share: int | str = -1,
+        temperature: float = 3.0,
+        distillation: float = 1.0,
+        ramp: int = 80,
+        detach: bool = False,
+        start: Start = "fresh",
+    ):
+        if peers < 3:
+            raise UserError(f"peers={peers}: a leader and at least 2 auxiliary peers make 3")
+        if not temperature > 0:
+            raise UserError(f"temperature={temperature}: a temperature must be above 0")
+        if ramp < 0:
+            raise UserError(f"ramp={ramp}: a number of epochs, 0 for none")
+        networks = Peers(network, data, peers, share=share, start=start)
+        super().__init__(
+            networks, weights={"ce": 1.0, "peer_distillation": distillation, "leader_distillation": distillation}
+        )
+        self.temperature = temperature
+        self.ramp = ramp
+        self.detach = detach
+        self.attention = PeerAttention(networks.anatomy.embedding)
+
+    def terms(self, views: list[View], batch: Batch) -> Terms:
+        logits = stack_logits(views)
+        weight = sigmoid_ramp(self.epoch, self.ramp)
+        return {
+            "ce": lambda: peers_cross_entropy(logits, batch.labels),
+            "peer_distillation": lambda: weight * self.peer_distillation(views[:-1]),
+            "leader_distillation": lambda: (
+                weight
+                * softened_kl(logits[-1], ensemble_logits(logits[:-1]), self.temperature, detach_teacher=self.detach)
+            ),
+        }
+
+    def peer_distillation(self, auxiliaries: list[View]) -> Tensor:
+        """Σ_a KL(t_a ‖ p_a), each auxiliary peer's target t_a a mixture of all auxiliary peers' logits (eq. 5, 7)."""
+        logits = stack_logits(auxiliaries).float()
+        attention = self.attention(torch.stack([view.embedding for view in auxiliaries]))
+        targets = torch.einsum("bac,cbk->abk", attention, logits)
+        return len(logits) * softened_kl(logits, targets, self.temperature, detach_teacher=self.detach)

@@ -1,0 +1,97 @@
+"""ONE: knowledge distillation by on-the-fly native ensemble (Zhu, Lan, Gong, NeurIPS 2018)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from classmates.contracts import Batch, DataSpec, View
+from classmates.errors import UserError
+from classmates.losses.peers import peers_cross_entropy
+from classmates.losses.ramps import sigmoid_ramp
+from classmates.losses.soft_targets import softened_kl
+from classmates.methods.base import Method, Terms
+from classmates.networks.peers import Peers, Start
+from classmates.networks.views import stack_logits
+
+
+class Gate(nn.Module):
+    """How much each branch has to say about each image, from what they share (section 3.2).
+
+    Pooled trunk features → linear → BatchNorm → ReLU → softmax: [B, C, H, W] → [B, M], float32.
+    """
+
+    def __init__(self, channels: int, branches: int):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(channels, branches), nn.BatchNorm1d(branches), nn.ReLU())
+
+    def forward(self, trunk: Tensor) -> Tensor:
+        return self.layers(trunk.mean((2, 3))).float().softmax(-1)
+
+
+class ONE(Method):
+    """Branches on a shared trunk learn from the labels and from their own gated ensemble (eq. 8).
+
+    The gate learns from the ensemble's cross-entropy alone: as a teacher the ensemble is held constant.
+
+    Args:
+        peers: branches, the student included: 3 in the paper, 4 in MCL-OKD's comparison.
+        share: -1 shares all but the last stage (paper).
+        temperature: T, softens both sides; 3.
+        distillation: weight of the distillation from the ensemble.
+        ramp: epochs over which that weight grows: 80 in the released code; 0, none, in MCL-OKD's comparison.
+        start: "fresh" branches have weights of their own; "same" begins from the student's (pretrained networks).
+
+    Raises UserError for fewer than 2 peers, a temperature not above 0, a negative ramp, sharing nothing, and what
+    ``Peers`` refuses.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        data: DataSpec,
+        *,
+        peers: int = 3,
+        share: int | str = -1,
+        temperature: float = 3.0,
+        distillation: float = 1.0,
+        ramp: int = 80,
+        start: Start = "fresh",
+    ):
+        if peers < 2:
+            raise UserError(f"peers={peers}: an ensemble needs at least 2 branches")
+        if not temperature > 0:
+            raise UserError(f"temperature={temperature}: a temperature must be above 0")
+        if ramp < 0:
+            raise UserError(f"ramp={ramp}: a number of epochs, 0 for none")
+        if share == "nothing":
+            raise UserError(
+                "share='nothing': the gate of ONE looks at what the branches share; share a stage or more"
+            )
+        networks = Peers(network, data, peers, share=share, start=start)
+        super().__init__(networks, weights={"ce": 1.0, "ensemble_ce": 1.0, "distillation": distillation})
+        self.temperature = temperature
+        self.ramp = ramp
+        self.gate = Gate(networks.anatomy.stages[networks.shared - 1].channels, peers)
+
+    def terms(self, views: list[View], batch: Batch) -> Terms:
+        logits = stack_logits(views)
+        ensemble = self.ensemble(views)
+        return {
+            "ce": lambda: peers_cross_entropy(logits, batch.labels),
+            "ensemble_ce": lambda: F.cross_entropy(ensemble, batch.labels),
+            # A mean over all branches' samples, times their number: the paper sums over branches.
+            "distillation": lambda: (
+                sigmoid_ramp(self.epoch, self.ramp) * len(logits) * softened_kl(logits, ensemble, self.temperature)
+            ),
+        }
+
+    def ensemble(self, views: list[View]) -> Tensor:
+        """The gated sum of the branches' logits, [B, K], float32 (eq. 3)."""
+        gate = self.gate(views[-1].stages[self.networks.shared - 1])
+        return torch.einsum("bm,mbk->bk", gate, stack_logits(views).float())
+
+    def predictions(self, views: list[View]) -> dict[str, Tensor]:
+        """As for every method, with the gated ensemble in place of the mean."""
+        return {**super().predictions(views), "ensemble": self.ensemble(views)}

@@ -1,0 +1,126 @@
+"""SD: self-distillation, a network that teaches its own shallow exits.
+
+Zhang et al., "Be Your Own Teacher" (BYOT, ICCV 2019) and "Self-Distillation: Towards Efficient and Compact Neural
+Networks" (TPAMI 2021). Every shallow stage gets an exit; exits learn from the labels, from the deepest exit's
+predictions and from its embedding. By default this is the TPAMI form with the values of its released script.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from classmates.contracts import Batch, DataSpec, View
+from classmates.errors import UserError
+from classmates.losses.peers import peers_cross_entropy
+from classmates.losses.relations import auxiliary_distillation
+from classmates.methods.base import Terms, check_word
+from classmates.methods.deep_supervision import DeepSupervision
+
+Distance = Literal["norm", "squared"]
+Skip = Literal["deepest", "shallowest", "none"]
+HINTED = {"deepest": slice(0, -1), "shallowest": slice(1, None), "none": slice(None)}
+
+
+def embedding_distance(shallow: Tensor, deepest: Tensor, distance: Distance = "norm") -> Tensor:
+    """Σ_i ‖F_i − F_k‖: how far the exits' embeddings are from the deepest one's, which is held constant.
+
+    Args:
+        shallow: [e, B, D], adapted embeddings of some shallow exits.
+        deepest: [B, D].
+        distance: "norm" is the Euclidean norm of the whole batch's difference, which grows as √B (released TPAMI
+            script, with λ = 0.03 at B = 128); "squared" is the squared norm of an image's difference, averaged over
+            the batch (BYOT, whose sum over the batch at λ = 1e-6 is λ = 1.28e-4 here at B = 128).
+
+    Returns:
+        A scalar, float32; at a difference of 0 the gradient is 0 for both.
+    """
+    difference = shallow.float() - deepest.detach().float()
+    if distance == "norm":
+        return torch.linalg.vector_norm(difference, dim=(1, 2)).sum()
+    return difference.square().sum(-1).mean(-1).sum()
+
+
+class SD(DeepSupervision):
+    """Shallow exits learn from labels and from the deepest exit; the student is the plain network below them.
+
+    L = CE(z_k, y) + Σ_{i<k} [(1 − α) CE(z_i, y) + α KL_T(z_k ‖ z_i)] + λ Σ_i ‖W_i f_i − f_k‖, with z_k and f_k held
+    constant where they teach. BYOT is ``alpha`` 0.1, ``scale`` true, ``lam`` 1.28e-4, ``distance`` "squared",
+    ``skip`` "none", ``attention`` and ``adaptation`` false; its bottleneck aligners are SepConvs here.
+
+    Args:
+        alpha: α, share of the distillation in a shallow exit's loss; the rest is its cross-entropy. TPAMI 0.3,
+            BYOT 0.1.
+        lam: λ, weight of the embeddings' distance.
+        temperature: T, softens both sides of the distillation; 3 in both.
+        scale: multiplies the distillation by T²: BYOT does, the TPAMI script does not.
+        depths: k, how many stages, from the deepest, have an exit; a backbone with fewer uses all it has.
+        attention: each shallow exit weighs its map first (TPAMI).
+        adaptation: a linear layer W_i for each embedding that is compared (TPAMI). The released script makes them at
+            the first batch and then the optimiser anew; here they are there from the start.
+        distance: of embeddings: "norm" of the whole batch's difference (TPAMI) or mean "squared" distance (BYOT).
+        skip: which shallow exit's embedding is not compared: the "deepest" (what the released script does), the
+            "shallowest" (what its comment says) or "none" (BYOT).
+
+    Raises UserError for an ``alpha`` outside 0..1, a ``lam`` below 0, a temperature not above 0, words that are none
+    of an option's, fewer than 2 ``depths``, and a ``skip`` that leaves no embedding to compare.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        data: DataSpec,
+        *,
+        alpha: float = 0.3,
+        lam: float = 0.03,
+        temperature: float = 3.0,
+        scale: bool = False,
+        depths: int = 4,
+        attention: bool = True,
+        adaptation: bool = True,
+        distance: Distance = "norm",
+        skip: Skip = "deepest",
+    ):
+        if not 0 <= alpha <= 1:
+            raise UserError(f"alpha={alpha}: a share lies between 0 and 1")
+        if lam < 0:
+            raise UserError(f"lam={lam}: the distance of embeddings takes a weight of 0 or more")
+        if not temperature > 0:
+            raise UserError(f"temperature={temperature}: a temperature must be above 0")
+        check_word("distance", distance, get_args(Distance))
+        check_word("skip", skip, get_args(Skip))
+        super().__init__(network, data, weight=1 - alpha, depths=depths, attention=attention)
+        self.weights |= {"distillation": alpha, "embeddings": lam}
+        self.temperature = temperature
+        self.scale = scale
+        self.distance: Distance = distance
+        self.hinted = HINTED[skip]
+        count = len(range(len(self.shallow))[self.hinted])
+        if lam and not count:
+            raise UserError(
+                f"skip='{skip}' leaves no embedding to compare, for there is 1 shallow exit: use skip='none' or lam=0"
+            )
+        width = self.networks.anatomy.embedding
+        self.adapters = nn.ModuleList(nn.Linear(width, width) if adaptation else nn.Identity() for _ in range(count))
+
+    def terms(self, views: list[View], batch: Batch) -> Terms:
+        view = views[-1]
+        shallow = cache(lambda: self.shallow(view.stages))
+        return {
+            "ce": lambda: F.cross_entropy(view.logits.float(), batch.labels),
+            "exits": lambda: peers_cross_entropy(shallow().logits, batch.labels),
+            "distillation": lambda: auxiliary_distillation(
+                torch.cat([shallow().logits, view.logits[None]]), self.temperature, scale=self.scale
+            ),
+            "embeddings": lambda: embedding_distance(
+                self.adapt(shallow().embeddings[self.hinted]), view.embedding, self.distance
+            ),
+        }
+
+    def adapt(self, embeddings: Tensor) -> Tensor:
+        """W_i f_i of the exits that are compared: [e, B, D]."""
+        return torch.stack([adapter(f) for adapter, f in zip(self.adapters, embeddings, strict=True)])

@@ -1,0 +1,113 @@
+"""Tf-KD (Yuan et al., "Revisiting Knowledge Distillation via Label Smoothing Regularization", CVPR 2020).
+
+Teacher-free: the teacher is made by hand (Tf-KD_reg), or is a trained copy of the network itself (Tf-KD_self).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from classmates.contracts import Batch, DataSpec, View
+from classmates.errors import UserError
+from classmates.losses.soft_targets import softened_kl
+from classmates.methods.base import Method, Terms
+from classmates.networks.peers import Peers
+from classmates.networks.teacher import Teacher
+
+
+def virtual_teacher(labels: Tensor, num_classes: int, correct: float = 0.99) -> Tensor:
+    """p^d, the hand-made teacher's output: ``correct`` for the true class, the rest shared evenly by the others.
+
+    labels: [B], int64. Returns [B, K], float32. These probabilities are then treated as logits: at T = 20 and 100
+    classes their softmax is 0.0105 for the true class and 0.0100 for every other, all but uniform.
+    """
+    rows = torch.full((len(labels), num_classes), (1 - correct) / (num_classes - 1), device=labels.device)
+    return rows.scatter_(1, labels[:, None], correct)
+
+
+class TfKD(Method):
+    """(1 − α) · CE + α · m · KL(teacher ‖ student); the teacher is virtual unless one is given.
+
+    The virtual teacher's output is softened, softmax(p^d / T), the student's is not (released code), and there is no
+    T². With a trained copy both are softened, and the KL is multiplied by T².
+
+    The released code averages the KL over classes too and has a ``multiplier`` for it; here it is summed over them,
+    so that m is the released multiplier divided by the number of classes: at 100 classes 100 is 1, and 50 is 0.5.
+
+    Args:
+        teacher: a trained copy of the network (Tf-KD_self): the folder of a finished run, a model's name with its
+            weights, or in Python a module. None is the virtual teacher (Tf-KD_reg), which needs no training before.
+        teacher_weights: the file of the weights of a teacher given by its name.
+        alpha: α, share of the distillation. Released for ResNet-18 on CIFAR-100, and what None takes: 0.1 with the
+            virtual teacher, 0.95 with a trained copy.
+        temperature: T; None takes 20 with the virtual teacher, 6 with a trained copy, as released for ResNet-18.
+        multiplier: m; None takes 1 with the virtual teacher, 0.5 with a trained copy, as released for ResNet-18.
+        correct: the virtual teacher's probability of the true class; 0.99.
+        temper_student: soften the student against the virtual teacher too, as the paper writes.
+
+    Raises UserError for an ``alpha`` outside 0..1, a temperature not above 0, a ``multiplier`` below 0, a ``correct``
+    not between 1/K and 1, and what ``Teacher`` refuses.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        data: DataSpec,
+        *,
+        teacher: str | nn.Module | None = None,
+        teacher_weights: str | None = None,
+        alpha: float | None = None,
+        temperature: float | None = None,
+        multiplier: float | None = None,
+        correct: float = 0.99,
+        temper_student: bool = False,
+    ):
+        released = (0.1, 20.0, 1.0) if teacher is None else (0.95, 6.0, 0.5)
+        alpha, temperature, multiplier = (
+            default if given is None else given
+            for given, default in zip((alpha, temperature, multiplier), released, strict=True)
+        )
+        if teacher is None and teacher_weights is not None:
+            raise UserError(f"teacher_weights '{teacher_weights}' are for a teacher: say with --method.teacher which")
+        if not 0 <= alpha <= 1:
+            raise UserError(f"alpha={alpha}: a share lies between 0 and 1")
+        if not temperature > 0:
+            raise UserError(f"temperature={temperature}: a temperature must be above 0")
+        if multiplier < 0:
+            raise UserError(f"multiplier={multiplier}: the distillation takes a factor of 0 or more")
+        if not 1 / data.num_classes < correct < 1:
+            raise UserError(
+                f"correct={correct}: the true class's probability lies between that of a guess, "
+                f"1/{data.num_classes}, and 1"
+            )
+        super().__init__(Peers(network, data), weights={"ce": 1 - alpha, "distillation": alpha * multiplier})
+        self.teacher: Teacher | None = None
+        if teacher is not None:
+            seen = replace(data, input_shape=self.networks.anatomy.input_shape)
+            self.teacher = Teacher(teacher, seen, weights=teacher_weights)
+            for text in self.teacher.notes:
+                self.note(text)
+        self.num_classes = data.num_classes
+        self.temperature = temperature
+        self.correct = correct
+        self.temper_student = temper_student
+
+    def terms(self, views: list[View], batch: Batch) -> Terms:
+        logits = views[-1].logits
+        return {
+            "ce": lambda: F.cross_entropy(logits.float(), batch.labels),
+            "distillation": lambda: self.distillation(logits, batch),
+        }
+
+    def distillation(self, logits: Tensor, batch: Batch) -> Tensor:
+        """KL(teacher ‖ student), summed over classes: T² times that of a trained copy, plainly of the virtual one."""
+        if self.teacher is not None:
+            return softened_kl(logits, self.teacher(batch.images).logits, self.temperature)
+        virtual = virtual_teacher(batch.labels, self.num_classes, self.correct)
+        if self.temper_student:
+            return softened_kl(logits, virtual, self.temperature, scale=False)
+        return softened_kl(logits, virtual / self.temperature, 1.0)

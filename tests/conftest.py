@@ -1,0 +1,56 @@
+"""A network and data small enough for any test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from classmates.contracts import Batch, DataSpec
+
+
+class TinyNetwork(nn.Module):
+    """Three stages (convolution, BatchNorm, ReLU; each halves the map), mean over space, a linear classifier."""
+
+    def __init__(self, num_classes: int, widths: Sequence[int], in_chans: int):
+        super().__init__()
+        inputs = [in_chans, *widths]
+        for number, (before, after) in enumerate(zip(inputs, widths, strict=False), start=1):
+            convolution = nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False)
+            self.add_module(f"stage{number}", nn.Sequential(convolution, nn.BatchNorm2d(after), nn.ReLU()))
+        self.depth = len(widths)
+        self.fc = nn.Linear(widths[-1], num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = images
+        for number in range(1, self.depth + 1):
+            maps = self.get_submodule(f"stage{number}")(maps)
+        return self.fc(maps.mean((2, 3)))
+
+
+@pytest.fixture
+def tiny_network() -> Callable[..., nn.Module]:
+    """Makes a plain network of stages ``stage1``, ``stage2``, ... and a classifier ``fc``; always the same one."""
+
+    def make(num_classes: int = 4, widths: Sequence[int] = (4, 6, 10), in_chans: int = 3, seed: int = 0) -> nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return TinyNetwork(num_classes, widths, in_chans)
+
+    return make
+
+
+@pytest.fixture
+def tiny_data() -> DataSpec:
+    """36 samples of 4 classes, 9 of each in turn, and images of 3x16x16."""
+    return DataSpec(num_classes=4, labels=torch.arange(36) % 4, input_shape=(3, 16, 16))
+
+
+@pytest.fixture
+def tiny_batch(tiny_data: DataSpec) -> Batch:
+    """Nine samples of the tiny data, which are also three triplets."""
+    indices = torch.tensor([0, 4, 1, 5, 9, 2, 3, 7, 12])
+    images = torch.randn(9, *tiny_data.input_shape, generator=torch.Generator().manual_seed(0))
+    return Batch(images, tiny_data.labels[indices], indices)

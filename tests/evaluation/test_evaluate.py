@@ -1,0 +1,145 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from torch import nn
+
+from classmates.data import eval_loader, load
+from classmates.errors import UserError
+from classmates.evaluation.evaluate import evaluate
+from classmates.evaluation.metrics import score
+from classmates.student import load_student
+from classmates.training.train import train
+
+QUICK = {"epochs": 1, "batch_size": 50, "accelerator": "cpu", "loggers": (), "report": False, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One epoch on 100 digits: enough for scores that differ from image to image."""
+    return train(
+        **QUICK, train_size=100, val_fraction=0.3, seed=3, out=tmp_path_factory.mktemp("runs") / "run"
+    ).folder
+
+
+@pytest.fixture(scope="module")
+def digits_folder(tmp_path_factory):
+    """The test digits as image files, with colours that are not there, in folders of class folders."""
+    root = tmp_path_factory.mktemp("digits")
+    digits = load("digits")
+    for part in ("train", "test"):
+        for name in digits.class_names:
+            (root / part / name).mkdir(parents=True)
+    for number, (pixels, label) in enumerate(zip(digits.test.images, digits.test.labels.tolist(), strict=True)):
+        image = Image.fromarray(pixels.squeeze(2).numpy()).convert("RGB")
+        for part in ("train", "test"):
+            image.save(root / part / str(label) / f"{number}.png")
+    return root
+
+
+def close_to(scores):
+    return {name: pytest.approx(value, abs=1e-6) for name, value in scores.items()}
+
+
+def record(run):
+    return json.loads((run / "result.json").read_text())
+
+
+def test_on_the_same_data_the_scores_are_those_of_training_to_the_last_digit(run):
+    assert evaluate(run, accelerator="cpu") == record(run)["test"]["student"]
+    validation = record(run)["validation"]["last"]["student"]
+    assert validation["count"] == 300
+    assert evaluate(run, split="val", accelerator="cpu") == validation
+
+
+def test_the_training_split_is_the_one_that_was_trained_on(run):
+    student, card = load_student(run)
+    images = load("digits", train_size=100, val_fraction=0.3, seed=3)
+    assert images.mean == card.mean
+    with torch.no_grad():
+        logits = torch.cat([student(batch.images) for batch in eval_loader(images, images.train, 100)])
+    assert evaluate(run, split="train", accelerator="cpu") == close_to(score(logits, images.train.labels))
+
+
+def test_other_data_are_prepared_as_the_students_own(run, digits_folder):
+    scores = evaluate(run, digits_folder, accelerator="cpu")
+    own = record(run)["test"]["student"]
+    assert scores["count"] == own["count"]
+    assert scores == close_to(own)  # files lie in another order
+
+
+def test_the_batch_size_changes_rounding_at_most(run):
+    assert evaluate(run, batch_size=7, accelerator="cpu") == close_to(evaluate(run, accelerator="cpu"))
+
+
+def test_scores_are_written_whole(run, tmp_path):
+    scores = evaluate(run, out=tmp_path / "new" / "scores.json", accelerator="cpu")
+    assert json.loads((tmp_path / "new" / "scores.json").read_text()) == scores
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["scores.json"]
+
+
+def test_other_classes_are_named(run, tmp_path):
+    names = [*"012345678", "nine"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        for number in range(5):
+            pixels = np.full((8, 8), 10 * number, np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+    with pytest.raises(UserError, match=r"the student does not know 'nine'; '.*' lacks '9'"):
+        evaluate(run, tmp_path)
+
+
+def test_images_of_another_size_are_brought_to_the_students(run, digits_folder, tmp_path):
+    large = tmp_path / "large"
+    for path in digits_folder.rglob("*.png"):
+        target = large / path.relative_to(digits_folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).resize((16, 16), Image.Resampling.NEAREST).save(target)
+    scores = evaluate(run, large, accelerator="cpu")
+    assert scores["count"] == 797
+    assert scores["nll"] == pytest.approx(record(run)["test"]["student"]["nll"], abs=0.05)
+    assert evaluate(run, large, image_size=16, accelerator="cpu")["nll"] != scores["nll"]
+
+
+def test_a_student_that_is_an_object_needs_its_network_again(tmp_path):
+    def network():
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 8, 3), nn.Flatten(), nn.Linear(8, 10)
+        )
+
+    result = train(model=network(), **QUICK, train_size=100, out=tmp_path / "run")
+    with pytest.raises(UserError, match="network"):
+        evaluate(result.folder)
+    assert evaluate(result.folder, network=network(), accelerator="cpu") == result.test["student"]
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "message"),
+    [
+        ({}, {"split": "tset"}, "unknown split 'tset': did you mean 'test'"),
+        ({}, {"batch_size": 0}, "batch_size is 0"),
+        ({}, {"accelerator": "abacus"}, "accelerator 'abacus' cannot be used"),
+        ({"val_fraction": 0}, {"split": "val"}, "no validation images"),
+        ({"data": "<my.Dataset object>"}, {}, "dataset given in Python"),
+        ({"data": "digist"}, {}, "unknown data set 'digist'"),
+        ({"seed": None}, {}, None),
+    ],
+)
+def test_wrong_input(run, tmp_path, change, arguments, message):
+    changed = tmp_path / "run"
+    shutil.copytree(run, changed)
+    settings = yaml.safe_load((run / "config.yaml").read_text()) | change
+    settings = {name: value for name, value in settings.items() if value is not None or name not in change}
+    (changed / "config.yaml").write_text(yaml.safe_dump(settings))
+    with pytest.raises(UserError, match=message or r"config.yaml' is missing or damaged \('seed'\)"):
+        evaluate(changed, **arguments)
+
+
+def test_a_folder_without_a_student(tmp_path):
+    with pytest.raises(UserError, match=r"student.json is missing"):
+        evaluate(tmp_path)

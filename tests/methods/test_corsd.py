@@ -1,0 +1,260 @@
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from classmates.contracts import Batch, DataSpec, View
+from classmates.data.samplers import Triplets, TripletsWithReplacement
+from classmates.errors import UserError
+from classmates.methods import CORSD
+from classmates.methods import corsd as module
+from classmates.methods.corsd import triplets
+
+Make = Callable[..., nn.Module]
+RELEASED = {
+    "kl_reduction": "mean",
+    "detach_deepest": False,
+    "shared_classifier": True,
+    "pairs_together": False,
+    "calibration_reduction": "sum",
+    "disjoint": False,
+}
+
+
+@pytest.fixture
+def make(tiny_network: Make, tiny_data: DataSpec) -> Callable[..., CORSD]:
+    def made(widths: tuple[int, ...] = (4, 6, 10), **options: Any) -> CORSD:
+        torch.manual_seed(0)
+        return CORSD(tiny_network(widths=widths), tiny_data, **options)
+
+    return made
+
+
+def softmax(row: Tensor, temperature: float = 1.0) -> list[float]:
+    powers = [math.exp(z / temperature) for z in row.tolist()]
+    return [power / sum(powers) for power in powers]
+
+
+def by_hand(method: CORSD, view: View, labels: list[int], *, temperature: float, margin: float) -> dict[str, float]:
+    """The terms from the paper's equations, one image pair at a time (in evaluation, where BatchNorm lets one)."""
+    count, depths = len(labels) // 3, len(method.relation_networks)
+    terms = dict.fromkeys(method.weights, 0.0)
+    for row, label in zip(view.logits, labels, strict=True):
+        terms["ce"] -= math.log(softmax(row)[label]) / len(labels)
+    for b in range(count):
+        o, p, n = 3 * b, 3 * b + 1, 3 * b + 2
+        relations, logits = {"p": [], "n": []}, {"p": [], "n": []}
+        for network, maps in zip(method.relation_networks, view.stages[-depths:], strict=True):
+            for kind, other, classifier in (
+                ("p", p, network.positive_classifier),
+                ("n", n, network.negative_classifier),
+            ):
+                z = network.projection(torch.cat([maps[o], maps[other]])[None])
+                relations[kind].append(network.interaction(z).item())
+                logits[kind].append(classifier(z)[0])
+        for depth in range(depths):
+            r_p, r_n = relations["p"][depth], relations["n"][depth]
+            terms["triplet"] += max(r_p - r_n + margin, 0) / count
+            terms["positive_task"] -= math.log(softmax(logits["p"][depth])[labels[o]]) / count
+            said = softmax(logits["n"][depth])
+            terms["negative_task"] -= (0.5 * math.log(said[labels[o]]) + 0.5 * math.log(said[labels[n]])) / count
+            if depth < depths - 1:
+                terms["relation"] += ((r_p - relations["p"][-1]) ** 2 + (r_n - relations["n"][-1]) ** 2) / count
+                for kind, name in (("p", "positive_distillation"), ("n", "negative_distillation")):
+                    teacher, student = (
+                        softmax(logits[kind][-1], temperature),
+                        softmax(logits[kind][depth], temperature),
+                    )
+                    terms[name] += sum(t * math.log(t / s) for t, s in zip(teacher, student, strict=True)) / count
+        said = [torch.tensor(softmax(view.logits[i]), dtype=torch.float64) for i in (o, p, n)]
+        r_p, r_n = (method.logit_interaction(torch.cat([said[0], other])[None]).item() for other in said[1:])
+        terms["calibration"] += (r_p - r_n) / count
+    return terms
+
+
+@pytest.mark.parametrize("widths", [(5, 7), (3, 5, 9), (3, 5, 7, 11), (3, 4, 5, 7, 9)])
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.5, "margin": 0.1, "activation": "none"}])
+@torch.no_grad()
+def test_terms_are_the_paper_s(
+    make: Callable[..., CORSD], tiny_batch: Batch, widths: tuple[int, ...], options: dict[str, Any]
+) -> None:
+    method = make(widths, **options).eval()
+    for buffer in method.buffers():
+        if buffer.is_floating_point():
+            buffer.uniform_(0.5, 1.5)  # BatchNorm statistics that do something
+    output = method(tiny_batch)
+    expected = by_hand(
+        copy.deepcopy(method).double(),
+        View(*(part.double() for part in output.views[0][:2]), tuple(map(Tensor.double, output.views[0].stages))),
+        tiny_batch.labels.tolist(),
+        temperature=options.get("temperature", 3.0),
+        margin=options.get("margin", 1.0),
+    )
+    found = {name: term.item() for name, term in output.terms.items()}
+    assert len(method.relation_networks) == min(len(widths), 4)
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    factors = {
+        "ce": 1.0,
+        "triplet": 0.01,
+        "relation": 0.01,
+        "positive_task": 0.04,
+        "positive_distillation": 0.16,
+        "negative_task": 0.01,
+        "negative_distillation": 0.04,
+        "calibration": 0.01,
+    }
+    assert method.weights == pytest.approx(factors)
+    assert output.total.item() == pytest.approx(sum(factors[name] * expected[name] for name in factors), rel=1e-5)
+
+
+def test_triplets_are_read_as_the_sampler_lays_them() -> None:
+    anchor, positive, negative = triplets(torch.arange(12).view(6, 2))
+    assert anchor.tolist() == [[0, 1], [6, 7]]
+    assert positive.tolist() == [[2, 3], [8, 9]]
+    assert negative.tolist() == [[4, 5], [10, 11]]
+    with pytest.raises(UserError, match="a batch of 8 images is not made of triplets: use batches from Triplets"):
+        triplets(torch.arange(8))
+
+
+def test_a_batch_that_is_not_of_triplets(make: Callable[..., CORSD], tiny_batch: Batch) -> None:
+    method = make()
+    with pytest.raises(UserError, match="a batch of 8 images is not made of triplets"):
+        method(Batch(*(part[:8] for part in tiny_batch)))
+
+
+@pytest.mark.parametrize(
+    ("options", "gone", "uncalled"),
+    [
+        ({"alpha": 0.0}, {"triplet"}, "triplet_relation"),
+        ({"beta": 0.0}, {"relation"}, "relation_distillation"),
+        ({"sigma": 0.0}, {"calibration"}, "logit_calibration"),
+        ({"gamma_p": 0.0}, {"positive_task", "positive_distillation"}, None),
+        ({"gamma_n": 0.0}, {"negative_task", "negative_distillation"}, "pair_targets"),
+        ({"lam": 0.0}, {"positive_distillation", "negative_distillation"}, None),
+        ({"lam": 1.0}, {"positive_task", "negative_task"}, "auxiliary_task"),
+    ],
+)
+def test_ablations(
+    make: Callable[..., CORSD],
+    tiny_batch: Batch,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, float],
+    gone: set[str],
+    uncalled: str | None,
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Tensor:
+        raise AssertionError(f"{uncalled} was called")
+
+    whole = make().eval()(tiny_batch).terms
+    if uncalled:
+        monkeypatch.setattr(module, uncalled, refuse)
+    terms = make(**options).eval()(tiny_batch).terms
+    assert whole.keys() - terms.keys() == gone
+    assert all(torch.equal(term, whole[name]) for name, term in terms.items())
+
+
+@pytest.mark.parametrize(
+    ("options", "runs"),
+    [({}, 1), ({"alpha": 0.0, "beta": 0.0, "gamma_p": 0.0, "gamma_n": 0.0}, 0)],
+)
+def test_relation_networks_run_once_a_step_or_not_at_all(
+    make: Callable[..., CORSD], tiny_batch: Batch, options: dict[str, float], runs: int
+) -> None:
+    method = make(**options)
+    ran: list[nn.Module] = []
+    for network in method.relation_networks:
+        network.register_forward_hook(lambda one, *_: ran.append(one))
+    method(tiny_batch)
+    assert ran == list(method.relation_networks) * runs
+
+
+@pytest.mark.parametrize("detach", [True, False])
+@pytest.mark.parametrize("term", ["relation", "positive_distillation", "negative_distillation"])
+def test_whether_the_deepest_stage_is_taught_too(
+    make: Callable[..., CORSD], tiny_batch: Batch, detach: bool, term: str
+) -> None:
+    method = make(detach_deepest=detach)
+    method(tiny_batch).terms[term].backward()
+
+    def taught(network: nn.Module) -> bool:
+        return any(p.grad is not None and bool(p.grad.any()) for p in network.parameters())
+
+    *shallow, deepest = method.relation_networks
+    assert all(taught(network) for network in shallow)
+    assert taught(deepest) == (not detach)
+    assert taught(method.student().stage3) == (not detach)
+    assert taught(method.student().stage1)
+    assert not taught(method.student().fc)
+
+
+def test_every_term_reaches_what_it_trains(make: Callable[..., CORSD], tiny_batch: Batch) -> None:
+    method = make()
+    method(tiny_batch).total.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in method.parameters())
+
+
+@pytest.mark.parametrize(("size", "maps"), [(8, 1), (16, 2)])
+@pytest.mark.parametrize("options", [{}, RELEASED], ids=["paper", "released"])
+def test_small_maps_and_released_options(
+    tiny_network: Make, tiny_batch: Batch, size: int, maps: int, options: dict[str, Any]
+) -> None:
+    torch.manual_seed(0)
+    method = CORSD(tiny_network(), DataSpec(4, torch.arange(36) % 4, (3, size, size)), **options)
+    output = method(tiny_batch._replace(images=tiny_batch.images[..., :size, :size]))
+    assert output.views[0].stages[-1].shape == (9, 10, maps, maps)
+    output.total.backward()
+    assert all(term.isfinite() for term in output.terms.values())
+    assert method.sampling is (TripletsWithReplacement if options else Triplets)
+
+
+def test_released_reductions_are_factors(make: Callable[..., CORSD], tiny_batch: Batch) -> None:
+    paper = make().eval()(tiny_batch).terms
+    released = make(kl_reduction="mean", calibration_reduction="sum", scale=True).eval()(tiny_batch).terms
+    torch.testing.assert_close(released["positive_distillation"], paper["positive_distillation"] * 9 / 4)
+    torch.testing.assert_close(released["calibration"], paper["calibration"] * 3)
+
+
+def test_token_maps(tiny_batch: Batch) -> None:
+    torch.manual_seed(0)
+    network = timm.create_model("test_vit", num_classes=4, img_size=32)
+    method = CORSD(network, DataSpec(4, torch.arange(36) % 4, (3, 32, 32)))
+    output = method(tiny_batch._replace(images=torch.randn(9, 3, 32, 32)))
+    assert [tuple(stage.shape) for stage in output.views[0].stages] == [(9, 64, 2, 2)] * 4
+    output.total.backward()
+    assert all(term.isfinite() for term in output.terms.values())
+
+
+def test_depths_count_from_the_deepest_stage(make: Callable[..., CORSD], tiny_batch: Batch) -> None:
+    method = make((3, 4, 5, 6), depths=2, width=0.5)
+    shallow, deepest = method.relation_networks
+    assert len(shallow.projection.convolutions) == 1
+    assert shallow.projection.convolutions[0][0].in_channels == 2 * 5
+    assert len(deepest.projection.convolutions) == 0
+    assert method(tiny_batch).terms.keys() == method.weights.keys()
+
+
+def test_only_the_student_is_scored(make: Callable[..., CORSD], tiny_batch: Batch) -> None:
+    method = make()
+    assert list(method.predictions(method(tiny_batch).views)) == ["student"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"depths": 1}, "depths=1: the deepest stage needs at least one shallower to teach"),
+        ({"lam": 1.5}, "lam=1.5: a share lies between 0 and 1"),
+        ({"temperature": 0.0}, "temperature=0.0: a temperature must be above 0"),
+        ({"width": 0.0}, "width is 0.0"),
+        ({"kl_reduction": "batch"}, "unknown kl_reduction 'batch': did you mean 'batchmean'"),
+        ({"calibration_reduction": "max"}, "unknown calibration_reduction 'max': did you mean 'mean'"),
+        ({"activation": "relu"}, "unknown activation 'relu'"),
+    ],
+)
+def test_what_cannot_be(make: Callable[..., CORSD], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make(**options)

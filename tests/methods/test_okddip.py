@@ -1,0 +1,73 @@
+"""OKDDip: attention among auxiliary peers, the leader, and where gradients flow."""
+
+import pytest
+import timm
+import torch
+
+import classmates.models  # noqa: F401  (registers resnet8)
+from classmates.contracts import Batch, DataSpec
+from classmates.errors import UserError
+from classmates.losses.soft_targets import softened_kl
+from classmates.methods.okddip import OKDDip, PeerAttention
+
+DATA = DataSpec(5, torch.arange(40) % 5, (1, 8, 8))
+
+
+def method(**options):
+    torch.manual_seed(0)
+    options = {"ramp": 0, **options}
+    return OKDDip(timm.create_model("resnet8", num_classes=5, in_chans=1), DATA, **options)
+
+
+def batch():
+    return Batch(torch.randn(12, 1, 8, 8), torch.arange(12) % 5, torch.arange(12))
+
+
+def test_attention_is_the_softmax_of_products():
+    attention = PeerAttention(16)
+    embeddings = torch.randn(3, 4, 16)
+    weights = attention(embeddings)
+    for n in range(4):
+        for a in range(3):
+            query = attention.query.weight @ embeddings[a, n]
+            scores = torch.stack([query @ (attention.key.weight @ embeddings[b, n]) for b in range(3)])
+            torch.testing.assert_close(weights[n, a], scores.softmax(0))
+
+
+def test_targets_are_mixtures_of_the_auxiliary_peers():
+    okddip = method(detach=True)
+    views, terms, _ = okddip(batch())
+    auxiliaries = views[:-1]
+    attention = okddip.attention(torch.stack([view.embedding for view in auxiliaries]))
+    slowly = torch.zeros(())
+    for a in range(3):
+        target = sum(attention[:, a, b, None] * auxiliaries[b].logits for b in range(3))
+        slowly = slowly + softened_kl(auxiliaries[a].logits, target, 3.0)
+    torch.testing.assert_close(terms["peer_distillation"], slowly, rtol=1e-4, atol=1e-6)
+    mean = sum(view.logits for view in auxiliaries) / 3
+    torch.testing.assert_close(terms["leader_distillation"], softened_kl(views[-1].logits, mean, 3.0))
+
+
+def test_the_attention_learns_from_the_peers_targets_unless_they_are_detached():
+    for detach in (False, True):
+        okddip = method(detach=detach)
+        term = okddip(batch()).terms["peer_distillation"]
+        gradients = torch.autograd.grad(term, okddip.attention.parameters(), allow_unused=True)
+        learned = any(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
+        assert learned is not detach
+
+
+def test_only_the_leader_learns_from_all_when_targets_are_detached():
+    okddip = method(detach=True)
+    term = okddip(batch()).terms["leader_distillation"]
+    for peer in okddip.networks.networks[:-1]:
+        gradients = torch.autograd.grad(term, peer.parameters(), allow_unused=True, retain_graph=True)
+        assert all(gradient is None or not gradient.any() for gradient in gradients)
+    leader = torch.autograd.grad(term, okddip.student().parameters(), allow_unused=True)
+    assert any(gradient is not None and gradient.abs().sum() > 0 for gradient in leader)
+
+
+@pytest.mark.parametrize("wrong", [{"peers": 2}, {"temperature": 0.0}, {"ramp": -2}])
+def test_what_cannot_work(wrong):
+    with pytest.raises(UserError, match=str(next(iter(wrong)))):
+        method(**wrong)

@@ -1,0 +1,78 @@
+"""ONE: the gate, the gated ensemble, and who learns from what."""
+
+import pytest
+import timm
+import torch
+from torch.nn import functional as F
+
+import classmates.models  # noqa: F401  (registers resnet8)
+from classmates.contracts import Batch, DataSpec
+from classmates.errors import UserError
+from classmates.losses.soft_targets import softened_kl
+from classmates.methods.one import ONE, Gate
+
+DATA = DataSpec(5, torch.arange(40) % 5, (1, 8, 8))
+
+
+def method(**options):
+    torch.manual_seed(0)
+    return ONE(timm.create_model("resnet8", num_classes=5, in_chans=1), DATA, **options)
+
+
+def batch():
+    return Batch(torch.randn(12, 1, 8, 8), torch.arange(12) % 5, torch.arange(12))
+
+
+def test_gate_weighs_every_branch_for_every_image():
+    gate = Gate(6, 4)
+    weights = gate(torch.randn(10, 6, 3, 3))
+    assert weights.shape == (10, 4)
+    torch.testing.assert_close(weights.sum(1), torch.ones(10))
+    assert (weights > 0).all()
+
+
+def test_ensemble_is_the_gated_sum():
+    one = method(peers=3).eval()
+    views = one.networks(batch().images)
+    gate = one.gate(views[-1].stages[-2])
+    slowly = torch.stack([sum(gate[n, m] * views[m].logits[n] for m in range(3)) for n in range(12)])
+    torch.testing.assert_close(one.ensemble(views), slowly)
+    torch.testing.assert_close(one.predictions(views)["ensemble"], slowly)
+    assert set(one.predictions(views)) == {"student", "peer1", "peer2", "ensemble"}
+
+
+def test_distillation_sums_over_branches_and_ramps_up():
+    one = method(peers=3, ramp=10)
+    one.epochs, images = 20, batch()
+    one.epoch = 10
+    views, terms, _ = one(images)
+    expected = sum(softened_kl(view.logits, one.ensemble(views), 3.0) for view in views)
+    torch.testing.assert_close(terms["distillation"], expected, rtol=1e-4, atol=1e-6)
+    one.eval()
+    late = one(images).terms["distillation"]
+    one.epoch = 0
+    torch.testing.assert_close(one(images).terms["distillation"], late * torch.tensor(-5.0).exp())
+
+
+def test_the_gate_learns_from_the_ensembles_cross_entropy_alone():
+    one = method(peers=3, ramp=0)
+    terms = one(batch()).terms
+    for name in ("ce", "distillation"):
+        gradients = torch.autograd.grad(terms[name], one.gate.parameters(), allow_unused=True, retain_graph=True)
+        assert all(gradient is None for gradient in gradients), name
+    gradients = torch.autograd.grad(terms["ensemble_ce"], one.gate.parameters())
+    assert any(gradient.abs().sum() > 0 for gradient in gradients)
+
+
+def test_cross_entropies():
+    one = method(peers=2)
+    images = batch()
+    views, terms, _ = one(images)
+    torch.testing.assert_close(terms["ce"], sum(F.cross_entropy(view.logits, images.labels) for view in views))
+    assert terms["ensemble_ce"] > 0
+
+
+@pytest.mark.parametrize("wrong", [{"peers": 1}, {"temperature": -1.0}, {"ramp": -1}, {"share": "nothing"}])
+def test_what_cannot_work(wrong):
+    with pytest.raises(UserError, match=str(next(iter(wrong)))):
+        method(**wrong)

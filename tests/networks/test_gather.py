@@ -1,0 +1,47 @@
+import subprocess
+import sys
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from classmates.networks.gather import gather, last_occurrence
+
+PROCESS = """
+import sys
+import torch
+import torch.distributed as dist
+from classmates.networks.gather import gather
+
+rank, folder = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+rows = torch.arange(6.0).view(2, 3) + 10 * rank
+torch.save((gather(rows), gather(rows.T, dim=1)), f"{folder}/{rank}.pt")
+dist.destroy_process_group()
+"""
+
+
+def test_every_process_gets_all_batches_in_the_order_of_ranks(tmp_path):
+    processes = [
+        subprocess.Popen([sys.executable, "-c", PROCESS, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    expected = torch.tensor([[0.0, 1, 2], [3, 4, 5], [10, 11, 12], [13, 14, 15]])
+    for rank in range(2):
+        rows, columns = torch.load(tmp_path / f"{rank}.pt")
+        assert torch.equal(rows, expected)
+        assert torch.equal(columns, expected.T)
+
+
+def test_one_process_keeps_its_own():
+    rows = torch.randn(3, 2)
+    assert gather(rows) is rows
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=20))
+def test_last_occurrence(indices):
+    expected = [len(indices) - 1 - indices[::-1].index(index) for index in indices]
+    assert last_occurrence(torch.tensor(indices)).tolist() == expected

@@ -1,0 +1,54 @@
+import pytest
+import timm
+
+from classmates.catalog import DATASETS, Catalog, methods, models
+from classmates.catalog import list as catalog
+from classmates.data import NAMES
+from classmates.errors import UserError
+from classmates.methods import CORSD, MCL, Baseline, Method
+
+
+def test_methods_are_those_that_are_public():
+    found = methods()
+    assert {"Baseline": Baseline, "CORSD": CORSD, "MCL": MCL}.items() <= found.items()
+    assert "Method" not in found
+    assert "Output" not in found
+    assert all(issubclass(cls, Method) for cls in found.values())
+
+
+def test_everything_is_listed_with_a_line_on_it():
+    found = catalog()
+    assert found.names.keys() == {"methods", "models", "datasets"}
+    assert found.names["models"].keys() == models().keys()
+    assert all(line for lines in found.names.values() for line in lines.values())
+    assert found.names["methods"]["MCL"].startswith("Peers contrast their views of a sample")
+    text = str(found)
+    assert max(map(len, text.splitlines())) <= 100
+    assert f"{len(timm.list_models()) - len(models())} of timm" in text
+    for name in ("MCL", "resnet32", "digits"):
+        assert f"\n  {name} " in text
+
+
+def test_our_own_models_come_first_and_timms_by_pattern():
+    found = catalog("models", pattern="ResNet1*")
+    assert found.names.keys() == {"models"}
+    assert "resnet110" in found.names["models"]
+    assert "resnet18_cifar" in found.names["models"]
+    assert "resnet8" not in found.names["models"]
+    assert "resnet18" in found.timm_models
+    assert not set(found.timm_models) & models().keys()
+    text = str(found)
+    assert text.index("resnet110") < text.index("resnet18 ")
+
+
+def test_a_pattern_that_nothing_fits():
+    assert catalog("methods", pattern="x*") == Catalog("x*", {"methods": {}}, [])
+
+
+def test_every_data_set_has_its_line():
+    assert DATASETS.keys() == set(NAMES)
+
+
+def test_an_unknown_kind_is_an_error():
+    with pytest.raises(UserError, match="unknown kind of thing to list 'model': did you mean 'models'"):
+        catalog("model")

@@ -1,0 +1,273 @@
+"""The command line as it is typed: what reaches the functions, what is printed, and every wrong input."""
+
+import functools
+import inspect
+import re
+import sys
+from pathlib import Path
+from shlex import split
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+import classmates
+from classmates.cli import COMMANDS, main
+from classmates.cli.arguments import arguments_of
+from classmates.cli.help import TOPICS, command_help
+from classmates.cli.words import read
+from classmates.training.train import train
+
+
+@pytest.fixture
+def trained_with(monkeypatch):
+    """Puts the command line to work and gives the arguments that ``train`` would have got."""
+    calls = []
+
+    @functools.wraps(train)
+    def note(**arguments):
+        calls.append(arguments)
+
+    monkeypatch.setattr("classmates.training.train.train", note)
+    monkeypatch.setitem(COMMANDS, "train", COMMANDS["train"]._replace(show=lambda result: ""))
+
+    def command(*typed):
+        assert main(["train", *typed]) == 0
+        return calls[-1]
+
+    return command
+
+
+def option(arguments, name):
+    return arguments["method"].keywords[name]
+
+
+# What reaches the function
+
+
+def test_every_default_is_that_of_python(trained_with):
+    arguments = trained_with()
+    for name, parameter in inspect.signature(train).parameters.items():
+        if name not in ("method", "callbacks", "loggers"):
+            assert arguments[name] == parameter.default, name
+    assert arguments["loggers"] == ["tensorboard"]
+    assert "callbacks" not in arguments
+
+
+def test_values_get_the_types_of_the_signature(trained_with):
+    arguments = trained_with(
+        *split("--data 123 --epochs 3 --lr 1e-2 --resume true --devices 2 --stages [a,b] --gradient_clip null"),
+        *split("--model_args.drop_rate 0.1 --model_args.act_layer silu --augmentation.flip false"),
+    )
+    assert arguments["data"] == "123"
+    assert (arguments["epochs"], arguments["lr"], arguments["resume"]) == (3, 0.01, True)
+    assert (arguments["devices"], arguments["stages"], arguments["gradient_clip"]) == (2, ["a", "b"], None)
+    assert arguments["model_args"] == {"drop_rate": 0.1, "act_layer": "silu"}
+    assert arguments["augmentation"] == classmates.data.Augmentation(flip=False)
+
+
+def test_a_method_is_named_without_its_path_and_its_options_follow_with_a_dot(trained_with):
+    arguments = trained_with("--method.num-negatives=5", "--method.share", "-1", "--method", "MCL")
+    assert arguments["method"].args[-1] is classmates.MCL
+    assert (option(arguments, "num_negatives"), option(arguments, "share")) == (5, -1)
+    assert option(trained_with("--method", "classmates.CORSD", "--method.alpha", "0.5"), "alpha") == 0.5
+
+
+def test_a_method_of_the_users_own_is_found_in_the_working_folder(trained_with, tmp_path, monkeypatch):
+    (tmp_path / "own_method.py").write_text(
+        "from classmates import Baseline\n\n"
+        "class Own(Baseline):\n"
+        "    def __init__(self, network, data, *, strength: float = 1.0):\n"
+        "        super().__init__(network, data)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert option(trained_with("--method", "own_method.Own", "--method.strength", "2"), "strength") == 2.0
+    assert main(["train", "--method", "own_method.Own", "--method.strenght", "2"]) == 2
+
+
+def test_flags_go_over_yaml_whatever_the_order(trained_with, tmp_path):
+    config = tmp_path / "config.yaml"
+    method = {"class_path": "classmates.MCL", "init_args": {"peers": 3, "beta": 0.5}}
+    config.write_text(yaml.safe_dump({"epochs": 7, "lr": 0.3, "method": method, "model_args": {"a": 1}}))
+    flags = split("--epochs 9 --method.peers 2 --model_args.b 2")
+    for typed in (["--config", str(config), *flags], [*flags, f"--config={config}"]):
+        arguments = trained_with(*typed)
+        assert (arguments["epochs"], arguments["lr"]) == (9, 0.3)
+        assert arguments["model_args"] == {"a": 1, "b": 2}
+        assert (option(arguments, "peers"), option(arguments, "beta")) == (2, 0.5)
+    assert option(trained_with("--config", str(config), "--method", "MCL"), "peers") == 3
+    other = trained_with("--config", str(config), "--method", "CORSD")
+    assert (option(other, "alpha"), option(other, "beta")) == (0.01, 0.01)  # the options of MCL are not CORSD's
+
+
+def test_the_demo_is_mcl_on_500_labelled_digits(trained_with):
+    demo = Path(__file__).parents[1] / "recipes" / "demo.yaml"
+    arguments = trained_with("--config", str(demo))
+    assert (arguments["data"], arguments["train_size"], arguments["seed"]) == ("digits", 500, 0)
+    assert arguments["model"] == "resnet8"
+    assert arguments["method"].args[-1] is classmates.MCL
+
+
+names = st.from_regex(r"[a-z]+(_[a-z]+){0,2}", fullmatch=True)
+
+
+@given(st.lists(st.tuples(names, st.text().filter(lambda text: not text.startswith("--")), st.booleans())))
+def test_dashes_and_equals_signs_change_nothing(flags):
+    typed = []
+    for name, text, joined in flags:
+        flag = "--" + name.replace("_", "-")
+        typed += [f"{flag}={text}"] if joined else [flag, text]
+    assert read(typed, {}, ()) == [(name, text) for name, text, _ in flags]
+
+
+# Help
+
+
+@pytest.mark.parametrize("typed", [[], ["--help"], ["-h"]])
+def test_the_overview_has_a_line_for_each_command_and_two_examples(typed, capsys):
+    assert main(typed) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for command in COMMANDS:
+        assert sum(line.startswith(f"  {command} ") for line in lines) == 1
+    assert sum(line.startswith("  classmates ") for line in lines) == 2
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_explains_every_argument_on_screens_of_25_lines(command, capsys):
+    assert main([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 100
+    assert all(len(section.splitlines()) <= 25 for section in text.split("\n\n"))
+    for name, argument in arguments_of(getattr(classmates, command)).items():
+        assert argument.help, f"{command}: the docstring says nothing of {name}"
+        assert (name.upper() if name in COMMANDS[command].positions else f"--{name}") in text
+    assert "Union" not in text
+    assert "--callbacks" not in text
+
+
+def test_every_argument_of_train_has_its_topic():
+    topics = [name for names in TOPICS["train"].values() for name in names]
+    assert sorted(topics) == sorted(arguments_of(train))
+    assert "\nOptions\n" not in command_help("train", train, ())
+
+
+def test_help_of_a_method_shows_its_options_with_types_and_defaults(capsys):
+    assert main(["train", "--method.help", "CORSD"]) == 0
+    text = capsys.readouterr().out
+    assert "--method.alpha NUMBER" in text
+    assert "--method.kl_reduction batchmean|mean" in text
+    assert re.search(r"--method.depths INT .*\n.* \[4\]", text)
+    assert "--method.network" not in text
+
+
+# Wrong input
+
+WRONG = {
+    "trian": ["unknown command 'trian'", "'train'"],
+    "train --epcohs 3": ["unknown flag '--epcohs'", "'epochs'"],
+    "train --epcohs": ["unknown flag '--epcohs'", "'epochs'"],
+    "train --peers 2 --method MCL": ["unknown flag '--peers'", "'method.peers'"],
+    "train --xyzzy 3": ["unknown flag '--xyzzy'", "classmates train --help"],
+    "train --callbacks []": ["unknown flag '--callbacks'"],
+    "train -e 3": ["unknown flag '-e'"],
+    "train digits": ["'digits' is one word too many"],
+    "train --epochs": ["--epochs needs a value", "INT"],
+    "train --epochs --lr 1": ["--epochs needs a value", "INT"],
+    "train --epochs many": ["'--epochs' takes INT, not 'many'"],
+    "train --resume maybe": ["'--resume' takes true|false, not 'maybe'"],
+    "train --on-bad-image ignore": ["'--on_bad_image' takes error|skip, not 'ignore'"],
+    "train --loggers tensorboard": ["'--loggers' takes [tensorboard|wandb,...], not 'tensorboard'"],
+    "train --augmentation.flop true": ["unknown flag '--augmentation.flop'", "'augmentation.flip'"],
+    "train --augmentation.fill 300": ["fill is 300"],
+    "train --method MLC": ["unknown method 'MLC'", "'MCL'"],
+    "train --method no.such.Thing": ["'no.such.Thing' cannot be imported"],
+    "train --method json.JSONEncoder": ["'json.JSONEncoder' is no method"],
+    "train --method MCL --method.pers 2": ["unknown option of MCL 'pers'", "'peers'"],
+    "train --method MCL --method.xyzzy 2": ["unknown option of MCL 'xyzzy'", "--method.help MCL"],
+    "train --method.peers 2": ["unknown option of Baseline 'peers'", "one of MCL"],
+    "train --method.xyzzy 2": ["unknown option of Baseline 'xyzzy'", "it has none"],
+    "train --method MCL --method.peers two": ["'--method.peers' takes INT, not 'two'"],
+    "train --method MCL --method.peers 1": ["peers=1"],
+    "train --model resnet31": ["unknown model 'resnet31'", "resnet"],
+    "train --data digit": ["unknown data set 'digit'", "digits"],
+    "train --config nothing.yaml": ["nothing.yaml", "No such file"],
+    "train --config bad_key.yaml": ["unknown key 'epohcs' in bad_key.yaml", "'epochs'"],
+    "train --config bad_option.yaml": ["unknown option of MCL 'pears'", "'peers'"],
+    "train --config bad_value.yaml": ["key 'epochs' in bad_value.yaml takes INT, not 'three'"],
+    "train --config no_yaml.yaml": ["no_yaml.yaml is no YAML file"],
+    "train --config a_list.yaml": ["a_list.yaml must have lines 'name: value'"],
+    "evaluate": ["evaluate needs RUN"],
+    "evaluate nowhere": ["no trained student in 'nowhere'"],
+    "predict nowhere": ["predict needs IMAGES"],
+    "report nowhere": ["nowhere"],
+    "export nowhere --format onxx": ["'--format' takes safetensors|onnx|torch, not 'onxx'"],
+    "describe resnet31": ["unknown model 'resnet31'"],
+    "list things": ["takes all|methods|models|datasets, not 'things'"],
+}
+
+
+@pytest.mark.parametrize("typed", WRONG)
+def test_wrong_input_is_one_clear_message(typed, tmp_path, monkeypatch, capsys):
+    files = {
+        "bad_key.yaml": "epohcs: 3",
+        "bad_option.yaml": "method: {class_path: MCL, init_args: {pears: 3}}",
+        "bad_value.yaml": "epochs: three",
+        "no_yaml.yaml": "a: [1",
+        "a_list.yaml": "[1, 2]",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    assert main(split(typed)) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("classmates: error: ")
+    assert err.count("\n") == 1
+    for part in WRONG[typed]:
+        assert part in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(files)  # nothing was written
+
+
+def lightning_interrupted():
+    """How Lightning ends when Ctrl-C is pressed."""
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        sys.exit(1)
+
+
+def raises(error):
+    def function(**arguments):
+        raise error
+
+    return function
+
+
+@pytest.mark.parametrize(
+    ("ends", "code", "message"),
+    [
+        (raises(classmates.UserError("too small")), 2, "classmates: error: too small\n"),
+        (raises(classmates.NonFiniteLoss("term 'ce'")), 3, "classmates: error: term 'ce'\n"),
+        (raises(KeyboardInterrupt()), 130, "classmates: interrupted; go on with --resume true\n"),
+        (lambda **arguments: lightning_interrupted(), 130, "classmates: interrupted; go on with --resume true\n"),
+    ],
+)
+def test_how_a_run_ended_is_told_by_the_exit_code(ends, code, message, monkeypatch, capsys):
+    monkeypatch.setattr("classmates.training.train.train", functools.wraps(train)(ends))
+    assert main(["train"]) == code
+    assert capsys.readouterr().err == message
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), SystemExit(5)])
+def test_other_exceptions_are_not_hidden(error, monkeypatch):
+    monkeypatch.setattr("classmates.training.train.train", functools.wraps(train)(raises(error)))
+    with pytest.raises(type(error)) as caught:
+        main(["train"])
+    assert caught.value is error
+
+
+def test_the_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"{classmates.__version__}\n"

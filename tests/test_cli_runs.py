@@ -1,0 +1,95 @@
+"""Every command on a real, small run."""
+
+import functools
+import json
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from shlex import split
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+import classmates
+from classmates.cli import main
+
+QUICK = split(
+    "--epochs 1 --train-size 100 --batch-size 50 --accelerator cpu --loggers [] --report false --progress false"
+)
+TINY_MCL = split("--method MCL --method.peers 2 --method.num-negatives 16")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of one epoch, started from the command line."""
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    assert main(["train", *QUICK, *TINY_MCL, "--out", str(folder)]) == 0
+    return folder
+
+
+def test_a_runs_config_is_accepted_as_it_is_and_trains_the_same_student(run, tmp_path, capsys):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    again = tmp_path / "again"
+    assert main(["train", "--config", str(run / "config.yaml"), "--out", str(again)]) == 0
+    assert yaml.safe_load((again / "config.yaml").read_text()) == {**config, "out": str(again)}
+    first, second = (load_file(folder / "student.safetensors") for folder in (run, again))
+    assert all(first[name].equal(second[name]) for name in first)
+    out = capsys.readouterr().out
+    assert "student" in out
+    assert str(again / "student.safetensors") in out
+    assert main(["train", "--config", str(again / "config.yaml")]) == 2  # the folder holds that run
+    assert "--resume true" in capsys.readouterr().err
+
+
+def test_evaluate_prints_the_scores_of_the_run(run, tmp_path, capsys):
+    scores = json.loads((run / "result.json").read_text())["test"]["student"]
+    assert main(["evaluate", str(run), "--out", str(tmp_path / "scores.json"), "--accelerator=cpu"]) == 0
+    assert f"{scores['top1']:.2%}" in capsys.readouterr().out
+    assert json.loads((tmp_path / "scores.json").read_text()) == scores
+
+
+def test_predict_prints_a_row_for_each_image_wherever_the_flags_are(run, tmp_path, capsys):
+    paths = [str(tmp_path / f"{number}.png") for number in range(3)]
+    for path in paths:
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(path)
+    assert main(["predict", str(run), paths[0], "--accelerator", "cpu", *paths[1:]]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert rows[0].split() == ["file", "class", "probability"]
+    assert [row.split()[0] for row in rows[1:]] == paths
+
+
+def test_export_prints_the_file_it_wrote(run, tmp_path, capsys):
+    out = tmp_path / "student.safetensors"
+    assert main(["export", str(run), "--format", "safetensors", "--out", str(out)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(out)
+    assert load_file(out).keys() == load_file(run / "student.safetensors").keys()
+
+
+def test_report_gets_the_run_and_prints_the_file(tmp_path, monkeypatch, capsys):
+    module = import_module("classmates.report.html")
+    monkeypatch.setattr(module, "report", functools.wraps(module.report)(lambda run, out: Path(run, "written.html")))
+    assert main(["report", "some_run"]) == 0
+    assert capsys.readouterr().out == f"{Path('some_run', 'written.html')}\n"
+
+
+def test_describe_and_list_print_what_python_returns(capsys):
+    assert main(split("describe resnet8 --num-classes 10 --in-chans 1 --image-size 8")) == 0
+    assert capsys.readouterr().out == f"{classmates.describe('resnet8', num_classes=10, in_chans=1, image_size=8)}\n"
+    assert main(split("list models --pattern resnet1*")) == 0
+    assert capsys.readouterr().out == f"{classmates.list('models', pattern='resnet1*')}\n"
+
+
+def test_a_batch_job_gets_notes_progress_and_result_and_nothing_else(tmp_path):
+    typed = [*QUICK[:-2], "--out", str(tmp_path / "run"), *TINY_MCL[:-1], "100000"]
+    done = subprocess.run([sys.executable, "-m", "classmates", "train", *typed], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.startswith("note: num_negatives=100000 capped")
+    assert "student.safetensors" in done.stdout
+    bars = re.split(r"[\r\n]", done.stderr)
+    assert any("training: 100%" in bar for bar in bars)
+    assert [bar for bar in bars if bar.strip() and not re.match(r"(training|test|validation): ", bar)] == []

@@ -1,0 +1,39 @@
+import pytest
+
+from classmates.errors import NonFiniteLoss, UserError, nearest, unknown
+
+
+def test_exit_codes() -> None:
+    assert UserError("").exit_code == 2
+    assert NonFiniteLoss("").exit_code == 3
+    assert issubclass(UserError, ValueError)
+    assert issubclass(NonFiniteLoss, ArithmeticError)
+
+
+@pytest.mark.parametrize(
+    ("name", "choices", "message"),
+    [
+        ("MLC", ["MCL", "CORSD", "Baseline"], "did you mean 'MCL'?"),
+        ("baseline", ["MCL", "Baseline"], "did you mean 'Baseline'?"),  # capitals do not matter
+        ("resnet3", ["resnet32", "resnet34", "vgg16"], "did you mean 'resnet32' or 'resnet34'?"),
+        ("nothing like it", ["b", "a"], "there are: a, b"),
+        ("x", [], "there are: "),
+        ("zzz", [f"network{i}" for i in range(13)], "`classmates list` shows every name"),
+    ],
+)
+def test_nearest(name: str, choices: list[str], message: str) -> None:
+    found = nearest(name, choices)
+    assert sorted(found.split("'")[1::2]) == sorted(message.split("'")[1::2])
+    assert found == message or " or " in message
+
+
+def test_nearest_counts() -> None:
+    choices = [f"resnet{i}" for i in range(9)]
+    assert nearest("resnet", choices, count=2).count("resnet") == 2
+    assert nearest("resnet", iter(choices), count=1).count("resnet") == 1
+
+
+def test_unknown() -> None:
+    error = unknown("method", "MLC", ["MCL", "CORSD"])
+    assert isinstance(error, UserError)
+    assert str(error) == "unknown method 'MLC': did you mean 'MCL'?"
