@@ -15,16 +15,14 @@ def test_exit_codes() -> None:
     [
         ("MLC", ["MCL", "CORSD", "Baseline"], "did you mean 'MCL'?"),
         ("baseline", ["MCL", "Baseline"], "did you mean 'Baseline'?"),  # capitals do not matter
-        ("resnet3", ["resnet32", "resnet34", "vgg16"], "did you mean 'resnet32' or 'resnet34'?"),
+        ("resnet3", ["resnet32", "resnet34", "vgg16"], "did you mean 'resnet34' or 'resnet32'?"),
         ("nothing like it", ["b", "a"], "there are: a, b"),
         ("x", [], "there are: "),
         ("zzz", [f"network{i}" for i in range(13)], "`classmates list` shows every name"),
     ],
 )
 def test_nearest(name: str, choices: list[str], message: str) -> None:
-    found = nearest(name, choices)
-    assert sorted(found.split("'")[1::2]) == sorted(message.split("'")[1::2])
-    assert found == message or " or " in message
+    assert nearest(name, choices) == message
 
 
 def test_nearest_counts() -> None:

@@ -29,7 +29,7 @@ class Predictions:
     features: list[Tensor] = field(default_factory=list)
 
     def most_wrong(self, count: int = WORST) -> Tensor:
-        """Rows of the images on which the student gives its wrong answer most and the right one least, worst first."""
+        """Rows of the images at which the student prefers its wrong answer most to the right one, worst first."""
         logits = self.logits["student"]
         right = logits.gather(1, self.labels[:, None]).squeeze(1)
         margin = logits.max(1).values - right

@@ -17,7 +17,7 @@ from classmates.data.sources import ImageData, load
 from classmates.errors import UserError, unknown
 from classmates.evaluation.collect import collect
 from classmates.evaluation.metrics import Score, score
-from classmates.evaluation.predict import _device
+from classmates.evaluation.predict import device_for
 from classmates.files import whole_file
 from classmates.student import StudentCard, load_student
 
@@ -65,7 +65,7 @@ def evaluate(
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; give 1 or more")
     student, card = load_student(run, network)
-    device = _device(accelerator)
+    device = device_for(accelerator)
     images = load_as_trained(Path(run), card, data, split, image_size, on_bad_image)
     for note in images.notes:
         print(f"note: {note}")

@@ -63,7 +63,7 @@ def predict(
         raise UserError(f"batch_size is {batch_size}; give 1 or more")
     if out is not None and Path(out).suffix not in WRITERS:
         raise UserError(f"out is '{out}'; give a file that ends in {' or '.join(WRITERS)}")
-    device, paths = _device(accelerator), _find(images)
+    device, paths = device_for(accelerator), _find(images)
 
     student.to(device)
     mean, std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (card.mean, card.std))
@@ -100,7 +100,7 @@ def read(path: Path, card: StudentCard) -> Tensor:
     return transforms.pil_to_tensor(image)
 
 
-def _device(accelerator: str) -> torch.device:
+def device_for(accelerator: str) -> torch.device:
     try:
         return Fabric(accelerator=accelerator, devices=1).device
     except (ValueError, RuntimeError) as error:

@@ -118,5 +118,8 @@ def _noting_options(init: Callable[..., None]) -> Callable[..., None]:
         bound.apply_defaults()
         init(self, *args, **kwargs)
         self.options = dict(list(bound.arguments.items())[3:])  # after self, network and data
+        for name, parameter in signature.parameters.items():
+            if parameter.kind is parameter.VAR_KEYWORD:  # options handed on to a base class
+                self.options |= self.options.pop(name)
 
     return wrapper

@@ -88,13 +88,14 @@ class Combined(Method):
 
 def make(part: Part, network: nn.Module, data: DataSpec) -> Method:
     """A method by its name, its name with options, or whatever makes it."""
-    if not isinstance(part, str | Mapping):
+    if isinstance(part, str):
+        part = {"class_path": part}
+    if not isinstance(part, Mapping):
         return part(network, data)
-    described = {"class_path": part} if isinstance(part, str) else dict(part)
-    name = str(described.get("class_path", "")).rpartition(".")[2]
+    name = str(part.get("class_path", "")).rpartition(".")[2]
     if name not in known_methods.__all__:
         raise unknown("method", name, known_methods.__all__)
-    options = dict(described.get("init_args") or {})
+    options = dict(part.get("init_args") or {})
     try:
         return getattr(known_methods, name)(network, data, **options)
     except TypeError as error:

@@ -104,8 +104,8 @@ def find_teacher(
         return network, (card.mean, card.std)
     if not by_name:
         raise UserError(
-            f"teacher '{source}' is neither a run's folder nor the name of a model; of models, "
-            f"{nearest(str(source), timm.list_models())}"
+            f"teacher '{source}' is neither the folder of a finished run nor the name of a model "
+            f"({nearest(str(source), timm.list_models())})"
         )
     name = str(source)
     if weights is None and not is_file_name(name):

@@ -33,11 +33,13 @@ from classmates.training.run import Run
 class Result:
     """What came out of a run.
 
-    student: the trained network, plain and in evaluation mode. test: scores by whose they are (student, peers,
+    student: the trained network, plain and in evaluation mode. method: all that was trained, for those that can do
+    more at inference (the exits of SD). test: scores by whose they are (student, peers,
     ensemble), after the last epoch. folder: where everything is. record: what ``result.json`` holds.
     """
 
     student: nn.Module
+    method: Method
     test: dict[str, Score]
     folder: Path
     record: dict[str, Any]
@@ -71,7 +73,7 @@ def finish(
     memory = peak_memory_mib(device)
     student = method.student().eval()
     if not trainer.is_global_zero:
-        return Result(student, {}, run.folder, {})
+        return Result(student, method, {}, run.folder, {})
     predictions = predict_all(method, images, images.test, device, "test", progress)
     test = {who: score(logits, predictions.labels) for who, logits in predictions.logits.items()}
     validation = score_validation(run, method, images, device, trainer.current_epoch, progress)
@@ -116,7 +118,7 @@ def finish(
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     with whole_file(run.result) as path:
         path.write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")
-    return Result(student, test, run.folder, record)
+    return Result(student, method, test, run.folder, record)
 
 
 def predict_all(

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import nn
@@ -25,7 +26,7 @@ from classmates.methods.base import Method
 from classmates.methods.baseline import Baseline
 from classmates.networks.build import build_model
 from classmates.networks.weights import load_pretrained
-from classmates.report.html import report as write_report
+from classmates.reporting.html import report as write_report
 from classmates.student import StudentCard
 from classmates.training.callbacks import AtomicCheckpointIO, History, Progress
 from classmates.training.module import TrainingModule
@@ -117,7 +118,7 @@ def train(
         compile: torch.compile for the networks; worth it on GPUs, not on CPUs.
         deterministic: bit-for-bit the same on the same machine, also on a GPU, at some cost.
         max_time: stop after DD:HH:MM:SS; the run can go on with resume.
-        loggers: beside metrics.csv: "tensorboard", "wandb" (if installed), or none.
+        loggers: beside metrics.csv: "tensorboard", "wandb" (if installed), or [] for neither.
         report: write report.html at the end; "classmates report FOLDER" writes it later.
         progress: show progress bars.
         callbacks: Lightning callbacks of your own (in Python).
@@ -174,34 +175,36 @@ def train(
 
     name = run_name(built, model, data, seed)
     run = Run(Path(out) if out is not None else Path("runs") / name, plain_settings(built, settings))
+    module = TrainingModule(built, new_optimizer, new_schedule, loaders, seed)
+    try:
+        trainer = L.Trainer(
+            max_epochs=epochs,
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=num_nodes,
+            strategy=strategy,
+            precision=precision,  # type: ignore[arg-type]
+            gradient_clip_val=gradient_clip,
+            deterministic=deterministic,
+            max_time=max_time,
+            logger=make_loggers(loggers, run.folder, name),
+            callbacks=[*watchers(run, images, progress), *callbacks],
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=run.folder,
+            num_sanity_val_steps=0,
+            limit_val_batches=0 if images.val is None else 1.0,
+            use_distributed_sampler=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+        )
+    except (ValueError, TypeError, MisconfigurationException) as error:  # what it says names the setting
+        raise UserError(f"accelerator, devices, strategy, precision or max_time: {error}") from error
     if first_process():
         run.check_resumable() if resume else run.begin()
     for note in notes:
         print(f"note: {note}")
-
     if compile:
         built.networks.compile_parts()
-    module = TrainingModule(built, new_optimizer, new_schedule, loaders, seed)
-    trainer = L.Trainer(
-        max_epochs=epochs,
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=num_nodes,
-        strategy=strategy,
-        precision=precision,  # type: ignore[arg-type]
-        gradient_clip_val=gradient_clip,
-        deterministic=deterministic,
-        max_time=max_time,
-        logger=make_loggers(loggers, run.folder, name),
-        callbacks=[*watchers(run, images, progress), *callbacks],
-        plugins=[AtomicCheckpointIO()],
-        default_root_dir=run.folder,
-        num_sanity_val_steps=0,
-        limit_val_batches=0 if images.val is None else 1.0,
-        use_distributed_sampler=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-    )
     trainer.fit(module, ckpt_path=run.last if resume else None, weights_only=True)
     built.networks.uncompile()
     card = StudentCard(

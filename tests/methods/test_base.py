@@ -14,6 +14,8 @@ from classmates.methods import Method
 from classmates.methods.base import Terms, check_word
 from classmates.networks.peers import Peers
 
+pytestmark = pytest.mark.filterwarnings("ignore:num_negatives")  # the tiny data have fewer than MCL's default
+
 Make = Callable[..., nn.Module]
 Build = Callable[[type[Method], nn.Module, DataSpec], Method]
 BatchFor = Callable[[Method], Batch]

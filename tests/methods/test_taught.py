@@ -2,16 +2,20 @@
 
 import copy
 import inspect
+from functools import partial
 
 import pytest
 import timm
 import torch
+import yaml
 from torch import nn
 
 from classmates import methods
 from classmates.contracts import Batch, DataSpec
 from classmates.errors import UserError
 from classmates.methods.taught import Taught
+from classmates.student import load_student
+from classmates.training.train import train
 
 TAUGHT = [
     cls for name in methods.__all__ if inspect.isclass(cls := getattr(methods, name)) and issubclass(cls, Taught)
@@ -88,3 +92,35 @@ def test_student_and_teacher_may_differ_in_depth_and_width(cls) -> None:
     method = cls(student, data, teacher=teacher)
     output = method(Batch(torch.randn(8, 3, 32, 32), torch.arange(8) % 4, torch.arange(8)))
     assert output.total.isfinite()
+
+
+def test_a_finished_run_teaches_the_next_one_which_resumes(tmp_path) -> None:
+    run = partial(
+        train,
+        data="digits",
+        train_size=100,
+        batch_size=20,
+        accelerator="cpu",
+        loggers=(),
+        report=False,
+        progress=False,
+    )
+    run(model="resnet14", epochs=1, out=tmp_path / "teacher")
+    made = []
+
+    def method(network: nn.Module, data: DataSpec) -> methods.Method:
+        made.append((methods.KD(network, data, teacher=str(tmp_path / "teacher")), data))
+        return made[-1][0]
+
+    run(model="resnet8", epochs=1, out=tmp_path / "student", method=method)
+    run(model="resnet8", epochs=1, out=tmp_path / "student", method=method, resume=True)
+    (taught, data), _ = made
+    card = load_student(tmp_path / "teacher")[1]
+    assert (data.mean, data.std) == (card.mean, card.std)
+    torch.testing.assert_close(taught.teacher.scale, torch.ones(1, 1, 1))
+    torch.testing.assert_close(taught.teacher.shift, torch.zeros(1, 1, 1))
+    assert taught.notes == []
+    config = yaml.safe_load((tmp_path / "student" / "config.yaml").read_text())
+    assert config["method"]["init_args"]["teacher"] == str(tmp_path / "teacher")
+    checkpoint = torch.load(tmp_path / "student" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert all(name.startswith("method.networks.") for name in checkpoint["state_dict"])

@@ -155,8 +155,11 @@ def test_a_class_in_a_file_may_bring_its_own_weights(tmp_path) -> None:
         (lambda: timm.create_model("vit_tiny_patch16_224", num_classes=5), "teacher 'VisionTransformer': .*16x16"),
         (lambda: "resnet8", "teacher 'resnet8' is the name of a model without published weights.*teacher_weights"),
         (lambda: "resnet18", "teacher 'resnet18' tells 1000 classes apart but the data have 5"),
-        (lambda: "resnet9", "teacher 'resnet9' is neither a run's folder nor .*'resnet8'"),
-        (lambda: "runs/missing", "teacher 'runs/missing' is neither a run's folder nor the name of a model"),
+        (lambda: "resnet9", "teacher 'resnet9' is neither the folder of a finished run nor .*'resnet8'"),
+        (
+            lambda: "runs/missing",
+            "teacher 'runs/missing' is neither the folder of a finished run nor the name of a model",
+        ),
     ],
 )
 def test_what_cannot_teach_is_told(source, message: str) -> None:

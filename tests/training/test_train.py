@@ -146,6 +146,9 @@ def test_a_non_finite_term_stops_at_once_and_is_named(small_train, tmp_path):
         ({"model": timm.create_model("resnet8", num_classes=10, in_chans=3)}, "cannot take images of 1 channels"),
         ({"epochs": 0}, "epochs=0"),
         ({"lr": -1.0}, r"learning rate: -1\.0"),
+        ({"precision": "17"}, "precision.*17"),
+        ({"accelerator": "abacus"}, "accelerator.*abacus"),
+        ({"max_time": "soon"}, "max_time"),
     ],
 )
 def test_what_cannot_work_is_told_before_anything_is_written(settings, message, small_train, tmp_path):

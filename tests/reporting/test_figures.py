@@ -5,9 +5,9 @@ import pytest
 from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 
-from classmates.report import figures
-from classmates.report.analysis import FeatureMap, reliability
-from classmates.report.theme import BLUE, TEN, VERMILION
+from classmates.reporting import figures
+from classmates.reporting.analysis import FeatureMap, reliability
+from classmates.reporting.theme import BLUE, TEN, VERMILION
 
 EPOCHS = np.arange(1, 4)
 

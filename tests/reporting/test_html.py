@@ -20,8 +20,8 @@ import pytest
 from PIL import Image
 
 from classmates.errors import UserError
-from classmates.report import report
-from classmates.report.html import _data_uri, _duration
+from classmates.reporting import report
+from classmates.reporting.html import _data_uri, _duration
 
 Change = Callable[[Path, Callable[[Any], object]], None]
 FIGURES = ("accuracy", "validation", "losses", "confusion", "reliability", "features")
@@ -193,7 +193,7 @@ def test_pictures_are_shown_pixel_by_pixel(channels: int) -> None:
 
 
 def test_the_report_is_written_whole_or_not_at_all(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    html = import_module("classmates.report.html")  # by its name, as the package's `report` is also a function's
+    html = import_module("classmates.reporting.html")  # by its name, as the package's `report` is also a function's
     monkeypatch.setattr(html, "render", lambda run: f"the page of {run.result.name}")
     assert report(str(run_copy)) == run_copy / "report.html"
     assert (run_copy / "report.html").read_text() == "the page of MCL-linear-digits-0"

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from classmates.report.analysis import Mistake, feature_map, frequent_mistakes, reliability
+from classmates.reporting.analysis import Mistake, feature_map, frequent_mistakes, reliability
 
 
 def test_frequent_mistakes_are_the_largest_cells_off_the_diagonal() -> None:

@@ -12,8 +12,8 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
-from classmates.report.analysis import FeatureMap, Floats, Integers, Reliability
-from classmates.report.theme import (
+from classmates.reporting.analysis import FeatureMap, Floats, Integers, Reliability
+from classmates.reporting.theme import (
     BLUE,
     DASHES,
     INK,

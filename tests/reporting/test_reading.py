@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classmates.errors import UserError
-from classmates.report.reading import read_run
+from classmates.reporting.reading import read_run
 
 Change = Callable[[Path, Callable[[Any], object]], None]
 FILES = ("result.json", "config.yaml", "metrics.csv", "student.json", "evaluation.npz")

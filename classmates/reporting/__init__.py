@@ -1,5 +1,5 @@
 """The report: everything a finished run says about itself, as one HTML file that needs no network."""
 
-from classmates.report.html import report
+from classmates.reporting.html import report
 
 __all__ = ["report"]

@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 from classmates.errors import UserError
 from classmates.files import whole_file
-from classmates.report import analysis, figures, theme
-from classmates.report.reading import read_run
-from classmates.report.run import Evaluation, Result, Run
+from classmates.reporting import analysis, figures, theme
+from classmates.reporting.reading import read_run
+from classmates.reporting.run import Evaluation, Result, Run
 
 MOST_CLASSES_IN_A_MATRIX = 30
 
@@ -55,7 +55,7 @@ def report(run: str | Path, *, out: str | Path | None = None) -> Path:
 def render(run: Run) -> str:
     """The page for ``run``; its words are in ``report.html.j2``, everything put into them is escaped."""
     environment = Environment(
-        loader=PackageLoader("classmates", "report"),
+        loader=PackageLoader("classmates", "reporting"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

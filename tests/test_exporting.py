@@ -14,9 +14,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from classmates import export as module
+from classmates import exporting as module
 from classmates.errors import UserError
-from classmates.export import export
+from classmates.exporting import export
 from classmates.networks.build import build_model
 from classmates.student import StudentCard, load_student, save_student
 

@@ -7,8 +7,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from classmates.report.figures import confusion_matrix
-from classmates.report.theme import INK, styled, svg
+from classmates.reporting.figures import confusion_matrix
+from classmates.reporting.theme import INK, styled, svg
 
 
 def drawing(names: list[str], prefix: str = "one") -> str:

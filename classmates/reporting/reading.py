@@ -14,7 +14,7 @@ import yaml
 from numpy.typing import NDArray
 
 from classmates.errors import UserError
-from classmates.report.run import Checkpoint, Cost, Evaluation, Result, Run, Score, Validation
+from classmates.reporting.run import Checkpoint, Cost, Evaluation, Result, Run, Score, Validation
 
 Value = TypeVar("Value")
 
