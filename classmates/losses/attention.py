@@ -12,8 +12,8 @@ from torch import Tensor
 def attention_transfer(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
     """Σ over stages of the mean over samples and places of (Q_s − Q_t)² (eq. 2 without β/2).
 
-    The paper writes (β/2)·‖Q_s − Q_t‖ for a stage; its released code takes the mean of squares, and its weight of 1000
-    belongs to that. It is a mean over places, so a small map weighs more than a large one.
+    The paper writes (β/2)·‖Q_s − Q_t‖ for a stage; its released code takes the mean of squares, to which its weight
+    of 1000 belongs. It is a mean over places, so a small map weighs more than a large one.
 
     Args:
         student, teacher: maps [B, C, H, W], one a stage; two of a stage may differ in channels and in size. Where

@@ -83,11 +83,11 @@ def by_hand(method: CORSD, view: View, labels: list[int], *, temperature: float,
 def test_terms_are_the_paper_s(
     make: Callable[..., CORSD], tiny_batch: Batch, widths: tuple[int, ...], options: dict[str, Any]
 ) -> None:
-    method = make(widths, **options).eval()
-    for buffer in method.buffers():
-        if buffer.is_floating_point():
-            buffer.uniform_(0.5, 1.5)  # BatchNorm statistics that do something
-    output = method(tiny_batch)
+    method = make(widths, **options)
+    method.student().fc.weight.mul_(10)  # predictions that differ
+    for _ in range(20):
+        method(tiny_batch)  # BatchNorm statistics that fit
+    output = method.eval()(tiny_batch)
     expected = by_hand(
         copy.deepcopy(method).double(),
         View(*(part.double() for part in output.views[0][:2]), tuple(map(Tensor.double, output.views[0].stages))),
@@ -96,8 +96,9 @@ def test_terms_are_the_paper_s(
         margin=options.get("margin", 1.0),
     )
     found = {name: term.item() for name, term in output.terms.items()}
+    assert min(abs(value) for value in found.values()) > 1e-5
     assert len(method.relation_networks) == min(len(widths), 4)
-    assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-7)
     factors = {
         "ce": 1.0,
         "triplet": 0.01,
