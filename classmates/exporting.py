@@ -35,7 +35,7 @@ def export(
     ``class_names``, ``mean`` and ``std`` under keys of their own too.
 
     Before the file is kept its logits are compared, on random images, with those of the student in PyTorch; the
-    largest difference is printed.
+    largest difference is printed, as a share of the largest logit where that is above 1.
 
     Args:
         run: the run's folder.
@@ -44,7 +44,8 @@ def export(
         out: the file to write; by default student.onnx, .pt2 or .safetensors in the run's folder.
         dynamic_batch: let the file take batches of any size (checked with 1 and 5 images) and not of 1 only.
             Safetensors holds no batch size.
-        tolerance: the largest absolute difference between logits that is accepted.
+        tolerance: the largest difference between logits that is accepted, as a share of the largest logit where
+            that is above 1.
 
     Returns:
         The file written.
@@ -89,7 +90,8 @@ def _largest_difference(student: nn.Module, runner: Runner, card: StudentCard, s
     differences = []
     for size in sizes:
         images = torch.randn(size, *card.input_shape, generator=random)
-        differences.append((student(images) - runner(images)).abs().max())
+        logits = student(images)
+        differences.append((logits - runner(images)).abs().max() / logits.abs().max().clamp(min=1))
     return float(torch.stack(differences).max())
 
 

@@ -186,7 +186,7 @@ WRONG = {
     "train --method json.JSONEncoder": ["'json.JSONEncoder' is no method"],
     "train --method MCL --method.pers 2": ["unknown option of MCL 'pers'", "'peers'"],
     "train --method MCL --method.xyzzy 2": ["unknown option of MCL 'xyzzy'", "--method.help MCL"],
-    "train --method.peers 2": ["unknown option of Baseline 'peers'", "one of MCL"],
+    "train --method.peers 2": ["unknown option of Baseline 'peers'", "MCL"],
     "train --method.xyzzy 2": ["unknown option of Baseline 'xyzzy'", "it has none"],
     "train --method MCL --method.peers two": ["'--method.peers' takes INT, not 'two'"],
     "train --method MCL --method.peers 1": ["peers=1"],

@@ -31,6 +31,9 @@ class Trunk:
         network: the student.
         modules: the shared modules, in the order in which they end.
         split: the one whose output is the shared features.
+
+    Attributes:
+        copies: whether stubs return copies of everything that the modules returned.
     """
 
     def __init__(self, network: nn.Module, modules: list[str], split: str):

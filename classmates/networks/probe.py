@@ -30,9 +30,10 @@ class Call(NamedTuple):
 def silent(network: nn.Module) -> Iterator[None]:
     """Evaluation mode, no gradients and an untouched random state inside; every module's own mode back after."""
     modes = [(module, module.training) for module in network.modules()]
+    cuda = {parameter.device for parameter in network.parameters() if parameter.is_cuda}
     network.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), torch.random.fork_rng(cuda):
             yield
     finally:
         network.train()  # some networks keep in evaluation what they must forget in training (attention biases)

@@ -140,10 +140,8 @@ def test_same_peers_differ_in_their_classifiers_alone(tiny_network: Make, tiny_d
     peers = Peers(tiny_network(), tiny_data, 3, share=-2, start="same")
     student = dict(peers.student.named_parameters())
     for peer in peers.networks[:-1]:
-        assert {name for name, p in peer.named_parameters() if not torch.equal(p, student[name])} == {
-            "fc.weight",
-            "fc.bias",
-        }
+        other = {name for name, p in peer.named_parameters() if not torch.equal(p, student[name])}
+        assert {"fc.weight"} <= other <= {"fc.weight", "fc.bias"}  # four biases may fall into their old order
     first, second, _ = peers.networks
     assert not torch.equal(first.fc.weight, second.fc.weight)
 
