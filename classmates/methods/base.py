@@ -69,6 +69,10 @@ class Method(nn.Module, ABC):
         super().__init_subclass__(**kwargs)
         cls.__init__ = _noting_options(cls.__init__)  # type: ignore[method-assign]
 
+    def look(self, batch: Batch) -> list[View]:
+        """The networks' views of the images that the terms are about: for most methods all of the batch."""
+        return self.networks(batch.images)
+
     @abstractmethod
     def terms(self, views: list[View], batch: Batch) -> Terms:
         """The loss term by term, each a function of nothing that returns a raw, unweighted scalar.
@@ -79,7 +83,7 @@ class Method(nn.Module, ABC):
 
     def forward(self, batch: Batch) -> Output:
         """One step: the networks' views, the raw terms and their weighted sum."""
-        views = self.networks(batch.images)
+        views = self.look(batch)
         offered = self.terms(views, batch)
         if offered.keys() != self.weights.keys():
             raise TypeError(

@@ -37,6 +37,11 @@ class Combined(Method):
         names = [type(part).__name__ for part in parts]
         if len(set(names)) < len(names):
             raise UserError(f"{', '.join(names)}: a method cannot be combined with itself")
+        for part in parts:
+            if type(part).look is not Method.look:
+                raise UserError(
+                    f"{type(part).__name__} looks at its batches in a way of its own: it cannot be combined"
+                )
         with_peers = [part for part in parts if len(part.networks) > 1]
         if len(with_peers) > 1:
             both = " and ".join(type(part).__name__ for part in with_peers)

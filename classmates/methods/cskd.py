@@ -13,7 +13,7 @@ from classmates.contracts import Batch, DataSpec, View
 from classmates.data.samplers import ClassPairs
 from classmates.errors import UserError
 from classmates.losses.soft_targets import softened_kl
-from classmates.methods.base import Method, Output, Terms
+from classmates.methods.base import Method, Terms
 from classmates.networks.peers import Peers
 
 
@@ -32,7 +32,6 @@ class CSKD(Method):
     """
 
     sampling = ClassPairs
-    partners: Batch
 
     def __init__(self, network: nn.Module, data: DataSpec, *, lam: float = 1.0, temperature: float = 4.0):
         if lam < 0:
@@ -49,20 +48,20 @@ class CSKD(Method):
                 f"classes {some}"
             )
 
-    def forward(self, batch: Batch) -> Output:
-        """One step on the anchors of a batch of pairs; its views are theirs."""
-        anchors, self.partners = pairs(batch)
-        return super().forward(anchors)
+    def look(self, batch: Batch) -> list[View]:
+        """The view of the anchors of a batch of pairs."""
+        return self.networks(pairs(batch)[0].images)
 
     def terms(self, views: list[View], batch: Batch) -> Terms:
         logits = views[-1].logits
+        anchors, partners = pairs(batch)
         return {
-            "ce": lambda: F.cross_entropy(logits.float(), batch.labels),
-            "distillation": lambda: softened_kl(logits, self.look(self.partners.images), self.temperature),
+            "ce": lambda: F.cross_entropy(logits.float(), anchors.labels),
+            "distillation": lambda: softened_kl(logits, self.constant_logits(partners.images), self.temperature),
         }
 
     @torch.no_grad()
-    def look(self, images: Tensor) -> Tensor:
+    def constant_logits(self, images: Tensor) -> Tensor:
         """The network's logits, [B, K], as constants."""
         return self.networks(images)[-1].logits
 

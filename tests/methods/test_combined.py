@@ -9,6 +9,7 @@ import classmates.models  # noqa: F401  (registers resnet8)
 from classmates.contracts import Batch, DataSpec
 from classmates.data.samplers import Triplets
 from classmates.errors import UserError
+from classmates.methods.cc import CC
 from classmates.methods.combined import Combined
 from classmates.methods.mcl import MCL
 
@@ -71,7 +72,8 @@ def test_anything_that_makes_a_method():
         (["CORSD"], "two or more"),
         (["CORSD", "CORSD"], "with itself"),
         ([SMALL_MCL, "DML"], "MCL and DML each bring peers"),
-        (["CORSD", "CSKD"], "different batches"),
+        (["CORSD", lambda network, data: CC(network, data, teacher=network)], "different batches"),
+        (["CORSD", "CSKD"], "CSKD looks at its batches in a way of its own"),
         (["CORSD", "MLC"], "unknown method 'MLC'.*'MCL'"),
         (["CORSD", {"class_path": "MCL", "init_args": {"peeers": 2}}], "peeers"),
     ],

@@ -295,9 +295,3 @@ def test_what_cannot_be(tiny_network: Make, tiny_data: DataSpec, options: dict[s
 def test_data_of_one_class_have_no_negatives(tiny_network: Make) -> None:
     with pytest.raises(UserError, match="all 5 training samples are of class 2, so none has a negative"):
         MCL(tiny_network(), DataSpec(4, [2] * 5, (3, 16, 16)))
-
-
-def test_peers_can_start_from_the_student_s_weights(make: Callable[..., MCL], tiny_batch: Batch) -> None:
-    method = make(start="same", share="nothing").eval()
-    embeddings = [view.embedding for view in method(tiny_batch).views]
-    assert all(torch.equal(embedding, embeddings[-1]) for embedding in embeddings)
