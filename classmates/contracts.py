@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from classmates.errors import UserError
+
 
 class Batch(NamedTuple):
     """One step's images.
@@ -52,18 +54,21 @@ class DataSpec:
     std: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", torch.as_tensor(self.labels, dtype=torch.int64))
+        labels = torch.as_tensor(self.labels)
+        if len(labels) and labels.is_floating_point():
+            raise UserError(f"labels are {labels.dtype}: they must be class numbers, whole ones")
+        object.__setattr__(self, "labels", labels.long())
         if (self.mean is None) != (self.std is None):
-            raise ValueError(f"mean is {self.mean} and std is {self.std}: give both or neither")
+            raise UserError(f"mean is {self.mean} and std is {self.std}: give both or neither")
         if self.num_classes < 2:
-            raise ValueError(f"num_classes is {self.num_classes}; a classifier needs at least 2 classes")
+            raise UserError(f"num_classes is {self.num_classes}; a classifier needs at least 2 classes")
         if self.labels.ndim != 1 or len(self.labels) == 0:
-            raise ValueError(
+            raise UserError(
                 f"labels must be one class number per training sample, got shape {tuple(self.labels.shape)}"
             )
         low, high = int(self.labels.min()), int(self.labels.max())
         if low < 0 or high >= self.num_classes:
-            raise ValueError(
+            raise UserError(
                 f"labels go from {low} to {high}, but num_classes is {self.num_classes}: "
                 f"they must lie in 0..{self.num_classes - 1}"
             )

@@ -9,6 +9,7 @@ from torch import nn
 
 import classmates
 from classmates.contracts import Batch, DataSpec, View
+from classmates.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_an_empty_class_is_no_error() -> None:
     ],
 )
 def test_data_that_cannot_be(num_classes: int, labels: list[Any], message: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with pytest.raises(UserError, match=re.escape(message)):
         DataSpec(num_classes, labels)
 
 
@@ -67,3 +68,8 @@ def test_a_method_alone_in_somebody_s_own_loop(tiny_network: Callable[..., nn.Mo
 
     assert loss.isfinite()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_labels_that_are_no_class_numbers_are_refused():
+    with pytest.raises(UserError, match="float32: they must be class numbers"):
+        DataSpec(2, torch.tensor([0.0, 1.0]))
