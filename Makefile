@@ -15,7 +15,8 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 demo: setup  ## train a small network with MCL-OKD on handwritten digits and write its report
-	$(BIN)/classmates train --config recipes/demo.yaml
+	rm -rf runs/demo
+	$(BIN)/classmates train --config recipes/demo.yaml --out runs/demo
 
 test: setup  ## the whole test suite
 	$(BIN)/python -m pytest

@@ -33,7 +33,7 @@ from classmates.networks.relation import Activation, RelationalInteraction, Rela
 
 
 class CORSD(Method):
-    """The deepest stage teaches the shallow ones how images of one class and of two relate (Eq. 1-4).
+    """The deepest stage teaches the shallow ones how images of one class and of two relate (equations 1 to 4).
 
     Args:
         alpha: α, weight of the triplet loss over relations (Eq. 1).

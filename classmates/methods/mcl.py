@@ -41,7 +41,7 @@ BANK_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class MCL(Method):
-    """Peers contrast their views of a sample; the student also learns from their ensemble (Eq. 9).
+    """Peers contrast their views of a sample; the student also learns from their ensemble (equation 9).
 
     Defaults are the paper's values for ResNet-32 on CIFAR-100 and, where paper and released code differ, what
     produced the published numbers: the released code.
