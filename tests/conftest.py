@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-# As many test processes run as there are cores (pytest-xdist): threads of their own would only be in each other's way.
+# As many test processes run as there are cores (pytest-xdist): more threads would be in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable, Sequence

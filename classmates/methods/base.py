@@ -112,6 +112,13 @@ def check_word(option: str, word: str, words: Collection[str]) -> None:
         raise unknown(option, word, words)
 
 
+def check_temperature(**temperatures: float) -> None:
+    """Raises UserError, naming the option, for a temperature that is not above 0."""
+    for name, value in temperatures.items():
+        if not value > 0:
+            raise UserError(f"{name}={value}: a temperature must be above 0")
+
+
 def _noting_options(init: Callable[..., None]) -> Callable[..., None]:
     """An ``__init__`` that also keeps its arguments as ``options``, so that a run can say exactly what it was."""
     signature = inspect.signature(init)

@@ -8,7 +8,7 @@ from classmates.contracts import Batch, DataSpec, View
 from classmates.errors import UserError
 from classmates.losses.peers import peers_cross_entropy
 from classmates.losses.soft_targets import softened_kl
-from classmates.methods.base import Method, Terms
+from classmates.methods.base import Method, Terms, check_temperature
 from classmates.networks.peers import Start
 from classmates.networks.tree import PeerTree
 from classmates.networks.views import stack_logits
@@ -52,8 +52,7 @@ class CLILR(Method):
     ):
         if not 0 <= hard <= 1:
             raise UserError(f"hard={hard}: a share lies between 0 and 1")
-        if not temperature > 0:
-            raise UserError(f"temperature={temperature}: a temperature must be above 0")
+        check_temperature(temperature=temperature)
         super().__init__(PeerTree(network, data, peers, start=start), weights={"ce": hard, "consensus": 1 - hard})
         self.temperature = temperature
 

@@ -27,7 +27,7 @@ from classmates.losses.relations import (
     triplet_relation,
 )
 from classmates.losses.soft_targets import Reduction
-from classmates.methods.base import Method, Terms, check_word
+from classmates.methods.base import Method, Terms, check_temperature, check_word
 from classmates.networks.peers import Peers
 from classmates.networks.relation import Activation, RelationalInteraction, RelationNetwork, Relations
 
@@ -90,8 +90,7 @@ class CORSD(Method):
             raise UserError(f"depths={depths}: the deepest stage needs at least one shallower to teach, so 2 or more")
         if not 0 <= lam <= 1:
             raise UserError(f"lam={lam}: a share lies between 0 and 1")
-        if not temperature > 0:
-            raise UserError(f"temperature={temperature}: a temperature must be above 0")
+        check_temperature(temperature=temperature)
         check_word("kl_reduction", kl_reduction, get_args(Reduction))
         check_word("calibration_reduction", calibration_reduction, get_args(BatchReduction))
         super().__init__(

@@ -13,7 +13,7 @@ from classmates.contracts import Batch, DataSpec, View
 from classmates.data.samplers import ClassPairs
 from classmates.errors import UserError
 from classmates.losses.soft_targets import softened_kl
-from classmates.methods.base import Method, Terms
+from classmates.methods.base import Method, Terms, check_temperature
 from classmates.networks.peers import Peers
 
 
@@ -36,8 +36,7 @@ class CSKD(Method):
     def __init__(self, network: nn.Module, data: DataSpec, *, lam: float = 1.0, temperature: float = 4.0):
         if lam < 0:
             raise UserError(f"lam={lam}: the distillation takes a weight of 0 or more")
-        if not temperature > 0:
-            raise UserError(f"temperature={temperature}: a temperature must be above 0")
+        check_temperature(temperature=temperature)
         super().__init__(Peers(network, data), weights={"ce": 1.0, "distillation": lam})
         self.temperature = temperature
         alone = (data.labels.bincount() == 1).nonzero()[:, 0].tolist()

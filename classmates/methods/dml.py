@@ -10,7 +10,7 @@ from classmates.contracts import Batch, DataSpec, View
 from classmates.errors import UserError
 from classmates.losses.peers import peers_cross_entropy
 from classmates.losses.soft_targets import softened_kl
-from classmates.methods.base import Method, Terms
+from classmates.methods.base import Method, Terms, check_temperature
 from classmates.networks.peers import Peers, Start
 from classmates.networks.views import stack_logits
 
@@ -57,8 +57,7 @@ class DML(Method):
     ):
         if peers < 2:
             raise UserError(f"peers={peers}: mutual learning needs at least 2")
-        if not temperature > 0:
-            raise UserError(f"temperature={temperature}: a temperature must be above 0")
+        check_temperature(temperature=temperature)
         networks = Peers(network, data, peers, share=share, helpers=helpers, start=start)
         super().__init__(networks, weights={"ce": 1.0, "mutual": mutual})
         self.temperature = temperature

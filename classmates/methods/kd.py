@@ -6,9 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from classmates.contracts import Batch, DataSpec, View
-from classmates.errors import UserError
 from classmates.losses.soft_targets import softened_kl
-from classmates.methods.base import Terms
+from classmates.methods.base import Terms, check_temperature
 from classmates.methods.taught import Taught
 
 
@@ -38,8 +37,7 @@ class KD(Taught):
         ce: float = 0.1,
         distillation: float = 0.9,
     ):
-        if not temperature > 0:
-            raise UserError(f"temperature={temperature}: a temperature must be above 0")
+        check_temperature(temperature=temperature)
         super().__init__(network, data, teacher, teacher_weights, {"ce": ce, "distillation": distillation})
         self.temperature = temperature
 

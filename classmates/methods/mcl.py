@@ -24,7 +24,7 @@ from classmates.losses.negatives import (
 )
 from classmates.losses.peers import ensemble_logits, peers_cross_entropy
 from classmates.losses.soft_targets import softened_kl
-from classmates.methods.base import Method, Terms, check_word
+from classmates.methods.base import Method, Terms, check_temperature, check_word
 from classmates.networks.memory_bank import MemoryBank
 from classmates.networks.peers import Peers, Start
 from classmates.networks.projections import UnitProjections
@@ -98,9 +98,7 @@ class MCL(Method):
             raise UserError(f"peers={peers}: MCL contrasts peers with each other and needs at least 2")
         if num_negatives < 1:
             raise UserError(f"num_negatives={num_negatives}: a positive needs at least 1 negative to stand against")
-        for name, value in {"temperature": temperature, "contrast_temperature": contrast_temperature}.items():
-            if not value > 0:
-                raise UserError(f"{name}={value}: a temperature must be above 0")
+        check_temperature(temperature=temperature, contrast_temperature=contrast_temperature)
         check_word("positives", positives, get_args(Positives))
         check_word("normaliser", normaliser, get_args(Normaliser))
         check_word("negatives", negatives, DRAWS)

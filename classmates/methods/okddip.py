@@ -10,7 +10,7 @@ from classmates.errors import UserError
 from classmates.losses.peers import ensemble_logits, peers_cross_entropy
 from classmates.losses.ramps import sigmoid_ramp
 from classmates.losses.soft_targets import softened_kl
-from classmates.methods.base import Method, Terms
+from classmates.methods.base import Method, Terms, check_temperature
 from classmates.networks.peers import Peers, Start
 from classmates.networks.views import stack_logits
 
@@ -67,8 +67,7 @@ class OKDDip(Method):
     ):
         if peers < 3:
             raise UserError(f"peers={peers}: a leader and at least 2 auxiliary peers make 3")
-        if not temperature > 0:
-            raise UserError(f"temperature={temperature}: a temperature must be above 0")
+        check_temperature(temperature=temperature)
         if ramp < 0:
             raise UserError(f"ramp={ramp}: a number of epochs, 0 for none")
         networks = Peers(network, data, peers, share=share, start=start)

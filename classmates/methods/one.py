@@ -11,7 +11,7 @@ from classmates.errors import UserError
 from classmates.losses.peers import peers_cross_entropy
 from classmates.losses.ramps import sigmoid_ramp
 from classmates.losses.soft_targets import softened_kl
-from classmates.methods.base import Method, Terms
+from classmates.methods.base import Method, Terms, check_temperature
 from classmates.networks.peers import Peers, Start
 from classmates.networks.views import stack_logits
 
@@ -61,8 +61,7 @@ class ONE(Method):
     ):
         if peers < 2:
             raise UserError(f"peers={peers}: an ensemble needs at least 2 branches")
-        if not temperature > 0:
-            raise UserError(f"temperature={temperature}: a temperature must be above 0")
+        check_temperature(temperature=temperature)
         if ramp < 0:
             raise UserError(f"ramp={ramp}: a number of epochs, 0 for none")
         if share == "nothing":

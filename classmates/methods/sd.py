@@ -18,7 +18,7 @@ from classmates.contracts import Batch, DataSpec, View
 from classmates.errors import UserError
 from classmates.losses.peers import peers_cross_entropy
 from classmates.losses.relations import auxiliary_distillation
-from classmates.methods.base import Terms, check_word
+from classmates.methods.base import Terms, check_temperature, check_word
 from classmates.methods.deep_supervision import DeepSupervision
 
 Distance = Literal["norm", "squared"]
@@ -89,8 +89,7 @@ class SD(DeepSupervision):
             raise UserError(f"alpha={alpha}: a share lies between 0 and 1")
         if lam < 0:
             raise UserError(f"lam={lam}: the distance of embeddings takes a weight of 0 or more")
-        if not temperature > 0:
-            raise UserError(f"temperature={temperature}: a temperature must be above 0")
+        check_temperature(temperature=temperature)
         check_word("distance", distance, get_args(Distance))
         check_word("skip", skip, get_args(Skip))
         super().__init__(network, data, weight=1 - alpha, depths=depths, attention=attention)

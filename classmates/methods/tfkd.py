@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from classmates.contracts import Batch, DataSpec, View
 from classmates.errors import UserError
 from classmates.losses.soft_targets import softened_kl
-from classmates.methods.base import Method, Terms
+from classmates.methods.base import Method, Terms, check_temperature
 from classmates.networks.peers import Peers
 from classmates.networks.teacher import Teacher
 
@@ -75,8 +75,7 @@ class TfKD(Method):
             raise UserError(f"teacher_weights '{teacher_weights}' are for a teacher: say with --method.teacher which")
         if not 0 <= alpha <= 1:
             raise UserError(f"alpha={alpha}: a share lies between 0 and 1")
-        if not temperature > 0:
-            raise UserError(f"temperature={temperature}: a temperature must be above 0")
+        check_temperature(temperature=temperature)
         if multiplier < 0:
             raise UserError(f"multiplier={multiplier}: the distillation takes a factor of 0 or more")
         if not 1 / data.num_classes < correct < 1:

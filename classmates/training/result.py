@@ -106,7 +106,7 @@ def finish(
         "environment": environment(device),
         "config": run.settings,
     }
-    save_student(run.folder, student.cpu(), card)
+    save_student(run.folder, student, card)
     pictures = [picture(images, images.test, row) for row in predictions.most_wrong().tolist()]
     shape = (0, *images.image_size, images.channels)
     arrays = as_arrays(
@@ -118,6 +118,7 @@ def finish(
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     with whole_file(run.result) as path:
         path.write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")
+    method.cpu()
     return Result(student, method, test, run.folder, record)
 
 
