@@ -41,7 +41,7 @@ def train(
     method: Callable[[nn.Module, DataSpec], Method] = Baseline,
     *,
     epochs: int = 100,
-    batch_size: int = 64,
+    batch_size: int = 96,
     lr: float = 0.05,
     seed: int = 0,
     out: str | Path | None = None,
@@ -87,7 +87,7 @@ def train(
         method: how it learns: Baseline, MCL, CORSD, or a Method of your own; its options follow with a dot, such as
             --method MCL --method.peers 2.
         epochs: how many times the training images are gone through.
-        batch_size: images a step, over all devices.
+        batch_size: images a step, over all devices; a multiple of three for methods that need triplets.
         lr: the learning rate at its highest; scale it with the batch size.
         seed: of the weights, the validation split, the order of the images and their augmentation.
         out: the run's folder; runs/METHOD-MODEL-DATA-SEED if not given. It must be empty or new.
