@@ -128,7 +128,7 @@ def own_number_of_classes(name: str) -> int:
 
 def divide(network: nn.Module, anatomy: Anatomy, share: int | str) -> Division:
     """What two peers of this network would share and own; as ``Peers`` would arrange them."""
-    data = DataSpec(anatomy.num_classes, torch.zeros(1), anatomy.input_shape)
+    data = DataSpec(anatomy.num_classes, torch.zeros(1, dtype=torch.int64), anatomy.input_shape)
     with torch.random.fork_rng(devices=[]):
         peers = Peers(network, data, 2, share=share)
     owned = count_parameters(peers.networks[0])

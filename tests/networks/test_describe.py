@@ -45,7 +45,7 @@ def test_a_plain_network_to_the_last_number():
 def test_the_division_is_that_of_the_peers(share, trunk):
     found = describe("resnet8", num_classes=10, in_chans=1, image_size=8, share=share)
     network = build_model("resnet8", 10, 1)
-    peers = Peers(network, DataSpec(10, torch.zeros(1), (1, 8, 8)), 3, share=share)
+    peers = Peers(network, DataSpec(10, torch.tensor([0]), (1, 8, 8)), 3, share=share)
     assert isinstance(found.division, Division)
     assert found.division.trunk == trunk
     # Three peers on one trunk: what is shared counts once.

@@ -131,8 +131,10 @@ def test_fresh_peers_have_other_weights_of_the_same_kind(
     for name, parameter in first.items():
         for other in (student[name], second[name]):
             assert torch.equal(parameter.flatten().sort().values, other.flatten().sort().values)
-            constant = parameter.min() == parameter.max()
-            assert torch.equal(parameter, other) == bool(constant)
+            if parameter.min() == parameter.max():
+                assert torch.equal(parameter, other)
+            elif parameter.numel() > 8:  # a few numbers may fall into their old order
+                assert not torch.equal(parameter, other)
     assert torch.equal(first["stage2.1.weight"], torch.ones(6))  # BatchNorm begins as it always does
 
 
