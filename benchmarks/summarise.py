@@ -1,8 +1,9 @@
 """A table of finished runs: one row a method, mean ± standard deviation over seeds, cost as a ratio to Baseline.
 
-    python benchmarks/summarise.py RUNS --out TABLE.csv
+    python benchmarks/summarise.py RUNS --out TABLE.csv [--without-cost]
 
-reads every RUNS/*/result.json, writes one row a run to TABLE.csv and prints the summary as Markdown.
+reads every RUNS/*/result.json, writes one row a run to TABLE.csv and prints the summary as Markdown; without the cost
+where the runs did not have the machine to themselves.
 """
 
 import argparse
@@ -44,31 +45,33 @@ def spread(values: pd.Series, scale: float = 100) -> str:
     return f"{values.mean():.2f}" + (f" ± {values.std():.2f}" if len(values) > 1 else "")
 
 
-def summary(runs: pd.DataFrame) -> str:
+def summary(runs: pd.DataFrame, cost: bool) -> str:
     baseline = runs[runs["method"] == "Baseline"].mean(numeric_only=True)
-    lines = [
-        "| method | seeds | student, % | peers or exits, % | ensemble, % | time a step, × | peak memory, × |",
-        "|---|---:|---:|---:|---:|---:|---:|",
-    ]
+    heads = ["method", "seeds", "student, %", "peers or exits, %", "ensemble, %"]
+    heads += ["seconds a step", "×", "peak MiB", "×"] if cost else []
+    lines = [" | ".join(heads), " | ".join(["---", *["---:"] * (len(heads) - 1)])]
     for method, group in runs.groupby("method", sort=False):
-        time = group["seconds_per_step"].mean() / baseline["seconds_per_step"]
-        memory = group["peak_memory_mib"].mean() / baseline["peak_memory_mib"]
-        accuracies = " | ".join(spread(group[who]) for who in ("student", "others", "ensemble"))
-        lines.append(f"| {method} | {len(group)} | {accuracies} | {time:.2f} | {memory:.2f} |")
-    return "\n".join(lines)
+        cells = [str(method), str(len(group)), *(spread(group[who]) for who in ("student", "others", "ensemble"))]
+        if cost:
+            for figure, digits in (("seconds_per_step", 3), ("peak_memory_mib", 0)):
+                mean = group[figure].mean()
+                cells += [f"{mean:.{digits}f}", f"{mean / baseline[figure]:.2f}"]
+        lines.append(" | ".join(cells))
+    return "\n".join(f"| {line} |" for line in lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--without-cost", action="store_true")
     arguments = parser.parse_args()
     records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(arguments.runs.glob("*/result.json"))]
     runs = pd.DataFrame(map(row, records))
     runs = runs.sort_values(["method", "seed"], key=lambda column: column.where(column != "Baseline", ""))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     runs.to_csv(arguments.out, index=False)
-    print(summary(runs))
+    print(summary(runs, cost=not arguments.without_cost))
 
 
 if __name__ == "__main__":
