@@ -21,7 +21,7 @@ from classmates.contracts import DataSpec
 from classmates.data.augmentation import Augmentation
 from classmates.data.loaders import eval_loader, train_loader
 from classmates.data.sources import ImageData, load
-from classmates.errors import UserError
+from classmates.errors import UserError, unknown
 from classmates.methods.base import Method
 from classmates.methods.baseline import Baseline
 from classmates.networks.build import build_model
@@ -176,6 +176,7 @@ def train(
     name = run_name(built, model, data, seed)
     run = Run(Path(out) if out is not None else Path("runs") / name, plain_settings(built, settings))
     module = TrainingModule(built, new_optimizer, new_schedule, loaders, seed)
+    made_loggers = make_loggers(loggers, run.folder, name)
     try:
         trainer = L.Trainer(
             max_epochs=epochs,
@@ -187,7 +188,7 @@ def train(
             gradient_clip_val=gradient_clip,
             deterministic=deterministic,
             max_time=max_time,
-            logger=make_loggers(loggers, run.folder, name),
+            logger=made_loggers,
             callbacks=[*watchers(run, images, progress), *callbacks],
             plugins=[AtomicCheckpointIO()],
             default_root_dir=run.folder,
@@ -244,9 +245,11 @@ def make_loggers(names: Sequence[str], folder: Path, run_name: str) -> list[Logg
     for name in names:
         if name == "tensorboard":
             made.append(TensorBoardLogger(folder, name="", version="tensorboard"))
-        else:
+        elif name == "wandb":
             try:
                 made.append(WandbLogger(name=run_name, save_dir=folder, project="classmates"))
             except ModuleNotFoundError as error:
                 raise UserError("loggers=wandb: it is not installed: pip install 'classmates[wandb]'") from error
+        else:
+            raise unknown("logger", name, ("tensorboard", "wandb"))
     return made

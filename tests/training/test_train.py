@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from importlib import import_module
 
 import numpy as np
 import pandas as pd
@@ -149,6 +150,7 @@ def test_a_non_finite_term_stops_at_once_and_is_named(small_train, tmp_path):
         ({"precision": "17"}, "precision.*17"),
         ({"accelerator": "abacus"}, "accelerator.*abacus"),
         ({"max_time": "soon"}, "max_time"),
+        ({"loggers": ["tensorbord"]}, "^unknown logger 'tensorbord'.*'tensorboard'"),
     ],
 )
 def test_what_cannot_work_is_told_before_anything_is_written(settings, message, small_train, tmp_path):
@@ -176,3 +178,13 @@ def test_peers_do_not_throw_given_weights_away(small_train, small_mcl, tmp_path)
     same = partial(small_mcl, start="same")
     result = small_train(method=same, model_weights=tmp_path / "weights.pth", out=tmp_path / "run", epochs=1)
     assert any("classifier 'fc' is new" in note for note in result.record["notes"])
+
+
+def test_a_logger_that_is_not_installed(small_train, tmp_path, monkeypatch):
+    def missing(**_):
+        raise ModuleNotFoundError("wandb")
+
+    monkeypatch.setattr(import_module("classmates.training.train"), "WandbLogger", missing)
+    with pytest.raises(UserError, match="^loggers=wandb: it is not installed"):
+        small_train(out=tmp_path / "run", loggers=["wandb"])
+    assert not (tmp_path / "run").exists()
