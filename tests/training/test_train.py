@@ -185,6 +185,6 @@ def test_a_logger_that_is_not_installed(small_train, tmp_path, monkeypatch):
         raise ModuleNotFoundError("wandb")
 
     monkeypatch.setattr(import_module("classmates.training.train"), "WandbLogger", missing)
-    with pytest.raises(UserError, match="^loggers=wandb: it is not installed"):
+    with pytest.raises(UserError, match=r"^loggers=wandb: it is not installed"):
         small_train(out=tmp_path / "run", loggers=["wandb"])
     assert not (tmp_path / "run").exists()
