@@ -245,14 +245,6 @@ def test_checkpointing_keeps_the_gradients_and_less_memory(name):
     assert len(fired) == 2 * len(network.feature_info)  # once a forward: what runs again is inside the stages
 
 
-@pytest.mark.parametrize("name", ["resnet8", "conv4"])
-def test_torch_compile_takes_the_network_whole(name):
-    network, images = build(name)
-    network.eval()
-    compiled = torch.compile(network, backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(images), network(images))
-
-
 @pytest.mark.parametrize("name", ["resnet32", "vgg16_bn_cifar", "densenet40_12", "hcgnet_a1", "conv4"])
 def test_torch_fx_traces_the_network(name):
     network = build_on_meta(name)

@@ -1,0 +1,52 @@
+"""Every backbone of this package compiles whole and runs the same as ONNX."""
+
+import warnings
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+import classmates.models
+
+
+@pytest.fixture
+def images(name: str) -> Tensor:
+    side = 84 if name == "conv4" else 32
+    return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def network(name: str, images: Tensor) -> nn.Module:
+    torch.manual_seed(0)
+    network = timm.create_model(name, num_classes=10)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0  # after one batch the statistics are its own: activations stay of the order of one
+    with torch.no_grad():
+        network.train()(images)
+    return network.eval()
+
+
+@pytest.mark.parametrize("name", classmates.models.__all__)
+@torch.no_grad()
+def test_compiles_whole_and_runs_the_same_as_onnx(
+    name: str, network: nn.Module, images: Tensor, tmp_path: Path
+) -> None:
+    logits = network(images)
+    torch._dynamo.reset()
+    # Captured in one graph and run as it is: code generation for 22 networks would take an hour.
+    torch.testing.assert_close(torch.compile(network, backend="eager", fullgraph=True)(images), logits)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exported = torch.export.export(network, (images,))
+        # Without the exporter's own simplification, which takes minutes for HCGNet; onnxruntime does it again.
+        program = torch.onnx.export(exported, dynamo=True, optimize=False, input_names=["images"], verbose=False)
+    assert program is not None
+    program.save(tmp_path / "network.onnx", external_data=False)
+    session = onnxruntime.InferenceSession(tmp_path / "network.onnx", providers=["CPUExecutionProvider"])
+    [outputs] = session.run(None, {"images": images.numpy()})
+    torch.testing.assert_close(torch.from_numpy(outputs), logits, rtol=1e-3, atol=1e-3 * float(logits.abs().max()))
