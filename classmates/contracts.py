@@ -45,6 +45,7 @@ class DataSpec:
         input_shape: (C, H, W) of one image as the network gets it. Without it the network's own default is used
             (timm's ``pretrained_cfg``, else the channels of its first convolution at 32, 64 or 224 pixels).
         mean, std: [C], by which images in 0..1 were normalised; a teacher that was trained with others needs to know.
+        augmented: whether a sample's image differs from epoch to epoch; where not, a teacher's answer may be kept.
     """
 
     num_classes: int
@@ -52,6 +53,7 @@ class DataSpec:
     input_shape: tuple[int, int, int] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    augmented: bool = True
 
     def __post_init__(self) -> None:
         labels = torch.as_tensor(self.labels)

@@ -22,6 +22,7 @@ class CC(Taught):
     Args:
         teacher: the folder of a finished run, a model's name with its weights, or in Python a trained module.
         teacher_weights: the file of the weights of a teacher given by its name; timm's published ones without it.
+        remember: ask the teacher once for each sample and keep its answer; only without augmentation.
         correlation: weight of the kernels' loss; 100 (Knowledge-Distillation-Zoo), beside the labels alone. The paper
             also adds KD's term; for that, combine the two methods.
         gamma: γ of the Gaussian kernel; 0.4.
@@ -39,6 +40,7 @@ class CC(Taught):
         *,
         teacher: str | nn.Module | None = None,
         teacher_weights: str | None = None,
+        remember: bool = False,
         correlation: float = 100.0,
         gamma: float = 0.4,
         order: int = 2,
@@ -48,7 +50,7 @@ class CC(Taught):
             raise UserError(f"gamma={gamma}: the kernel's width must be above 0")
         if order < 1:
             raise UserError(f"order={order}: a kernel of order 0 is the same for all images, so 1 or more")
-        super().__init__(network, data, teacher, teacher_weights, {"ce": 1.0, "correlation": correlation})
+        super().__init__(network, data, teacher, teacher_weights, {"ce": 1.0, "correlation": correlation}, remember)
         self.sampling = ClassUniform if class_uniform else Shuffled
         self.gamma = gamma
         self.order = order
@@ -58,6 +60,6 @@ class CC(Taught):
         return {
             "ce": lambda: F.cross_entropy(view.logits.float(), batch.labels),
             "correlation": lambda: correlation_congruence(
-                view.embedding, self.teacher(batch.images).embedding, gamma=self.gamma, order=self.order
+                view.embedding, self.teacher.answers(batch).embedding, gamma=self.gamma, order=self.order
             ),
         }

@@ -19,6 +19,7 @@ class KD(Taught):
     Args:
         teacher: the folder of a finished run, a model's name with its weights, or in Python a trained module.
         teacher_weights: the file of the weights of a teacher given by its name; timm's published ones without it.
+        remember: ask the teacher once for each sample and keep its answer; only without augmentation.
         temperature: T, softens both sides.
         ce: weight of the labels.
         distillation: factor in front of T²·KL; T² keeps the gradient's size when T changes (paper).
@@ -33,17 +34,18 @@ class KD(Taught):
         *,
         teacher: str | nn.Module | None = None,
         teacher_weights: str | None = None,
+        remember: bool = False,
         temperature: float = 4.0,
         ce: float = 0.1,
         distillation: float = 0.9,
     ):
         check_temperature(temperature=temperature)
-        super().__init__(network, data, teacher, teacher_weights, {"ce": ce, "distillation": distillation})
+        super().__init__(network, data, teacher, teacher_weights, {"ce": ce, "distillation": distillation}, remember)
         self.temperature = temperature
 
     def terms(self, views: list[View], batch: Batch) -> Terms:
         logits = views[-1].logits
         return {
             "ce": lambda: F.cross_entropy(logits.float(), batch.labels),
-            "distillation": lambda: softened_kl(logits, self.teacher(batch.images).logits, self.temperature),
+            "distillation": lambda: softened_kl(logits, self.teacher.answers(batch).logits, self.temperature),
         }

@@ -21,6 +21,7 @@ class RKD(Taught):
     Args:
         teacher: the folder of a finished run, a model's name with its weights, or in Python a trained module.
         teacher_weights: the file of the weights of a teacher given by its name; timm's published ones without it.
+        remember: ask the teacher once for each sample and keep its answer; only without augmentation.
         distance: λ_D, weight of the distances' loss; 25 beside the labels (RepDistiller). In metric learning the
             paper uses 1, without labels.
         angle: λ_A, weight of the angles' loss; 50 beside the labels, 2 in metric learning.
@@ -35,14 +36,16 @@ class RKD(Taught):
         *,
         teacher: str | nn.Module | None = None,
         teacher_weights: str | None = None,
+        remember: bool = False,
         distance: float = 25.0,
         angle: float = 50.0,
     ):
-        super().__init__(network, data, teacher, teacher_weights, {"ce": 1.0, "distance": distance, "angle": angle})
+        weights = {"ce": 1.0, "distance": distance, "angle": angle}
+        super().__init__(network, data, teacher, teacher_weights, weights, remember)
 
     def terms(self, views: list[View], batch: Batch) -> Terms:
         view = views[-1]
-        taught = cache(lambda: self.teacher(batch.images).embedding)
+        taught = cache(lambda: self.teacher.answers(batch).embedding)
         return {
             "ce": lambda: F.cross_entropy(view.logits.float(), batch.labels),
             "distance": lambda: relational_distance(view.embedding, taught()),

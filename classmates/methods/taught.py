@@ -20,6 +20,7 @@ class Taught(Method):
     Args:
         teacher, weights_file: see ``Teacher``.
         weights: the factor in front of each term.
+        remember: whether the teacher remembers its answers; see ``Teacher``.
 
     Raises UserError where there is no teacher, and what ``Teacher`` raises.
     """
@@ -31,6 +32,7 @@ class Taught(Method):
         teacher: str | nn.Module | None,
         weights_file: str | None,
         weights: Mapping[str, float],
+        remember: bool = False,
     ):
         if teacher is None:
             name = type(self).__name__
@@ -40,6 +42,6 @@ class Taught(Method):
             )
         super().__init__(Peers(network, data), weights)
         seen = replace(data, input_shape=self.networks.anatomy.input_shape)
-        self.teacher = Teacher(teacher, seen, weights=weights_file)
+        self.teacher = Teacher(teacher, seen, weights=weights_file, remember=remember)
         for text in self.teacher.notes:
             self.note(text)

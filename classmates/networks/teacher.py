@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm
 import torch
 from torch import Tensor, nn
 
-from classmates.contracts import DataSpec, View
+from classmates.contracts import Batch, DataSpec, View
 from classmates.errors import UserError, nearest
 from classmates.networks.anatomy import examine
 from classmates.networks.build import build_model, is_file_name
@@ -21,6 +21,13 @@ from classmates.student import load_student
 
 Normalisation = tuple[Sequence[float], Sequence[float]]
 """(mean, std), [C] each, of images in 0..1."""
+
+
+class Answers(NamedTuple):
+    """What a teacher says of a batch. logits: [B, K]. embedding: [B, D]."""
+
+    logits: Tensor
+    embedding: Tensor
 
 
 class Teacher(nn.Module):
@@ -38,20 +45,39 @@ class Teacher(nn.Module):
             which a copy is made, so that yours stays as it is.
         data: the classes that student and teacher tell apart, the shape of an image and its normalisation.
         weights: for a name: the file of its weights (safetensors, or a state dict).
+        remember: ``answers`` asks the network once for each sample and then looks it up by the sample's index, for
+            N·(K + D) floats on the device. Only where a sample's image is always the same.
 
     Attributes:
         anatomy: its stages, at the size of these images.
         notes: what had to be assumed.
 
     Raises:
-        UserError: there is no such teacher, it has no weights, is for other classes or other images.
+        UserError: there is no such teacher, it has no weights, is for other classes or other images; or it should
+            remember images that are augmented.
     """
 
     scale: Tensor
     shift: Tensor
+    logits: Tensor
+    embeddings: Tensor
+    known: Tensor
 
-    def __init__(self, source: str | Path | nn.Module, data: DataSpec, *, weights: str | Path | None = None):
+    def __init__(
+        self,
+        source: str | Path | nn.Module,
+        data: DataSpec,
+        *,
+        weights: str | Path | None = None,
+        remember: bool = False,
+    ):
         super().__init__()
+        if remember and data.augmented:
+            raise UserError(
+                "the teacher cannot remember its answers: the images are augmented, so a sample looks different in "
+                "every epoch; switch the augmentation off (--augmentation.crop_padding 0 --augmentation.flip false) "
+                "or leave remember out (in Python: DataSpec's augmented says whether images vary)"
+            )
         self.notes: list[str] = []
         network, normalisation = find_teacher(source, data, weights)
         name = type(source).__name__ if isinstance(source, nn.Module) else str(source)
@@ -74,6 +100,13 @@ class Teacher(nn.Module):
         scale, shift = renormalise(normalisation, data)
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
+        # By sample index; in no checkpoint, for the teacher can be asked again.
+        samples = len(data.labels) if remember else 0
+        self.register_buffer("logits", torch.zeros(samples, data.num_classes), persistent=False)
+        self.register_buffer("embeddings", torch.zeros(samples, self.anatomy.embedding), persistent=False)
+        self.register_buffer("known", torch.zeros(samples, dtype=torch.bool), persistent=False)
+        self.knows_all = False
+        self.remembers = remember
 
     @property
     def network(self) -> nn.Module:
@@ -83,6 +116,19 @@ class Teacher(nn.Module):
     def forward(self, images: Tensor) -> View:
         """The teacher's view of images [B, C, H, W], normalised as the student's are."""
         return observe(self.network, self.anatomy, images * self.scale + self.shift)
+
+    @torch.no_grad()
+    def answers(self, batch: Batch) -> Answers:
+        """Its logits and embedding of each image of a batch, remembered if it was made so."""
+        if self.knows_all:
+            return Answers(self.logits[batch.indices], self.embeddings[batch.indices])
+        view = self(batch.images)
+        if self.remembers:
+            self.logits[batch.indices] = view.logits.float()
+            self.embeddings[batch.indices] = view.embedding.float()
+            self.known[batch.indices] = True
+            self.knows_all = bool(self.known.all())  # waits for the device, in the first epoch only
+        return Answers(view.logits, view.embedding)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **options: Any) -> Teacher:
         """What ``to()``, ``cuda()`` and the like come down to: the hidden network goes along."""

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import timm
@@ -6,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import classmates.models  # noqa: F401
-from classmates.contracts import DataSpec
+from classmates.contracts import Batch, DataSpec
 from classmates.errors import UserError
 from classmates.networks.teacher import Teacher
 from classmates.student import StudentCard, save_student
@@ -211,3 +212,43 @@ def test_published_weights_are_asked_for_with_their_normalisation(monkeypatch) -
     torch.testing.assert_close(teacher(pixels).logits, told(made, seen), rtol=1e-4, atol=1e-4)
     with pytest.raises(UserError, match="is for images of 3 channels; these have 1"):
         Teacher("resnet18", DataSpec(1000, torch.arange(20), (1, 32, 32)))
+
+
+def batch_of(indices: list[int]) -> Batch:
+    """The images that these samples always have."""
+    every = torch.randn(20, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    return Batch(every[indices], DATA.labels[indices], torch.tensor(indices))
+
+
+def test_a_teacher_that_remembers_is_asked_once_for_each_sample() -> None:
+    torch.manual_seed(0)
+    trained = network()
+    asked = []
+    teacher = Teacher(trained, replace(DATA, augmented=False), remember=True)
+    teacher.network.register_forward_hook(lambda *call: asked.append(len(call[1][0])))
+    plain = Teacher(trained, DATA)
+    halves = [list(range(0, 20, 2)), list(range(1, 20, 2))]
+    for indices in [*halves, *halves, [3, 3, 0, 19]]:
+        answers, expected = teacher.answers(batch_of(indices)), plain(batch_of(indices).images)
+        torch.testing.assert_close(answers.logits, expected.logits, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(answers.embedding, expected.embedding, rtol=1e-4, atol=1e-5)
+    assert asked == [10, 10]
+    assert not teacher.state_dict()
+
+
+def test_what_is_not_known_yet_is_asked_for() -> None:
+    teacher = Teacher(network(), replace(DATA, augmented=False), remember=True)
+    teacher.answers(batch_of([0, 1, 2]))
+    torch.testing.assert_close(teacher.answers(batch_of([3, 4])).logits, teacher(batch_of([3, 4]).images).logits)
+
+
+def test_a_teacher_without_memory_holds_none() -> None:
+    teacher = Teacher(network(), DATA)
+    answers = teacher.answers(batch_of([0, 1]))
+    torch.testing.assert_close(answers.logits, teacher(batch_of([0, 1]).images).logits)
+    assert sum(buffer.numel() for buffer in (teacher.logits, teacher.embeddings, teacher.known)) == 0
+
+
+def test_augmented_images_cannot_be_remembered() -> None:
+    with pytest.raises(UserError, match=r"augmented.*crop_padding 0"):
+        Teacher(network(), DATA, remember=True)
