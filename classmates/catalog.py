@@ -13,7 +13,7 @@ import timm
 
 import classmates.methods
 import classmates.models
-from classmates.data import NAMES
+from classmates.data.named import NAMED
 from classmates.errors import unknown
 from classmates.methods import Method
 
@@ -63,7 +63,10 @@ class Catalog:
                 "  and your own: --model FILE.py:CLASS",
             ]
         if kind == "datasets" and not self.pattern:
-            return ["  and your own: a folder with train/CLASS/* and perhaps val/ and test/, or with CLASS/*"]
+            return [
+                "  and hf:NAME, a data set of the Hugging Face Hub, and your own: a folder with train/CLASS/* and",
+                "  perhaps val/ and test/, a folder with CLASS/*, or one of parquet files",
+            ]
         return []
 
 
@@ -90,7 +93,7 @@ def list(what: Literal["all", "methods", "models", "datasets"] = "all", *, patte
     every = {
         "methods": {name: first_sentence(cls) for name, cls in methods().items()},
         "models": {name: first_sentence(constructor) for name, constructor in models().items()},
-        "datasets": {name: DATASETS[name] for name in NAMES},
+        "datasets": {name: first_sentence(known.find) for name, known in NAMED.items()},
     }
     if what not in ("all", *every):
         raise unknown("kind of thing to list", what, ("all", *every))
@@ -109,9 +112,6 @@ def list(what: Literal["all", "methods", "models", "datasets"] = "all", *, patte
         if what in ("all", "models")
         else [],
     )
-
-
-DATASETS = {"digits": "Scikit-learn's handwritten digits, 1,797 grey images of 8x8 pixels; nothing to download"}
 
 
 def first_sentence(thing: object) -> str:

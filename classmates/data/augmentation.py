@@ -1,43 +1,66 @@
-"""Random crops and mirrored images for a whole batch at once, in eight bits until the last moment."""
+"""How training images are varied, a whole batch at once, in eight bits until the last moment."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms import v2
 
-from classmates.errors import UserError
+from classmates.data.randomness import stream_seed
+from classmates.errors import UserError, unknown
+
+POLICIES = ("RandAugment", "TrivialAugmentWide", "AutoAugment")
+IMAGES_A_DRAW = 8
+"""How many neighbours in the epoch's order a policy treats alike, where images are kept in memory."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training images kept in memory are varied: shifted by up to ``crop_padding`` pixels, and mirrored.
+    """How training images are varied: cropped and mirrored at random and, if asked for, more.
 
-    Larger images, which are read when needed, are cropped at random sizes instead (``RandomResizedCrop``); of these
-    settings only ``flip`` is theirs.
+    Images kept in memory are shifted by up to ``crop_padding`` pixels; larger images, which are read when needed, are
+    cropped at random sizes instead (``RandomResizedCrop``), and ``crop_padding`` and ``padding_mode`` are not theirs.
+    Mixup and CutMix are not offered: they make images of two classes, but methods that compare an image with others
+    of its class, or keep something of every image, need images of one.
 
     Args:
         crop_padding: pixels added on each side before an image is cropped to its size at random. Default: 4 where
             both sides have 24 pixels or more, 1 for smaller images; 0 crops nothing.
+        padding_mode: what is added: "constant", or "reflect" for the image's own pixels, mirrored at its edge.
+        fill: grey value of the added pixels and of what a policy leaves empty, 0 (black) to 255; the CORSD paper's
+            released code uses 128.
         flip: mirror half of the images. Default: where the data set says that it is right (not for digits).
-        fill: grey value of the added pixels, 0 (black) to 255; the CORSD paper's released code uses 128.
+        cutout: side, in pixels, of a square in each image that is blanked out (set to the mean colour), 0 for none;
+            its middle is anywhere in the image (DeVries & Taylor, 2017).
+        policy: further changes of colour and geometry, as torchvision has them under these names. In memory, eight
+            neighbours in the epoch's random order are changed alike.
 
     Raises:
         UserError: a value out of range.
     """
 
     crop_padding: int | None = None
-    flip: bool | None = None
+    padding_mode: Literal["constant", "reflect"] = "constant"
     fill: int = 0
+    flip: bool | None = None
+    cutout: int = 0
+    policy: Literal["RandAugment", "TrivialAugmentWide", "AutoAugment"] | None = None
 
     def __post_init__(self) -> None:
         if self.crop_padding is not None and self.crop_padding < 0:
             raise UserError(f"crop_padding is {self.crop_padding}; give a number of pixels, 0 for no random crop")
+        if self.padding_mode not in ("constant", "reflect"):
+            raise unknown("padding_mode", self.padding_mode, ("constant", "reflect"))
         if not 0 <= self.fill <= 255:
             raise UserError(f"fill is {self.fill}; grey values go from 0 (black) to 255 (white)")
+        if self.cutout < 0:
+            raise UserError(f"cutout is {self.cutout}; give the side of a square in pixels, 0 for none")
+        if self.policy is not None and self.policy not in POLICIES:
+            raise unknown("policy", self.policy, POLICIES)
 
     def padding(self, image_size: tuple[int, int]) -> int:
         """Pixels on each side for images of a size (height, width).
@@ -46,7 +69,7 @@ class Augmentation:
             UserError: a crop could miss the image altogether.
         """
         if self.crop_padding is None:
-            return 4 if min(image_size) >= 24 else 1
+            return 4 if min(image_size) >= 24 else min(1, min(image_size) - 1)
         if self.crop_padding >= min(image_size):
             raise UserError(
                 f"crop_padding is {self.crop_padding}, but the images are {image_size[0]}x{image_size[1]} pixels: "
@@ -54,9 +77,26 @@ class Augmentation:
             )
         return self.crop_padding
 
+    def require_room_for_cutout(self, image_size: tuple[int, int]) -> None:
+        """UserError if the blank square could cover a whole image of a size (height, width)."""
+        if self.cutout >= min(image_size):
+            raise UserError(
+                f"cutout is {self.cutout}, but the images are {image_size[0]}x{image_size[1]} pixels: "
+                f"give less than {min(image_size)}, a quarter to half of it is usual"
+            )
+
+    def make_policy(self, small: bool) -> v2.Transform | None:
+        """torchvision's transform; AutoAugment's is the one found for CIFAR-10 if the images are small."""
+        if self.policy is None:
+            return None
+        if self.policy == "AutoAugment":
+            found_for = v2.AutoAugmentPolicy.CIFAR10 if small else v2.AutoAugmentPolicy.IMAGENET
+            return v2.AutoAugment(found_for, fill=self.fill)
+        return getattr(v2, self.policy)(fill=self.fill)
+
 
 class Draws(NamedTuple):
-    """What is done to each of n images, [n] each: the crop's top and left, from 0; mirrored, 255 (yes) or 0 (no)."""
+    """What is done to each of n images, [n] each: the crop's top and left, from 0; whether it is mirrored."""
 
     top: Tensor
     left: Tensor
@@ -68,26 +108,80 @@ def draw(count: int, padding: int, flip: bool, generator: torch.Generator) -> Dr
     top = torch.randint(2 * padding + 1, (count,), generator=generator)
     left = torch.randint(2 * padding + 1, (count,), generator=generator)
     mirrored = torch.randint(2 if flip else 1, (count,), generator=generator)
-    return Draws(top, left, (mirrored * 255).to(torch.uint8))
+    return Draws(top, left, mirrored.bool())
 
 
-def crop_windows(images: Tensor, padding: int, fill: int) -> Tensor:
-    """Every crop of every image [N, H, W, C], by image, top and left: [N, 2p+1, 2p+1, C, H, W].
+def pad(images: Tensor, padding: int, mode: Literal["constant", "reflect"], fill: int) -> Tensor:
+    """Images [N, H, W, C] in uint8 with ``padding`` more pixels on each side: [N, H+2p, W+2p, C]."""
+    if padding == 0:
+        return images.contiguous()
+    if mode == "constant":
+        return F.pad(images, (0, 0, *(padding,) * 4), value=fill)
+    for dimension in (1, 2):
+        size = images.shape[dimension]
+        at = torch.arange(-padding, size + padding, device=images.device)
+        images = images.index_select(dimension, size - 1 - (size - 1 - at.abs()).abs())
+    return images
 
-    A view: only the padded images take memory.
+
+def crop_and_flip(padded: Tensor, size: tuple[int, int], indices: Tensor, draws: Draws) -> Tensor:
+    """The images of these indices, cropped to a size (height, width) and mirrored as drawn, pixel by pixel.
+
+    padded: [N, H+2p, W+2p, C], uint8. indices and draws: [B], on the same device. Returns [B, H, W, C].
     """
-    height, width = images.shape[1:3]
-    padded = F.pad(images.permute(0, 3, 1, 2).contiguous(), (padding,) * 4, value=fill)
-    return padded.unfold(2, height, 1).unfold(3, width, 1).permute(0, 2, 3, 1, 4, 5)
+    height, width = size
+    _, rows, columns, channels = padded.shape
+    # One gather does it all: an image begins at its first pixel and goes on to the right, or to the left if mirrored.
+    first = (indices * rows + draws.top) * columns + draws.left + draws.mirrored * (width - 1)
+    step = 1 - 2 * draws.mirrored.long()
+    down = torch.arange(height, device=padded.device) * columns
+    across = torch.arange(width, device=padded.device)
+    pixels = (first[:, None] + down)[:, :, None] + (step[:, None] * across)[:, None, :]
+    return padded.view(-1, channels).index_select(0, pixels.flatten()).view(-1, height, width, channels)
 
 
-def crop_and_flip(windows: Tensor, indices: Tensor, draws: Draws) -> Tensor:
-    """The images of these indices, cropped and mirrored as drawn: [B, C, H, W], uint8; indices and draws: [B]."""
-    images = windows[indices, draws.top, draws.left]
-    # Chosen bit by bit: mirrored where all bits of ``mirrored`` are set. Ten times faster than torch.where in uint8.
-    return images ^ ((images ^ images.flip(3)) & draws.mirrored.view(-1, 1, 1, 1))
+def apply_policy(policy: v2.Transform, images: Tensor, places: Tensor, seed: int, epoch: int) -> Tensor:
+    """Change images [B, H, W, C] in uint8, those alike whose places in the epoch's order lie side by side.
+
+    torchvision draws once for all images it is given, so a batch is given to it in pieces. What is drawn depends on
+    the seed, the epoch and the place alone. places: [B], ascending, on the CPU.
+    """
+    groups, counts = (places // IMAGES_A_DRAW).unique_consecutive(return_counts=True)
+    pieces = images.permute(0, 3, 1, 2).split(counts.tolist())
+    changed = []
+    with torch.random.fork_rng(devices=[]):  # torchvision's transforms know only the global generator
+        for group, piece in zip(groups.tolist(), pieces, strict=True):
+            torch.default_generator.manual_seed(stream_seed("policy", seed, epoch, group))
+            changed.append(policy(piece))
+    return torch.cat(changed).permute(0, 2, 3, 1).contiguous()
 
 
-def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """(images/255 − mean)/std as float32: [B, C, H, W] in uint8; mean and std: [C, 1, 1], float32."""
-    return images.float().mul_(1 / (255 * std)).sub_(mean / std)
+def normalise(images: Tensor, mean: Tensor, std: Tensor, memory_format: torch.memory_format) -> Tensor:
+    """(images/255 − mean)/std as float32: [B, C, H, W] in a memory format, of [B, H, W, C] in uint8.
+
+    mean and std: [C], float32.
+    """
+    scale, shift = 1 / (255 * std), mean / std
+    if memory_format == torch.channels_last:
+        # Whole rows at once: along the three channels alone, the arithmetic would be four times slower.
+        width = images.shape[2]
+        rows = images.flatten(2).float().mul_(scale.repeat(width)).sub_(shift.repeat(width))
+        return rows.view(images.shape).permute(0, 3, 1, 2)
+    planes = images.permute(0, 3, 1, 2).contiguous().float()
+    return planes.mul_(scale.view(-1, 1, 1)).sub_(shift.view(-1, 1, 1))
+
+
+def cut_out(images: Tensor, side: int, middle: Tensor) -> Tensor:
+    """Set a square of each normalised image to 0, the mean colour, in place; the part inside the image where it
+    reaches over the edge.
+
+    images: [B, C, H, W]. middle: [B, 2], in 0..1 of the height and of the width.
+    """
+    inside = []
+    for dimension, share in zip((2, 3), middle.unbind(1), strict=True):
+        size = images.shape[dimension]
+        begin = (share * size).long()[:, None] - side // 2
+        at = torch.arange(size, device=images.device)
+        inside.append((at >= begin) & (at < begin + side))
+    rows, columns = inside
+    return images.masked_fill_((rows[:, :, None] & columns[:, None, :])[:, None], 0)

@@ -2,26 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import functional as transforms
 from tqdm import tqdm
 
+from classmates.data.parts import Encoded, Files, ImageFile
 from classmates.errors import UserError
 
-In = TypeVar("In")
+EXTENSIONS = (*IMG_EXTENSIONS, ".gif", ".apng")
+"""How the names of image files end."""
+
+PIXEL_LIMIT = "CLASSMATES_MAX_IMAGE_PIXELS"
+"""The environment variable that allows larger images than Pillow does, which takes them for decompression bombs."""
+
+IN_MEMORY = 64
+"""Images with no side above this many pixels are kept in memory."""
+
 Out = TypeVar("Out")
 
+AT_ONCE = 4096
+"""How many images are handed to the threads that read them before they are waited for."""
+
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
+_USUAL = ("JPEG", "PNG", "WEBP")  # tried first: of the others Pillow tries many, which takes longer than decoding
 _SIDEWAYS = (5, 6, 7, 8)  # the EXIF orientations that exchange width and height
+
+
+def set_pixel_limit(text: str) -> None:
+    """Tell Pillow how many pixels an image may have; an empty text leaves its own limit, 89 million.
+
+    Raises:
+        UserError: the text is no number.
+    """
+    if text and not text.isdecimal():
+        raise UserError(f"the environment variable {PIXEL_LIMIT} is '{text}'; give a number of pixels")
+    if text:
+        Image.MAX_IMAGE_PIXELS = int(text)
+
+
+set_pixel_limit(os.environ.get(PIXEL_LIMIT, ""))  # on import, so in every process that reads images
 
 
 class UnreadableImage(UserError):
@@ -31,24 +62,47 @@ class UnreadableImage(UserError):
 class Check(NamedTuple):
     """What reading an image once has shown.
 
-    size: (width, height), upright. grey: whether it is stored without colour. moments: [2, C], the mean of its
-    pixels and of their squares in 0..1.
+    size: (width, height), upright. grey: whether it is stored without colour. frames: how many frames (or pages) the
+    file has; the first is the image. moments: [2, C], the mean of its pixels and of their squares in 0..1. pixels:
+    [H, W, C], uint8, where they are kept.
     """
 
     size: tuple[int, int]
     grey: bool
+    frames: int
     moments: np.ndarray
+    pixels: np.ndarray | None = None
 
 
-def decode(path: Path, channels: int) -> Image.Image:
+class Checks(NamedTuple):
+    """The same of N images, as tensors: sizes [N, 2], grey [N], frames [N], moments [N, 2, C]; all 0 for an image
+    that cannot be read."""
+
+    sizes: Tensor
+    grey: Tensor
+    frames: Tensor
+    moments: Tensor
+
+    @property
+    def readable(self) -> Tensor:
+        """[N] booleans."""
+        return self.frames > 0
+
+    def take(self, indices: Tensor) -> Checks:
+        """The checks of these images, by index or as booleans."""
+        return Checks(*(column[indices] for column in self))
+
+
+def decode(path: ImageFile, channels: int) -> Image.Image:
     """Read an image file whole: mode "L" for one channel, "RGB" for three.
 
-    EXIF rotation is applied, transparency is put on white, 16-bit values are scaled by 1/257.
+    EXIF rotation is applied, transparency is put on white, 16-bit values are scaled by 1/257. Of several frames or
+    pages, the first is taken.
 
     Raises:
         UnreadableImage: naming the path and what is wrong.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         return convert(ImageOps.exif_transpose(image), channels)
 
 
@@ -71,34 +125,74 @@ def convert(image: Image.Image, channels: int) -> Image.Image:
     return image.convert("L" if channels == 1 else "RGB")
 
 
-def check(path: Path, channels: int) -> Check | UnreadableImage:
+def check(path: ImageFile, channels: int, size: tuple[int, int] | None = None) -> Check | UnreadableImage:
     """Read an image whole, so that a damaged one is found before training, and keep what is worth knowing.
 
-    A JPEG of 512 pixels or more is decoded at a fraction of its size, which still reads all of the file.
+    The pixels of a small image are kept as well, and those of any image that is to be fitted to a ``size`` (height,
+    width). Other JPEGs of 512 pixels or more are decoded at a fraction of their size, which still reads all of the
+    file.
     """
     try:
-        with _opened(path) as image:
-            grey = image.mode in _GREY_MODES
+        with opened(path) as image:
+            grey, frames = image.mode in _GREY_MODES, getattr(image, "n_frames", 1)
             width, height = image.size
             if image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS:
                 width, height = height, width
-            image.draft(None, (256, 256))
-            histogram = np.array(convert(image, channels).histogram()).reshape(channels, 256)
+            keep = size is not None or max(image.size) <= IN_MEMORY
+            if not keep:
+                image.draft(None, (256, 256))
+            upright = convert(ImageOps.exif_transpose(image), channels)
     except UnreadableImage as error:
         return error
+    if keep:
+        pixels = np.atleast_3d(np.asarray(upright if size is None else fit(upright, size)))
+        values = pixels.reshape(-1, channels) / 255
+        return Check((width, height), grey, frames, np.stack([values.mean(0), np.square(values).mean(0)]), pixels)
+    histogram = np.array(upright.histogram()).reshape(channels, 256)
     share = histogram / histogram.sum(axis=1, keepdims=True)
     values = np.arange(256) / 255
-    return Check((width, height), grey, np.stack([share @ values, share @ values**2]))
+    return Check((width, height), grey, frames, np.stack([share @ values, share @ values**2]))
 
 
-def check_all(paths: Sequence[Path], channels: int) -> list[Check | UnreadableImage]:
-    """``check`` for many files at once, in their order, with a progress bar where it takes long."""
-    return list(_with_threads(lambda path: check(path, channels), paths, "checking the images"))
+def check_all(files: Files, channels: int, size: tuple[int, int] | None = None) -> tuple[Checks, Tensor | None]:
+    """``check`` for many files at once, with a progress bar where it takes long.
+
+    Returns:
+        The checks, and the pixels [N, H, W, C], uint8, if they were kept of every image that can be read and are of
+        one size; those of an image that cannot be read are undefined.
+    """
+    count = len(files)
+    checks = Checks(
+        sizes=torch.zeros(count, 2, dtype=torch.int32),
+        grey=torch.zeros(count, dtype=torch.bool),
+        frames=torch.zeros(count, dtype=torch.int32),
+        moments=torch.zeros(count, 2, channels, dtype=torch.float64),
+    )
+    arrays = [column.numpy() for column in checks]
+    first = check(files[0], channels) if count else None
+    threads = not (isinstance(first, Check) and max(first.size) <= IN_MEMORY)  # else they cost more than they give
+    images: np.ndarray | None = None
+    alike = True  # so far
+    results = for_all(lambda index: check(files[index], channels, size), count, "reading the images", threads)
+    for index, found in enumerate(results):
+        if not isinstance(found, Check):
+            continue
+        *values, pixels = found
+        for array, value in zip(arrays, values, strict=True):
+            array[index] = value
+        if images is None and alike and pixels is not None:
+            images = np.empty((count, *pixels.shape), dtype=np.uint8)
+        if images is None or pixels is None or pixels.shape != images.shape[1:]:
+            images, alike = None, False
+        else:
+            images[index] = pixels
+    return checks, None if images is None else torch.from_numpy(images)
 
 
-def read_all(paths: Sequence[Path], channels: int, size: tuple[int, int]) -> Tensor:
-    """Read many small images into memory, fitted to a size (height, width): [N, H, W, C], uint8."""
-    return stack(_with_threads(lambda path: fit(decode(path, channels), size), paths, "reading the images"))
+def unreadable(files: Files, checks: Checks, channels: int) -> list[UnreadableImage]:
+    """Why images cannot be read. These few are read again, so that checks are nothing but numbers, easily kept."""
+    found = (check(files[index], channels) for index in (~checks.readable).nonzero()[:, 0].tolist())
+    return [error for error in found if isinstance(error, UnreadableImage)]
 
 
 def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -116,16 +210,54 @@ def stack(images: Iterable[Image.Image]) -> Tensor:
     return torch.from_numpy(np.stack([np.atleast_3d(np.asarray(image)) for image in images]))
 
 
+def for_all(function: Callable[[int], Out], count: int, title: str, threads: bool = True) -> Iterator[Out]:
+    """The function's results for 0, 1, ... in order, with a progress bar where it takes long.
+
+    Decoders run outside Python's lock, so threads use every core.
+    """
+    results = _with_threads(function, count) if threads else map(function, range(count))
+    with tqdm(total=count, desc=title, delay=2, unit="image", leave=False) as progress:
+        for result in results:
+            progress.update()
+            yield result
+
+
+def _with_threads(function: Callable[[int], Out], count: int) -> Iterator[Out]:
+    """A few thousand are under way at once, however many there are."""
+    with ThreadPool() as pool:
+        for start in range(0, count, AT_ONCE):
+            yield from pool.imap(function, range(start, min(start + AT_ONCE, count)), chunksize=16)
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: ImageFile) -> Iterator[Image.Image]:
+    """An image as it is stored; whatever goes wrong within is an UnreadableImage that names it."""
     try:
-        with Image.open(path) as image:
+        with _open(path) as image:
+            pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
+            if limit and pixels > limit:  # Pillow itself warns, and refuses what is twice as large
+                raise Image.DecompressionBombError(f"Image size ({pixels} pixels) exceeds limit of {limit} pixels")
             yield image
     except Exception as error:  # on damaged files the decoders raise whatever they stumble over
-        raise UnreadableImage(f"cannot read the image {path}: {error or type(error).__name__}") from error
+        raise UnreadableImage(f"cannot read the image {path}: {_reason(path, error)}") from error
 
 
-def _with_threads(function: Callable[[In], Out], items: Sequence[In], title: str) -> Iterator[Out]:
-    """The function's results in order. Decoders run outside Python's lock, so threads use every core."""
-    with ThreadPool() as pool:
-        yield from tqdm(pool.imap(function, items, chunksize=16), title, len(items), delay=2, unit="image")
+def _open(file: ImageFile) -> AbstractContextManager[Image.Image]:
+    if isinstance(file, Image.Image):
+        return nullcontext(file)
+    content = io.BytesIO(file.content) if isinstance(file, Encoded) else file
+    try:
+        return Image.open(content, formats=_USUAL)
+    except UnidentifiedImageError:
+        return Image.open(content)
+
+
+def _reason(path: ImageFile, error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        said = str(error).rstrip(".")
+        return f"{said}; make it smaller or, if you trust it, set the environment variable {PIXEL_LIMIT} higher"
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no image, or of a format that cannot be read"
+    if isinstance(error, FileNotFoundError) and isinstance(path, Path) and path.is_symlink():
+        return f"it is a link to {os.readlink(path)}, which does not exist"
+    return str(error) or type(error).__name__

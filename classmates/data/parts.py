@@ -4,23 +4,50 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from classmates.errors import UserError
 
 
+class Encoded(NamedTuple):
+    """The bytes of an image file that lies within another file. name: what to call it in messages."""
+
+    name: str
+    content: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+ImageFile = Path | Encoded | Image.Image
+"""Where an image is read from; one that is decoded already is taken as it is."""
+
+
+class Files(Protocol):
+    """Where each image of a split is read from; nothing is read, or made, before it is asked for."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> ImageFile: ...
+    def take(self, indices: Tensor, /) -> Files:
+        """Those of these indices, in their order."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One part of a data set: all its images in memory, or their paths, to be read when needed.
+    """One part of a data set: all its images in memory, or the files to read them from when needed.
 
-    labels: [N], int64. images: [N, H, W, C], uint8, or None. paths: N files, or None.
+    labels: [N], int64. images: [N, H, W, C], uint8, or None. paths: N files; None where images come from none. With
+    both, the images are what training sees, and the files are where they came from.
     """
 
     labels: Tensor
     images: Tensor | None = None
-    paths: tuple[Path, ...] | None = None
+    paths: Files | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -30,7 +57,7 @@ class Split:
         return Split(
             self.labels[indices],
             None if self.images is None else self.images[indices],
-            None if self.paths is None else tuple(self.paths[index] for index in indices.tolist()),
+            None if self.paths is None else self.paths.take(indices),
         )
 
 
@@ -51,6 +78,7 @@ class Source:
     test: Split | None = None
     notes: tuple[str, ...] = ()
     flip: bool = True
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +97,7 @@ class ImageData:
         test: to be looked at once, at the end.
         notes: what was decided for the user and must be said.
         flip: whether a mirrored image is still one of its class; not so for digits.
+        unreadable: for each image that was left out because it cannot be read, which it is and why.
     """
 
     name: str
@@ -82,6 +111,7 @@ class ImageData:
     test: Split
     notes: tuple[str, ...] = ()
     flip: bool = True
+    unreadable: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:

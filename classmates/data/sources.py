@@ -7,31 +7,33 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import Dataset
 
 from classmates.data.datasets import read_dataset
-from classmates.data.folder import read_folder
-from classmates.data.images import convert, fit, stack
-from classmates.data.parts import ImageData, Source, Split, mean_and_std, moments_of
-from classmates.data.splits import stratified_split, stratified_subset
+from classmates.data.folder import list_folder
+from classmates.data.hub import list_hub
+from classmates.data.listing import Listing, read_listing
+from classmates.data.named import NAMED, list_named
+from classmates.data.parquet import find_shards, list_parquet
+from classmates.data.parts import ImageData, Source, Split, mean_and_std
+from classmates.data.splits import TEST_SEED, stratified_split, stratified_subset
 from classmates.errors import UserError, unknown
 
 __all__ = ["NAMES", "ImageData", "Split", "load"]
 
-NAMES = ("digits",)
+NAMES = tuple(NAMED)
 """The data sets that are known by name."""
 
-TEST_SEED = 0
-"""Decides which images become the test set where none is published: the same ones whatever the user's seed."""
 TEST_FRACTION = 0.2
+"""How many of the images become the test set where none is published."""
 
 
 def load(
     data: str | Path | Dataset[Any],
     *,
+    data_dir: str | Path | None = None,
+    label: str | None = None,
     image_size: int | None = None,
     channels: int | None = None,
     train_size: int | None = None,
@@ -42,10 +44,15 @@ def load(
     """Load a data set and split it: the test set first, then the validation set, then a smaller training set.
 
     Args:
-        data: a name (``digits``); a folder with ``train/CLASS/*`` and, if you have them, ``val/`` and ``test/``, or
-            with class folders right in it; or a map-style dataset of (image, label). A text is a folder if it has
-            a slash or such a folder exists, else a name. Without test images, a stratified 20 % are split off,
-            always the same ones.
+        data: a map-style dataset of (image, label); ``hf:NAME`` or ``hf:NAME:CONFIG``, a data set of the Hugging Face
+            Hub; a folder with ``train/CLASS/*`` and, if you have them, ``val/`` and ``test/``, or with class folders
+            right in it, or of parquet files as on the Hub; or a name (``digits``, ``cifar100``, ...). A text is a
+            folder if it has a slash or such a folder exists, else a name. Without test images, a stratified 20 % are
+            split off, always the same ones.
+        data_dir: where the files of a data set known by name are, or are downloaded to; with ``hf:``, where
+            ``datasets`` keeps what it downloads.
+        label: which labels, where the data have several: a column of parquet files or of a set of the Hub, or
+            ``fine`` or ``coarse`` of ``cifar100``.
         image_size: side in pixels. Default: the images' own where all are of one size up to 64 pixels a side, or
             square and up to 224; else 224. Up to 64 the images are kept in memory.
         channels: 1 (grey) or 3; images are converted. Default: 1 if every image is grey.
@@ -68,43 +75,50 @@ def load(
         raise unknown("on_bad_image", on_bad_image, ("error", "skip"))
 
     if not isinstance(data, (str, Path)):
+        _require_unused("a dataset in Python", data_dir=data_dir, label=label)
         source = read_dataset(data, image_size=image_size, channels=channels)
-    elif _is_folder(data):
-        folder = Path(data).expanduser()
-        source = read_folder(folder, image_size=image_size, channels=channels, on_bad_image=on_bad_image)
-        if str(data) in NAMES:
-            note = f"the folder {folder.resolve()} was read, not the data set of that name"
-            source = replace(source, notes=(*source.notes, note))
-    elif data == "digits":
-        source = _digits(image_size, channels)
     else:
-        raise UserError(f"{unknown('data set', str(data), NAMES)} (or give the path of a folder of class folders)")
+        listing = _find(data, None if data_dir is None else Path(data_dir).expanduser(), label)
+        source = read_listing(listing, image_size=image_size, channels=channels, on_bad_image=on_bad_image)
     return _split(source, train_size, val_fraction, seed)
+
+
+def _find(data: str | Path, data_dir: Path | None, label: str | None) -> Listing:
+    """What a text or path stands for, by the rule that ``load`` states."""
+    if isinstance(data, str) and data.startswith("hf:"):
+        return list_hub(data.removeprefix("hf:"), data_dir, label)
+    if _is_folder(data):
+        return _find_folder(Path(data).expanduser(), str(data), data_dir, label)
+    if data in NAMED:
+        return list_named(str(data), data_dir, label)
+    raise UserError(
+        f"{unknown('data set', str(data), NAMED)} (or give the path of a folder of class folders or of parquet "
+        "files, or hf:NAME for a data set of the Hub)"
+    )
 
 
 def _is_folder(data: str | Path) -> bool:
     return isinstance(data, Path) or os.sep in data or "/" in data or Path(data).expanduser().is_dir()
 
 
-def _digits(image_size: int | None, channels: int | None) -> Source:
-    """Scikit-learn's handwritten digits, 1,797 of 8x8 pixels in 17 shades of grey; no test set is published."""
-    from sklearn.datasets import load_digits  # a second to import, needed here alone
+def _find_folder(folder: Path, data: str, data_dir: Path | None, label: str | None) -> Listing:
+    if shards := find_shards(folder):
+        _require_unused(f"the folder {folder}", data_dir=data_dir)
+        listing = list_parquet(folder, shards, label=label, name=folder.resolve().name)
+    else:
+        _require_unused(f"the folder {folder}, of class folders", data_dir=data_dir, label=label)
+        listing = list_folder(folder)
+    if data not in NAMED:
+        return listing
+    note = f"the folder {folder.resolve()} was read, not the data set of that name"
+    return replace(listing, notes=(*listing.notes, note))
 
-    digits = load_digits()
-    size = (image_size or 8, image_size or 8)
-    shades = np.rint(digits.images * 255 / 16).astype(np.uint8)
-    images = stack(fit(convert(Image.fromarray(shade), channels or 1), size) for shade in shades)
-    every = Split(torch.from_numpy(digits.target).long(), images)
-    kept, test = stratified_split(every.labels, 797, TEST_SEED)
-    return Source(
-        name="digits",
-        class_names=tuple("0123456789"),
-        image_size=size,
-        moments=moments_of(images[kept]),
-        train=every.take(kept),
-        test=every.take(test),
-        flip=False,
-    )
+
+def _require_unused(what: str, **settings: object) -> None:
+    """UserError where a setting was given that means nothing for these data."""
+    for name, value in settings.items():
+        if value is not None:
+            raise UserError(f"{name} is '{value}', but {what} has no use for it: leave it out")
 
 
 def _split(source: Source, train_size: int | None, val_fraction: float, seed: int) -> ImageData:
@@ -136,4 +150,5 @@ def _split(source: Source, train_size: int | None, val_fraction: float, seed: in
         test=test,
         notes=notes,
         flip=source.flip,
+        unreadable=source.unreadable,
     )

@@ -28,6 +28,8 @@ def evaluate(
     run: str | Path,
     data: str | Path | Dataset[Any] | None = None,
     *,
+    data_dir: str | Path | None = None,
+    label: str | None = None,
     split: Literal["test", "val", "train"] = "test",
     image_size: int | None = None,
     on_bad_image: Literal["error", "skip"] | None = None,
@@ -44,6 +46,9 @@ def evaluate(
     Args:
         run: the run's folder.
         data: other data with the same classes; those of the run if not given.
+        data_dir: where the files of a data set known by name are; as in training if neither it nor other data are
+            given.
+        label: which labels, where other data have several.
         split: which part of the data. Of a folder without test/, "test" is the share that is split off as one.
         image_size: pixels of the square that the student gets; as in training if not given.
         on_bad_image: what to do about files that cannot be read: "error" names them, "skip" leaves them out and
@@ -66,7 +71,7 @@ def evaluate(
         raise UserError(f"batch_size is {batch_size}; give 1 or more")
     student, card = load_student(run, network)
     device = device_for(accelerator)
-    images = load_as_trained(Path(run), card, data, split, image_size, on_bad_image)
+    images = load_as_trained(Path(run), card, data, data_dir, label, split, image_size, on_bad_image)
     for note in images.notes:
         print(f"note: {note}")
     part = getattr(images, split)
@@ -89,6 +94,8 @@ def load_as_trained(
     run: Path,
     card: StudentCard,
     data: str | Path | Dataset[Any] | None,
+    data_dir: str | Path | None,
+    label: str | None,
     split: str,
     image_size: int | None,
     on_bad_image: Literal["error", "skip"] | None,
@@ -98,12 +105,15 @@ def load_as_trained(
     channels, *size = card.input_shape
     if data is None:
         data, own_size = settings["data"], settings["image_size"]
+        data_dir, label = data_dir or settings["data_dir"], label or settings["label"]
         if str(data).startswith("<"):
             raise UserError(f"'{run}' was trained on a dataset given in Python: give it again, or a folder, as data")
     else:
         own_size = size[0] if size[0] == size[1] else None
     images = load(
         data,
+        data_dir=data_dir,
+        label=label,
         image_size=image_size or own_size,
         channels=channels,
         # The test images are the same whatever is split off from the others.
@@ -124,7 +134,7 @@ def load_as_trained(
 def settings_of(run: Path) -> dict[str, Any]:
     """What the run's config.yaml says of its data; UserError where there is none or it says nothing."""
     path = run / "config.yaml"
-    wanted = ("data", "image_size", "val_fraction", "train_size", "seed", "on_bad_image")
+    wanted = ("data", "data_dir", "label", "image_size", "val_fraction", "train_size", "seed", "on_bad_image")
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
         return {name: settings[name] for name in wanted}

@@ -11,12 +11,12 @@ import pandas as pd
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import functional as transforms
 from tqdm import tqdm
 
 from classmates.data.augmentation import normalise
-from classmates.data.images import decode, fit
+from classmates.data.images import EXTENSIONS, decode, fit, stack
+from classmates.data.streaming import decode_fast
 from classmates.errors import UserError
 from classmates.files import whole_file
 from classmates.student import StudentCard, load_student
@@ -66,12 +66,13 @@ def predict(
     device, paths = device_for(accelerator), _find(images)
 
     student.to(device)
-    mean, std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (card.mean, card.std))
+    mean, std = (torch.tensor(values, device=device) for values in (card.mean, card.std))
     logits = []
     with ThreadPool() as pool:  # decoders run outside Python's lock
         for start in tqdm(range(0, len(paths), batch_size), "predicting", unit="batch", delay=2, leave=False):
             pixels = torch.stack(pool.map(lambda path: read(path, card), paths[start : start + batch_size]))
-            logits.append(student(normalise(pixels.to(device), mean, std)).cpu())
+            inputs = normalise(pixels.to(device), mean, std, torch.contiguous_format)
+            logits.append(student(inputs).cpu())
     probabilities, numbers = torch.cat(logits).double().softmax(dim=1).topk(top)
 
     columns = {
@@ -90,14 +91,12 @@ def predict(
 
 
 def read(path: Path, card: StudentCard) -> Tensor:
-    """An image file as the student was tested on them, but for the normalisation: [C, H, W], uint8."""
+    """An image file as the student was tested on them, but for the normalisation: [H, W, C], uint8."""
     channels, *size = card.input_shape
-    image = decode(path, channels)
-    if isinstance(card.resize, int):
-        image = transforms.center_crop(transforms.resize(image, [card.resize]), size)
-    else:
-        image = fit(image, card.resize)
-    return transforms.pil_to_tensor(image)
+    if not isinstance(card.resize, int):
+        return stack([fit(decode(path, channels), card.resize)])[0]
+    image = transforms.resize(decode_fast(path, channels), [card.resize])
+    return transforms.center_crop(image, size).permute(1, 2, 0)
 
 
 def device_for(accelerator: str) -> torch.device:
@@ -111,7 +110,7 @@ def _find(images: list[str]) -> list[Path]:
     found: list[Path] = []
     for given in map(Path, images):
         if given.is_dir():
-            below = sorted(path for path in given.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
+            below = sorted(path for path in given.rglob("*") if path.suffix.lower() in EXTENSIONS)
             found += [path for path in below if not any(p.startswith(".") for p in path.relative_to(given).parts)]
         elif given.is_file():
             found.append(given)

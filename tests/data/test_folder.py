@@ -3,7 +3,8 @@ import pytest
 import torch
 from PIL import Image
 
-from classmates.data.folder import read_folder
+from classmates.data.folder import list_folder
+from classmates.data.listing import read_listing
 from classmates.errors import UserError
 
 
@@ -21,7 +22,7 @@ def write_classes(folder, classes=("cat", "dog"), count=3, **options):
 
 
 def read(folder, image_size=None, channels=None, on_bad_image="error"):
-    return read_folder(folder, image_size=image_size, channels=channels, on_bad_image=on_bad_image)
+    return read_listing(list_folder(folder), image_size=image_size, channels=channels, on_bad_image=on_bad_image)
 
 
 def test_train_val_and_test_folders(tmp_path):
@@ -39,8 +40,9 @@ def test_train_val_and_test_folders(tmp_path):
     assert source.train.images.shape == (8, 6, 8, 3)
     assert source.train.images.is_contiguous()
     assert source.train.images[:, 0, 0].tolist() == [[48 + n, 0, 255] for n in (0, 1, 2, 3)] * 2
-    assert source.train.paths is None
-    assert source.notes == ()
+    assert [path.name for path in source.train.paths] == ["0.png", "1.png", "2.png", "3.png"] * 2
+    assert list(source.test.paths) == [tmp_path / "test" / name / "0.png" for name in ("cat", "dog")]
+    assert source.notes == source.unreadable == ()
     assert source.flip
 
 
@@ -53,6 +55,10 @@ def test_class_folders_alone(tmp_path):
     (tmp_path / "a" / ".thumbnails" / "y.png").write_text("no image")
     (tmp_path / ".cache").mkdir()
     source = read(tmp_path)
+    assert source.notes == (
+        "hidden files or folders (a dot at the start of the name) left out: 3, such as .cache",
+        "files in class folders left out, by their names no images: 1, such as a/notes.txt",
+    )
     assert source.class_names == ("a", "b", "Ünï code")
     assert source.train.labels.tolist() == [0, 0, 0, 1, 1, 2, 2]
     assert source.val is None
@@ -100,10 +106,9 @@ def test_small_images_are_kept_in_memory(tmp_path, sizes, image_size, expected, 
     assert source.image_size == expected
     if in_memory:
         assert source.train.images.shape == (2 * len(sizes), *expected, 3)
-        assert source.train.paths is None
     else:
         assert source.train.images is None
-        assert [path.parent.name for path in source.train.paths] == ["cat"] * len(sizes) + ["dog"] * len(sizes)
+    assert [path.parent.name for path in source.train.paths] == ["cat"] * len(sizes) + ["dog"] * len(sizes)
     noted = image_size is None and expected == (224, 224)
     assert any("224x224" in note for note in source.notes) == noted
 
@@ -136,6 +141,19 @@ def test_bad_images_are_named_counted_and_skipped_on_request(tmp_path):
     [note] = source.notes
     assert note.startswith("6 unreadable images skipped: ")
     assert all(f"cat/{number}.png" in note for number in range(6))
+    assert len(source.unreadable) == 6
+    assert [path.name for path in source.train.paths][:3] == ["6.png", "7.png", "0.png"]
+
+
+def test_only_some_of_many_bad_images_are_named_in_the_note(tmp_path):
+    write_classes(tmp_path, count=30)
+    for number in range(25):
+        (tmp_path / "cat" / f"{number}.png").write_bytes(b"broken")
+    source = read(tmp_path, on_bad_image="skip")
+    assert len(source.unreadable) == 25
+    assert source.notes[0].startswith("25 unreadable images skipped: ")
+    assert source.notes[0].count(".png") == 20
+    assert source.notes[0].endswith("; and 5 more")
 
 
 def test_a_class_whose_images_are_all_bad_is_named(tmp_path):
@@ -184,3 +202,59 @@ def test_a_test_folder_without_a_train_folder(tmp_path):
     write_classes(tmp_path / "test")
     with pytest.raises(UserError, match="has test/ but no train/"):
         read(tmp_path)
+
+
+def test_links_and_frames_are_said(tmp_path):
+    write_classes(tmp_path / "photos", size=(65, 65))
+    write(tmp_path / "elsewhere" / "x.png", (65, 65))
+    (tmp_path / "photos" / "cat" / "link.png").symlink_to(tmp_path / "elsewhere" / "x.png")
+    frames = [Image.new("RGB", (65, 65), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "photos" / "dog" / "film.gif", save_all=True, append_images=frames[1:])
+    source = read(tmp_path / "photos")
+    assert source.train.labels.bincount().tolist() == [4, 4]
+    assert source.notes == (
+        "symbolic links followed: 1, such as cat/link.png",
+        "images with several frames or pages, of which the first is used: 1",
+    )
+
+
+def test_a_link_to_nothing_is_an_unreadable_image(tmp_path):
+    write_classes(tmp_path)
+    (tmp_path / "cat" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(UserError, match=r"(?s)1 of 7 images .*gone\.png: it is a link to .*nowhere\.png"):
+        read(tmp_path)
+    assert len(read(tmp_path, on_bad_image="skip").train) == 6
+
+
+def test_links_that_cannot_be_followed_are_named(tmp_path):
+    write_classes(tmp_path)
+    (tmp_path / "cat" / "round").symlink_to("..")
+    with pytest.raises(UserError, match=r"cat/round is a link to a folder that it lies in"):
+        read(tmp_path)
+    (tmp_path / "cat" / "round").unlink()
+    (tmp_path / "cat" / "itself.png").symlink_to("itself.png")
+    with pytest.raises(UserError, match=r"cat/itself\.png cannot be read: Too many levels"):
+        read(tmp_path)
+
+
+def test_an_image_too_large_is_unreadable_as_others_are(tmp_path, bomb):
+    write_classes(tmp_path)
+    (tmp_path / "dog" / "huge.png").write_bytes(bomb)
+    with pytest.raises(UserError, match=r"(?s)1 of 7 images .*dog/huge\.png: .*900000000 pixels"):
+        read(tmp_path)
+
+
+def test_images_of_one_pixel(tmp_path):
+    write_classes(tmp_path, size=(1, 1))
+    source = read(tmp_path)
+    assert source.image_size == (1, 1)
+    assert source.train.images.shape == (6, 1, 1, 3)
+
+
+def test_odd_names(tmp_path):
+    for name in ("with space", "日本", "a'quote", "..two dots"):
+        write(tmp_path / name / "im age №1.png")
+    source = read(tmp_path)
+    assert source.class_names == ("a'quote", "with space", "日本")
+    assert [path.name for path in source.train.paths] == ["im age №1.png"] * 3
+    assert "such as ..two dots" in source.notes[0]

@@ -3,7 +3,19 @@ import pytest
 import torch
 from PIL import Image
 
-from classmates.data.images import Check, UnreadableImage, check, check_all, convert, decode, fit, read_all, stack
+from classmates.data.images import (
+    UnreadableImage,
+    check,
+    check_all,
+    convert,
+    decode,
+    fit,
+    for_all,
+    set_pixel_limit,
+    stack,
+    unreadable,
+)
+from classmates.errors import UserError
 
 
 @pytest.fixture
@@ -130,16 +142,82 @@ def test_a_large_jpeg_is_checked_at_a_fraction_of_its_size_but_measured_in_full(
 def test_many_files_keep_their_order(save, tmp_path):
     paths = [save(Image.new("L", (3, 2), shade), f"{shade}.png") for shade in range(40)]
     paths.insert(7, tmp_path / "missing.png")
-    checks = check_all(paths, 1)
-    assert isinstance(checks.pop(7), UnreadableImage)
-    assert all(isinstance(found, Check) for found in checks)
-    np.testing.assert_allclose([found.moments[0, 0] * 255 for found in checks], range(40))
+    checks, _ = check_all(paths, 1)
+    assert (~checks.readable).nonzero().tolist() == [[7]]
+    assert all(not column[7].any() for column in checks)
+    [error] = unreadable(paths, checks, 1)
+    assert "missing.png" in str(error)
+    checks = checks.take(checks.readable)
+    assert checks.sizes.tolist() == [[3, 2]] * 40
+    assert checks.grey.all()
+    assert (checks.frames == 1).all()
+    np.testing.assert_allclose(checks.moments[:, 0, 0] * 255, range(40))
     del paths[7]
-    images = read_all(paths, 3, (2, 3))
+    _, images = check_all(paths, 3)
     assert images.shape == (40, 2, 3, 3)
     assert images.dtype == torch.uint8
     assert images.is_contiguous()
     assert images[:, 1, 2, 0].tolist() == list(range(40))
+
+
+def test_for_all_keeps_the_order_of_more_than_are_under_way_at_once(monkeypatch):
+    monkeypatch.setattr("classmates.data.images.AT_ONCE", 100)
+    assert list(for_all(lambda index: index * 2, 1050, "doubling")) == list(range(0, 2100, 2))
+
+
+@pytest.mark.parametrize("name", ["film.gif", "film.webp", "film.png", "pages.tif"])
+def test_of_several_frames_the_first_is_the_image(save, name):
+    frames = [Image.new("RGB", (20, 10), colour) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
+    path = save(frames[0], name, save_all=True, append_images=frames[1:], lossless=True)
+    assert np.asarray(decode(path, 3)).reshape(-1, 3).tolist() == [[255, 0, 0]] * 200
+    assert check(path, 3).frames == 3
+    np.testing.assert_allclose(check(path, 3).moments[0], [1, 0, 0])
+
+
+def test_one_pixel(save):
+    path = save(Image.new("RGB", (1, 1), (10, 20, 30)))
+    assert check(path, 3).size == (1, 1)
+    assert check_all([path], 3)[1].tolist() == [[[[10, 20, 30]]]]
+    assert check_all([path], 3, (5, 4))[1].reshape(-1, 3).tolist() == [[10, 20, 30]] * 20
+
+
+def test_a_decompression_bomb_is_refused(tmp_path, bomb):
+    huge = tmp_path / "huge.png"
+    huge.write_bytes(bomb)
+    words = r"huge\.png: .*900000000 pixels.* set the environment variable CLASSMATES_MAX_IMAGE_PIXELS higher"
+    with pytest.raises(UnreadableImage, match=words):
+        decode(huge, 1)
+    assert "900000000 pixels" in str(check(huge, 1))
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_the_limit_is_an_error_where_pillow_only_warns(save, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    path = save(Image.new("L", (11, 10)), "large.png")
+    with pytest.raises(UnreadableImage, match=r"large\.png: .*110 pixels.* limit of 100 pixels"):
+        decode(path, 1)
+    assert decode(save(Image.new("L", (10, 10)), "small.png"), 1).size == (10, 10)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # what Pillow knows as no limit
+    assert decode(path, 1).size == (11, 10)
+
+
+def test_the_limit_can_be_moved(tmp_path, bomb, monkeypatch):
+    huge = tmp_path / "huge.png"
+    huge.write_bytes(bomb)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    set_pixel_limit("")
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(huge)
+    set_pixel_limit("1000000000")
+    assert Image.open(huge).size == (30_000, 30_000)
+    with pytest.raises(UserError, match="CLASSMATES_MAX_IMAGE_PIXELS is 'many'; give a number"):
+        set_pixel_limit("many")
+
+
+def test_a_link_to_nothing_is_named(tmp_path):
+    (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(UnreadableImage, match=r"link\.png: it is a link to .*gone\.png, which does not exist"):
+        decode(tmp_path / "link.png", 3)
 
 
 def test_fit_scales_to_fill_and_takes_the_middle():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from classmates.data.parts import Split, mean_and_std, moments_of
+from classmates.data.paths import Paths
 from classmates.errors import UserError
 
 
@@ -12,8 +13,8 @@ def test_take_keeps_labels_and_images_together():
     taken = Split(torch.arange(5), images).take(torch.tensor([4, 0]))
     assert taken.labels.tolist() == taken.images.flatten().tolist() == [4, 0]
     assert taken.paths is None
-    files = Split(torch.arange(3), paths=tuple(map(Path, "abc"))).take(torch.tensor([2, 1]))
-    assert files.paths == (Path("c"), Path("b"))
+    files = Split(torch.arange(3), paths=Paths(Path("root"), ["abc"])).take(torch.tensor([2, 1]))
+    assert list(files.paths) == [Path("root/c"), Path("root/b")]
     assert files.images is None
     assert len(files) == 2
 

@@ -136,6 +136,47 @@ def test_a_folder_that_is_there_wins_over_a_name(photos, monkeypatch):
     assert any("not the data set of that name" in note for note in data.notes)
 
 
+def test_what_a_text_stands_for(photos, monkeypatch):
+    """hf: before folders, folders before names; parquet files before class folders."""
+    taken = []
+
+    def stop(kind):
+        def find(what, *others, **settings):
+            taken.append((kind, str(what)))
+            raise UserError("stop")
+
+        return find
+
+    for kind in ("list_hub", "list_parquet", "list_folder", "list_named"):
+        monkeypatch.setattr(f"classmates.data.sources.{kind}", stop(kind))
+    monkeypatch.chdir(photos.parent)
+    (photos.parent / "hf:me").mkdir()
+    (photos.parent / "shards").mkdir()
+    (photos.parent / "shards" / "train.parquet").touch()
+    for data in ("hf:me", "hf:me/set:a", "photos", photos, "./photos/", "shards", "cifar100", "./cifar100"):
+        with pytest.raises(UserError, match="stop"):
+            load(data)
+    assert taken == [
+        ("list_hub", "me"),
+        ("list_hub", "me/set:a"),
+        ("list_folder", "photos"),
+        ("list_folder", str(photos)),
+        ("list_folder", "photos"),
+        ("list_parquet", "shards"),
+        ("list_named", "cifar100"),
+        ("list_folder", "cifar100"),
+    ]
+
+
+def test_settings_that_mean_nothing_are_refused(photos):
+    dataset = TensorDataset(torch.zeros(4, 1, 2, 2), torch.tensor([0, 1] * 2))
+    for data, what in ((dataset, "a dataset in Python"), (photos, "of class folders")):
+        with pytest.raises(UserError, match=f"data_dir is 'x', but .*{what} has no use for it"):
+            load(data, data_dir="x")
+        with pytest.raises(UserError, match=f"label is 'x', but .*{what} has no use for it"):
+            load(data, label="x")
+
+
 def test_a_name_that_is_not_known():
     with pytest.raises(UserError, match=r"unknown data set 'digit': did you mean 'digits'.*path of a folder"):
         load("digit")

@@ -1,0 +1,105 @@
+"""Which columns of a published table hold the images and the labels, and what the classes are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from classmates.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from datasets import Dataset, Features
+
+
+def image_column(features: Features, where: Path | str) -> str:
+    """The column of images: known as such, or of bytes, or of structures with bytes.
+
+    Raises:
+        UserError: there is none, or there are several and none is called "image" or "img".
+    """
+
+    def holds_images(kind: object) -> bool:
+        if isinstance(kind, dict):
+            return "bytes" in kind
+        return type(kind).__name__ == "Image" or getattr(kind, "dtype", None) in ("binary", "large_binary")
+
+    columns = [name for name, kind in features.items() if holds_images(kind)]
+    if not columns:
+        raise UserError(
+            f"{where} has no column of images (the bytes of PNG, JPEG or WebP files), only {', '.join(features)}"
+        )
+    if len(columns) > 1:  # such as masks beside the images
+        columns = [name for name in columns if name in ("image", "img")] or columns
+    if len(columns) > 1:
+        raise UserError(f"{where} has several columns of images, {', '.join(columns)}: call the right one 'image'")
+    return columns[0]
+
+
+def label_column(features: Features, label: str | None, where: Path | str) -> str:
+    """The column that was asked for; else the only one of whole numbers or, where there is none, of texts.
+
+    Raises:
+        UserError: there is no such column; or several, and none was asked for. The message lists them.
+    """
+    dtypes = {name: str(getattr(kind, "dtype", "")) for name, kind in features.items()}
+    numbers = [name for name, dtype in dtypes.items() if "int" in dtype]
+    texts = [name for name, dtype in dtypes.items() if dtype in ("string", "large_string")]
+    if label is not None:
+        if label not in (*numbers, *texts):
+            found = ", ".join([*numbers, *texts]) or "none"
+            raise UserError(f"label is '{label}', but {where} has no such column of labels; there are: {found}")
+        return label
+    columns = numbers or texts
+    if not columns:
+        raise UserError(f"{where} has no column of labels (whole numbers or texts), only {', '.join(features)}")
+    if len(columns) > 1:
+        raise UserError(f"{where} has several columns of labels, {', '.join(columns)}: choose one with --label")
+    return columns[0]
+
+
+def class_numbers(
+    parts: Mapping[str, Dataset], label: str, where: Path | str
+) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """The class names, and for each part that has labels its class numbers, [N], int64.
+
+    A column that names its classes keeps their numbers; in others, the classes are the values that the training
+    split has, in their order. Published without labels are parts whose labels are all empty or −1.
+
+    Raises:
+        UserError: some labels of a part are missing, or a part has a label that is no class.
+    """
+    values = {}
+    for part, table in parts.items():
+        column, missing = _values(table, label)
+        if missing.any() and not missing.all():
+            raise UserError(
+                f"{missing.sum()} of {len(missing)} rows of the {part} split of {where} have no {label} (empty or -1)"
+            )
+        if not missing.any():
+            values[part] = column
+    if "train" not in values:
+        raise UserError(f"the training split of {where} has no labels in the column '{label}'")
+    names = getattr(parts["train"].features[label], "names", None)
+    classes = np.unique(values["train"]) if names is None else np.arange(len(names))
+    names = tuple(map(str, classes if names is None else names))
+    for part, column in values.items():
+        unknown = np.setdiff1d(column, classes)
+        if len(unknown):
+            raise UserError(
+                f"the {part} split of {where} has a label '{unknown[0]}', which is no class of the training split: "
+                f"{nearest(str(unknown[0]), names)}"
+            )
+    return names, {part: np.searchsorted(classes, column) for part, column in values.items()}
+
+
+def _values(table: Dataset, label: str) -> tuple[np.ndarray, np.ndarray]:
+    """The labels as published, [N], and which of them are missing, [N]."""
+    column = table.data.column(label)
+    missing = column.is_null().to_numpy()
+    if "int" in table.features[label].dtype:
+        numbers = column.fill_null(-1).to_numpy()
+        return numbers, missing | (numbers == -1)
+    return column.fill_null("").to_numpy().astype(str), missing
