@@ -19,7 +19,7 @@ Tensors over pairs are laid out [M, B, M−1]: the bank's peer b, the sample, th
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,20 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from classmates.errors import UserError, unknown
-from classmates.losses.negatives import Negatives
+from classmates.losses.negatives import Block, Negatives
+
+# From here on exp(2/τ), the largest ratio of two exponentials, times millions of rows stays within float32.
+LEAST_FLOAT32_TEMPERATURE = 1 / 30
+
+
+class Contrast(NamedTuple):
+    """loss: the contrast, a scalar. log_mean: log ē of each ordered pair in this batch, [M, M], constants.
+
+    ``log_mean[a, b]`` is for anchors of peer a in the bank of peer b; the diagonal, no pair, is 0.
+    """
+
+    loss: Tensor
+    log_mean: Tensor
 
 
 def multi_view_contrast(
@@ -37,7 +50,7 @@ def multi_view_contrast(
     *,
     temperature: float,
     normaliser: Literal["batch", "anchor"] | Tensor = "batch",
-) -> Tensor:
+) -> Contrast:
     """L_contrast of Eq. 9: the sum over all M(M−1) ordered pairs of peers of Eq. 8, averaged over the batch.
 
     Only ``embeddings`` receive a gradient, each as an anchor. The positives are constants even where they are the
@@ -45,20 +58,20 @@ def multi_view_contrast(
     into both sides would count the positives twice against the negatives.
 
     Nothing is kept for the backward pass but one gradient for each anchor and pair, whatever K and the banks' size.
+    The negatives are gone through once where the normaliser is known beforehand, otherwise twice.
 
     Args:
         embeddings: [M, B, d], unit vectors, M ≥ 2 peers.
         positives: [M, B, d], unit vectors; ``positives[b]`` is what peer b shows all others of each sample: its live
             embeddings (paper) or its rows of the memory bank (released code).
         negatives: for the same B samples, from M banks, and K.
-        temperature: τ; 0.1 for CIFAR-100, 0.07 for ImageNet.
+        temperature: τ; 0.1 for CIFAR-100, 0.07 for ImageNet. Below 1/30 exponentials are taken in float64.
         normaliser: what ē averages e over, always as a constant. ``batch`` (released code, the default): the K+1
             columns of all the batch's anchors, for each ordered pair; ``anchor`` (paper, estimated): the K+1 columns
-            of each anchor itself; or the values [M, M] of ``batch_normaliser`` on an earlier batch, as CRD freezes
-            those of the first: with them the negatives are gone through once, otherwise twice.
+            of each anchor itself; or known values of log ē, [M, M], such as the ``log_mean`` of earlier batches.
 
     Returns:
-        A scalar, at least float32 whatever the autocast.
+        The loss, at least float32 whatever the autocast, and this batch's own log ē, measured along the way.
 
     Raises:
         UserError: unknown normaliser; temperature not above 0; fewer than 2 peers.
@@ -66,34 +79,22 @@ def multi_view_contrast(
     """
     with torch.autocast(embeddings.device.type, enabled=False):
         anchors, positive = _pairs(embeddings, positives, negatives, temperature)
+        banks, partners = _ordered_pairs(len(embeddings), embeddings.device)
+        constant = positive.detach()
         if isinstance(normaliser, Tensor):
-            banks, partners = _ordered_pairs(len(embeddings), embeddings.device)
-            log_mean = normaliser.to(positive.dtype)[partners, banks][:, None]
+            known = normaliser.to(positive.dtype)[partners, banks][:, None]
         elif normaliser == "batch":
-            log_mean = _log_mean(anchors, positive, negatives, temperature, over_batch=True)
+            known = _mean(constant, _negative_mean(anchors, negatives, temperature), negatives).mean(1, True).log()
         elif normaliser == "anchor":
-            log_mean = _log_mean(anchors, positive, negatives, temperature, over_batch=False)
+            known = _mean(constant, _negative_mean(anchors, negatives, temperature), negatives).log()
         else:
             raise unknown("normaliser", normaliser, ["batch", "anchor"])
-        offset = log_mean + math.log(negatives.num_negatives)
-        attraction = F.softplus(offset - positive)
-        repulsion = negatives.num_negatives * _MeanSoftplus.apply(anchors, offset, negatives, temperature)
-        return (attraction + repulsion).mean(1).sum()
-
-
-def batch_normaliser(embeddings: Tensor, positives: Tensor, negatives: Negatives, *, temperature: float) -> Tensor:
-    """log ē of each ordered pair over one batch, [M, M], [a, b] for anchors of peer a in the bank of peer b.
-
-    To be stored, and given to ``multi_view_contrast`` as its normaliser from then on. The diagonal, no pair, is 0.
-    Arguments and errors as there.
-    """
-    with torch.no_grad(), torch.autocast(embeddings.device.type, enabled=False):
-        anchors, positive = _pairs(embeddings, positives, negatives, temperature)
-        log_mean = _log_mean(anchors, positive, negatives, temperature, over_batch=True)
-        banks, partners = _ordered_pairs(len(embeddings), embeddings.device)
-        values = log_mean.new_zeros(len(embeddings), len(embeddings))
-        values[partners, banks] = log_mean[:, 0]
-        return values
+        offset = known + math.log(negatives.num_negatives)
+        repulsion, ratio = _Repulsion.apply(anchors, offset, negatives, temperature)
+        loss = (F.softplus(offset - positive) + negatives.num_negatives * repulsion).mean(1).sum()
+        log_mean = positive.new_zeros(len(embeddings), len(embeddings))
+        log_mean[partners, banks] = _mean(constant, ratio * offset.exp(), negatives).mean(1).log()
+        return Contrast(loss, log_mean)
 
 
 def _ordered_pairs(peers: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -116,55 +117,64 @@ def _pairs(embeddings: Tensor, positives: Tensor, negatives: Negatives, temperat
     if not temperature > 0:
         raise UserError(f"the temperature of the contrast is {temperature}; it must be above 0")
     _, partners = _ordered_pairs(len(embeddings), embeddings.device)
-    embeddings = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
-    anchors = embeddings[partners].transpose(1, 2)
+    least = torch.float32 if temperature >= LEAST_FLOAT32_TEMPERATURE else torch.float64
+    embeddings = embeddings.to(torch.promote_types(embeddings.dtype, least))
+    anchors = embeddings[partners].transpose(1, 2).contiguous()
     return anchors, (anchors * positives.detach()[:, :, None]).sum(-1) / temperature
 
 
-@torch.no_grad()
-def _log_mean(
-    anchors: Tensor, positive: Tensor, negatives: Negatives, temperature: float, *, over_batch: bool
-) -> Tensor:
-    """log ē over the K+1 columns of each anchor, [M, B, M−1], or of all the batch's, [M, 1, M−1].
-
-    An anchor without a negative counts them as zeros. Unit vectors bound the logits by 1/τ: with that taken off
-    before and put back after, no exponential overflows at any temperature.
-    """
-    largest = 1 / temperature
-    queries = anchors * largest
-    total = torch.zeros_like(positive)
-    count = positive.new_zeros(len(negatives.labels))
-    for block in negatives.blocks():
-        total += block.logits(queries).sub_(largest).exp_().sum(-1)
-        count += block.valid.sum(1)
+def _mean(positive: Tensor, negative_mean: Tensor, negatives: Negatives) -> Tensor:
+    """ē of each anchor, [M, B, M−1], over one positive and K negatives; without any negative those count as zeros."""
     k = negatives.num_negatives
-    mean = ((positive - largest).exp() + k * total / count.clamp(min=1)[:, None]) / (k + 1)
-    return (mean.mean(1, keepdim=True) if over_batch else mean).log() + largest
+    return (positive.exp() + k * negative_mean) / (k + 1)
 
 
-class _MeanSoftplus(torch.autograd.Function):
-    """Mean over each anchor's negatives of softplus(s⁻/τ − offset): [M, B, M−1], 0 for an anchor without any.
+@torch.no_grad()
+def _negative_mean(anchors: Tensor, negatives: Negatives, temperature: float) -> Tensor:
+    """Mean of e⁻ = exp(s⁻/τ) over each anchor's negatives, [M, B, M−1]."""
+    queries = anchors / temperature
+    total = torch.zeros_like(anchors[..., 0])
+    for block in negatives.blocks():
+        total += block.logits(queries, torch.zeros_like(total)).exp_().sum(-1)
+    return total / negatives.counts.clamp(min=1)[:, None]
 
-    The gradient, σ(s⁻/τ − offset)·negative/τ averaged likewise, is made along with the value, a block of negatives
-    at a time, so that neither the similarities nor gathered rows are kept. The offset is a constant.
+
+class _Repulsion(torch.autograd.Function):
+    """Means over each anchor's negatives of log(1 + r), r = exp(s⁻/τ − offset), and of r: [M, B, M−1] each.
+
+    The gradient, r/(1 + r)·negative/τ averaged likewise, is made along with the value, a block of negatives at a
+    time, so that neither the similarities nor gathered rows are kept. The offset is a constant; the mean of r has no
+    gradient.
     """
 
     @staticmethod
-    def forward(ctx: Any, anchors: Tensor, offset: Tensor, negatives: Negatives, temperature: float) -> Tensor:
+    def forward(
+        ctx: Any, anchors: Tensor, offset: Tensor, negatives: Negatives, temperature: float
+    ) -> tuple[Tensor, Tensor]:
         queries = anchors / temperature
-        total, gradient = torch.zeros_like(anchors[..., 0]), torch.zeros_like(anchors)
-        count = anchors.new_zeros(len(negatives.labels))
+        value, ratio_sum = (torch.zeros_like(anchors[..., 0]) for _ in range(2))
+        gradient = torch.zeros_like(anchors)
         for block in negatives.blocks():
-            logits = block.logits(queries).sub_(offset[..., None])
-            total += F.softplus(logits).sum(-1)
-            gradient += block.weighted_sum(logits.sigmoid_())
-            count += block.valid.sum(1)
-        count = count.clamp(min=1)[:, None]
+            _repel(block, queries, offset, value, ratio_sum, gradient)
+        count = negatives.counts.clamp(min=1).to(anchors.dtype)[:, None]
+        ratio_mean = ratio_sum / count
         ctx.save_for_backward(gradient / (temperature * count[..., None]))
-        return total / count
+        ctx.mark_non_differentiable(ratio_mean)
+        return value / count, ratio_mean
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, grad_output: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
         return grad_output[..., None] * gradient, None, None, None
+
+
+def _repel(block: Block, queries: Tensor, offset: Tensor, value: Tensor, ratio_sum: Tensor, gradient: Tensor) -> None:
+    """Adds what a block contributes to the three sums, in place; a function, so that its memory is free at once."""
+    ratio = block.logits(queries, offset).exp_()
+    ratio_sum += ratio.sum(-1)
+    # One exponential gives all. log1p would take as long as all the rest together; what 1 + r loses of a small r,
+    # 6e-8 to either side, does not add up over thousands of rows.
+    increased = ratio + 1
+    block.add_weighted_sum(gradient, ratio.div_(increased))
+    value += increased.log_().sum(-1)

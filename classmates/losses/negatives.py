@@ -5,6 +5,8 @@ Three ways to have K negatives for each anchor. Given the normaliser, their cont
 - :func:`independent_negatives`: every sample of the batch has its own K rows, as published; the slowest;
 - :func:`shared_negatives`: one draw of K rows for the whole batch, each anchor leaving out those of its own class;
 - :func:`all_negatives`: every row of another class, nothing drawn; K is then only the weight of the negatives.
+
+:func:`enough_negatives` takes the last where the bank is small and otherwise the second.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ from torch import Tensor, nn
 
 from classmates.errors import UserError
 
-ROWS_PER_BLOCK = 4096  # of each bank: similarities to 4 peers' anchors take 12 MB for a batch of 64
+# Of each bank, so many at a time: a CPU wants the similarities (6 MB for 4 peers and 64 images) near its caches, a
+# GPU few and large operations. As many blocks in every step, so that nothing about them depends on values.
+ROWS_PER_BLOCK = {"cpu": 2048, "cuda": 16384}
+ENOUGH_ROWS = 8192  # see docs/scaling.md
 
 
 class ClassOrder(nn.Module):
@@ -38,6 +43,7 @@ class ClassOrder(nn.Module):
         UserError: all samples are of one class.
     """
 
+    local_buffers = ("labels", "order", "starts", "counts")  # as every process makes them from the same data
     labels: Tensor
     order: Tensor
     starts: Tensor
@@ -72,28 +78,44 @@ class Block(NamedTuple):
 
     rows: [M, G, R, d]. The B samples of the batch fall into G groups of equal size, each with R rows of every bank:
     one group where all samples meet the same rows, B groups where each has its own.
-    valid: [B, R] or [1, R], whether a row is a negative of the sample.
+    mask: [B, R] or [1, 1], what is added to a similarity: −∞ where the row is no negative of the sample, else 0.
+
+    Products are made in the rows' dtype: with a bfloat16 bank each is accumulated in float32 and rounded to 8 bits.
+    That is fast on processors that multiply bfloat16; on others such a bank saves memory and costs time.
     """
 
     rows: Tensor
-    valid: Tensor
+    mask: Tensor
 
-    def logits(self, queries: Tensor) -> Tensor:
-        """Products of queries [M, B, P, d] with the rows: [M, B, P, R] in the queries' dtype, −∞ where not valid.
+    def logits(self, queries: Tensor, offset: Tensor) -> Tensor:
+        """Products of queries [M, B, P, d] with the rows, less the offset [M, B or 1, P], plus the mask.
 
-        They are made in the rows' dtype, so that with a bfloat16 bank each product is rounded to 8 bits: fast on
-        processors that multiply bfloat16; on others such a bank saves memory but is slower than a float32 one.
+        Returns [M, B, P, R] in the queries' dtype. Offset and mask are written first and the product added to them:
+        one pass over the largest tensor there is, instead of three.
         """
-        peers, groups, count, _ = self.rows.shape
-        product = queries.to(self.rows.dtype).reshape(peers, groups, -1, queries.shape[-1]) @ self.rows.mT
-        product = product.view(*queries.shape[:-1], count).to(queries.dtype)
-        return product.masked_fill_(~self.valid[:, None], -torch.inf)
+        logits = queries.new_empty(*queries.shape[:-1], self.rows.shape[2])
+        torch.sub(self.mask[:, None], offset[..., None].expand_as(logits), out=logits)
+        _add_product(logits.view(*self._groups(queries), -1), queries, self.rows.mT)
+        return logits
 
-    def weighted_sum(self, weights: Tensor) -> Tensor:
-        """Sum of the rows by weights [M, B, P, R], made in the rows' dtype: [M, B, P, d] in the weights' dtype."""
-        peers, groups, count, dimension = self.rows.shape
-        total = weights.to(self.rows.dtype).reshape(peers, groups, -1, count) @ self.rows
-        return total.view(*weights.shape[:-1], dimension).to(weights.dtype)
+    def add_weighted_sum(self, total: Tensor, weights: Tensor) -> None:
+        """Adds to total [M, B, P, d], in place, the sum of the rows by weights [M, B, P, R]."""
+        _add_product(total.view(*self._groups(total), -1), weights, self.rows)
+
+    def _groups(self, queries: Tensor) -> tuple[int, int]:
+        """How many products there are, and how many anchors in each."""
+        peers, groups = self.rows.shape[:2]
+        return peers * groups, queries.shape[1] // groups * queries.shape[2]
+
+
+def _add_product(total: Tensor, left: Tensor, rows: Tensor) -> None:
+    """total [G, Q, S] += left (of the size of [G, Q, T]) @ rows (of the size of [G, T, S]), in the rows' dtype."""
+    rows = rows.flatten(0, 1)
+    left = left.to(rows.dtype).reshape(*total.shape[:2], -1)
+    if rows.dtype == total.dtype:
+        torch.baddbmm(total, left, rows, out=total)
+    else:
+        total.add_(left.bmm(rows))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -102,15 +124,21 @@ class Negatives(ABC):
 
     rows: [M, ·, d], what the negatives are taken from. labels: [B], the classes of the batch.
     num_negatives: K of Eq. 7 and 8, the weight of an anchor's negatives, however many rows stand for them.
+    counts: [B], V, how many rows stand for each sample's K; each of them weighs K/V.
     """
 
     rows: Tensor
     labels: Tensor
     num_negatives: int
+    counts: Tensor
 
     @abstractmethod
     def blocks(self) -> Iterator[Block]:
         """All negatives, as many rows at a time as are worth holding in memory."""
+
+    @property
+    def rows_per_block(self) -> int:
+        return ROWS_PER_BLOCK.get(self.rows.device.type, ROWS_PER_BLOCK["cuda"])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -120,9 +148,10 @@ class IndependentNegatives(Negatives):
     indices: Tensor
 
     def blocks(self) -> Iterator[Block]:
-        for indices in self.indices.split(max(1, ROWS_PER_BLOCK // len(self.indices)), dim=1):
+        mask = torch.zeros(1, 1, device=self.rows.device)
+        for indices in self.indices.split(max(1, self.rows_per_block // len(self.indices)), dim=1):
             rows = self.rows.index_select(1, indices.flatten()).unflatten(1, indices.shape)
-            yield Block(rows, indices.new_ones(1, indices.shape[1], dtype=torch.bool))
+            yield Block(rows, mask)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -132,9 +161,10 @@ class CommonNegatives(Negatives):
     row_labels: Tensor
 
     def blocks(self) -> Iterator[Block]:
-        parts = self.rows.split(ROWS_PER_BLOCK, dim=1), self.row_labels.split(ROWS_PER_BLOCK)
+        mask = torch.zeros((), device=self.rows.device)
+        parts = self.rows.split(self.rows_per_block, dim=1), self.row_labels.split(self.rows_per_block)
         for rows, row_labels in zip(*parts, strict=True):
-            yield Block(rows[:, None], row_labels != self.labels[:, None])
+            yield Block(rows[:, None], mask.masked_fill(row_labels == self.labels[:, None], -torch.inf))
 
 
 def independent_negatives(rows: Tensor, classes: ClassOrder, labels: Tensor, num_negatives: int) -> Negatives:
@@ -154,20 +184,31 @@ def independent_negatives(rows: Tensor, classes: ClassOrder, labels: Tensor, num
     """
     _check(rows, classes, num_negatives)
     indices = classes.draw(labels, num_negatives)
-    return IndependentNegatives(rows=rows, labels=labels, num_negatives=num_negatives, indices=indices)
+    counts = torch.full_like(labels, num_negatives)
+    return IndependentNegatives(rows=rows, labels=labels, num_negatives=num_negatives, counts=counts, indices=indices)
 
 
-def shared_negatives(rows: Tensor, classes: ClassOrder, labels: Tensor, num_negatives: int) -> Negatives:
-    """One draw of K rows, with replacement, for the whole batch; arguments and errors as ``independent_negatives``.
+def shared_negatives(
+    rows: Tensor, classes: ClassOrder, labels: Tensor, num_negatives: int, *, drawn: int | None = None
+) -> Negatives:
+    """One draw of rows, with replacement, for the whole batch; arguments and errors as ``independent_negatives``.
 
     The V rows of other classes than an anchor's weigh K/V each, which keeps the expectation. An anchor left with no
-    row (K tiny, or few and unbalanced classes) has no negatives in that step. The noise of the draw is common to the
-    batch and does not average out over it: K of 4,096 and more makes it small beside that of the batch itself.
+    row (few draws, or few and unbalanced classes) has no negatives in that step. The noise of the draw is common to
+    the batch and does not average out over it: 4,096 rows and more make it small beside that of the batch itself.
+
+    Args:
+        drawn: how many rows; K if not given.
     """
     _check(rows, classes, num_negatives)
-    drawn = torch.randint(rows.shape[1], (num_negatives,), device=rows.device)
+    indices = torch.randint(rows.shape[1], (drawn or num_negatives,), device=rows.device)
+    row_labels = classes.labels[indices]
     return CommonNegatives(
-        rows=rows.index_select(1, drawn), labels=labels, num_negatives=num_negatives, row_labels=classes.labels[drawn]
+        rows=rows.index_select(1, indices),
+        labels=labels,
+        num_negatives=num_negatives,
+        counts=(row_labels != labels[:, None]).sum(1),
+        row_labels=row_labels,
     )
 
 
@@ -177,7 +218,22 @@ def all_negatives(rows: Tensor, classes: ClassOrder, labels: Tensor, num_negativ
     This is what the two drawn forms are on average, without their noise, at a cost that grows with N and not with K.
     """
     _check(rows, classes, num_negatives)
-    return CommonNegatives(rows=rows, labels=labels, num_negatives=num_negatives, row_labels=classes.labels)
+    counts = len(classes.labels) - classes.counts[labels]
+    return CommonNegatives(
+        rows=rows, labels=labels, num_negatives=num_negatives, counts=counts, row_labels=classes.labels
+    )
+
+
+def enough_negatives(rows: Tensor, classes: ClassOrder, labels: Tensor, num_negatives: int) -> Negatives:
+    """Every row of banks of up to 8,192 rows (or K, if that is more), of larger ones a shared draw of that many.
+
+    So the cost stops growing with N where the noise of the draw is small beside that of the batch. Arguments and
+    errors as ``independent_negatives``.
+    """
+    enough = max(num_negatives, ENOUGH_ROWS)
+    if rows.shape[1] <= enough:
+        return all_negatives(rows, classes, labels, num_negatives)
+    return shared_negatives(rows, classes, labels, num_negatives, drawn=enough)
 
 
 def _check(rows: Tensor, classes: ClassOrder, num_negatives: int) -> None:

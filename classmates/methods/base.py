@@ -16,6 +16,7 @@ from classmates.contracts import Batch, View
 from classmates.data.samplers import EpochSampler, Shuffled
 from classmates.errors import UserError, unknown
 from classmates.losses.peers import ensemble_logits
+from classmates.networks.gather import local_buffers
 from classmates.networks.peers import Peers
 from classmates.networks.views import stack_logits
 
@@ -100,6 +101,10 @@ class Method(nn.Module, ABC):
             return student
         peers = {f"peer{number}": view.logits for number, view in enumerate(views[:-1], start=1)}
         return {**student, **peers, "ensemble": ensemble_logits(stack_logits(views))}
+
+    @property
+    def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
+        return local_buffers(self)  # read by DistributedDataParallel where it wraps the method itself
 
     def student(self) -> nn.Module:
         """The network that is deployed, with nothing of the method in it."""

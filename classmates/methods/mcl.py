@@ -6,6 +6,7 @@ samples of other classes (the contrast); the student, which is the last peer, al
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
@@ -14,11 +15,12 @@ from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, View
 from classmates.errors import UserError
-from classmates.losses.contrast import batch_normaliser, multi_view_contrast
+from classmates.losses.contrast import multi_view_contrast
 from classmates.losses.negatives import (
     ClassOrder,
     Negatives,
     all_negatives,
+    enough_negatives,
     independent_negatives,
     shared_negatives,
 )
@@ -31,8 +33,10 @@ from classmates.networks.projections import UnitProjections
 from classmates.networks.views import stack_logits
 
 Positives = Literal["bank", "live"]
-Normaliser = Literal["batch", "anchor", "first_batch"]
+Normaliser = Literal["batch", "anchor", "first_batch", "lagged"]
+LAG = 0.9  # how much of the lagged normaliser stays from one step to the next
 DRAWS: dict[str, Callable[..., Negatives]] = {
+    "auto": enough_negatives,
     "independent": independent_negatives,
     "shared": shared_negatives,
     "all": all_negatives,
@@ -60,9 +64,11 @@ class MCL(Method):
         contrast_temperature: τ; 0.1 on CIFAR-100, 0.07 on ImageNet.
         positives: "bank" takes the partner's remembered embedding (released code), "live" its present one (paper).
         normaliser: "batch" takes one constant a pair and step (released code), "anchor" one an anchor (paper),
-            "first_batch" keeps the first step's.
-        negatives: "independent" draws K for each anchor (released code), "shared" K for the whole batch, "all"
-            takes every sample of another class, K being their weight.
+            "first_batch" keeps the first step's, "lagged" takes a running mean over earlier steps. The last two go
+            through the negatives once a step instead of twice.
+        negatives: how they are chosen, to the same mean: "independent" draws K for each anchor (released code),
+            "shared" K for the whole batch, "all" takes every sample of another class, K being their weight; "auto"
+            is "all" up to 8,192 training samples (or K) and above a shared draw of that many.
         dimension: size of the embeddings that are contrasted; 128.
         momentum: of the memory banks; 0.5.
         bank_dtype: bfloat16 halves the banks' memory and traffic.
@@ -71,7 +77,7 @@ class MCL(Method):
     option's, and what ``Peers`` refuses.
     """
 
-    first_normaliser: Tensor
+    log_mean: Tensor
 
     def __init__(
         self,
@@ -89,7 +95,7 @@ class MCL(Method):
         contrast_temperature: float = 0.1,
         positives: Positives = "bank",
         normaliser: Normaliser = "batch",
-        negatives: Literal["independent", "shared", "all"] = "independent",
+        negatives: Literal["auto", "independent", "shared", "all"] = "auto",
         dimension: int = 128,
         momentum: float = 0.5,
         bank_dtype: Literal["float32", "bfloat16"] = "float32",
@@ -122,9 +128,9 @@ class MCL(Method):
             )
         self.bank = MemoryBank(peers, len(data.labels), dimension, momentum=momentum, dtype=BANK_DTYPES[bank_dtype])
         self.projections = UnitProjections([anatomy.embedding for anatomy in networks.anatomies], dimension)
-        # log ē of the first batch, [M, M], once it was seen; used by normaliser="first_batch" alone.
-        self.register_buffer("first_normaliser", torch.zeros(peers, peers))
-        self.first_batch_seen = False
+        # log ē of earlier batches, [M, M], once there were any: what "first_batch" and "lagged" go by.
+        self.register_buffer("log_mean", torch.zeros(peers, peers))
+        self.log_mean_known = False
 
     def terms(self, views: list[View], batch: Batch) -> Terms:
         logits = stack_logits(views)
@@ -139,31 +145,33 @@ class MCL(Method):
         embeddings = self.projections(views)
         positives = embeddings if self.positives == "live" else self.bank.read(batch.indices)
         negatives = self.draw(self.bank.rows, self.classes, batch.labels, self.num_negatives)
-        loss = multi_view_contrast(
+        loss, log_mean = multi_view_contrast(
             embeddings,
             positives,
             negatives,
             temperature=self.contrast_temperature,
-            normaliser=self._normaliser(embeddings, positives, negatives),
+            normaliser=self._known_normaliser(),
         )
         if self.training:
+            self._remember(log_mean)
             self.bank.write(batch.indices, embeddings.detach())
         return loss
 
-    def _normaliser(
-        self, embeddings: Tensor, positives: Tensor, negatives: Negatives
-    ) -> Literal["batch", "anchor"] | Tensor:
-        if self.normaliser != "first_batch":
+    def _known_normaliser(self) -> Literal["batch", "anchor"] | Tensor:
+        if self.normaliser in ("batch", "anchor"):
             return self.normaliser
-        if self.training and not self.first_batch_seen:
-            self.first_normaliser.copy_(
-                batch_normaliser(embeddings, positives, negatives, temperature=self.contrast_temperature)
-            )
-            self.first_batch_seen = True
-        return self.first_normaliser if self.first_batch_seen else "batch"
+        return self.log_mean if self.log_mean_known else "batch"
+
+    def _remember(self, log_mean: Tensor) -> None:
+        """Takes in what a batch's log ē was: the first, or the running mean of ē."""
+        if not self.log_mean_known:
+            self.log_mean.copy_(log_mean)
+        elif self.normaliser == "lagged":
+            self.log_mean.copy_(torch.logaddexp(self.log_mean + math.log(LAG), log_mean + math.log(1 - LAG)))
+        self.log_mean_known = True
 
     def get_extra_state(self) -> bool:
-        return self.first_batch_seen
+        return self.log_mean_known
 
     def set_extra_state(self, state: bool) -> None:
-        self.first_batch_seen = state
+        self.log_mean_known = state

@@ -9,7 +9,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from classmates.contracts import Batch, DataSpec, View
 from classmates.errors import UserError
@@ -27,7 +26,9 @@ def progressive_targets(labels: Tensor, remembered: Tensor, share: float) -> Ten
     labels: [B], int64. remembered: [B, K], the probabilities of an epoch before. share: α_t, within 0..1. Returns
     [B, K], float32.
     """
-    return torch.lerp(F.one_hot(labels, remembered.shape[1]).float(), remembered.float(), share)
+    classes = torch.arange(remembered.shape[1], device=labels.device)
+    one_hot = (labels[:, None] == classes).float()  # F.one_hot would look at the labels first
+    return torch.lerp(one_hot, remembered.float(), share)
 
 
 class PSKD(Method):
@@ -45,6 +46,7 @@ class PSKD(Method):
     Raises UserError for an ``alpha`` outside 0..1 and a dtype that is none of the two.
     """
 
+    local_buffers = ("memory",)  # equal from the start, and every process learns of every batch
     memory: Tensor
 
     def __init__(

@@ -1,10 +1,10 @@
-"""One batch from all processes, for what every process keeps of every training sample."""
+"""Several processes, each of which keeps something of every training sample: one batch from all of them."""
 
 from __future__ import annotations
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def gather(tensor: Tensor, dim: int = 0) -> Tensor:
@@ -17,6 +17,22 @@ def gather(tensor: Tensor, dim: int = 0) -> Tensor:
     parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, tensor.contiguous())
     return torch.cat(parts, dim)
+
+
+def from_first(tensor: Tensor) -> None:
+    """Overwrites the tensor with that of the first process, in place; nothing without ``torch.distributed``."""
+    if dist.is_available() and dist.is_initialized():
+        dist.broadcast(tensor, 0)
+
+
+def local_buffers(module: nn.Module) -> list[str]:
+    """Full names of the buffers that parts of ``module`` list as their ``local_buffers``.
+
+    These each process keeps right by itself. DistributedDataParallel leaves those alone that the module it wraps
+    names as ``_ddp_params_and_buffers_to_ignore``; else it would send a memory bank's rows at every step.
+    """
+    parts = module.named_modules()
+    return [f"{path}.{name}".lstrip(".") for path, part in parts for name in getattr(part, "local_buffers", ())]
 
 
 def last_occurrence(indices: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from classmates.errors import UserError
-from classmates.networks.gather import gather, last_occurrence
+from classmates.networks.gather import from_first, gather, last_occurrence
 
 
 class MemoryBank(nn.Module):
@@ -16,9 +16,9 @@ class MemoryBank(nn.Module):
     The rows are part of the ``state_dict``, so that training goes on where it stopped. They start as random unit
     vectors; the released code starts from U(−√(3/d), √(3/d)), of unit length only on average, until the first write.
 
-    Under ``torch.distributed`` every process holds all rows and learns of every other's batch in ``write``, so the
-    banks stay equal if they started equal. DistributedDataParallel sees to that start; its ``broadcast_buffers``
-    would send all rows again at every step, and is not needed here.
+    Under ``torch.distributed`` every process holds all rows and learns of every other's batch in ``write``. The first
+    write begins with the rows of the first process, so from then on the banks are equal, and nothing of them but the
+    batches' embeddings is ever sent.
 
     Args:
         peers: M, at least 1.
@@ -31,6 +31,7 @@ class MemoryBank(nn.Module):
         UserError: a size below 1; momentum outside [0, 1).
     """
 
+    local_buffers = ("rows",)
     rows: Tensor
 
     def __init__(
@@ -44,6 +45,7 @@ class MemoryBank(nn.Module):
         if not 0 <= momentum < 1:
             raise UserError(f"the memory bank's momentum is {momentum}; it must be at least 0 and below 1")
         self.momentum = momentum
+        self.equal = False  # on all processes
         self.register_buffer("rows", F.normalize(torch.randn(peers, samples, dimension), dim=-1).to(dtype))
 
     def read(self, indices: Tensor) -> Tensor:
@@ -70,6 +72,9 @@ class MemoryBank(nn.Module):
                 f"embeddings {tuple(embeddings.shape)} for indices {tuple(indices.shape)} must be "
                 f"[{peers}, {len(indices)}, {dimension}]: peers, batch, dimension"
             )
+        if not self.equal:
+            from_first(self.rows)
+            self.equal = True
         indices, embeddings = gather(indices), gather(embeddings, dim=1)
         embeddings = embeddings[:, last_occurrence(indices)].float()
         updated = self.momentum * self.read(indices).float() + (1 - self.momentum) * embeddings

@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from classmates.errors import UserError
 from classmates.losses import negatives as negatives_module
-from classmates.losses.contrast import batch_normaliser, multi_view_contrast
+from classmates.losses.contrast import multi_view_contrast
 from classmates.losses.negatives import (
     ClassOrder,
     CommonNegatives,
@@ -30,6 +31,14 @@ each_normaliser = pytest.mark.parametrize("normaliser", ["batch", "anchor", "fir
 
 def unit(*shape: int) -> Tensor:
     return F.normalize(torch.randn(*shape, dtype=torch.float64), dim=-1)
+
+
+def contrast_loss(*arguments, **options) -> Tensor:
+    return multi_view_contrast(*arguments, **options).loss
+
+
+def contrast_log_mean(*arguments, **options) -> Tensor:
+    return multi_view_contrast(*arguments, **options).log_mean
 
 
 class Case:
@@ -53,7 +62,7 @@ class Case:
         if kind != "first_batch":
             return kind
         earlier = unit(*self.embeddings.shape)
-        return batch_normaliser(earlier, self.positives("bank"), self.negatives, temperature=TEMPERATURE)
+        return contrast_log_mean(earlier, self.positives("bank"), self.negatives, temperature=TEMPERATURE)
 
 
 def negatives_of(negatives: Negatives, peer: int, sample: int) -> list[Tensor]:
@@ -96,9 +105,7 @@ def test_value_and_gradient_are_those_of_the_equations(draw, normaliser, positiv
     case = Case(draw, dtype=dtype)
     positives, normaliser = case.positives(positive), case.normaliser(normaliser)
 
-    loss = multi_view_contrast(
-        case.embeddings, positives, case.negatives, temperature=TEMPERATURE, normaliser=normaliser
-    )
+    loss = contrast_loss(case.embeddings, positives, case.negatives, temperature=TEMPERATURE, normaliser=normaliser)
     expected = published(case.embeddings, positives, case.negatives, normaliser)
 
     torch.testing.assert_close(loss, expected, rtol=tolerance, atol=0)
@@ -110,11 +117,11 @@ def test_value_and_gradient_are_those_of_the_equations(draw, normaliser, positiv
 def test_the_kept_normaliser_of_a_batch_is_what_that_batch_uses(draw):
     case = Case(draw)
     arguments = (case.embeddings, case.positives("bank"), case.negatives)
-    kept = batch_normaliser(*arguments, temperature=TEMPERATURE)
+    kept = contrast_log_mean(*arguments, temperature=TEMPERATURE)
     assert (kept - kept.T).abs().max() > 0.01
     torch.testing.assert_close(
-        multi_view_contrast(*arguments, temperature=TEMPERATURE, normaliser=kept),
-        multi_view_contrast(*arguments, temperature=TEMPERATURE, normaliser="batch"),
+        contrast_loss(*arguments, temperature=TEMPERATURE, normaliser=kept),
+        contrast_loss(*arguments, temperature=TEMPERATURE, normaliser="batch"),
     )
 
 
@@ -123,9 +130,7 @@ def test_gradcheck_with_a_fixed_normaliser(draw):
     case = Case(draw, batch=3)
     value = case.normaliser("first_batch")
     assert torch.autograd.gradcheck(
-        lambda v: multi_view_contrast(
-            v, case.positives("bank"), case.negatives, temperature=TEMPERATURE, normaliser=value
-        ),
+        lambda v: contrast_loss(v, case.positives("bank"), case.negatives, temperature=TEMPERATURE, normaliser=value),
         case.embeddings,
     )
 
@@ -135,7 +140,7 @@ def test_only_the_anchors_receive_a_gradient(draw):
     case = Case(draw)
     positives = unit(*case.embeddings.shape).requires_grad_()
     negatives = draw(case.rows.requires_grad_(), case.classes, case.labels, K)
-    multi_view_contrast(case.embeddings, positives, negatives, temperature=TEMPERATURE).backward()
+    contrast_loss(case.embeddings, positives, negatives, temperature=TEMPERATURE).backward()
     assert case.embeddings.grad.abs().min(dim=-1).values.min() > 0
     assert positives.grad is None
     assert case.rows.grad is None
@@ -143,7 +148,7 @@ def test_only_the_anchors_receive_a_gradient(draw):
 
 def test_each_pair_teaches_its_anchor_even_with_live_positives():
     case = Case(all_negatives)
-    loss = multi_view_contrast(case.embeddings, case.embeddings, case.negatives, temperature=TEMPERATURE)
+    loss = contrast_loss(case.embeddings, case.embeddings, case.negatives, temperature=TEMPERATURE)
     (gradient,) = torch.autograd.grad(loss, case.embeddings)
     for a in range(PEERS):
         pairs = [(a, b) for b in range(PEERS) if b != a]
@@ -153,13 +158,17 @@ def test_each_pair_teaches_its_anchor_even_with_live_positives():
         assert expected[[b for b in range(PEERS) if b != a]].abs().max() == 0
 
 
-@pytest.mark.parametrize("draw", [independent_negatives, shared_negatives])
+@pytest.mark.parametrize(
+    "draw",
+    [independent_negatives, shared_negatives, partial(shared_negatives, drawn=40)],
+    ids=["independent", "shared", "shared, more than K"],
+)
 def test_drawn_negatives_are_all_negatives_in_expectation(draw):
     case = Case(all_negatives, peers=2, k=16)
     value, direction = case.normaliser("first_batch"), torch.randn_like(case.embeddings)
 
     def value_and_slope(negatives: Negatives) -> Tensor:
-        loss = multi_view_contrast(
+        loss = contrast_loss(
             case.embeddings, case.positives("bank"), negatives, temperature=TEMPERATURE, normaliser=value
         )
         (gradient,) = torch.autograd.grad(loss, case.embeddings)
@@ -179,7 +188,7 @@ def test_value_at_the_start_of_training(draw):
     classes = ClassOrder(torch.arange(2000) % 100)
     embeddings, rows = unit(4, 64, 128).float(), unit(4, 2000, 128).float()
     negatives = draw(rows, classes, classes.labels[:64], 256)
-    loss = multi_view_contrast(embeddings, rows[:, :64], negatives, temperature=0.1)
+    loss = contrast_loss(embeddings, rows[:, :64], negatives, temperature=0.1)
     assert loss.item() / 12 == pytest.approx(6.96, abs=0.08)  # as measured on the released code
 
 
@@ -191,10 +200,10 @@ def test_value_when_all_similarities_are_equal(draw, normaliser):
     embeddings, rows = same.expand_as(case.embeddings), same.expand_as(case.rows)
     negatives = draw(rows, case.classes, case.labels, 256)
     if normaliser == "first_batch":
-        normaliser = batch_normaliser(embeddings, embeddings, negatives, temperature=TEMPERATURE)
+        normaliser = contrast_log_mean(embeddings, embeddings, negatives, temperature=TEMPERATURE)
         off_diagonal = ~torch.eye(PEERS, dtype=torch.bool)
         torch.testing.assert_close(normaliser[off_diagonal], torch.full((6,), 1 / TEMPERATURE, dtype=torch.float64))
-    loss = multi_view_contrast(embeddings, embeddings, negatives, temperature=TEMPERATURE, normaliser=normaliser)
+    loss = contrast_loss(embeddings, embeddings, negatives, temperature=TEMPERATURE, normaliser=normaliser)
     assert loss.item() / 6 == pytest.approx(math.log(257) + 256 * math.log1p(1 / 256))
 
 
@@ -206,8 +215,8 @@ def test_peers_are_interchangeable(normaliser):
     turned_value = value[turned][:, turned] if isinstance(value, Tensor) else value
     negatives = replace(case.negatives, rows=case.negatives.rows[turned])
     positives = case.positives("bank")
-    loss = multi_view_contrast(case.embeddings, positives, case.negatives, temperature=TEMPERATURE, normaliser=value)
-    again = multi_view_contrast(
+    loss = contrast_loss(case.embeddings, positives, case.negatives, temperature=TEMPERATURE, normaliser=value)
+    again = contrast_loss(
         case.embeddings[turned], positives[turned], negatives, temperature=TEMPERATURE, normaliser=turned_value
     )
     torch.testing.assert_close(loss, again)
@@ -220,12 +229,12 @@ def test_block_size_changes_nothing(draw, size, monkeypatch):
     case = Case(draw, k=20)
 
     def value_and_gradient() -> tuple[Tensor, Tensor]:
-        loss = multi_view_contrast(case.embeddings, case.positives("bank"), case.negatives, temperature=TEMPERATURE)
+        loss = contrast_loss(case.embeddings, case.positives("bank"), case.negatives, temperature=TEMPERATURE)
         return loss.detach(), torch.autograd.grad(loss, case.embeddings)[0]
 
     whole = value_and_gradient()
     assert len(list(case.negatives.blocks())) == 1
-    monkeypatch.setattr(negatives_module, "ROWS_PER_BLOCK", size)
+    monkeypatch.setitem(negatives_module.ROWS_PER_BLOCK, "cpu", size)
     assert len(list(case.negatives.blocks())) > 1
     torch.testing.assert_close(value_and_gradient(), whole)
 
@@ -238,7 +247,7 @@ def test_nothing_kept_for_backward_grows_with_the_bank_or_k(draw):
         with torch.autograd.graph.saved_tensors_hooks(
             lambda tensor: sizes.append(tensor.nbytes) or tensor, lambda tensor: tensor
         ):
-            multi_view_contrast(case.embeddings, case.positives("bank"), case.negatives, temperature=TEMPERATURE)
+            contrast_loss(case.embeddings, case.positives("bank"), case.negatives, temperature=TEMPERATURE)
         return sum(sizes)
 
     assert 0 < saved_bytes(5000, 500) == saved_bytes(30, 5)
@@ -248,11 +257,11 @@ def test_nothing_kept_for_backward_grows_with_the_bank_or_k(draw):
 def test_autocast_and_half_precision_embeddings_leave_the_exponentials_in_float32(draw):
     case = Case(draw, dtype=torch.float32)
     embeddings = case.embeddings.detach().float()
-    outside = multi_view_contrast(embeddings, embeddings, case.negatives, temperature=TEMPERATURE)
+    outside = contrast_loss(embeddings, embeddings, case.negatives, temperature=TEMPERATURE)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = multi_view_contrast(embeddings, embeddings, case.negatives, temperature=TEMPERATURE)
+        inside = contrast_loss(embeddings, embeddings, case.negatives, temperature=TEMPERATURE)
     half = embeddings.bfloat16().requires_grad_()
-    rounded = multi_view_contrast(half, half, case.negatives, temperature=TEMPERATURE)
+    rounded = contrast_loss(half, half, case.negatives, temperature=TEMPERATURE)
     rounded.backward()
     assert outside.dtype == inside.dtype == rounded.dtype == torch.float32
     assert outside == inside
@@ -264,22 +273,61 @@ def test_autocast_and_half_precision_embeddings_leave_the_exponentials_in_float3
 def test_a_tiny_temperature_does_not_overflow(normaliser):
     case = Case(all_negatives, dtype=torch.float32)
     embeddings = case.embeddings.detach().float().requires_grad_()
-    loss = multi_view_contrast(embeddings, embeddings, case.negatives, temperature=0.01, normaliser=normaliser)
+    loss = contrast_loss(embeddings, embeddings, case.negatives, temperature=0.01, normaliser=normaliser)
     loss.backward()
     expected = published(case.embeddings, case.embeddings, case.negatives, normaliser, temperature=0.01)
     torch.testing.assert_close(loss.double(), expected, rtol=1e-4, atol=0)
     assert embeddings.grad.isfinite().all()
 
 
+@each_draw
+@pytest.mark.parametrize(("kind", "passes"), [("batch", 2), ("anchor", 2), ("first_batch", 1)])
+def test_a_known_normaliser_saves_a_pass_and_is_measured_again_along_the_way(draw, kind, passes, monkeypatch):
+    case = Case(draw)
+    normaliser, gone_through = case.normaliser(kind), []
+    blocks = type(case.negatives).blocks
+    monkeypatch.setattr(type(case.negatives), "blocks", lambda self: gone_through.append(1) or blocks(self))
+    arguments = (case.embeddings, case.positives("bank"), case.negatives)
+    log_mean = contrast_log_mean(*arguments, temperature=TEMPERATURE, normaliser=normaliser)
+    assert len(gone_through) == passes
+    assert not log_mean.requires_grad
+    torch.testing.assert_close(log_mean, contrast_log_mean(*arguments, temperature=TEMPERATURE))
+    for a, b in itertools.permutations(range(PEERS), 2):
+        means = []
+        for i in range(BATCH):
+            negative = [case.embeddings[a, i] @ row for row in negatives_of(case.negatives, b, i)]
+            e = torch.stack([case.embeddings[a, i] @ case.rows[b, case.indices[i]], *negative]).div(TEMPERATURE).exp()
+            means.append((e[0] + K * e[1:].mean()) / (K + 1))
+        torch.testing.assert_close(log_mean[a, b], torch.stack(means).mean().log())
+
+
+def test_thousands_of_small_ratios_keep_their_value_in_float32():
+    torch.manual_seed(0)
+    classes = ClassOrder(torch.arange(6000) % 10)
+    rows, embeddings = unit(2, 6000, 16), unit(2, 4, 16)
+
+    def value_and_gradient(dtype: torch.dtype) -> list[Tensor]:
+        anchors = embeddings.to(dtype).requires_grad_()
+        negatives = all_negatives(rows.to(dtype), classes, classes.labels[:4], 16384)
+        loss = contrast_loss(anchors, anchors, negatives, temperature=0.07)
+        return [loss.detach().double(), *torch.autograd.grad(loss, anchors)]
+
+    (value, gradient), (exact, exact_gradient) = value_and_gradient(torch.float32), value_and_gradient(torch.float64)
+    torch.testing.assert_close(value, exact, rtol=1e-5, atol=0)
+    assert (gradient - exact_gradient).norm() < 1e-5 * exact_gradient.norm()
+
+
 def test_an_anchor_without_negatives_is_only_pulled():
     torch.manual_seed(0)
     embeddings = unit(2, 1, DIMENSION)
     negatives = CommonNegatives(
-        rows=unit(2, 3, DIMENSION), labels=torch.tensor([1]), num_negatives=K, row_labels=torch.tensor([1, 1, 1])
+        rows=unit(2, 3, DIMENSION),
+        labels=torch.tensor([1]),
+        num_negatives=K,
+        row_labels=torch.tensor([1, 1, 1]),
+        counts=torch.tensor([0]),
     )
-    loss = multi_view_contrast(
-        embeddings, embeddings, negatives, temperature=TEMPERATURE, normaliser=torch.zeros(2, 2)
-    )
+    loss = contrast_loss(embeddings, embeddings, negatives, temperature=TEMPERATURE, normaliser=torch.zeros(2, 2))
     similarity = (embeddings[0] @ embeddings[1].T).item()
     assert loss.item() == pytest.approx(2 * math.log1p(K * math.exp(-similarity / TEMPERATURE)))
 
@@ -288,13 +336,13 @@ def test_wrong_arguments_are_named():
     case = Case(all_negatives)
     embeddings, negatives = case.embeddings, case.negatives
     with pytest.raises(UserError, match="unknown normaliser 'Z': there are: anchor, batch"):
-        multi_view_contrast(embeddings, embeddings, negatives, temperature=0.1, normaliser="Z")
+        contrast_loss(embeddings, embeddings, negatives, temperature=0.1, normaliser="Z")
     with pytest.raises(UserError, match=r"temperature of the contrast is 0; it must be above 0"):
-        multi_view_contrast(embeddings, embeddings, negatives, temperature=0)
+        contrast_loss(embeddings, embeddings, negatives, temperature=0)
     with pytest.raises(ValueError, match=r"\(3, 4, 6\) and positives \(3, 5, 6\) must both be \(3, 5, 6\)"):
-        multi_view_contrast(embeddings[:, :4], embeddings, negatives, temperature=0.1)
+        contrast_loss(embeddings[:, :4], embeddings, negatives, temperature=0.1)
     with pytest.raises(ValueError, match=r"\(2, 5, 6\) and positives \(2, 5, 6\) must both be \(3, 5, 6\)"):
-        batch_normaliser(embeddings[:2], embeddings[:2], negatives, temperature=0.1)
+        contrast_log_mean(embeddings[:2], embeddings[:2], negatives, temperature=0.1)
     alone = all_negatives(case.rows[:1], case.classes, case.labels, K)
     with pytest.raises(UserError, match="1 peer cannot contrast with itself"):
-        multi_view_contrast(embeddings[:1], embeddings[:1], alone, temperature=0.1)
+        contrast_loss(embeddings[:1], embeddings[:1], alone, temperature=0.1)

@@ -1,3 +1,4 @@
+import inspect
 import io
 import math
 import warnings
@@ -24,7 +25,8 @@ def make(tiny_network: Make, tiny_data: DataSpec) -> Callable[..., MCL]:
 
     def made(seed: int = 0, **options: Any) -> MCL:
         torch.manual_seed(seed)
-        return MCL(tiny_network(seed=seed), tiny_data, **{"num_negatives": 5, "dimension": 6, **options})
+        settings = {"num_negatives": 5, "dimension": 6, "negatives": "independent", **options}
+        return MCL(tiny_network(seed=seed), tiny_data, **settings)
 
     return made
 
@@ -116,6 +118,13 @@ def test_all_negatives_are_what_drawn_ones_are_on_average(make: Callable[..., MC
     assert mean("shared", 100) == pytest.approx(exact, rel=0.03)
 
 
+def test_of_few_samples_every_one_is_taken_by_default(make: Callable[..., MCL], tiny_batch: Batch) -> None:
+    automatic, every = make(negatives="auto"), make(negatives="all")
+    assert automatic(tiny_batch).terms["contrast"] == every(tiny_batch).terms["contrast"]
+    assert automatic.draw is module.DRAWS["auto"]
+    assert inspect.signature(MCL).parameters["negatives"].default == "auto"
+
+
 def test_distillation_teaches_the_student_alone(make: Callable[..., MCL], tiny_batch: Batch) -> None:
     method = make(peers=3)
     method(tiny_batch).terms["distillation"].backward()
@@ -186,18 +195,41 @@ def test_first_batch_s_normaliser_is_kept(make: Callable[..., MCL], tiny_batch: 
     method = make(normaliser="first_batch", negatives="all")
     plain = make(negatives="all")
     method.eval()(tiny_batch)  # evaluation before training fixes nothing
-    assert not method.first_batch_seen
+    assert not method.log_mean_known
     method.train()
     assert method(tiny_batch).terms["contrast"].item() == pytest.approx(plain(tiny_batch).terms["contrast"].item())
-    kept = method.first_normaliser.clone()
+    kept = method.log_mean.clone()
     assert kept.any()
     method(tiny_batch)
-    assert torch.equal(method.first_normaliser, kept)
+    assert torch.equal(method.log_mean, kept)
     # The banks have moved since: the batch's own normaliser would give another number.
     assert method.eval()(tiny_batch).terms["contrast"] != plain.eval()(tiny_batch).terms["contrast"]
 
 
-@pytest.mark.parametrize("normaliser", ["batch", "first_batch"])
+def test_lagged_normaliser_is_the_running_mean_of_earlier_batches(
+    make: Callable[..., MCL], tiny_batch: Batch
+) -> None:
+    method, plain = make(normaliser="lagged", negatives="all"), make(negatives="all")
+    losses, means = [], []
+    for _ in range(3):
+        before = method.log_mean.clone()
+        losses.append(method(tiny_batch).terms["contrast"].item())
+        means.append(before)
+        assert method.eval()(tiny_batch).terms["contrast"].isfinite()
+        method.train()
+    assert losses[0] == pytest.approx(plain(tiny_batch).terms["contrast"].item())  # the first step's own
+    off_diagonal = ~torch.eye(4, dtype=torch.bool)
+    own = plain.log_mean[off_diagonal].exp()
+    torch.testing.assert_close(means[1][off_diagonal].exp(), own)
+    # The banks moved with the first step, for both alike, and what the second step met is a tenth of the mean.
+    plain.log_mean_known = False
+    plain(tiny_batch)
+    second = plain.log_mean[off_diagonal].exp()
+    assert (second - own).abs().max() > 0.01
+    torch.testing.assert_close(means[2][off_diagonal].exp(), 0.9 * own + 0.1 * second)
+
+
+@pytest.mark.parametrize("normaliser", ["batch", "first_batch", "lagged"])
 def test_a_saved_method_goes_on_to_the_last_bit(make: Callable[..., MCL], tiny_batch: Batch, normaliser: str) -> None:
     method = make(normaliser=normaliser, bank_dtype="bfloat16")
     method(tiny_batch)
@@ -219,7 +251,7 @@ def test_a_saved_method_goes_on_to_the_last_bit(make: Callable[..., MCL], tiny_b
             totals.append((output.total, *(parameter.grad for parameter in one.parameters())))
         assert all(torch.equal(one, two) for one, two in zip(*totals, strict=True))
     assert torch.equal(method.bank.rows, other.bank.rows)
-    assert other.first_batch_seen == (normaliser == "first_batch")
+    assert other.log_mean_known
 
 
 def test_helpers_of_other_architectures_by_name_and_as_modules(tiny_data: DataSpec, tiny_network: Make) -> None:
@@ -278,7 +310,7 @@ def _noise(samples: int) -> Batch:
         ({"momentum": 1.0}, "momentum is 1.0"),
         ({"positives": "bnk"}, "unknown positives 'bnk': did you mean 'bank'"),
         ({"normaliser": "first"}, "unknown normaliser 'first': did you mean 'first_batch'"),
-        ({"negatives": "every"}, "unknown negatives 'every': there are: all, independent, shared"),
+        ({"negatives": "every"}, "unknown negatives 'every': there are: all, auto, independent, shared"),
         ({"bank_dtype": "float16"}, "unknown bank_dtype 'float16': did you mean .*'bfloat16'"),
         ({"start": "new"}, "unknown start 'new': there are: fresh, same"),
         ({"share": "stage9"}, "share='stage9' is no stage"),

@@ -88,7 +88,7 @@ from classmates.networks.memory_bank import MemoryBank
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-torch.manual_seed(0)
+torch.manual_seed(rank)  # the rows of the first process count
 bank = MemoryBank(2, 8, 4)
 indices, embeddings = torch.load(f"{folder}/batches.pt")
 half = slice(3 * rank, 3 * rank + 3)
