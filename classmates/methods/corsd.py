@@ -8,7 +8,7 @@ Where paper and released code differ or are silent, the options say which of the
 from __future__ import annotations
 
 from functools import cache, partial
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +28,17 @@ from classmates.losses.relations import (
 )
 from classmates.losses.soft_targets import Reduction
 from classmates.methods.base import Method, Terms, check_temperature, check_word
+from classmates.networks.pairs import Projection
 from classmates.networks.peers import Peers
-from classmates.networks.relation import Activation, RelationalInteraction, RelationNetwork, Relations
+from classmates.networks.relation import (
+    Activation,
+    FeatureDistance,
+    RelationalInteraction,
+    RelationNetwork,
+    Relations,
+)
+
+Relation = Literal["learned", "distance"]
 
 
 class CORSD(Method):
@@ -44,6 +53,10 @@ class CORSD(Method):
         lam: λ, share of logit distillation in the auxiliary classifiers' loss; the rest is their task.
         margin: m of the triplet loss. While relations are sigmoids, a margin of 1 never lets the hinge rest.
         depths: how many stages, from the deepest, have a relation network; a backbone with fewer uses all it has.
+        relation: "learned" by relation networks, or "distance", the L2 norm between pooled maps, which needs none and
+            has no auxiliary classifiers: the paper's ablation +RD.
+        projection: layers that take the maps of a pair to its feature: "separable" (released), "plain" 3x3
+            convolutions, or "reduced", plain with 64 channels first, which costs least.
         width: factor on the relation networks' widths. 1 is the released size, 57 M parameters on bottleneck nets.
         temperature: of the auxiliary distillation. The paper gives none; 3 is what its group uses elsewhere.
         scale: multiplies that distillation by T²; the group's code does not.
@@ -59,7 +72,7 @@ class CORSD(Method):
             its partners are drawn at random (released, three times the image passes an epoch).
 
     Raises UserError for fewer than 2 stages or ``depths``, a ``lam`` outside 0..1, a temperature or width not above
-    0, and words that are none of an option's.
+    0, words that are none of an option's, and auxiliary classifiers beside ``relation`` "distance".
     """
 
     def __init__(
@@ -75,6 +88,8 @@ class CORSD(Method):
         lam: float = 0.8,
         margin: float = 1.0,
         depths: int = 4,
+        relation: Relation = "learned",
+        projection: Projection = "separable",
         width: float = 1.0,
         temperature: float = 3.0,
         scale: bool = False,
@@ -91,6 +106,9 @@ class CORSD(Method):
         if not 0 <= lam <= 1:
             raise UserError(f"lam={lam}: a share lies between 0 and 1")
         check_temperature(temperature=temperature)
+        check_word("relation", relation, get_args(Relation))
+        if relation == "distance" and (gamma_p or gamma_n):
+            raise UserError("relation='distance' has no auxiliary classifiers: give gamma_p=0 and gamma_n=0")
         check_word("kl_reduction", kl_reduction, get_args(Reduction))
         check_word("calibration_reduction", calibration_reduction, get_args(BatchReduction))
         super().__init__(
@@ -120,13 +138,16 @@ class CORSD(Method):
         self.calibration_reduction = calibration_reduction
         channels = [stage.channels for stage in self.networks.anatomy.stages[-depths:]]
         self.relation_networks = nn.ModuleList(
-            RelationNetwork(
+            FeatureDistance()
+            if relation == "distance"
+            else RelationNetwork(
                 channels,
                 stage,
                 data.num_classes,
                 activation=activation,
                 shared_classifier=shared_classifier,
                 together=pairs_together,
+                projection=projection,
                 width=width,
             )
             for stage in range(len(channels))

@@ -40,8 +40,7 @@ def build_model(
         if _takes(constructor, "in_chans"):
             model_args["in_chans"] = in_chans
     else:
-        if not timm.is_model(name):
-            raise unknown("model", name, timm.list_models())
+        check_model_name(name)
         constructor = timm.create_model
         model_args |= {"model_name": name, "pretrained": pretrained, "in_chans": in_chans}
     try:
@@ -51,6 +50,14 @@ def build_model(
     if not isinstance(network, nn.Module):
         raise UserError(f"model '{name}' gave a {type(network).__name__}; it must give a torch.nn.Module")
     return network
+
+
+def check_model_name(name: str) -> None:
+    """UserError for a name that is none of timm's (ours are among them) and no class in a file; names the nearest."""
+    if is_file_name(name):
+        load_class(name)
+    elif not timm.is_model(name):
+        raise unknown("model", name, timm.list_models())
 
 
 def is_file_name(name: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from classmates.contracts import View
 from classmates.errors import UserError
 from classmates.networks.anatomy import Anatomy
 from classmates.networks.complexity import multiply_adds
-from classmates.networks.relation import FeatureProjection, SepConv
+from classmates.networks.separable import SepConv
 from classmates.networks.stages import Stage
 from classmates.networks.views import hooked, observe
 
@@ -58,8 +59,9 @@ class ShallowExit(nn.Module):
     def __init__(self, widths: Sequence[int], num_classes: int, *, attention: bool) -> None:
         super().__init__()
         self.attention = Attention(widths[0]) if attention else nn.Identity()
-        self.aligner = FeatureProjection(widths)
-        self.classifier = nn.Linear(self.aligner.out_features, num_classes)
+        steps = (SepConv(before, after) for before, after in pairwise(widths))
+        self.aligner = nn.Sequential(*steps, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.classifier = nn.Linear(widths[-1], num_classes)
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Maps [B, C, H, W] → logits [B, K] and embedding [B, D]."""

@@ -6,66 +6,17 @@ the parts without sizes; sizes and layers here are the released code's (github.c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from classmates.errors import UserError, unknown
+from classmates.networks.pairs import FeatureProjection, Projection, scaled
 
 Activation = Literal["sigmoid", "none"]
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "none": nn.Identity}
-
-
-def _scaled(width: int, factor: float) -> int:
-    return max(round(width * factor), min(width, 8))
-
-
-class SepConv(nn.Sequential):
-    """Two depthwise-separable convolutions that halve the resolution; also SD's projection unit.
-
-    Depthwise 3x3 of stride 2, pointwise to ``hidden_channels``, BN, ReLU; depthwise 3x3, pointwise to
-    ``out_channels``, BN, ReLU. No convolution has a bias. ``hidden_channels`` is ``in_channels`` by default, as
-    released. [B, in_channels, H, W] → [B, out_channels, ⌈H/2⌉, ⌈W/2⌉].
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, hidden_channels: int | None = None) -> None:
-        hidden = in_channels if hidden_channels is None else hidden_channels
-        super().__init__(
-            nn.Conv2d(in_channels, in_channels, 3, stride=2, padding=1, groups=in_channels, bias=False),
-            nn.Conv2d(in_channels, hidden, 1, bias=False),
-            nn.BatchNorm2d(hidden),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden, bias=False),
-            nn.Conv2d(hidden, out_channels, 1, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
-        )
-
-
-class FeatureProjection(nn.Module):
-    """The feature projection layer: pair maps of one stage → the projected pair feature Z.
-
-    One ``SepConv`` per step from this stage to the deepest, then global average pooling; the deepest stage is only
-    pooled. Maps may be of any size, down to 1x1. Forward: [P, widths[0], H, W] → Z [P, out_features].
-
-    Args:
-        widths: the channels of the pair maps at this stage and at every deeper one, 2C_i, ..., 2C_k.
-        width: factor on every width but the first, which the backbone sets; see ``RelationNetwork``.
-    """
-
-    def __init__(self, widths: Sequence[int], *, width: float = 1.0) -> None:
-        super().__init__()
-        scaled = [_scaled(channels, width) for channels in widths]
-        inputs = [widths[0], *scaled[1:]]
-        self.convolutions = nn.Sequential(
-            *(SepConv(inputs[i], inputs[i + 1], hidden_channels=scaled[i]) for i in range(len(widths) - 1))
-        )
-        self.out_features = inputs[-1]
-
-    def forward(self, pairs: Tensor) -> Tensor:
-        return self.convolutions(pairs).mean(dim=(2, 3))
 
 
 class RelationalInteraction(nn.Module):
@@ -109,6 +60,19 @@ class Relations(NamedTuple):
     negative_logits: Tensor
 
 
+class FeatureDistance(nn.Module):
+    """What the paper's ablation +RD has in a relation network's place: the L2 norm between pooled maps.
+
+    Nothing is learned, and there are no auxiliary classifiers: their logits are those of no classes.
+    """
+
+    def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Relations:
+        """A stage's maps of B triplets, each [B, C, H, W]: row b of the three belongs together."""
+        o, p, n = (maps.float().mean((2, 3)) for maps in (anchor, positive, negative))
+        near, far = (torch.linalg.vector_norm(o - other, dim=1) for other in (p, n))
+        return Relations(near, far, o[:, :0], o[:, :0])
+
+
 class RelationNetwork(nn.Module):
     """One stage's projection, interaction block and auxiliary classifiers, for its positive and negative pairs.
 
@@ -125,18 +89,20 @@ class RelationNetwork(nn.Module):
             writes two.
         together: positive and negative pairs go through as one batch of 2B, hence share BatchNorm's statistics; the
             released code runs them one after the other, each with its own.
+        projection: layers of the feature projection: "separable" (released), "plain" or "reduced"; see
+            ``FeatureProjection``.
         width: factor on every width inside, the projected feature's too; no layer gets narrower than 8. What the
-            backbone sets stays: the first convolution's input and, at the deepest stage, Z. 1 is the released code's
-            size, which at bottleneck backbones outweighs the backbone itself:
+            backbone sets stays: the first convolution's input and, at the deepest stage, Z.
 
-    Parameters of all stages' relation networks, 100 classes, two classifiers each:
+    Parameters of all stages' relation networks, 100 classes, two classifiers each, in millions; separable at width 1
+    is the released size, which at bottleneck backbones outweighs the backbone itself:
 
-    ==========================  =======  =========  ==========
-    backbone                    width 1  width 0.5  width 0.25
-    ==========================  =======  =========  ==========
-    ResNet-18 (11.2 M)          4.3 M    1.6 M      0.7 M
-    ResNet-50 (23.7 M)          58.8 M   18.4 M     6.8 M
-    ==========================  =======  =========  ==========
+    =================  ==========  =========  ==========  =====  =======
+    backbone           separable   width 0.5  width 0.25  plain  reduced
+    =================  ==========  =========  ==========  =====  =======
+    ResNet-18 (11.2)   4.3         1.6        0.7          18.3  1.6
+    ResNet-50 (23.7)   58.8        18.4       6.8         282.8  7.9
+    =================  ==========  =========  ==========  =====  =======
 
     Raises:
         UserError: fewer than two stages, a stage that is none of them, or a width that is not positive.
@@ -151,6 +117,7 @@ class RelationNetwork(nn.Module):
         activation: Activation = "sigmoid",
         shared_classifier: bool = False,
         together: bool = True,
+        projection: Projection = "separable",
         width: float = 1.0,
     ) -> None:
         super().__init__()
@@ -166,21 +133,20 @@ class RelationNetwork(nn.Module):
             raise UserError(f"width is {width}, but it multiplies the relation networks' layers: give one above 0")
         deepest = stage == len(channels) - 1
         self.together = together
-        self.projection = FeatureProjection([2 * c for c in channels[stage:]], width=width)
+        self.projection = FeatureProjection([2 * c for c in channels[stage:]], projection, width=width)
         features = self.projection.out_features
-        hidden = _scaled((4 if deepest else 2) * channels[0], width)
+        hidden = scaled((4 if deepest else 2) * channels[0], width)
         self.interaction = RelationalInteraction(features, hidden, activation=activation)
         self.positive_classifier = nn.Linear(features, num_classes)
         self.negative_classifier = self.positive_classifier if shared_classifier else nn.Linear(features, num_classes)
 
     def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Relations:
         """This stage's maps of B triplets, each [B, C, H, W]: row b of the three belongs together."""
-        positive_pairs = torch.cat([anchor, positive], dim=1)
-        negative_pairs = torch.cat([anchor, negative], dim=1)
-        if self.together:
-            z = self.projection(torch.cat([positive_pairs, negative_pairs]))
-            (z_p, z_n), (r_p, r_n) = z.chunk(2), self.interaction(z).chunk(2)
-        else:
-            z_p, z_n = self.projection(positive_pairs), self.projection(negative_pairs)
-            r_p, r_n = self.interaction(z_p), self.interaction(z_n)
+        pairs = self.projection.first(anchor, positive, negative)
+        z = self._of_pairs(self.projection.rest, pairs)
+        (z_p, z_n), (r_p, r_n) = z.chunk(2), self._of_pairs(self.interaction, z).chunk(2)
         return Relations(r_p, r_n, self.positive_classifier(z_p), self.negative_classifier(z_n))
+
+    def _of_pairs(self, layers: Callable[[Tensor], Tensor], pairs: Tensor) -> Tensor:
+        """All pairs at once, or the positive and then the negative ones."""
+        return layers(pairs) if self.together else torch.cat([layers(kind) for kind in pairs.chunk(2)])

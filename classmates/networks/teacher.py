@@ -57,6 +57,7 @@ class Teacher(nn.Module):
             remember images that are augmented.
     """
 
+    local_buffers = ("logits", "embeddings", "known")  # each process remembers the samples that it meets
     scale: Tensor
     shift: Tensor
     logits: Tensor

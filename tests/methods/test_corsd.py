@@ -54,7 +54,7 @@ def by_hand(method: CORSD, view: View, labels: list[int], *, temperature: float,
                 ("p", p, network.positive_classifier),
                 ("n", n, network.negative_classifier),
             ):
-                z = network.projection(torch.cat([maps[o], maps[other]])[None])
+                z = network.projection(maps[[o]], maps[[other]], maps[[other]])[:1]
                 relations[kind].append(network.interaction(z).item())
                 logits[kind].append(classifier(z)[0])
         for depth in range(depths):
@@ -200,12 +200,14 @@ def test_every_term_reaches_what_it_trains(make: Callable[..., CORSD], tiny_batc
 
 
 @pytest.mark.parametrize(("size", "maps"), [(8, 1), (16, 2)])
+@pytest.mark.parametrize("projection", ["separable", "plain", "reduced"])
 @pytest.mark.parametrize("options", [{}, RELEASED], ids=["paper", "released"])
 def test_small_maps_and_released_options(
-    tiny_network: Make, tiny_batch: Batch, size: int, maps: int, options: dict[str, Any]
+    tiny_network: Make, tiny_batch: Batch, size: int, maps: int, options: dict[str, Any], projection: Any
 ) -> None:
     torch.manual_seed(0)
-    method = CORSD(tiny_network(), DataSpec(4, torch.arange(36) % 4, (3, size, size)), **options)
+    data = DataSpec(4, torch.arange(36) % 4, (3, size, size))
+    method = CORSD(tiny_network(), data, projection=projection, **options)
     output = method(tiny_batch._replace(images=tiny_batch.images[..., :size, :size]))
     assert output.views[0].stages[-1].shape == (9, 10, maps, maps)
     output.total.backward()
@@ -233,9 +235,9 @@ def test_token_maps(tiny_batch: Batch) -> None:
 def test_depths_count_from_the_deepest_stage(make: Callable[..., CORSD], tiny_batch: Batch) -> None:
     method = make((3, 4, 5, 6), depths=2, width=0.5)
     shallow, deepest = method.relation_networks
-    assert len(shallow.projection.convolutions) == 1
-    assert shallow.projection.convolutions[0][0].in_channels == 2 * 5
-    assert len(deepest.projection.convolutions) == 0
+    assert shallow.projection.first.depthwise.in_channels == 2 * 5
+    assert shallow.projection.out_features == 8
+    assert not list(deepest.projection.parameters())
     assert method(tiny_batch).terms.keys() == method.weights.keys()
 
 
@@ -254,8 +256,35 @@ def test_only_the_student_is_scored(make: Callable[..., CORSD], tiny_batch: Batc
         ({"kl_reduction": "batch"}, "unknown kl_reduction 'batch': did you mean 'batchmean'"),
         ({"calibration_reduction": "max"}, "unknown calibration_reduction 'max': did you mean 'mean'"),
         ({"activation": "relu"}, "unknown activation 'relu'"),
+        ({"projection": "seperable"}, "unknown projection 'seperable': did you mean 'separable'"),
     ],
 )
 def test_what_cannot_be(make: Callable[..., CORSD], options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         make(**options)
+
+
+class TestRelationByDistance:
+    """The paper's ablation +RD: the L2 norm between pooled maps in place of relation networks."""
+
+    def test_its_loss_is_that_of_the_norms(self, make, tiny_batch):
+        method = make(alpha=0, sigma=0, gamma_p=0, gamma_n=0, beta=0.5, relation="distance")
+        output = method(tiny_batch)
+        pooled = [stage.mean((2, 3)).unflatten(0, (-1, 3)) for stage in output.views[-1].stages]
+        norms = [[(maps[:, 0] - maps[:, kind]).square().sum(1).sqrt() for kind in (1, 2)] for maps in pooled]
+        expected = sum(
+            (own - deep).square().mean() for at in norms[:-1] for own, deep in zip(at, norms[-1], strict=True)
+        )
+        assert output.terms.keys() == {"ce", "relation"}
+        assert output.terms["relation"].item() == pytest.approx(expected.item(), rel=1e-5)
+        assert not list(method.relation_networks.parameters())
+        output.total.backward()
+        assert method.networks.student.stage1[0].weight.grad.isfinite().all()
+
+    def test_it_has_no_auxiliary_classifiers(self, make):
+        with pytest.raises(UserError, match="gamma_p=0 and gamma_n=0"):
+            make(relation="distance")
+
+    def test_an_unknown_word_is_refused(self, make):
+        with pytest.raises(UserError, match="relation 'distanse'"):
+            make(relation="distanse")

@@ -1,3 +1,5 @@
+from typing import Any, get_args
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -5,7 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from classmates.errors import UserError
-from classmates.networks.relation import FeatureProjection, RelationalInteraction, RelationNetwork, SepConv
+from classmates.networks.pairs import Projection
+from classmates.networks.relation import RelationalInteraction, RelationNetwork
 
 RESNET18 = (64, 128, 256, 512)
 RESNET50 = (256, 512, 1024, 2048)
@@ -21,11 +24,9 @@ def parameter_count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def released_sizes(channels: tuple[int, ...], *, shared: bool, width: float = 1.0) -> list[int]:
+def sizes(channels: tuple[int, ...], **options: Any) -> list[int]:
     with torch.device("meta"):
-        stages = range(len(channels))
-        networks = [RelationNetwork(channels, i, 100, shared_classifier=shared, width=width) for i in stages]
-    return [parameter_count(network) for network in networks]
+        return [parameter_count(RelationNetwork(channels, i, 100, **options)) for i in range(len(channels))]
 
 
 def triplet_maps(channels: int, size: int, batch: int = 3, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -37,31 +38,25 @@ def triplet_maps(channels: int, size: int, batch: int = 3, seed: int = 0) -> tup
 # --- sizes ---
 
 
-def test_sepconv_size() -> None:
-    assert parameter_count(SepConv(256, 512)) == 202_752
-    assert parameter_count(SepConv(6, 10)) == 18 * 6 + 6**2 + 2 * 6 + 6 * 10 + 2 * 10
-
-
 def test_relation_networks_of_resnet18_have_the_released_sizes() -> None:
-    assert released_sizes(RESNET18, shared=True) == [1_287_781, 1_235_557, 1_032_805, 365_669]
-    assert released_sizes(RESNET18, shared=False) == [1_390_281, 1_338_057, 1_135_305, 468_169]
+    assert sizes(RESNET18, shared_classifier=True) == [1_287_781, 1_235_557, 1_032_805, 365_669]
+    assert sizes(RESNET18) == [1_390_281, 1_338_057, 1_135_305, 468_169]
 
 
-def test_width_brings_bottleneck_backbones_down() -> None:
-    assert round(sum(released_sizes(RESNET50, shared=True)) / 1e6, 1) == 57.2
-    table = {
-        (channels, width): sum(released_sizes(channels, shared=False, width=width)) / 1e6
-        for channels in (RESNET18, RESNET50)
-        for width in (1.0, 0.5, 0.25)
-    }
-    assert [round(millions, 1) for millions in table.values()] == [4.3, 1.6, 0.7, 58.8, 18.4, 6.8]
+def test_width_and_projection_bring_bottleneck_backbones_down() -> None:
+    assert round(sum(sizes(RESNET50, shared_classifier=True)) / 1e6, 1) == 57.2
+    columns = [{}, {"width": 0.5}, {"width": 0.25}, {"projection": "plain"}, {"projection": "reduced"}]
+    table = [[round(sum(sizes(net, **options)) / 1e6, 1) for options in columns] for net in (RESNET18, RESNET50)]
+    assert table == [[4.3, 1.6, 0.7, 18.3, 1.6], [58.8, 18.4, 6.8, 282.8, 7.9]]
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(1, 40), min_size=2, max_size=4), st.floats(0.01, 2.0))
-def test_any_channels_and_width_fit_together(channels: list[int], width: float) -> None:
+@given(
+    st.lists(st.integers(1, 40), min_size=2, max_size=4), st.floats(0.01, 2.0), st.sampled_from(get_args(Projection))
+)
+def test_any_channels_and_width_fit_together(channels: list[int], width: float, projection: Projection) -> None:
     for stage in range(len(channels)):
-        network = RelationNetwork(channels, stage, 3, width=width)
+        network = RelationNetwork(channels, stage, 3, width=width, projection=projection)
         maps = triplet_maps(channels[stage], size=5, batch=2)
         relations = network(*maps)
         assert relations.positive.shape == relations.negative.shape == (2,)
@@ -75,45 +70,6 @@ def test_any_channels_and_width_fit_together(channels: list[int], width: float) 
 
 
 # --- layers ---
-
-
-def test_sepconv_layers() -> None:
-    layers = list(SepConv(4, 6))
-    convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
-    assert [(c.kernel_size, c.stride, c.padding, c.groups) for c in convolutions] == [
-        ((3, 3), (2, 2), (1, 1), 4),
-        ((1, 1), (1, 1), (0, 0), 1),
-        ((3, 3), (1, 1), (1, 1), 4),
-        ((1, 1), (1, 1), (0, 0), 1),
-    ]
-    assert [(c.in_channels, c.out_channels, c.bias) for c in convolutions] == [
-        (4, 4, None),
-        (4, 4, None),
-        (4, 4, None),
-        (4, 6, None),
-    ]
-    assert [type(layer).__name__ for layer in layers] == ["Conv2d", "Conv2d", "BatchNorm2d", "ReLU"] * 2
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 8])
-def test_sepconv_halves_the_map_down_to_one_pixel(size: int) -> None:
-    assert SepConv(4, 6)(torch.randn(2, 4, size, size)).shape == (2, 6, (size + 1) // 2, (size + 1) // 2)
-
-
-def test_projection_takes_one_step_per_deeper_stage() -> None:
-    widths = [8, 12, 20]
-    for stage in range(3):
-        projection = FeatureProjection(widths[stage:])
-        assert [type(step) for step in projection.convolutions] == [SepConv] * (2 - stage)
-        assert projection.out_features == 20
-        for size in (1, 4, 7):
-            assert projection(torch.randn(2, widths[stage], size, size)).shape == (2, 20)
-
-
-def test_projection_of_the_deepest_stage_is_the_average_alone() -> None:
-    maps = torch.randn(3, 20, 2, 4)
-    torch.testing.assert_close(FeatureProjection([20])(maps), maps.flatten(2).mean(-1))
-    torch.testing.assert_close(FeatureProjection([20], width=0.25)(maps), maps.flatten(2).mean(-1))
 
 
 def test_interaction_is_the_formula() -> None:
@@ -134,10 +90,9 @@ def test_interaction_is_the_formula() -> None:
 
 def test_relation_network_is_its_parts() -> None:
     network = RelationNetwork(SMALL, 0, 7).eval()
-    anchor, positive, negative = triplet_maps(4, 8)
-    relations = network(anchor, positive, negative)
-    z_p = network.projection(torch.cat([anchor, positive], 1))
-    z_n = network.projection(torch.cat([anchor, negative], 1))
+    maps = triplet_maps(4, 8)
+    relations = network(*maps)
+    z_p, z_n = network.projection(*maps).chunk(2)
     torch.testing.assert_close(relations.positive, network.interaction(z_p))
     torch.testing.assert_close(relations.negative, network.interaction(z_n))
     torch.testing.assert_close(relations.positive_logits, network.positive_classifier(z_p))
@@ -149,8 +104,9 @@ def test_hidden_widths_follow_the_shallowest_stage() -> None:
     assert [(layer.in_features, layer.out_features) for layer in hidden] == [(20, 8), (20, 8), (20, 16)]
 
 
-def test_together_and_apart_differ_by_batch_statistics_only() -> None:
-    together, apart = RelationNetwork(SMALL, 0, 7), RelationNetwork(SMALL, 0, 7, together=False)
+@pytest.mark.parametrize("projection", get_args(Projection))
+def test_together_and_apart_differ_by_batch_statistics_only(projection: Projection) -> None:
+    together, apart = (RelationNetwork(SMALL, 0, 7, projection=projection, together=one) for one in (True, False))
     apart.load_state_dict(together.state_dict())
     maps = triplet_maps(4, 8)
     for one, other in zip(together.eval()(*maps), apart.eval()(*maps), strict=True):
@@ -161,8 +117,9 @@ def test_together_and_apart_differ_by_batch_statistics_only() -> None:
     for one, other in zip(together.train()(*equal_pairs), apart.train()(*equal_pairs), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(together(*maps).positive, apart(*maps).positive, rtol=1e-3)
-    steps = [network.interaction.layers[1].num_batches_tracked.item() for network in (together, apart)]
-    assert steps == [2, 4]
+    for network, steps in ((together, 2), (apart, 4)):
+        norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
+        assert [norm.num_batches_tracked.item() for norm in norms] == [steps] * len(norms)
 
 
 def test_apart_keeps_negatives_out_of_the_positives() -> None:
@@ -237,5 +194,7 @@ def test_wrong_settings_are_errors() -> None:
         RelationNetwork(SMALL, 3, 10)
     with pytest.raises(UserError, match="width is 0"):
         RelationNetwork(SMALL, 0, 10, width=0)
+    with pytest.raises(UserError, match="unknown projection 'reduce': did you mean 'reduced'"):
+        RelationNetwork(SMALL, 0, 10, projection="reduce")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="unknown activation 'sigmoids': did you mean 'sigmoid'"):
         RelationalInteraction(4, 4, activation="sigmoids")  # type: ignore[arg-type]
