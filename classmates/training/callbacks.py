@@ -20,9 +20,17 @@ from classmates.errors import UserError
 from classmates.files import whole_file
 from classmates.training.module import TrainingModule
 
+WAITING_SHOWN = 0.1
+"""The share of an epoch spent on waiting for images above which the progress bar shows it."""
+WAITING_TOLD = 0.2
+"""Above this share, and at least so many seconds, the first epoch ends with a note on what would help."""
+WAITING_TOLD_SECONDS = 2.0
+
 
 class History(Callback):
     """One row an epoch: every term raw and weighted, everyone's validation scores, learning rate, speed.
+
+    ``data_seconds`` are those of the ``seconds`` that training waited for images.
 
     The rows travel in the checkpoints, so a run that goes on continues its own table, and ``metrics.csv`` is
     rewritten whole after every epoch.
@@ -33,7 +41,9 @@ class History(Callback):
         self.rows: list[dict[str, float]] = []
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, TrainingModule)
         self.started = time.perf_counter()
+        self.waited_before = module.train_loader.waited
         self.images = 0
 
     def on_train_batch_end(
@@ -42,11 +52,12 @@ class History(Callback):
         self.images += len(batch.labels) * trainer.world_size
 
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._stop_clock()
+        assert isinstance(module, TrainingModule)
+        self._stop_clock(module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, TrainingModule)
-        self._stop_clock()
+        self._stop_clock(module)
         row: dict[str, float] = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
         row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         means = module.meter.means()
@@ -56,22 +67,37 @@ class History(Callback):
             row[f"train/{name}/weighted"] = value * module.method.weights[name]
         for who, scores in module.validation.items():
             row |= {f"val/{who}/{metric}": value for metric, value in scores.items()}
-        row |= {"seconds": self.seconds, "images_per_second": self.images / self.seconds}
+        speed = self.images / self.seconds
+        row |= {"seconds": self.seconds, "data_seconds": self.data_seconds, "images_per_second": speed}
         self.rows.append(row)
         for logger in trainer.loggers:
             logger.log_metrics({key: value for key, value in row.items() if key != "step"}, step=trainer.global_step)
         if trainer.is_global_zero:
             with whole_file(self.path) as path:
                 pd.DataFrame(self.rows).to_csv(path, index=False)
+            if (
+                trainer.current_epoch == 0
+                and self.waiting > WAITING_TOLD
+                and self.data_seconds > WAITING_TOLD_SECONDS
+            ):
+                share = f"{self.waiting:.0%} of the first epoch was spent waiting for images ({speed:,.0f} images/s)"
+                tqdm.write(f"note: {share}; what helps: {module.train_loader.advice}")
 
-    def _stop_clock(self) -> None:
+    @property
+    def waiting(self) -> float:
+        """The share of the last epoch's training time that was spent waiting for images."""
+        return self.data_seconds / self.seconds
+
+    def _stop_clock(self, module: TrainingModule) -> None:
         """The time spent on training alone: up to the first validation of the epoch, or its end."""
         if self.started is not None:
             self.seconds = time.perf_counter() - self.started
+            self.data_seconds = module.train_loader.waited - self.waited_before
             self.started = None
 
     started: float | None = None
     seconds: float = 0.0
+    data_seconds: float = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}
@@ -81,7 +107,13 @@ class History(Callback):
 
 
 class Progress(Callback):
-    """One bar over all epochs, the same in a terminal, a notebook and (a line now and then) a batch job's log."""
+    """One bar over all epochs, the same in a terminal, a notebook and (a line now and then) a batch job's log.
+
+    history: comes before it among the trainer's callbacks.
+    """
+
+    def __init__(self, history: History):
+        self.history = history
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         batches = int(trainer.num_training_batches)
@@ -103,6 +135,9 @@ class Progress(Callback):
         assert isinstance(module, TrainingModule)
         shown = {"epoch": f"{trainer.current_epoch + 1}/{trainer.max_epochs}"}
         shown["loss"] = f"{module.meter.means()['total']:.3f}"
+        shown["images/s"] = f"{self.history.rows[-1]['images_per_second']:,.0f}"
+        if self.history.waiting > WAITING_SHOWN:
+            shown["waiting for images"] = f"{self.history.waiting:.0%}"
         if module.validation:
             shown["student val top-1"] = f"{module.validation['student']['top1']:.1%}"
         self.bar.set_postfix(shown, refresh=False)

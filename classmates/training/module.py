@@ -16,6 +16,7 @@ from classmates.contracts import Batch
 from classmates.errors import NonFiniteLoss
 from classmates.evaluation.metrics import RunningScore
 from classmates.methods.base import Method, Output
+from classmates.networks.gather import local_buffers
 
 CHECK_EVERY = 50  # steps between looks at the losses where looking makes the host wait for the device
 
@@ -84,6 +85,10 @@ class TrainingModule(L.LightningModule):
         self.meter = TermMeter()
         self.scores: dict[str, RunningScore] = {}
         self.validation: dict[str, dict[str, float]] = {}
+
+    @property
+    def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
+        return local_buffers(self)  # read by DistributedDataParallel, which wraps this module
 
     def setup(self, stage: str) -> None:
         self.train_loader, self.val_loader = self.make_loaders(self.global_rank, self.trainer.world_size, self.device)

@@ -17,6 +17,9 @@ from classmates.errors import UserError, unknown
 # What the papers train with, where the user does not say otherwise.
 OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {"SGD": {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}}
 
+# Who says any of these has chosen how the step is computed.
+NOT_WITH_FUSED = {"fused", "foreach", "differentiable"}
+
 # These change the learning rate after every step; all others after every epoch.
 STEPPED_BY_BATCH = {"OneCycleLR", "CyclicLR"}
 # These need functions, other schedules or a metric, which a name cannot bring.
@@ -35,13 +38,17 @@ SCHEDULES: dict[str, type[LRScheduler]] = {
 
 
 def make_optimizer(
-    name: str, parameters: Iterable[nn.Parameter], lr: float, arguments: Mapping[str, Any]
+    name: str, parameters: Iterable[nn.Parameter], lr: float, arguments: Mapping[str, Any], *, fused: bool = True
 ) -> Optimizer:
     """The optimiser ``name`` (a class of torch.optim in any case, else one of timm's names) over the parameters.
 
-    ``arguments`` go over ``OPTIMIZER_DEFAULTS``. Raises UserError for unknown names and arguments, and for values
-    that the optimiser refuses.
+    ``arguments`` go over ``OPTIMIZER_DEFAULTS``. Where PyTorch has the optimiser as one fused kernel for the
+    parameters' device, that is taken if ``fused`` allows it and ``arguments`` say nothing of it themselves.
+
+    Raises:
+        UserError: unknown names and arguments, and values that the optimiser refuses.
     """
+    parameters = list(parameters)
     of_torch = {known.lower(): known for known in OPTIMIZERS}.get(name.lower())
     of_timm = [str(known) for known in timm.optim.list_optimizers()]
     cls: Any
@@ -52,7 +59,16 @@ def make_optimizer(
     else:
         raise unknown("optimizer", name, [*OPTIMIZERS, *of_timm])
     arguments = {**OPTIMIZER_DEFAULTS.get(name, {}), **arguments}
+    if fused and of_torch is not None and can_fuse(cls, parameters) and not arguments.keys() & NOT_WITH_FUSED:
+        arguments["fused"] = True
     return _call(f"optimizer {name}", cls, parameters, arguments, {"lr": lr})
+
+
+def can_fuse(cls: type[Optimizer], parameters: Iterable[nn.Parameter]) -> bool:
+    """Whether PyTorch has a fused kernel of this optimiser for all of the parameters."""
+    return "fused" in inspect.signature(cls).parameters and all(
+        parameter.device.type in ("cpu", "cuda") and parameter.is_floating_point() for parameter in parameters
+    )
 
 
 def make_schedule(

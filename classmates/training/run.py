@@ -75,6 +75,8 @@ def run_name(method: Method, model: object, data: object, seed: int) -> str:
 
 
 def _short(thing: object) -> str:
+    if isinstance(thing, str) and thing.startswith("hf:"):
+        return thing.removeprefix("hf:").replace("/", "_").replace(":", "_")
     if isinstance(thing, str | Path):
         path, _, name = str(thing).rpartition(":")
         return (name if path else Path(thing).name or Path(thing).resolve().name).replace("/", "_")
@@ -83,24 +85,26 @@ def _short(thing: object) -> str:
 
 def plain_settings(method: Method, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of ``train`` as values that YAML can hold and the command line can read back."""
-    plain = {name: _plain(value) for name, value in settings.items()}
-    options = {name: _plain(value) for name, value in method.options.items()}
-    plain["method"] = {"class_path": _class_path(type(method)), "init_args": options}
+    plain = {name: plain_value(value) for name, value in settings.items()}
+    options = {name: plain_value(value) for name, value in method.options.items()}
+    plain["method"] = {"class_path": class_path(type(method)), "init_args": options}
     return plain
 
 
-def _class_path(cls: type) -> str:
+def class_path(cls: type) -> str:
+    """The name that the command line and YAML have for a class: ``classmates.MCL``, ``my_module.MyMethod``."""
     package = cls.__module__.split(".")[0]
     return f"{package}.{cls.__name__}" if package == "classmates" else f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
+    """A value as YAML can hold it; an object of another kind becomes its type's name in brackets."""
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain_value(item) for item in value]
     if isinstance(value, Path):
         return str(value)
     if value is None or isinstance(value, bool | int | float | str):

@@ -28,6 +28,7 @@ from classmates.networks.build import build_model
 from classmates.networks.weights import load_pretrained
 from classmates.reporting.html import report as write_report
 from classmates.student import StudentCard
+from classmates.training.acceleration import FORMATS, MemoryFormat, choose
 from classmates.training.callbacks import AtomicCheckpointIO, History, Progress
 from classmates.training.module import TrainingModule
 from classmates.training.optimisation import make_optimizer, make_schedule
@@ -46,6 +47,8 @@ def train(
     seed: int = 0,
     out: str | Path | None = None,
     resume: bool = False,
+    data_dir: str | Path | None = None,
+    label: str | None = None,
     image_size: int | None = None,
     train_size: int | None = None,
     val_fraction: float = 0.1,
@@ -65,7 +68,8 @@ def train(
     devices: int | str = "auto",
     num_nodes: int = 1,
     strategy: str = "auto",
-    precision: str = "32-true",
+    precision: str = "auto",
+    memory_format: MemoryFormat = "auto",
     compile: bool = False,
     deterministic: bool = False,
     max_time: str | None = None,
@@ -80,8 +84,9 @@ def train(
     looked at once, after the last epoch; the headline is the student's accuracy then.
 
     Args:
-        data: what to learn: "digits", a folder with train/CLASS/* and perhaps val/ and test/, a folder of class
-            folders, or in Python any dataset of (image, label).
+        data: what to learn: a name ("classmates list datasets"), a folder with train/CLASS/* and perhaps val/ and
+            test/, a folder of class folders or of parquet files, hf:NAME or hf:NAME:CONFIG of the Hugging Face Hub,
+            or in Python any dataset of (image, label).
         model: which network: a name of timm's or of this package's ("classmates list models"), FILE.py:CLASS for
             your own, or in Python any nn.Module that returns logits.
         method: how it learns: Baseline, MCL, CORSD, or a Method of your own; its options follow with a dot, such as
@@ -92,6 +97,9 @@ def train(
         seed: of the weights, the validation split, the order of the images and their augmentation.
         out: the run's folder; runs/METHOD-MODEL-DATA-SEED if not given. It must be empty or new.
         resume: go on with the run in that folder from its last whole epoch, with the same settings.
+        data_dir: where the files of a data set known by name are, or are downloaded to.
+        label: which labels, where the data have several: a column of a table such as "fine_label", or "coarse" of
+            cifar100.
         image_size: pixels of the square that the network gets; as the images are, or 224 where they differ.
         train_size: use only this many training images, the same share of every class.
         val_fraction: share of the training images that is held out for validation where the data have no such split;
@@ -114,7 +122,9 @@ def train(
         devices: how many of them, or which.
         num_nodes: how many machines.
         strategy: how they work together, as Lightning names it ("ddp").
-        precision: "32-true", "bf16-mixed" or "16-mixed".
+        precision: "32-true", "bf16-mixed" or "16-mixed"; "auto" takes bf16-mixed on devices that compute in it, and
+            says so.
+        memory_format: how maps lie in memory; "auto" takes channels_last where it pays.
         compile: torch.compile for the networks; worth it on GPUs, not on CPUs.
         deterministic: bit-for-bit the same on the same machine, also on a GPU, at some cost.
         max_time: stop after DD:HH:MM:SS; the run can go on with resume.
@@ -136,19 +146,23 @@ def train(
     L.seed_everything(seed, verbose=False)
     images = load(
         data,
+        data_dir=data_dir,
+        label=label,
         image_size=image_size,
         train_size=train_size,
         val_fraction=val_fraction,
         seed=seed,
         on_bad_image=on_bad_image,
     )
+    acceleration = choose(precision, memory_format, accelerator, images.image_size)
+    settings |= {"precision": acceleration.precision, "memory_format": acceleration.memory_format}
     model_args = dict(model_args or {})
     network = model
     if isinstance(network, str):
         network = build_model(network, images.num_classes, images.channels, pretrained, **model_args)
     if stages is not None:
         network.stage_names = tuple(stages)  # type: ignore[assignment]
-    notes = [*images.notes]
+    notes = [*images.notes, *acceleration.notes]
     if model_weights is not None:
         notes += load_pretrained(network, model_weights, images.input_shape)
     with warnings.catch_warnings():
@@ -160,7 +174,9 @@ def train(
     notes += built.notes
 
     sampler = built.sampling(images.train.labels, batch_size, seed=seed)
-    new_optimizer = partial(make_optimizer, optimizer, lr=lr, arguments=dict(optimizer_args or {}))
+    # Lightning cannot clip the gradients of a fused step that also undoes the scaling of float16.
+    fused = gradient_clip is None or acceleration.precision != "16-mixed"
+    new_optimizer = partial(make_optimizer, optimizer, lr=lr, arguments=dict(optimizer_args or {}), fused=fused)
     new_schedule = partial(
         make_schedule, schedule, arguments=dict(schedule_args or {}), epochs=epochs, steps_per_epoch=len(sampler)
     )
@@ -168,10 +184,10 @@ def train(
 
     def loaders(rank: int, world_size: int, device: torch.device) -> tuple[Any, Any]:
         share = built.sampling(images.train.labels, batch_size, seed=seed, rank=rank, world_size=world_size)
-        training = train_loader(images, share, augmentation, seed=seed, num_workers=num_workers, device=device)
-        if images.val is None:
-            return training, None
-        return training, eval_loader(images, images.val, batch_size, num_workers=num_workers, device=device)
+        how: Any = {"num_workers": num_workers, "device": device}
+        how["memory_format"] = FORMATS[acceleration.memory_format]
+        training = train_loader(images, share, augmentation, seed=seed, **how)
+        return training, None if images.val is None else eval_loader(images, images.val, batch_size, **how)
 
     name = run_name(built, model, data, seed)
     run = Run(Path(out) if out is not None else Path("runs") / name, plain_settings(built, settings))
@@ -184,7 +200,7 @@ def train(
             devices=devices,
             num_nodes=num_nodes,
             strategy=strategy,
-            precision=precision,  # type: ignore[arg-type]
+            precision=acceleration.precision,  # type: ignore[arg-type]
             gradient_clip_val=gradient_clip,
             deterministic=deterministic,
             max_time=max_time,
@@ -204,10 +220,12 @@ def train(
         run.check_resumable() if resume else run.begin()
     for note in notes:
         print(f"note: {note}")
+    built.to(memory_format=FORMATS[acceleration.memory_format])
     if compile:
         built.networks.compile_parts()
     trainer.fit(module, ckpt_path=run.last if resume else None, weights_only=True)
     built.networks.uncompile()
+    built.to(memory_format=torch.contiguous_format)
     card = StudentCard(
         model=model if isinstance(model, str) else None,
         class_names=images.class_names,
@@ -230,9 +248,10 @@ def first_process() -> bool:
 
 def watchers(run: Run, images: ImageData, progress: bool) -> Iterable[Callback]:
     """The table of epochs, the progress bar, and the checkpoints: the last epoch, and the best on validation."""
-    yield History(run.metrics)
+    history = History(run.metrics)
+    yield history
     if progress:
-        yield Progress()
+        yield Progress(history)
     last = partial(ModelCheckpoint, run.checkpoints, enable_version_counter=False, save_on_train_epoch_end=True)
     if images.val is not None:
         yield last(filename=run.best.stem, monitor="val/student/top1", mode="max")

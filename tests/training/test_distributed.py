@@ -18,12 +18,17 @@ SCRIPT = """
         def __init__(self):
             self.seen = []
 
+        def on_train_start(self, trainer, module):
+            wrapped = trainer.strategy.model
+            self.sent = sorted(wrapped.named_module_buffers)
+
         def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
             self.seen += batch.indices.tolist()
 
         def on_train_end(self, trainer, module):
             method = module.method
-            state = {"seen": self.seen, "bank": method.bank.rows, "weight": method.student().fc.weight.data}
+            state = {"seen": self.seen, "sent": self.sent, "bank": method.bank.rows}
+            state["weight"] = method.student().fc.weight.data
             torch.save(state, Path(FOLDER) / f"rank{trainer.global_rank}.pt")
 
     if __name__ == "__main__":
@@ -44,6 +49,9 @@ def test_two_processes_make_one_run(tmp_path):
     assert not set(first["seen"]) & set(second["seen"])
     assert sorted(first["seen"] + second["seen"]) == list(range(60))
     assert torch.equal(first["bank"], second["bank"])
+    assert any(name.endswith("running_mean") for name in first["sent"])
+    assert "method.log_mean" in first["sent"]
+    assert not any(name.startswith(("method.bank.", "method.classes.")) for name in first["sent"])
     assert torch.equal(first["weight"], second["weight"])
     record = json.loads((tmp_path / "run" / "result.json").read_text())
     assert record["training"]["steps"] == 3

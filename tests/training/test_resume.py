@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -16,7 +17,7 @@ from classmates.errors import UserError
 from classmates.methods import CORSD
 from classmates.training.callbacks import load_checkpoint
 
-CLOCK = ["seconds", "images_per_second"]
+CLOCK = ["seconds", "data_seconds", "images_per_second"]
 
 
 class Interruption(Exception):
@@ -60,9 +61,13 @@ def assert_same_runs(first, second):
     assert len(tables[0]) == 4
 
 
-@pytest.mark.parametrize("which", ["mcl", "corsd"])
-def test_stopped_and_resumed_equals_uninterrupted(which, small_train, small_mcl, tmp_path):
+@pytest.mark.parametrize(
+    ("which", "settings"),
+    [("mcl", {}), ("corsd", {}), ("corsd", {"precision": "bf16-mixed", "memory_format": "channels_last"})],
+)
+def test_stopped_and_resumed_equals_uninterrupted(which, settings, small_train, small_mcl, tmp_path):
     method = small_mcl if which == "mcl" else CORSD
+    small_train = partial(small_train, **settings)
     whole = small_train(method=method, out=tmp_path / "whole")
     with pytest.raises(Interruption):
         small_train(method=method, out=tmp_path / "parts", callbacks=[StopInEpoch(2)])

@@ -1,0 +1,46 @@
+import time
+
+import pandas as pd
+import pytest
+
+from classmates.data.loading import MemoryLoader
+
+
+@pytest.fixture
+def slow_images(monkeypatch):
+    """Every batch takes so many seconds to make."""
+
+    def slow(seconds):
+        make = MemoryLoader.pixels
+
+        def slowly(self):
+            for batch in make(self):
+                time.sleep(seconds)
+                yield batch
+
+        monkeypatch.setattr(MemoryLoader, "pixels", slowly)
+        monkeypatch.setattr("classmates.training.callbacks.WAITING_TOLD_SECONDS", 0.1)
+
+    return slow
+
+
+def test_waiting_for_images_is_measured_told_and_shown(small_train, slow_images, tmp_path, capfd):
+    slow_images(0.3)
+    small_train(out=tmp_path / "run", epochs=2, progress=True, val_fraction=0.1)
+    rows = pd.read_csv(tmp_path / "run" / "metrics.csv")
+    assert (rows["data_seconds"] >= 4 * 0.3).all()  # 120 images in batches of 30
+    assert (rows["data_seconds"] <= rows["seconds"]).all()
+    told = [line for line in capfd.readouterr().out.splitlines() if "waiting for images" in line]
+    assert len(told) == 1  # of two epochs, the first
+    assert "note: " in told[0]
+    assert "images/s); what helps: a larger --batch_size" in told[0]
+
+
+def test_training_that_does_not_wait_is_told_nothing(small_train, slow_images, tmp_path, capfd, monkeypatch):
+    slow_images(0.0)
+    monkeypatch.setattr("classmates.training.callbacks.WAITING_TOLD", 1.0)  # all of the time: never
+    small_train(out=tmp_path / "run", epochs=1)
+    rows = pd.read_csv(tmp_path / "run" / "metrics.csv")
+    assert (rows["data_seconds"] > 0).all()
+    assert (rows["data_seconds"] <= rows["seconds"]).all()
+    assert "waiting for images" not in capfd.readouterr().out
