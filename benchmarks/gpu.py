@@ -1,0 +1,114 @@
+"""On a GPU: whole steps eager, compiled and as one CUDA graph; how far from the peak; where the time goes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.harness import Function, counts, flops, interleave, milliseconds, peak_memory, write
+from benchmarks.training_step import Make, TrainingStep
+from classmates.methods import CORSD, MCL, Baseline
+
+FAST = {"precision": "bf16-mixed", "memory_format": "channels_last"}
+CASES: tuple[tuple[str, Make, str, int], ...] = (
+    ("Baseline, ResNet-32", Baseline, "resnet32", 64),
+    (
+        "MCL, every negative, ResNet-32",
+        partial(MCL, negatives="all", normaliser="lagged", bank_dtype="bfloat16"),
+        "resnet32",
+        64,
+    ),
+    ("Baseline, ResNet-18", Baseline, "resnet18_cifar", 129),
+    ("CORSD, reduced, ResNet-18", partial(CORSD, projection="reduced"), "resnet18_cifar", 129),
+)
+
+
+def main(out: Path, quick: bool) -> None:
+    if not torch.cuda.is_available():
+        print("gpu: there is no CUDA device here, so nothing is measured")
+        return
+    frames, costs = [], []
+    peak = peak_flops()
+    for name, make, model, batch_size in CASES:
+        plain = TrainingStep(make, model, batch_size)
+        steps: dict[str, Function] = {"eager float32": plain}
+        steps |= {way: prepare(make, model, batch_size) for way, prepare in ways(quick)}
+        frame = interleave(steps, rounds=3 if quick else 20)
+        seconds = frame["median_ms"] / 1000
+        frame["images_per_second"] = batch_size / seconds
+        frame["share_of_peak"] = flops(plain) / seconds / peak
+        frame["peak_mib"] = [peak_memory(step) for step in steps.values()]
+        frame["operations"] = counts(plain).operations
+        frame["synchronisations"] = [synchronisations(step) for step in steps.values()]
+        frame.index = pd.Index([f"{name}, {way}" for way in steps], name="name")
+        frames.append(frame)
+        costs += [{"name": name, **cost} for cost in largest_costs(steps["bfloat16, channels-last"])]
+    write(
+        pd.concat(frames),
+        "gpu",
+        out,
+        f"Whole training steps, 3x32x32 images, N = 50,000. share_of_peak is of the {peak / 1e12:.0f} TFLOP/s that a "
+        "bfloat16 matrix product reached here; operations are the eager step's; synchronisations those CUDA saw.",
+    )
+    write(
+        pd.DataFrame(costs).set_index("name"),
+        "gpu_costs",
+        out,
+        "The three largest costs on the GPU of one step in bfloat16, channels-last, not compiled.",
+    )
+
+
+def ways(quick: bool) -> Iterable[tuple[str, Callable[[Make, str, int], Function]]]:
+    """How a step may be run, by name."""
+    yield "bfloat16, channels-last", partial(TrainingStep, **FAST)  # type: ignore[arg-type]
+    yield "CUDA graph", lambda *case: graphed(TrainingStep(*case, **FAST))  # type: ignore[arg-type]
+    if not quick:
+        yield "compiled", partial(TrainingStep, compiled=True, **FAST)  # type: ignore[arg-type]
+
+
+def graphed(step: TrainingStep) -> Function:
+    """The whole step, update included, as one CUDA graph: replaying it launches everything at once."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    step.optimizer.zero_grad()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
+def synchronisations(step: Function) -> int:
+    """How often CUDA made the host wait for the device."""
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("synchronizing" in str(warning.message) for warning in caught)
+
+
+def peak_flops() -> float:
+    """FLOP/s of a large matrix product in bfloat16."""
+    square = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+    best = min(milliseconds(lambda: square @ square) for _ in range(20))
+    return 2 * 8192**3 / best * 1000
+
+
+def largest_costs(step: Function) -> list[dict[str, object]]:
+    """The three operators with the most time of their own on the device."""
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as recorded:
+        step()
+    events = sorted(recorded.key_averages(), key=lambda event: event.self_device_time_total, reverse=True)[:3]
+    return [{"operator": event.key, "us": event.self_device_time_total, "calls": event.count} for event in events]
