@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from classmates.errors import NonFiniteLoss, UserError
     from classmates.evaluation.evaluate import evaluate
     from classmates.evaluation.predict import predict
+    from classmates.experiments.compare import compare
+    from classmates.experiments.sweep import sweep
     from classmates.exporting import export
+    from classmates.inspecting import inspect
     from classmates.methods import *  # noqa: F403
     from classmates.networks.describe import describe
     from classmates.reporting.html import report
@@ -35,22 +38,28 @@ __all__ = [
     "UserError",
     "View",
     "__version__",
+    "compare",
     "describe",
     "evaluate",
     "export",
+    "inspect",
     "list",
     "load_student",
     "predict",
     "report",
+    "sweep",
     "train",
 ]
 
 _HOMES = {
     "train": "classmates.training.train",
+    "compare": "classmates.experiments.compare",
+    "sweep": "classmates.experiments.sweep",
     "evaluate": "classmates.evaluation.evaluate",
     "predict": "classmates.evaluation.predict",
     "export": "classmates.exporting",
     "report": "classmates.reporting.html",
+    "inspect": "classmates.inspecting",
     "describe": "classmates.networks.describe",
     "list": "classmates.catalog",
     "Result": "classmates.training.result",

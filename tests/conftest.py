@@ -7,7 +7,10 @@ import os
 # As many test processes run as there are cores (pytest-xdist): more threads would be in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import shutil
+import subprocess
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -35,6 +38,12 @@ class TinyNetwork(nn.Module):
         return self.fc(maps.mean((2, 3)))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing is read from or written to the cache of whoever runs the tests."""
+    os.environ["CLASSMATES_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture
 def tiny_network() -> Callable[..., nn.Module]:
     """Makes a plain network of stages ``stage1``, ``stage2``, ... and a classifier ``fc``; always the same one."""
@@ -59,3 +68,27 @@ def tiny_batch(tiny_data: DataSpec) -> Batch:
     indices = torch.tensor([0, 4, 1, 5, 9, 2, 3, 7, 12])
     images = torch.randn(9, *tiny_data.input_shape, generator=torch.Generator().manual_seed(0))
     return Batch(images, tiny_data.labels[indices], indices)
+
+
+@pytest.fixture(scope="session")
+def browse(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Opens a page in a headless Chromium, with more flags such as --dump-dom; what it printed comes back."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium to open the report with: none of chromium, chromium-browser, google-chrome is there")
+
+    def run(page: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+        quiet = (
+            "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+            "--disable-component-update --disable-sync --hide-scrollbars --enable-logging=stderr"
+        )
+        profile = tmp_path_factory.mktemp("profile")
+        return subprocess.run(
+            [browser, *quiet.split(), f"--user-data-dir={profile}", "--window-size=1200,4000", *flags, page.as_uri()],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+
+    return run

@@ -126,12 +126,12 @@ def test_dashes_and_equals_signs_change_nothing(flags):
 
 
 @pytest.mark.parametrize("typed", [[], ["--help"], ["-h"]])
-def test_the_overview_has_a_line_for_each_command_and_two_examples(typed, capsys):
+def test_the_overview_has_a_line_for_each_command_and_three_examples(typed, capsys):
     assert main(typed) == 0
     lines = capsys.readouterr().out.splitlines()
     for command in COMMANDS:
         assert sum(line.startswith(f"  {command} ") for line in lines) == 1
-    assert sum(line.startswith("  classmates ") for line in lines) == 2
+    assert sum(line.startswith("  classmates ") for line in lines) == 3
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -140,7 +140,7 @@ def test_help_explains_every_argument_on_screens_of_25_lines(command, capsys):
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 100
     assert all(len(section.splitlines()) <= 25 for section in text.split("\n\n"))
-    for name, argument in arguments_of(getattr(classmates, command)).items():
+    for name, argument in arguments_of(getattr(classmates, COMMANDS[command].function or command)).items():
         assert argument.help, f"{command}: the docstring says nothing of {name}"
         assert (name.upper() if name in COMMANDS[command].positions else f"--{name}") in text
     assert "Union" not in text

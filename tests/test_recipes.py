@@ -11,7 +11,7 @@ from classmates.catalog import methods as methods_by_name
 from classmates.training.train import train
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
-FILES = sorted(RECIPES.rglob("*.yaml"))
+FILES = sorted([*RECIPES.glob("*.yaml"), *RECIPES.glob("common/*.yaml")])
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(RECIPES)))

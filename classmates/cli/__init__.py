@@ -1,4 +1,4 @@
-"""The command line: each command is the Python function of the same name, its arguments the flags and YAML keys."""
+"""The command line: each command is a Python function, its arguments the flags and YAML keys."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
 
 class Command(NamedTuple):
-    """summary: for the overview. positions: the arguments that are given without a flag. show: what is printed."""
+    """summary: for the overview. positions: the arguments that are given without a flag. show: what is printed.
+    function: its name in Python, where that is not the command's."""
 
     summary: str
     positions: tuple[str, ...] = ()
     show: Callable[[Any], str] = str
+    function: str | None = None
 
 
 def show_run(result: Result) -> str:
@@ -49,13 +51,24 @@ def show_table(frame: pd.DataFrame) -> str:
 
 COMMANDS = {
     "train": Command("train a network with a method, test it, leave everything in a folder", show=show_run),
+    "compare": Command("compare methods over models, data sets and seeds, with tables and a report"),
+    "sweep": Command("search a method's options and the training settings, choosing on validation images"),
     "evaluate": Command("score a trained student again, also on other data", ("run",), show_scores),
     "predict": Command("name the classes of image files", ("run", "images"), show_table),
     "export": Command("write the student as ONNX, torch.export or safetensors", ("run",)),
     "report": Command("write a run's report again, one HTML file", ("run",)),
     "describe": Command("show a model's stages, shared trunk, parameters and multiply-adds", ("model",)),
+    "data": Command(
+        "show what a data set holds: counts, sizes, duplicates, a contact sheet", ("data",), function="inspect"
+    ),
     "list": Command("list methods, models and data sets", ("what",)),
 }
+
+GOING_ON = {
+    "train": "; go on with --resume true",
+    **dict.fromkeys(("compare", "sweep"), "; the same command goes on"),
+}
+"""How a command that was interrupted is continued."""
 
 OVERVIEW = """\
 More accurate image classifiers without a bigger teacher.
@@ -63,6 +76,7 @@ More accurate image classifiers without a bigger teacher.
 {commands}
 
   classmates train --data ./photos --model mobilenetv3_small_100 --method MCL
+  classmates compare --methods Baseline,MCL --data ./photos --model mobilenetv3_small_100 --seeds 3
   classmates predict runs/MCL-mobilenetv3_small_100-photos-0 ./new_photos
 
 classmates COMMAND --help explains a command."""
@@ -88,7 +102,7 @@ def main(typed: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, SystemExit) as stop:
         if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
             raise
-        more = "; go on with --resume true" if command == "train" else ""
+        more = GOING_ON.get(command, "")
         print(f"classmates: interrupted{more}", file=sys.stderr)
         return 130
     return 0
@@ -104,7 +118,7 @@ def run(command: str, typed: list[str]) -> None:
     from classmates.cli.words import read
 
     entry = COMMANDS[command]
-    function = getattr(classmates, command)
+    function = getattr(classmates, entry.function or command)
     if "-h" in typed or "--help" in typed:
         print(command_help(command, function, entry.positions))
         return

@@ -40,7 +40,13 @@ class Argument:
 
     @property
     def is_list(self) -> bool:
-        return any(get_origin(part) in (list, Sequence) for part in _parts(self.type))
+        return self.item_type is not None
+
+    @property
+    def item_type(self) -> Any:
+        """What a list is a list of; None for all else."""
+        lists = [part for part in _parts(self.type) if get_origin(part) in (list, Sequence)]
+        return get_args(lists[0])[0] if lists else None
 
     @property
     def has_parts(self) -> bool:

@@ -18,12 +18,30 @@ TOPICS = {
     "train": {
         "What to learn": ("data", "model", "method"),
         "The run": ("epochs", "batch_size", "lr", "seed", "out", "resume", "max_time"),
-        "Data": ("image_size", "train_size", "val_fraction", "on_bad_image", "augmentation", "num_workers"),
+        "Data": (
+            *("data_dir", "label", "image_size", "train_size", "val_fraction", "on_bad_image"),
+            *("augmentation", "num_workers"),
+        ),
         "The network": ("pretrained", "model_weights", "model_args", "stages"),
         "Optimisation": ("optimizer", "optimizer_args", "schedule", "schedule_args", "gradient_clip"),
-        "Hardware": ("accelerator", "devices", "num_nodes", "strategy", "precision", "compile", "deterministic"),
+        "Hardware": ("accelerator", "devices", "num_nodes", "strategy", "deterministic"),
+        "Speed": ("precision", "memory_format", "compile"),
         "Output": ("loggers", "report", "progress"),
-    }
+    },
+    "compare": {
+        "What is compared": ("methods", "models", "data", "seeds", "recipe", "reference"),
+        "How it is trained": ("train", "budget"),
+        "Where it runs": ("out", "workers", "on", "gpus_per_run", "any_version", "dry_run"),
+    },
+    "sweep": {
+        "What is searched": ("method", "model", "data", "space", "search", "trials", "seeds"),
+        "How it is trained": ("recipe", "train", "val_fraction"),
+        "Where it runs": ("out", "workers", "on", "gpus_per_run", "dry_run"),
+    },
+    "data": {
+        "The data": ("data_dir", "label", "image_size", "val_fraction", "seed"),
+        "The contact sheet": ("augmentation", "out"),
+    },
 }
 """Which arguments belong together, by command and in the order shown; the rest are "Options"."""
 
@@ -32,7 +50,16 @@ EXAMPLES = {
         "classmates train --data ./photos --model mobilenetv3_small_100 --method MCL --method.peers 2",
         "classmates train --method.help MCL",
         "classmates train --config runs/MCL-resnet8-digits-0/config.yaml --seed 1",
-    )
+    ),
+    "compare": (
+        "classmates compare --methods Baseline,CORSD,MCL --data cifar100 --model resnet32 --seeds 3",
+        "classmates compare --methods 'MCL,MCL(peers=2)' --reference MCL --train.epochs 30 --dry_run",
+        "classmates compare --recipe papers/mcl-okd/table1 --model resnet32 --out comparisons/table1",
+    ),
+    "sweep": (
+        "classmates sweep --method MCL --space.method.beta [0.01,0.025,0.1] --space.lr [0.05,0.1]",
+        "classmates sweep --method CORSD --search random --trials 20 --space.lr 'loguniform(0.01, 0.2)'",
+    ),
 }
 
 CONFIG = Argument("config", Path, None, "a YAML file of settings, named as the flags are; flags override it.")

@@ -6,6 +6,7 @@ them, so that a wrong one is told with the nearest right one.
 
 from __future__ import annotations
 
+import json
 import re
 from argparse import ArgumentError
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,6 +19,9 @@ from jsonargparse import ArgumentParser
 from classmates.cli.arguments import Argument, in_words
 from classmates.cli.choosing import find_method, import_path, likely, options_of, takes_keywords, unknown_option
 from classmates.errors import UserError
+
+OUTER_COMMA = re.compile(r",\s*(?![^()]*\))")
+"""A comma outside parentheses: ``MCL(peers=2, beta=0.1),CORSD`` are two."""
 
 
 class Settings:
@@ -47,7 +51,17 @@ class Settings:
         self.add({str(name): value for name, value in content.items()}, lambda name: f"key '{name}' in {path}")
 
     def add_flags(self, flags: Iterable[tuple[str, str]]) -> None:
-        self.add(dict(flags), lambda name: f"flag '--{name}'")
+        given = {name: self.listed(name, text) for name, text in flags}
+        self.add(given, lambda name: f"flag '--{name}'")
+
+    def listed(self, name: str, text: str) -> str:
+        """A flag's text, in brackets where it is a list of texts or numbers without them (``resnet20,vgg16``)."""
+        kind = self.arguments[name].item_type if name in self.arguments else None
+        if text.startswith("[") or text == "null" or (kind is int and "," not in text):
+            return text
+        if kind is str:
+            return json.dumps(OUTER_COMMA.split(text))
+        return f"[{text}]" if kind is int else text
 
     def add(self, given: Mapping[str, Any], spell: Callable[[str], str]) -> None:
         """Adds values; ``spell`` says of a name how the user gave it, for errors."""
@@ -55,9 +69,16 @@ class Settings:
         for name in [name for name in flat if name in self.arguments and self.arguments[name].is_class]:
             flat[name] = find_method(flat[name])
             if flat[name] is not self.chosen(name):  # the options so far were another one's
-                self.values = {key: value for key, value in self.values.items() if not key.startswith(f"{name}.")}
+                self.forget_parts(name)
+        for name in flat:
+            if f"{name}_args" in self.arguments and flat[name] != self.chosen(name):
+                self.forget_parts(f"{name}_args")  # another optimiser's, another schedule's
         self.values |= flat
         self.spelled |= {name: spell(name) for name in flat}
+
+    def forget_parts(self, name: str) -> None:
+        """Drops what was given under an argument's name and a dot."""
+        self.values = {key: value for key, value in self.values.items() if not key.startswith(f"{name}.")}
 
     def flatten(self, given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         """The values with nested ones under dotted names, and the name of a class under that of its argument."""
@@ -72,8 +93,8 @@ class Settings:
                 parts |= parts.pop("init_args", None) or {}
             yield from ((f"{name}.{part}", inner) for part, inner in parts.items())
 
-    def chosen(self, name: str) -> type:
-        """The class that the argument ``name`` has for now."""
+    def chosen(self, name: str) -> Any:
+        """The class, or another value, that the argument ``name`` has for now."""
         return self.values.get(name, self.arguments[name].default)
 
     def parts_of(self, argument: Argument) -> dict[str, Argument]:

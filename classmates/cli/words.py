@@ -16,7 +16,8 @@ NUMBER = re.compile(r"-\.?\d")
 def read(typed: Sequence[str], arguments: Mapping[str, Argument], positions: Sequence[str]) -> list[tuple[str, str]]:
     """(name, text) of every flag, and of every word without one, in the order typed.
 
-    Takes ``--name value``, ``--name=value``, dashes for underscores, and dotted names (``--method.peers``).
+    Takes ``--name value``, ``--name=value``, dashes for underscores, dotted names (``--method.peers``), the name of a
+    list without its s (``--model resnet20`` where there are ``models``), and a flag that is true or false alone.
 
     Args:
         typed: what follows the command.
@@ -31,7 +32,7 @@ def read(typed: Sequence[str], arguments: Mapping[str, Argument], positions: Seq
     words: list[str] = []
     while left:
         word = left.popleft()
-        if not word.startswith("--"):
+        if is_value(word):
             if word.startswith("-") and not NUMBER.match(word):
                 raise UserError(
                     f"unknown flag '{word}': flags begin with two dashes, such as --{next(iter(arguments))}"
@@ -39,14 +40,26 @@ def read(typed: Sequence[str], arguments: Mapping[str, Argument], positions: Seq
             words.append(word)
             continue
         name, equals, text = word[2:].partition("=")
-        name = name.replace("-", "_")
-        if not equals and left and not left[0].startswith("--"):
+        name = full_name(name.replace("-", "_"), arguments)
+        if not equals and name in arguments and arguments[name].type is bool and not (left and is_value(left[0])):
+            text = "true"
+        elif not equals and left and is_value(left[0]):
             text = left.popleft()
         elif not equals and name.partition(".")[0] in (*arguments, "config"):  # an unknown name is another error
             takes = in_words(arguments[name].type) if name in arguments else "VALUE"
             raise UserError(f"--{name} needs a value: --{name} {takes}")
         flags.append((name, text))
     return [*flags, *by_position(words, arguments, [name for name in positions if name not in dict(flags)])]
+
+
+def full_name(name: str, arguments: Mapping[str, Argument]) -> str:
+    """The argument's name, of which a list's may lack its s."""
+    several = arguments.get(f"{name}s")
+    return f"{name}s" if name not in arguments and several is not None and several.is_list else name
+
+
+def is_value(word: str) -> bool:
+    return not word.startswith("--")
 
 
 def by_position(

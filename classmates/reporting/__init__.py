@@ -1,4 +1,4 @@
-"""The report: everything a finished run says about itself, as one HTML file that needs no network."""
+"""Reports: what a finished run, or a comparison of runs, says about itself, as one HTML file without a network."""
 
 from classmates.reporting.html import report
 

@@ -101,8 +101,14 @@ def feature_map(name: str, features: Floats, labels: Integers, seed: int = 0) ->
     )
     with threadpool_limits(1):  # at this size threads wait for one another longer than they work
         points = layout.fit_transform(features)
+    return FeatureMap(name, points, features.shape[1], *clustering(features, labels))
+
+
+def clustering(features: Floats, labels: Integers) -> tuple[float | None, float]:
+    """How well ``features`` [s, C] cluster by class ``labels`` [s]: the silhouette, in -1..1 or None where it is
+    undefined, and the share of samples whose nearest neighbour is of their own class."""
+    with threadpool_limits(1):
         neighbours = NearestNeighbors(n_neighbors=1).fit(features).kneighbors(return_distance=False)[:, 0]
-        defined = 2 <= len(np.unique(labels)) < samples
+        defined = 2 <= len(np.unique(labels)) < len(labels)
         silhouette = float(silhouette_score(features, labels)) if defined else None
-    purity = float(np.mean(labels[neighbours] == labels))
-    return FeatureMap(name, points, features.shape[1], silhouette, purity)
+    return silhouette, float(np.mean(labels[neighbours] == labels))

@@ -6,16 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter
 
 from classmates.reporting.analysis import FeatureMap, Floats, Integers, Reliability
 from classmates.reporting.theme import (
     BLUE,
-    DASHES,
     INK,
     MARKERS,
     MOST_CLASSES_TOLD_APART,
@@ -23,6 +20,11 @@ from classmates.reporting.theme import (
     TEN,
     VERMILION,
     WIDTH,
+    count_epochs,
+    dots,
+    legend_below,
+    line_looks,
+    shortened,
     styled,
 )
 
@@ -54,11 +56,11 @@ def validation_curves(epochs: Integers, top1: Mapping[str, Floats], nll: Mapping
     for axes, curves, title in ((left, top1, "accuracy (top-1)"), (right, nll, "negative log-likelihood")):
         lines = _lines(curves)
         for who, values in curves.items():
-            axes.plot(epochs, values, **_dots(epochs), **lines[who])
+            axes.plot(epochs, values, **dots(epochs), **lines[who])
         axes.set_title(title)
-        _count_epochs(axes)
+        count_epochs(axes)
     left.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-    _legend_below(figure, left.lines, list(top1))
+    legend_below(figure, left.lines, list(top1))
     return figure
 
 
@@ -67,14 +69,10 @@ def loss_curves(epochs: Integers, raw: Mapping[str, Floats], weighted: Mapping[s
     """Each term of the training loss by epoch [E]: as it is, and times its weight, with "total" among the latter."""
     figure = Figure(figsize=(WIDTH, 3.0))
     left, right = figure.subplots(1, 2)
-    looks: dict[str, dict[str, Any]] = {"total": {"color": INK, "linewidth": 1}}
-    colours = (BLUE, VERMILION, *OTHERS)
-    for number, term in enumerate(raw):
-        dashes = DASHES[number // len(colours) % len(DASHES)]
-        looks[term] = {"color": colours[number % len(colours)], "linestyle": dashes}
+    looks = {"total": {"color": INK, "linewidth": 1}, **line_looks(raw)}
     for axes, curves, title in ((left, raw, "each term"), (right, weighted, "each term × its weight")):
         for term, values in curves.items():
-            axes.plot(epochs, values, **_dots(epochs), **looks[term])
+            axes.plot(epochs, values, **dots(epochs), **looks[term])
         decades = _decades(list(curves.values()))
         if decades > 1.3:
             axes.set_yscale("log")
@@ -82,8 +80,8 @@ def loss_curves(epochs: Integers, raw: Mapping[str, Floats], weighted: Mapping[s
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_locator(NullLocator())
         axes.set_title(f"{title} (log scale)" if decades > 1.3 else title)
-        _count_epochs(axes)
-    _legend_below(figure, right.lines, list(weighted))
+        count_epochs(axes)
+    legend_below(figure, right.lines, list(weighted))
     return figure
 
 
@@ -105,7 +103,7 @@ def confusion_matrix(confusion: Integers, names: Sequence[str]) -> Figure:
     for row, column in zip(*np.nonzero(confusion), strict=True):
         ink = "white" if shade[row, column] > 0.7 else INK
         axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=ink, **small)
-    short = [_shortened(name) for name in names]
+    short = [shortened(name) for name in names]
     axes.set_xticks(range(classes), short, rotation=90 if max(map(len, short)) > 2 else 0, **small)
     axes.set_yticks(range(classes), short, **small)
     axes.set_xlabel("predicted class")
@@ -161,12 +159,12 @@ def feature_maps(maps: Sequence[FeatureMap], labels: Integers, names: Sequence[s
             for number in told_apart
         ]
         silhouette = "undefined" if depth.silhouette is None else f"{depth.silhouette:z.2f}".replace("-", "−")
-        axes.set_title(f"{_shortened(depth.name)}\n{depth.width} numbers")
+        axes.set_title(f"{shortened(depth.name)}\n{depth.width} numbers")
         axes.set_xlabel(f"silhouette {silhouette}\nnearest neighbour {100 * depth.purity:.1f} %")
         axes.set(xticks=[], yticks=[])
         axes.spines[["top", "right"]].set_visible(True)
         axes.set_box_aspect(1)
-    _legend_below(figure, handles, [_shortened(names[number]) for number in told_apart], markerscale=1.6)
+    legend_below(figure, handles, [shortened(names[number]) for number in told_apart], markerscale=1.6)
     return figure
 
 
@@ -179,29 +177,8 @@ def _lines(whos: Iterable[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _dots(epochs: Integers) -> dict[str, Any]:
-    return {"marker": "o", "markersize": 3} if len(epochs) <= 15 else {}  # a single epoch is a dot or nothing
-
-
-def _legend_below(figure: Figure, handles: Sequence[Artist], names: Sequence[str], **look: Any) -> None:
-    """In as many columns as fit, and the figure as much higher as it takes."""
-    columns = max(1, min(len(names), 100 // (8 + max(map(len, names)))))
-    width, height = figure.get_size_inches()
-    figure.set_size_inches(width, height + 0.18 * (-(-len(names) // columns) - 1))
-    figure.legend(handles, names, loc="outside lower center", ncols=columns, **look)
-
-
-def _count_epochs(axes: Axes) -> None:
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-
-
 def _decades(curves: Sequence[Floats]) -> float:
     """How many powers of ten lie between the least and the largest value; 0 where a logarithmic axis cannot be."""
     values = np.concatenate(curves)
     values = values[np.isfinite(values)]
     return float(np.log10(values.max() / values.min())) if values.size and values.min() > 0 else 0.0
-
-
-def _shortened(name: str, longest: int = 24) -> str:
-    return name if len(name) <= longest else name[: longest - 1] + "…"

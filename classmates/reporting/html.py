@@ -5,21 +5,18 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 from sklearn.utils.extmath import softmax
 from tqdm import tqdm
 
 from classmates.errors import UserError
-from classmates.files import whole_file
-from classmates.reporting import analysis, figures, theme
+from classmates.reporting import analysis, figures, page, theme
 from classmates.reporting.reading import read_run
 from classmates.reporting.run import Evaluation, Result, Run
 
@@ -27,11 +24,11 @@ MOST_CLASSES_IN_A_MATRIX = 30
 
 
 def report(run: str | Path, *, out: str | Path | None = None) -> Path:
-    """Writes what a finished run says about itself as one HTML file that needs no network.
+    """Writes what a finished run, or a comparison of runs, says about itself as one HTML file that needs no network.
 
     Args:
-        run: the run's folder.
-        out: the file to write; without it, ``report.html`` in the run's folder.
+        run: the run's folder, or that of a comparison, whose tables and figures are written again too.
+        out: the file to write; without it, ``report.html`` in that folder.
 
     Returns:
         The file that was written. Either the whole of it is there or what was there before.
@@ -39,35 +36,29 @@ def report(run: str | Path, *, out: str | Path | None = None) -> Path:
     Raises:
         UserError: not a finished run, a file of it is missing or damaged, or ``out`` cannot be written.
     """
-    contents = read_run(Path(run))
-    out = contents.folder / "report.html" if out is None else Path(out)
+    folder = Path(run)
+    out = folder / "report.html" if out is None else Path(out)
     if out.is_dir():
         raise UserError(f"cannot write the report to {out}: it is a folder; give a file, like {out / 'report.html'}")
-    page = render(contents)
-    try:
-        with whole_file(out) as path:
-            path.write_text(page, encoding="utf-8", errors="backslashreplace")  # file names need not be Unicode
-    except OSError as error:
-        raise UserError(f"cannot write the report to {out}: {error.strerror}; give another file as `out`") from error
+    if (folder / "comparison.yaml").is_file():
+        # Imported here, as reports of runs are part of what comparisons are made of.
+        from classmates.experiments.report import report_comparison
+
+        report_comparison(folder, out)
+    else:
+        page.write(render(read_run(folder)), out)
     return out
 
 
 def render(run: Run) -> str:
     """The page for ``run``; its words are in ``report.html.j2``, everything put into them is escaped."""
-    environment = Environment(
-        loader=PackageLoader("classmates", "reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": _percent, "duration": _duration}
-    return environment.get_template("report.html.j2").render(
+    return page.fill(
+        "report.html.j2",
         run=run,
         result=run.result,
         student=run.result.test["student"],
         class_names=run.class_names,
-        settings=_flat(run.settings),
+        settings=page.flat(run.settings),
         most_classes=MOST_CLASSES_IN_A_MATRIX,
         told_apart=theme.MOST_CLASSES_TOLD_APART,
         coloured=len(theme.TEN),
@@ -151,31 +142,8 @@ def _features(evaluation: Evaluation, names: list[str]) -> dict[str, Any]:
     return {"samples": samples, "maps": maps, "features_svg": theme.svg(drawing, "features")}
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
-
-
 def _data_uri(image: np.ndarray) -> str:
     """image: [H, W, C] uint8 with one or three channels."""
     file = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, format="PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def _percent(share: float, digits: int = 2) -> str:
-    return f"{100 * share:.{digits}f} %"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

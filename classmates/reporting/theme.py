@@ -5,9 +5,18 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from matplotlib import style
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from classmates.files import whole_file
 
 # Okabe and Ito's colours for lines: told apart by colour-blind readers, seen on white and on black.
 BLUE, VERMILION = "#0072B2", "#D55E00"
@@ -63,17 +72,73 @@ STYLE = {
 styled = style.context(["default", STYLE])
 
 
+# Of a drawing that stands alone: dark on light, or light on dark where the reader's system asks for it.
+ALONE = "<style>svg { color: #1c1d20 } @media (prefers-color-scheme: dark) { svg { color: #e6e4de } }</style>"
+
+
 @styled
 def svg(figure: Figure, prefix: str) -> str:
     """``figure`` as an <svg> element to put into a page: its ids start with ``prefix``, ink is the page's."""
     file = io.StringIO()
-    with warnings.catch_warnings():
-        # Letters that matplotlib's font lacks are drawn by the browser, with a font that has them.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+    with _letters_that_are_missing():
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     drawing = file.getvalue()
     return re.sub(r"<[^>]+>", lambda tag: _adapted(tag[0], prefix), drawing[drawing.index("<svg") :])
 
 
+@styled
+def save(figure: Figure, stem: Path) -> str:
+    """Writes ``stem``.svg, readable on light and on dark pages, and ``stem``.png, on white; returns the element."""
+    drawing = svg(figure, stem.name)
+    end_of_tag = drawing.index(">") + 1
+    with whole_file(stem.with_name(f"{stem.name}.svg")) as path:
+        path.write_text(drawing[:end_of_tag] + ALONE + drawing[end_of_tag:], encoding="utf-8")
+    with whole_file(stem.with_name(f"{stem.name}.png")) as path, _letters_that_are_missing():
+        figure.savefig(path, format="png", facecolor="white")
+    return drawing
+
+
+@contextmanager
+def _letters_that_are_missing() -> Iterator[None]:
+    """Letters that matplotlib's font lacks are drawn by the browser, with a font that has them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
 def _adapted(tag: str, prefix: str) -> str:
     return re.sub(r'( id="|href="#|url\(#)', rf"\1{prefix}-", tag).replace(INK, "currentColor")
+
+
+def line_looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Colour and dashes by name: six colours, then the same ones dashed and dotted."""
+    colours = (BLUE, VERMILION, *OTHERS)
+    return {
+        name: {
+            "color": colours[number % len(colours)],
+            "linestyle": DASHES[number // len(colours) % len(DASHES)],
+        }
+        for number, name in enumerate(names)
+    }
+
+
+def dots(epochs: Sized) -> dict[str, Any]:
+    """Markers for a line of few points: a single epoch is a dot or nothing."""
+    return {"marker": "o", "markersize": 3} if len(epochs) <= 15 else {}
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], names: Sequence[str], **look: Any) -> None:
+    """In as many columns as fit, and the figure as much higher as it takes."""
+    columns = max(1, min(len(names), 100 // (8 + max(map(len, names)))))
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + 0.18 * (-(-len(names) // columns) - 1))
+    figure.legend(handles, names, loc="outside lower center", ncols=columns, **look)
+
+
+def count_epochs(axes: Axes) -> None:
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def shortened(name: str, longest: int = 24) -> str:
+    return name if len(name) <= longest else name[: longest - 1] + "…"

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable
@@ -21,7 +20,8 @@ from PIL import Image
 
 from classmates.errors import UserError
 from classmates.reporting import report
-from classmates.reporting.html import _data_uri, _duration
+from classmates.reporting.html import _data_uri
+from classmates.reporting.page import duration
 
 Change = Callable[[Path, Callable[[Any], object]], None]
 FIGURES = ("accuracy", "validation", "losses", "confusion", "reliability", "features")
@@ -222,30 +222,7 @@ def test_a_place_that_cannot_be_written_is_refused(finished_run: Path, tmp_path:
     ("seconds", "said"), [(5.25, "5.2 s"), (59.96, "1 min 0 s"), (125, "2 min 5 s"), (3700, "1 h 1 min")]
 )
 def test_durations(seconds: float, said: str) -> None:
-    assert _duration(seconds) == said
-
-
-@pytest.fixture(scope="module")
-def browse(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.CompletedProcess[str]]:
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no Chromium to open the report with: none of chromium, chromium-browser, google-chrome is there")
-
-    def run(page: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-        quiet = (
-            "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-            "--disable-component-update --disable-sync --hide-scrollbars --enable-logging=stderr"
-        )
-        profile = tmp_path_factory.mktemp("profile")
-        return subprocess.run(
-            [browser, *quiet.split(), f"--user-data-dir={profile}", "--window-size=1200,4000", *flags, page.as_uri()],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=True,
-        )
-
-    return run
+    assert duration(seconds) == said
 
 
 def test_a_browser_finds_every_figure_and_nothing_to_complain_about(

@@ -1,14 +1,16 @@
 """Figures as SVG that takes on the page's colours."""
 
 import warnings
+from pathlib import Path
 from xml.etree import ElementTree
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from classmates.reporting.figures import confusion_matrix
-from classmates.reporting.theme import INK, styled, svg
+from classmates.reporting.theme import INK, save, styled, svg
 
 
 def drawing(names: list[str], prefix: str = "one") -> str:
@@ -56,3 +58,15 @@ def test_the_users_matplotlib_settings_neither_leak_in_nor_are_changed() -> None
         return Figure().text(0, 0, "a").get_fontsize()
 
     assert size() == 9
+
+
+def test_a_saved_figure_can_be_read_on_any_page(tmp_path: Path) -> None:
+    element = save(confusion_matrix(np.eye(2, dtype=int), ["cat", "dog"]), tmp_path / "figures" / "a.b")
+    text = (tmp_path / "figures" / "a.b.svg").read_text("utf-8")
+    root = ElementTree.fromstring(text)
+    style = root[0].text or ""
+    assert root[0].tag.endswith("style")
+    assert "prefers-color-scheme: dark" in style
+    assert element == text.replace(f"<style>{style}</style>", "")
+    pixels = np.asarray(Image.open(tmp_path / "figures" / "a.b.png").convert("RGBA"))
+    np.testing.assert_array_equal(pixels[0, 0], [255, 255, 255, 255])

@@ -1,0 +1,62 @@
+"""The same budget for every row: the epochs at which it costs as much as the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import pandas as pd
+
+from classmates.errors import UserError
+from classmates.experiments.ledger import Ledger
+from classmates.experiments.plan import Job
+
+Budget = Literal["epochs", "passes", "steps", "time"]
+COSTS = ("passes", "steps", "time")
+PILOT_EPOCHS = 2
+"""A pilot's last epoch is measured: in its first one caches and memory are still cold."""
+
+
+def pilots(jobs: Sequence[Job]) -> list[Job]:
+    """One short run for each row, model and data set, from which the cost of an epoch is read."""
+    first = {place(job): job for job in reversed(jobs)}
+    return [job.with_epochs(PILOT_EPOCHS) for job in reversed(first.values())]
+
+
+def equalised(jobs: Sequence[Job], ledger: Ledger, budget: Budget, reference: str) -> list[Job]:
+    """The jobs with epochs at which each costs what the reference does on its model and data, rounded, at least one.
+
+    Args:
+        jobs: with the epochs of the recipe, which stay the reference's.
+        ledger: in which their pilots are done.
+        budget: "passes" (training images seen), "steps" (of the optimiser) or "time" (seconds of training).
+        reference: the row whose cost is everyone's.
+
+    Raises:
+        UserError: a pilot has failed.
+    """
+    epochs = {(job.model, job.data): job.epochs for job in jobs if job.row == reference}
+    costs = {place(job): epoch_cost(ledger, job, budget) for job in pilots(jobs)}
+    equal = []
+    for job in jobs:
+        where = (job.model, job.data)
+        ratio = costs[reference, *where] / costs[place(job)]
+        equal.append(job.with_epochs(max(1, round(epochs[where] * ratio))))
+    return equal
+
+
+def epoch_cost(ledger: Ledger, pilot: Job, budget: Budget) -> float:
+    """What the last epoch of a pilot cost; UserError where the pilot has not come to its end."""
+    if ledger.result(pilot) is None:
+        why = (ledger.failure(pilot) or {"error": "it is not finished"})["error"]
+        raise UserError(f"--budget {budget}: the short run that measures an epoch of '{pilot.row}' failed: {why}")
+    table = pd.read_csv(ledger.run_folder(pilot) / "metrics.csv")
+    last, before = table.iloc[-1], table.iloc[-2]
+    if budget == "steps":
+        return float(last["step"] - before["step"])
+    return float(last["seconds"] * (last["images_per_second"] if budget == "passes" else 1))
+
+
+def place(job: Job) -> tuple[str, str, str]:
+    """What jobs of different seeds have in common."""
+    return job.row, job.model, job.data

@@ -1,0 +1,132 @@
+"""``compare``: methods on models, data sets and seeds, as runs in a ledger, ending in tables and a report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from classmates.errors import UserError, unknown
+from classmates.experiments.budget import Budget, equalised, pilots
+from classmates.experiments.ledger import Ledger
+from classmates.experiments.plan import Job, choose, jobs_of, slug
+from classmates.experiments.preview import Plan, failures
+from classmates.experiments.recipe import Recipe
+from classmates.experiments.records import read_runs
+from classmates.experiments.report import as_text, comparison_table, write_comparison
+from classmates.experiments.running import run_all
+from classmates.experiments.workers import workers_on
+
+BUDGETS = ("epochs", "passes", "steps", "time")
+PLACES = ("here", "ray")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came out of a comparison.
+
+    folder: where everything is. recipe: what was compared. plan: its runs. runs: a line each, as ``read_runs`` has
+    them.
+    """
+
+    folder: Path
+    recipe: Recipe
+    plan: Sequence[Job]
+    runs: pd.DataFrame
+
+    def __str__(self) -> str:
+        planned, others = self.runs.iloc[: len(self.plan)], self.runs.iloc[len(self.plan) :]
+        parts = [as_text(comparison_table(self.runs, self.recipe)), *failures(planned)]
+        for status, count in Counter(others["status"]).items():
+            parts.append(f"{count} finished runs of {status} lie in the folder too; they are in no table.")
+        if (self.folder / "report.html").exists():
+            parts.append(f"Tables and figures: {self.folder}\nReport, for a browser: {self.folder / 'report.html'}")
+        return "\n\n".join(parts)
+
+
+def compare(
+    methods: Sequence[str] = (),
+    models: Sequence[str] = (),
+    data: Sequence[str] = (),
+    *,
+    seeds: int | Sequence[int] | None = None,
+    recipe: str = "common",
+    train: Mapping[str, Any] | None = None,
+    budget: Budget = "epochs",
+    reference: str | None = None,
+    out: str | Path | None = None,
+    workers: int = 1,
+    on: Literal["here", "ray"] = "here",
+    gpus_per_run: float = 1.0,
+    any_version: bool = False,
+    dry_run: bool = False,
+) -> Comparison | Plan:
+    """Compares methods on models and data sets over several seeds; ends in tables, figures and a report.
+
+    Every run is a folder as ``train`` leaves it. The same command given again goes on where it stopped, whatever
+    stopped it, tries failed runs again and repeats nothing that is done. Several such commands share the work.
+
+    Args:
+        methods: what is compared: names (MCL), variants (MCL(peers=2)), or YAML files of settings; with a recipe of
+            its own rows, which of them.
+        models: names of models, as train takes them; resnet8 if not given.
+        data: names or folders of data sets; digits if not given.
+        seeds: how many, or which ones ([0,1,2]); three if not given.
+        recipe: "common" (one recipe for all), "paper" (each method by its own), "none" (train's defaults), a recipe
+            that comes with the package (papers/mcl-okd/table1) or a YAML file.
+        train: settings for every run, over all others, such as --train.epochs 30 or --train.method.temperature 2.
+        budget: what is the same for every row: "epochs" as the recipe has them; "passes" (training images seen),
+            "steps" or "time": epochs at which a row costs what the reference does, by a run of two epochs.
+        reference: the row that the others are compared with; Baseline or else the first if not given.
+        out: the comparison's folder; comparisons/NAME if not given.
+        workers: how many runs at a time, each in a process of its own; they share cores and GPUs. 0 makes them in
+            this process, one by one; its peak memory is then that of all runs so far.
+        on: "here", or "ray": on the Ray cluster that RAY_ADDRESS names, else a local one; the folder must be on a
+            file system that all its machines see.
+        gpus_per_run: on Ray: GPUs of each run, or the share of one (0.25: four runs on each), where it has any.
+        any_version: take finished runs of other versions of the code for what they are now.
+        dry_run: only say what would be run, and what that takes.
+
+    Returns:
+        The table, every run and the folder; with dry_run the plan.
+
+    Raises:
+        UserError: anything that cannot work, before the first run starts. A run that fails stops no other.
+    """
+    for word, words, kind in ((budget, BUDGETS, "budget"), (on, PLACES, "place")):
+        if word not in words:
+            raise unknown(kind, word, words)
+    if workers < (1 if on == "ray" else 0):
+        raise UserError(f"workers={workers}: give 1 or more, or on this machine 0 for runs in this process")
+    chosen = choose(recipe, methods, models, data, seeds, reference)
+    jobs = jobs_of(chosen, train or {})
+    ledger = Ledger(Path("comparisons") / default_name(recipe, chosen) if out is None else Path(out))
+    if budget != "epochs":
+        short, measured = pilots(jobs), Ledger(ledger.folder / "pilots")
+        if dry_run and not all(measured.result(job) for job in short):
+            note = f"These runs measure an epoch of each row; the epochs of all others follow (budget {budget})."
+            return Plan(measured.folder, short, measured, note)
+        if not dry_run:
+            measured.add(short)
+            run_all(measured, short, workers_on(on, measured, workers, gpus_per_run), "measuring")
+        jobs = equalised(jobs, measured, budget, chosen.reference or "")
+    if any_version:
+        jobs = [ledger.same_elsewhere(job) or job for job in jobs]
+    if dry_run:
+        return Plan(ledger.folder, jobs, ledger)
+    ledger.write_plan(chosen, jobs)
+    run_all(ledger, jobs, workers_on(on, ledger, workers, gpus_per_run), "comparing")
+    runs = read_runs(ledger.folder)
+    write_comparison(ledger.folder, chosen, runs)
+    return Comparison(ledger.folder, chosen, jobs, runs)
+
+
+def default_name(recipe: str, chosen: Recipe) -> str:
+    """Of the folder: the recipe's name, or what is compared."""
+    if "/" in recipe or "." in recipe:
+        return slug(recipe.removesuffix(".yaml").replace("/", "-"))
+    return "-".join([recipe, *map(slug, [*chosen.rows, *chosen.models, *chosen.data])])[:120]

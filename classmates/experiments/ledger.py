@@ -1,0 +1,192 @@
+"""A comparison's folder: what was planned, what is running, done or failed. Files only, so that any process can look.
+
+comparison.yaml         the recipe and the names of its runs
+jobs/NAME.yaml          one run: all its settings, and hashes of them, of the code and of the data
+jobs/NAME.lock          held by the process that runs it, let go by the system when that process ends, however
+jobs/NAME.log           what it printed
+jobs/NAME.failure.json  why it failed
+runs/NAME/              the run's own folder, as ``train`` leaves it
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from classmates.errors import UserError
+from classmates.experiments.plan import Job
+from classmates.experiments.recipe import Recipe, read
+from classmates.files import whole_file
+
+Status = Literal["done", "running", "failed", "interrupted", "waiting"]
+
+
+class Ledger:
+    """The files of a comparison.
+
+    Args:
+        folder: where they are. Processes on several machines may share it, if its file system has locks (flock).
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder.resolve()
+        self.comparison = self.folder / "comparison.yaml"
+        self.jobs = self.folder / "jobs"
+        self.runs = self.folder / "runs"
+
+    # The plan
+
+    def write_plan(self, recipe: Recipe, jobs: Sequence[Job]) -> None:
+        """Notes what is compared, and its runs."""
+        self.add(jobs)
+        _write(self.comparison, {"recipe": recipe.plain(), "runs": [job.name for job in jobs]})
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Notes runs, where they are not known so far."""
+        for job in jobs:
+            if not self._job(job.name).exists():
+                _write(self._job(job.name), job.plain())
+
+    def read_plan(self) -> tuple[Recipe, list[Job]]:
+        """The recipe and its runs; UserError where the folder holds no comparison."""
+        if not self.comparison.is_file():
+            raise UserError(f"'{self.folder}' holds no comparison (there is no comparison.yaml in it)")
+        plan = _read(self.comparison)
+        if not isinstance(plan, dict) or not {"recipe", "runs"} <= plan.keys():
+            raise UserError(f"'{self.comparison}' is damaged: the same `classmates compare` command writes it again")
+        return read(plan["recipe"], str(self.comparison)), [self.job(name) for name in plan["runs"]]
+
+    def job(self, name: str) -> Job:
+        """The run of this name; UserError where its file is damaged."""
+        try:
+            return Job.read(_read(self._job(name)))
+        except (TypeError, KeyError) as error:
+            raise UserError(f"'{self._job(name)}' is damaged: remove it, and compare writes it again") from error
+
+    def every_job(self) -> list[Job]:
+        """Every run that was ever planned here."""
+        return [self.job(path.stem) for path in sorted(self.jobs.glob("[!.]*.yaml"))]
+
+    def same_elsewhere(self, job: Job) -> Job | None:
+        """A finished run with the same settings and data by other code; None where there is none."""
+        for other in self.every_job():
+            same = (other.row, other.identity.config, other.identity.data)
+            if same == (job.row, job.identity.config, job.identity.data) and self.result(other) is not None:
+                return other
+        return None
+
+    # The state of a run
+
+    def status(self, job: Job) -> Status:
+        if self.is_running(job):
+            return "running"
+        if self.result(job) is not None:
+            return "done"
+        if self.failure(job) is not None:
+            return "failed"
+        return "interrupted" if self.run_folder(job).exists() else "waiting"
+
+    def result(self, job: Job) -> dict[str, Any] | None:
+        """What the run's ``result.json`` holds; None where the run has not come to its last epoch."""
+        record = self.read_result(job)
+        return record if record is not None and record["training"]["epochs"] == job.epochs else None
+
+    def read_result(self, job: Job) -> dict[str, Any] | None:
+        """The same for a run that ended early too; None where there is no whole file."""
+        try:
+            record = json.loads((self.run_folder(job) / "result.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return record if isinstance(record, dict) and {"training", "test", "config"} <= record.keys() else None
+
+    def failure(self, job: Job) -> dict[str, Any] | None:
+        """Why the run failed at its last attempt (error, traceback, time, host), or that its result is cut off."""
+        try:
+            return dict(json.loads(self._failure(job).read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            pass
+        if (self.run_folder(job) / "result.json").exists() and self.read_result(job) is None:
+            return {"error": "its result.json is cut off or damaged; the next `classmates compare` repeats the run"}
+        return None
+
+    def is_running(self, job: Job) -> bool:
+        """Whether some process is at it."""
+        if not self._lock(job).exists():
+            return False
+        with self._lock(job).open("r") as file:
+            return not _lock(file.fileno(), fcntl.LOCK_SH)
+
+    @contextmanager
+    def claim(self, job: Job) -> Iterator[bool]:
+        """Makes the run this process's own; gives False where it is another's."""
+        self.jobs.mkdir(parents=True, exist_ok=True)
+        with self._lock(job).open("a") as file:
+            mine = _lock(file.fileno(), fcntl.LOCK_EX)
+            if mine:
+                file.truncate(0)
+                file.write(json.dumps({"pid": os.getpid(), "host": platform.node(), "since": _now()}))
+                file.flush()
+            yield mine
+
+    def note_failure(self, job: Job, error: BaseException | str) -> None:
+        """Keeps why a run failed."""
+        name = type(error).__name__ if isinstance(error, BaseException) else "Killed"
+        trace = "".join(traceback.format_exception(error)) if isinstance(error, BaseException) else ""
+        failure = {"error": f"{name}: {error}", "traceback": trace, "time": _now(), "host": platform.node()}
+        with whole_file(self._failure(job)) as path:
+            path.write_text(json.dumps(failure, indent=2, ensure_ascii=False), encoding="utf-8")
+
+    def forget_failure(self, job: Job) -> None:
+        self._failure(job).unlink(missing_ok=True)
+
+    def run_folder(self, job: Job) -> Path:
+        return self.runs / job.name
+
+    def log(self, job: Job) -> Path:
+        return self.jobs / f"{job.name}.log"
+
+    def _job(self, name: str) -> Path:
+        return self.jobs / f"{name}.yaml"
+
+    def _lock(self, job: Job) -> Path:
+        return self.jobs / f"{job.name}.lock"
+
+    def _failure(self, job: Job) -> Path:
+        return self.jobs / f"{job.name}.failure.json"
+
+
+def _lock(file: int, kind: int) -> bool:
+    """Takes a lock without waiting; False where another process has it. It ends when the file is closed."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise UserError(f"this folder's file system has no locks ({error.strerror}): choose another --out") from error
+    return True
+
+
+def _write(path: Path, content: Any) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _read(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"'{path}' cannot be read: {' '.join(str(error).split())}") from error
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

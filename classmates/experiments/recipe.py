@@ -1,0 +1,222 @@
+"""A comparison as a YAML file has it: rows, models, data, their settings, and the values that were published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from classmates.errors import UserError, unknown
+
+BASES = ("common", "paper", "none")
+WHO = ("student", "peers", "ensemble")
+METRICS = ("top1",)
+SCALES = ("accuracy", "error")
+FIGURES = ("ablation", "learning_curves", "accuracy_against_time", "calibration", "sensitivity", "tsne")
+
+
+@dataclass(frozen=True)
+class Score:
+    """Which figure of a run stands in its table.
+
+    who: whose it is: the student's, the mean of its peers' or the ensemble's. metric: "top1". as_: "accuracy" or
+    "error", both in percent ("as" in YAML).
+    """
+
+    who: str = "student"
+    metric: str = "top1"
+    as_: str = "accuracy"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One table or figure, or whatever the user compares.
+
+    Args:
+        title: of the table.
+        source: where the published values come from.
+        base: what each row starts from: "common" (one recipe for all), "paper" (each method's own) or "none".
+        settings: arguments of ``classmates.train`` for every row, over the base.
+        models: names of models, the columns of the table.
+        data: names or folders of data sets.
+        seeds: of the runs of each row.
+        reference: the row that the others are compared with; None for Baseline or else the first row.
+        score: the figure in the table.
+        rows: settings of each row by its label, over ``settings``.
+        models_settings: settings by model, over the rows'; those under "rows" are for one row of that model alone.
+        scores: the rows whose figure is another one than ``score``.
+        published: values as printed, by model and row.
+        figures: names of the figures that the report draws.
+        notes: what could not be done as published, and why.
+    """
+
+    title: str = ""
+    source: str = ""
+    base: str = "none"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    models: Sequence[str] = ()
+    data: Sequence[str] = ()
+    seeds: Sequence[int] = (0, 1, 2)
+    reference: str | None = None
+    score: Score = Score()
+    rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    models_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    published: Mapping[str, Mapping[str, str | float]] = field(default_factory=dict)
+    figures: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+    def score_of(self, row: str) -> Score:
+        """The figure that stands in the table for this row."""
+        return self.scores.get(row, self.score)
+
+    def plain(self) -> dict[str, Any]:
+        """As YAML has it; ``read`` of it gives the same recipe."""
+        plain = {name: _plain(value) for name, value in asdict(self).items()}
+        for score in (plain["score"], *plain["scores"].values()):
+            score["as"] = score.pop("as_")
+        return plain
+
+
+def recipes_folder() -> Path:
+    """The recipes that come with the package: in it when installed, beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "recipes"
+    return inside if inside.is_dir() else package.parent / "recipes"
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe: a YAML file of the user's, or a name below ``recipes/`` (papers/mcl-okd/table1).
+
+    Raises:
+        UserError: there is none.
+    """
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise UserError(f"recipe '{name}': there is no such file (seen from {Path.cwd()})")
+        return Path(name)
+    folder = recipes_folder()
+    files = (folder / "papers").rglob("*.yaml")
+    known = {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
+    if name not in known:
+        raise unknown("recipe", name, [*known, "common", "paper"])
+    return known[name]
+
+
+def load_recipe(name: str) -> Recipe:
+    """The recipe in a file, by its path or its name below ``recipes/``.
+
+    Raises:
+        UserError: no such recipe, no YAML, or a key, row or value that cannot be.
+    """
+    path = find_recipe(name)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"recipe {path} cannot be read: {' '.join(str(error).split())}") from error
+    recipe = read(content, f"recipe {path}")
+    _check_rows(recipe, f"recipe {path}")
+    return recipe
+
+
+def read(content: Any, where: str) -> Recipe:
+    """A recipe from the plain values of a YAML file. ``where`` begins the messages of errors."""
+    mapping = _mapping(content, where)
+    _known("key", mapping, [entry.name for entry in fields(Recipe)], where)
+    given = dict(mapping)
+    for name in ("settings", "rows", "models_settings", "scores", "published"):
+        if name in given:
+            given[name] = _mapping(given[name] or {}, f"{where}: {name}")
+    for name in ("models", "data", "figures", "notes"):
+        if name in given and not _is_list(given[name], str):
+            raise UserError(f"{where}: {name} must be a list of texts, not {given[name]!r}")
+    for name in ("rows", "models_settings", "published"):
+        given[name] = {
+            str(key): _mapping(value or {}, f"{where}: {name}: {key}") for key, value in given.get(name, {}).items()
+        }
+    if "seeds" in given:
+        given["seeds"] = read_seeds(given["seeds"])
+    if "score" in given:
+        given["score"] = _score(given["score"], Score(), f"{where}: score")
+    scores = given.get("scores", {})
+    given["scores"] = {
+        row: _score(value, given.get("score", Score()), f"{where}: scores: {row}") for row, value in scores.items()
+    }
+    recipe = Recipe(**given)
+    _check(recipe, where)
+    return recipe
+
+
+def read_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    """A number of seeds, from 0, or the seeds themselves.
+
+    Raises:
+        UserError: there is none, one is no whole number of 0 or more, or one comes twice.
+    """
+    wanted: Any = range(seeds) if type(seeds) is int and seeds >= 0 else seeds
+    if not _is_list(wanted, int) or any(seed < 0 for seed in wanted):
+        raise UserError(f"seeds is {seeds!r}; give how many (3) or which ones ([0,1,2])")
+    if not wanted:
+        raise UserError(f"seeds is {seeds!r}: there is none; a run needs one, a spread of results three or more")
+    if len(set(wanted)) < len(wanted):
+        raise UserError(f"seeds is {seeds!r}: one of them comes twice")
+    return tuple(wanted)
+
+
+def _check(recipe: Recipe, where: str) -> None:
+    """UserError for words that are none of those known and for rows that there are not."""
+    if recipe.base not in BASES:
+        raise unknown(f"base in {where}", str(recipe.base), BASES)
+    if recipe.reference is not None:
+        _known("reference", [recipe.reference], recipe.rows, where)
+    _known("figure", recipe.figures, FIGURES, where)
+
+
+def _check_rows(recipe: Recipe, where: str) -> None:
+    """UserError for rows that there are not; of a recipe as written, as a comparison may be a part of its rows."""
+    _known("row among the scores", recipe.scores, recipe.rows, where)
+    for model, values in recipe.published.items():
+        _known(f"published row of {model}", values, recipe.rows, where)
+    for model, settings in recipe.models_settings.items():
+        _known(f"row among the settings of {model}", settings.get("rows") or {}, recipe.rows, where)
+
+
+def _score(given: Any, default: Score, where: str) -> Score:
+    """A score from YAML; what it does not say is as in ``default``."""
+    mapping = _mapping(given, where)
+    _known("key", mapping, ("who", "metric", "as"), where)
+    score = Score(
+        who=mapping.get("who", default.who),
+        metric=mapping.get("metric", default.metric),
+        as_=mapping.get("as", default.as_),
+    )
+    for word, words in ((score.who, WHO), (score.metric, METRICS), (score.as_, SCALES)):
+        _known("word", [word], words, where)
+    return score
+
+
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise UserError(f"{where} must have lines 'name: value', not {value!r}")
+    return value
+
+
+def _is_list(value: Any, kind: type) -> bool:
+    is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
+    return is_sequence and all(isinstance(item, kind) and not isinstance(item, bool) for item in value)
+
+
+def _known(kind: str, given: Mapping[str, Any] | Sequence[str], choices: Any, where: str) -> None:
+    """UserError for the first of ``given`` that is not among ``choices``."""
+    for name in given:
+        if name not in choices:
+            raise unknown(f"{kind} in {where}", str(name), [str(choice) for choice in choices])
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

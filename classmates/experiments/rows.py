@@ -1,0 +1,84 @@
+"""What stands for a row on the command line, and the settings that a row starts from."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from classmates.cli.choosing import find_method
+from classmates.errors import UserError
+from classmates.experiments.recipe import recipes_folder
+from classmates.training.run import class_path
+
+DECIDED = ("model", "data", "seed", "out", "resume")
+"""Arguments of ``train`` that the comparison decides for each run."""
+
+
+def row_of(entry: str) -> tuple[str, dict[str, Any]]:
+    """(label, settings) of a row by what the user calls it.
+
+    Args:
+        entry: a method (``MCL``), a variant of it (``MCL(peers=2, beta=0.1)``), or a YAML file of settings, such as
+            the config.yaml of a run, of which what the comparison decides is left out.
+
+    Raises:
+        UserError: no such method or file, or a variant that is not written so.
+    """
+    if entry.endswith((".yaml", ".yml")):
+        settings = read_settings(Path(entry))
+        if "method" not in settings:
+            raise UserError(f"{entry} names no method: it needs a line 'method: ...'")
+        return Path(entry).stem, settings
+    name, options = variant(entry) if "(" in entry else (entry, {})
+    return entry, {"method": {"class_path": class_path(find_method(name)), "init_args": options}}
+
+
+def variant(entry: str) -> tuple[str, dict[str, Any]]:
+    """(method, options) of ``MCL(peers=2, beta=0.1)``; UserError where it is not written so."""
+    try:
+        call = ast.parse(entry.strip(), mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            raise ValueError
+        options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"method '{entry}': write a variant as MCL(peers=2, start='same')") from error
+    if None in options:
+        raise UserError(f"method '{entry}': every option needs its name, as in MCL(peers=2)")
+    return ast.unparse(call.func), {str(name): value for name, value in options.items()}
+
+
+def base_settings(method: type, base: str) -> dict[str, Any]:
+    """The settings that a row with this method starts from.
+
+    Args:
+        method: the row's.
+        base: "common" (a method without a recipe, such as one of the user's own, gets Baseline's), "paper" or "none".
+
+    Raises:
+        UserError: the method has no published settings.
+    """
+    if base == "none":
+        return {}
+    folder = recipes_folder() / "common" if base == "common" else recipes_folder()
+    files = {path.stem.replace("_", ""): path for path in folder.glob("*.yaml")}
+    file = files.get(method.__name__.lower())
+    if file is not None:
+        return read_settings(file)
+    if base == "paper":
+        raise UserError(f"{method.__name__} has no published settings: use --recipe common, or a recipe of your own")
+    return {name: value for name, value in read_settings(files["baseline"]).items() if name != "method"}
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file without what the comparison decides."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path} must have lines 'name: value', the names those of train's arguments")
+    return {str(name): value for name, value in content.items() if name not in DECIDED}

@@ -1,0 +1,130 @@
+"""Runs a list of jobs to its end, beside whoever else works on the same ledger, and says how it goes."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from statistics import fmean, median
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from classmates.experiments.budget import place
+from classmates.experiments.ledger import Ledger
+from classmates.experiments.plan import Job
+from classmates.experiments.workers import Workers
+from classmates.reporting.page import duration
+
+POLL = 0.2
+"""Seconds between looks at what the workers do."""
+REFRESH = 30.0
+"""Seconds between estimates of the time left, while no run ends."""
+
+
+def run_all(ledger: Ledger, jobs: Sequence[Job], workers: Workers, description: str) -> None:
+    """Tries every job once that is not done yet; those that another process has are waited for.
+
+    A job that fails stops nothing; the ledger knows why. On an interruption the workers are stopped, and the same
+    call goes on later.
+    """
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    left = [job for job in jobs if ledger.result(job) is None]
+    running: list[Job] = []
+    with Board(ledger, jobs, description) as board:
+        try:
+            while left or running:
+                for ended, tried in workers.ended():
+                    running.remove(ended)
+                    if not tried:
+                        left.append(ended)
+                board.show(running, workers)
+                job = next_job(ledger, left, started) if workers.free else None
+                if job is not None:
+                    running.append(job)
+                    workers.start(job)
+                elif left or running:
+                    time.sleep(POLL)
+        finally:
+            workers.stop()
+
+
+def next_job(ledger: Ledger, left: list[Job], started: str) -> Job | None:
+    """Takes the first job off the list that nobody runs, and those that others have ended meanwhile."""
+    for job in list(left):
+        if ledger.is_running(job):
+            continue
+        left.remove(job)
+        failure = ledger.failure(job)
+        failed_meanwhile = failure is not None and failure.get("time", "") >= started
+        if ledger.result(job) is None and not failed_meanwhile:
+            return job
+    return None
+
+
+class Board:
+    """One line on how many runs are done, running and failed, and about how long the rest takes."""
+
+    def __init__(self, ledger: Ledger, jobs: Sequence[Job], description: str):
+        self.ledger = ledger
+        self.jobs = jobs
+        self.shown: list[str] | None = None
+        self.said: list[str] = []
+        self.at = 0.0
+        self.bar = tqdm(total=len(jobs), desc=description, unit="run", bar_format="{desc}: {n}/{total} done{postfix}")
+
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.update([], None)
+        self.bar.close()
+
+    def show(self, running: Sequence[Job], workers: Workers) -> None:
+        """Says it again where something has changed, or after a while."""
+        now = [job.name for job in running]
+        if now != self.shown or time.monotonic() - self.at > REFRESH:
+            self.update(running, workers)
+            self.shown, self.at = now, time.monotonic()
+
+    def update(self, running: Sequence[Job], workers: Workers | None) -> None:
+        states = Counter(self.ledger.status(job) for job in self.jobs)
+        said = [f"{states[state]} {state}" for state in ("running", "failed") if states[state]]
+        if workers is not None:
+            together = max(1, len(running) + workers.free)
+            seconds = time_left(self.ledger, self.jobs)
+            said.append("time left unknown" if seconds is None else f"about {duration(seconds / together)} left")
+        if (states["done"], said) != (self.bar.n, self.said):
+            self.bar.n, self.said = states["done"], said
+            self.bar.set_postfix_str(", ".join(said))
+
+
+def time_left(ledger: Ledger, jobs: Sequence[Job]) -> float | None:
+    """Seconds of training that the unfinished jobs still take, one after the other; None while nothing is known.
+
+    A row that has not trained an epoch yet is taken to cost what the others do on average.
+    """
+    known = seconds_per_epoch(ledger, jobs)
+    if not known:
+        return None
+    usual = fmean(known.values())
+    return sum(
+        known.get(place(job), usual) * (job.epochs - len(epoch_seconds(ledger, job)))
+        for job in jobs
+        if ledger.result(job) is None
+    )
+
+
+def seconds_per_epoch(ledger: Ledger, jobs: Sequence[Job]) -> dict[tuple[str, str, str], float]:
+    """The median over all epochs trained so far, by (row, model, data); those without any are left out."""
+    seconds: dict[tuple[str, str, str], list[float]] = {}
+    for job in jobs:
+        seconds.setdefault(place(job), []).extend(epoch_seconds(ledger, job))
+    return {where: median(values) for where, values in seconds.items() if values}
+
+
+def epoch_seconds(ledger: Ledger, job: Job) -> list[float]:
+    """How long each epoch of the run took that is done; empty while there is none."""
+    path = ledger.run_folder(job) / "metrics.csv"
+    return [float(value) for value in pd.read_csv(path)["seconds"]] if path.exists() else []

@@ -1,0 +1,78 @@
+"""The settings that a search tries: every combination of lists, or random draws."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import math
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from classmates.errors import UserError, unknown
+
+Draw = Callable[[random.Random], Any]
+FIX = "give a list ([0.01,0.1]) or, for a random search, one of uniform, loguniform and integers (LOW, HIGH)"
+
+
+def grid(space: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every combination of the values of each setting.
+
+    Args:
+        space: a list of values for each setting.
+
+    Raises:
+        UserError: a setting has no list of values.
+    """
+    for name, values in space.items():
+        if not isinstance(values, list) or not values:
+            raise UserError(f"space: {name} is {values!r}; a grid needs a list of values, such as [0.01,0.1]")
+    return [dict(zip(space, chosen, strict=True)) for chosen in itertools.product(*space.values())]
+
+
+def draws(space: Mapping[str, Any], count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """``count`` combinations at random, the same ones for the same seed; the first of them whatever the count.
+
+    Args:
+        space: for each setting a list to choose from, or a text: ``uniform(LOW, HIGH)``, ``loguniform(LOW, HIGH)``
+            (even in the logarithm) or ``integers(LOW, HIGH)`` (both included).
+        count: how many.
+        seed: of the draws.
+
+    Raises:
+        UserError: a setting has something else.
+    """
+    random_numbers = random.Random(seed)
+    made = {name: draw_of(name, values) for name, values in space.items()}
+    return [{name: draw(random_numbers) for name, draw in made.items()} for _ in range(count)]
+
+
+def draw_of(name: str, values: Any) -> Draw:
+    """How a value of one setting is drawn; UserError where it cannot be told."""
+    if isinstance(values, list) and values:
+        return lambda numbers: numbers.choice(values)
+    try:
+        call = ast.parse(str(values).strip(), mode="eval").body
+        if not isinstance(call, ast.Call) or call.keywords:
+            raise ValueError
+        low, high = (float(ast.literal_eval(bound)) for bound in call.args)
+    except (SyntaxError, ValueError, TypeError) as error:
+        raise UserError(f"space: {name} is {values!r}; {FIX}") from error
+    kind = ast.unparse(call.func)
+    if kind not in DISTRIBUTIONS:
+        raise unknown(f"distribution of {name}", kind, DISTRIBUTIONS)
+    if not low < high or (kind == "loguniform" and low <= 0):
+        raise UserError(f"space: {name} is {values!r}; LOW must be below HIGH, and above 0 for loguniform")
+    return lambda numbers: DISTRIBUTIONS[kind](numbers, low, high)
+
+
+DISTRIBUTIONS: dict[str, Callable[[random.Random, float, float], float]] = {
+    "uniform": lambda numbers, low, high: rounded(numbers.uniform(low, high)),
+    "loguniform": lambda numbers, low, high: rounded(math.exp(numbers.uniform(math.log(low), math.log(high)))),
+    "integers": lambda numbers, low, high: numbers.randint(math.ceil(low), math.floor(high)),
+}
+
+
+def rounded(value: float) -> float:
+    """To three digits: more of them say nothing, and names of trials stay short."""
+    return float(f"{value:.3g}")

@@ -1,0 +1,175 @@
+"""``sweep``: the settings of one method by which the student does best on validation images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import yaml
+
+from classmates.errors import UserError, unknown
+from classmates.experiments.compare import PLACES
+from classmates.experiments.ledger import Ledger
+from classmates.experiments.plan import Job, jobs_of, slug
+from classmates.experiments.preview import Plan
+from classmates.experiments.recipe import BASES, Recipe, read_seeds
+from classmates.experiments.rows import row_of
+from classmates.experiments.running import epoch_seconds, run_all
+from classmates.experiments.space import draws, grid
+from classmates.experiments.workers import workers_on
+from classmates.files import whole_file
+from classmates.networks.build import check_model_name
+
+SEARCHES = ("grid", "random")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What came out of a search.
+
+    folder: where everything is. trials: a line each, best first: what was tried, ``val`` and ``val_std`` (the
+    student's accuracy on validation images after the last epoch, mean and standard deviation over seeds), ``runs``
+    (how many were finished), ``epochs`` trained and ``status``. best: the settings of the first one.
+    """
+
+    folder: Path
+    trials: pd.DataFrame
+    best: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        shown = self.trials.copy()
+        for name in ("val", "val_std"):
+            shown[name] = shown[name].map("{:.2%}".format, na_action="ignore")
+        best = self.folder / "best.yaml"
+        return (
+            f"{shown.to_string(index=False, na_rep='')}\n\n"
+            "Chosen on validation images alone. A difference within the spread is none, and the best of many is\n"
+            "also the luckiest: compare it with other seeds before you believe it.\n"
+            f"The best settings: {best}\n"
+            f"  classmates compare --methods Baseline,{best} --seeds 3"
+        )
+
+
+def sweep(
+    method: str = "Baseline",
+    model: str = "resnet8",
+    data: str = "digits",
+    *,
+    space: Mapping[str, Any] | None = None,
+    search: Literal["grid", "random"] = "grid",
+    trials: int = 20,
+    seeds: int | Sequence[int] = 1,
+    recipe: Literal["common", "paper", "none"] = "common",
+    train: Mapping[str, Any] | None = None,
+    val_fraction: float = 0.1,
+    out: str | Path | None = None,
+    workers: int = 1,
+    on: Literal["here", "ray"] = "here",
+    gpus_per_run: float = 1.0,
+    dry_run: bool = False,
+) -> Sweep | Plan:
+    """Searches settings of one method, and chooses by the student's accuracy on validation images.
+
+    What is compared is the last epoch's accuracy, mean over seeds; test images have no part in the choice. Trials are
+    runs in a ledger like those of ``compare``: the same command goes on where it stopped.
+
+    Args:
+        method: a method, a variant of it (MCL(peers=2)) or a YAML file of settings.
+        model: the model's name.
+        data: name or folder of a data set.
+        space: the settings and their values, such as --space.method.beta [0.01,0.1] or, for a random search,
+            --space.lr 'loguniform(0.01, 0.2)' (also uniform and integers).
+        search: "grid" tries every combination of the lists; "random" draws some.
+        trials: how many are drawn.
+        seeds: runs of each trial, by how many or which seeds.
+        recipe: what all start from: "common" (one recipe for all), "paper" (the method's own) or "none".
+        train: settings of every trial, over the recipe's, such as --train.epochs 30.
+        val_fraction: share of the training images to choose by, where the data have no validation images.
+        out: the folder; sweeps/NAME if not given.
+        workers: how many runs at a time, each in a process of its own; 0 makes them in this process.
+        on: "here", or "ray": on a Ray cluster, where trials that fall behind are stopped early (ASHA).
+        gpus_per_run: on Ray: GPUs of each run, or the share of one.
+        dry_run: only say what would be run, and what that takes.
+
+    Returns:
+        The trials, best first, and the best settings; with dry_run the plan.
+
+    Raises:
+        UserError: anything that cannot work, before the first run starts; or if no trial came to its end.
+    """
+    for word, words, kind in ((search, SEARCHES, "search"), (on, PLACES, "place"), (recipe, BASES, "recipe")):
+        if word not in words:
+            raise unknown(kind, word, words)
+    if not space:
+        raise UserError("space: there is nothing to search; give settings, such as --space.lr [0.01,0.1]")
+    if trials < 1:
+        raise UserError(f"trials={trials}: at least 1 is needed")
+    if not 0 < val_fraction < 1:
+        raise UserError(f"val_fraction={val_fraction}: there must be validation images to choose by, such as 0.1")
+    if workers < (1 if on == "ray" else 0):
+        raise UserError(f"workers={workers}: give 1 or more, or on this machine 0 for runs in this process")
+    if "val_fraction" in (train or {}):
+        raise UserError("--train.val_fraction: give it as --val_fraction, which every trial has")
+    check_model_name(model)
+    tried = grid(space) if search == "grid" else draws(space, trials)
+    label, row = row_of(method)
+    settings = {label_of(values): values for values in tried}
+    plan = Recipe(
+        title=f"{label}: {', '.join(space)}",
+        base=recipe,
+        settings={"report": False},
+        models=(model,),
+        data=(data,),
+        seeds=read_seeds(seeds),
+        rows=dict.fromkeys(settings, row),
+        models_settings={model: {**(train or {}), "rows": settings}},
+    )
+    jobs = jobs_of(plan, {"val_fraction": val_fraction})
+    ledger = Ledger(Path("sweeps") / "-".join(map(slug, (label, model, data))) if out is None else Path(out))
+    if dry_run:
+        return Plan(ledger.folder, jobs, ledger)
+    ledger.write_plan(plan, jobs)
+    if on == "ray":
+        from classmates.experiments.ray_workers import run_with_asha  # an optional extra
+
+        run_with_asha(ledger, jobs, workers, gpus_per_run)
+    else:
+        run_all(ledger, jobs, workers_on(on, ledger, workers, gpus_per_run), "searching")
+    return chosen(ledger, jobs, settings)
+
+
+def label_of(values: Mapping[str, Any]) -> str:
+    """``lr=0.1, beta=0.025``: a trial by its values, without the settings' longer names."""
+    return ", ".join(f"{name.rpartition('.')[2]}={value}" for name, value in values.items())
+
+
+def chosen(ledger: Ledger, jobs: Sequence[Job], settings: Mapping[str, Mapping[str, Any]]) -> Sweep:
+    """The trials in order, and the best one's settings, also as ``best.yaml``; reads validation scores alone."""
+    lines = []
+    for trial, values in settings.items():
+        own = [job for job in jobs if job.row == trial]
+        scores = pd.Series([score for job in own if (score := validation(ledger, job)) is not None], dtype=float)
+        states = {ledger.status(job) for job in own}
+        line = {**values, "val": scores.mean(), "val_std": scores.std(), "runs": len(scores)}
+        line["epochs"] = max(len(epoch_seconds(ledger, job)) for job in own)
+        lines.append({**line, "status": ", ".join(sorted(states)), "trial": trial})
+    complete = max(line["runs"] for line in lines)
+    if complete == 0:
+        raise UserError(f"no trial came to its end; why is in {ledger.jobs} (*.failure.json, *.log)")
+    table = pd.DataFrame(lines).sort_values(["runs", "val"], ascending=False, kind="stable")
+    best = next(job for job in jobs if job.row == table["trial"].iloc[0])
+    table = table.drop(columns="trial")
+    with whole_file(ledger.folder / "trials.csv") as path:
+        table.to_csv(path, index=False)
+    with whole_file(ledger.folder / "best.yaml") as path:
+        path.write_text(yaml.safe_dump(dict(best.settings), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return Sweep(ledger.folder, table, best.settings)
+
+
+def validation(ledger: Ledger, job: Job) -> float | None:
+    """The student's accuracy on validation images after the last epoch; None where the run is not finished."""
+    record = ledger.result(job)
+    return None if record is None else float(record["validation"]["last"]["student"]["top1"])

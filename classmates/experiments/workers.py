@@ -1,0 +1,189 @@
+"""Where the runs of a comparison take place: this process, processes of their own, or a Ray cluster.
+
+All of them do the same: claim a run in the ledger, train, note a failure. So any number of them, on any machine that
+sees the folder, share the work.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from classmates.cli.arguments import arguments_of
+from classmates.cli.settings import Settings
+from classmates.errors import UserError
+from classmates.experiments.identity import code_version
+from classmates.experiments.ledger import Ledger
+from classmates.experiments.plan import Job
+from classmates.training.callbacks import load_checkpoint
+from classmates.training.train import train
+
+ELSEWHERE = 75
+"""Exit code of a process that found its run taken by another one."""
+
+
+def run_job(folder: Path, name: str, callbacks: Sequence[Any] = ()) -> bool:
+    """Makes one run of the ledger in this process, or goes on with it from its last checkpoint.
+
+    Args:
+        folder: of the comparison.
+        name: of the run.
+        callbacks: of Lightning, for this run.
+
+    Returns:
+        False where another process has it; True otherwise, whether it came out or failed, which the ledger knows.
+    """
+    ledger = Ledger(folder)
+    job = ledger.job(name)
+    with ledger.claim(job) as mine:
+        if not mine:
+            return False
+        if ledger.result(job) is not None:
+            return True
+        ledger.forget_failure(job)
+        try:
+            settings = Settings("train", arguments_of(train))
+            settings.add(job.settings, str)
+            typed = settings.typed()
+            if code_version(settings.chosen("method")) != job.identity.code:
+                raise UserError("the code has changed since this comparison began: give its command again")
+            with ledger.log(job).open("a") as log, redirect_stdout(log), redirect_stderr(log):
+                train(
+                    **typed | {"out": ledger.run_folder(job), "resume": resumable(ledger, job)}, callbacks=callbacks
+                )
+        except Exception as error:
+            ledger.note_failure(job, error)
+    return True
+
+
+def resumable(ledger: Ledger, job: Job) -> bool:
+    """Whether there is a checkpoint to go on from; what cannot be gone on with is removed."""
+    folder = ledger.run_folder(job)
+    cut_off = (folder / "result.json").exists() and ledger.read_result(job) is None
+    try:
+        load_checkpoint(folder / "checkpoints" / "last.ckpt")
+    except UserError:  # none, or a damaged one
+        cut_off = True
+    if cut_off and folder.exists():
+        shutil.rmtree(folder)
+    return not cut_off
+
+
+class Workers(Protocol):
+    """Something that runs jobs of a ledger, several at a time.
+
+    free: how many more it can take now. start: begins a run. ended: the runs that ended since it was asked, each with
+    False where another process had it. stop: ends what is still running.
+    """
+
+    @property
+    def free(self) -> int: ...
+
+    def start(self, job: Job) -> None: ...
+
+    def ended(self) -> list[tuple[Job, bool]]: ...
+
+    def stop(self) -> None: ...
+
+
+class ThisProcess:
+    """One run after the other, here."""
+
+    free = 1
+
+    def __init__(self, ledger: Ledger):
+        self.folder = ledger.folder
+        self.done: list[tuple[Job, bool]] = []
+
+    def start(self, job: Job) -> None:
+        self.done.append((job, run_job(self.folder, job.name)))
+
+    def ended(self) -> list[tuple[Job, bool]]:
+        done, self.done = self.done, []
+        return done
+
+    def stop(self) -> None:
+        pass
+
+
+class Processes:
+    """Each run in a process of its own: its peak memory is its own, and its crash is nobody else's.
+
+    They share the cores; each has one of the GPUs, in turn, so that small runs share one.
+
+    Args:
+        ledger: of the comparison.
+        count: how many at a time.
+    """
+
+    def __init__(self, ledger: Ledger, count: int):
+        self.ledger = ledger
+        self.slots: list[tuple[subprocess.Popen[bytes], Job] | None] = [None] * count
+        self.threads = str(max(1, torch.get_num_threads() // count))
+        self.gpus = visible_gpus()
+
+    @property
+    def free(self) -> int:
+        return self.slots.count(None)
+
+    def start(self, job: Job) -> None:
+        slot = self.slots.index(None)
+        environment = {**os.environ, "OMP_NUM_THREADS": self.threads}
+        if self.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
+        command = [sys.executable, "-m", "classmates.experiments.workers", str(self.ledger.folder), job.name]
+        with self.ledger.log(job).open("ab") as log:
+            process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.slots[slot] = (process, job)
+
+    def ended(self) -> list[tuple[Job, bool]]:
+        found = []
+        for slot, entry in enumerate(self.slots):
+            if entry is not None and entry[0].poll() is not None:
+                process, job = entry
+                self.slots[slot] = None
+                if process.returncode not in (0, ELSEWHERE):
+                    self.ledger.note_failure(job, f"its process ended with code {process.returncode}; see its log")
+                found.append((job, process.returncode != ELSEWHERE))
+        return found
+
+    def stop(self) -> None:
+        running = [entry[0] for entry in self.slots if entry is not None]
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
+
+
+def workers_on(place: str, ledger: Ledger, count: int, gpus_per_run: float) -> Workers:
+    """Where the runs take place: "here" (0: in this process) or on "ray"; ``count`` of them at a time.
+
+    Raises:
+        UserError: Ray is not there.
+    """
+    if place == "ray":
+        from classmates.experiments.ray_workers import RayTasks  # an optional extra
+
+        return RayTasks(ledger, count, gpus_per_run)
+    return Processes(ledger, count) if count else ThisProcess(ledger)
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [name for name in given.split(",") if name]
+    return [str(number) for number in range(torch.cuda.device_count())]
+
+
+if __name__ == "__main__":
+    sys.path.append(os.getcwd())  # for methods and models of the user's own
+    sys.exit(0 if run_job(Path(sys.argv[1]), sys.argv[2]) else ELSEWHERE)

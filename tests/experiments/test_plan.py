@@ -1,0 +1,181 @@
+"""What is run: rows by name, whose settings go over whose, and what makes two runs the same."""
+
+import pytest
+
+from classmates.errors import UserError
+from classmates.experiments.identity import config_hash, digest
+from classmates.experiments.plan import Job, choose, jobs_of, slug
+from classmates.experiments.recipe import Recipe
+from classmates.experiments.rows import row_of
+from classmates.methods import MCL
+
+BASELINE = {"method": {"class_path": "classmates.Baseline"}}
+TWO_PEERS = {"method": {"class_path": "classmates.MCL", "init_args": {"peers": 2}}}
+
+
+def plan(*methods, recipe="none", models=("resnet8",), data=("digits",), seeds=1, reference=None, **overrides):
+    return jobs_of(choose(recipe, methods, models, data, seeds, reference), overrides)
+
+
+def jobs(overrides=None, **parts):
+    given = {"models": ("resnet8",), "data": ("digits",), "seeds": (0,), "rows": {"A": BASELINE}}
+    return jobs_of(Recipe(**{**given, **parts}), overrides or {})
+
+
+def test_seeds_are_outermost():
+    made = plan("Baseline", "MCL", models=("resnet8", "resnet14"), seeds=[3, 5])
+    assert [(job.seed, job.model, job.row) for job in made] == [
+        (seed, model, row) for seed in (3, 5) for model in ("resnet8", "resnet14") for row in ("Baseline", "MCL")
+    ]
+    assert [job.settings["seed"] for job in made] == [job.seed for job in made]
+
+
+def test_a_variant_is_a_row_of_its_own():
+    first, second = plan("MCL", "MCL(peers=2, start='same')")
+    assert second.row == "MCL(peers=2, start='same')"
+    assert second.settings["method"]["init_args"]["peers"] == 2
+    assert second.settings["method"]["init_args"]["start"] == "same"
+    assert first.settings["method"]["init_args"]["peers"] == 4
+    assert first.name != second.name
+
+
+def test_a_file_of_settings_is_a_row(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("method: {class_path: MCL, init_args: {peers: 3}}\nlr: 0.2\nseed: 7\nout: elsewhere\n")
+    (job,) = plan(str(file))
+    assert (job.row, job.seed, job.settings["lr"]) == ("mine", 0, 0.2)
+    assert job.settings["method"]["init_args"]["peers"] == 3
+    assert "out" not in job.settings
+
+
+def test_bases():
+    common = {job.row: job.settings for job in plan("Baseline", "CORSD", recipe="common")}
+    assert (common["Baseline"]["batch_size"], common["CORSD"]["batch_size"]) == (128, 129)
+    assert common["Baseline"]["epochs"] == common["CORSD"]["epochs"] == 200
+    (paper,) = plan("MCL", recipe="paper")
+    assert (paper.settings["epochs"], paper.settings["batch_size"]) == (300, 64)
+    (none,) = plan("MCL", recipe="none")
+    assert none.settings["epochs"] == 100
+
+
+def test_later_settings_go_over_earlier_ones():
+    recipe = {
+        "base": "common",
+        "settings": {"lr": 1, "epochs": 2, "batch_size": 30},
+        "rows": {"A": {**TWO_PEERS, "lr": 2, "epochs": 3}},
+        "models_settings": {"resnet8": {"lr": 3, "rows": {"A": {"lr": 4, "method": {"init_args": {"beta": 0.5}}}}}},
+    }
+    (job,) = jobs(**recipe)
+    assert [job.settings[name] for name in ("lr", "epochs", "batch_size")] == [4, 3, 30]
+    options = job.settings["method"]["init_args"]
+    assert (options["peers"], options["beta"]) == (2, 0.5)  # the method stays, with its other options
+    (job,) = jobs({"lr": "5", "method.peers": "3"}, **recipe)
+    assert (job.settings["lr"], job.settings["method"]["init_args"]["peers"]) == (5, 3)
+
+
+def test_another_optimiser_drops_the_arguments_of_the_one_before():
+    (job,) = jobs({"optimizer": "AdamW"}, settings={"optimizer": "SGD", "optimizer_args": {"momentum": 0.9}})
+    assert job.settings["optimizer"] == "AdamW"
+    assert not job.settings["optimizer_args"]
+
+
+def test_equal_settings_are_the_same_run_and_others_are_not():
+    (plain,) = jobs()
+    assert jobs()[0].name == plain.name
+    assert (
+        jobs({"lr": 0.05, "num_workers": 0, "report": False})[0].name == plain.name
+    )  # the default; nothing computed
+    changed = [{"lr": 0.1}, {"epochs": 3}, {"train_size": 60}, {"augmentation": {"flip": True}}]
+    assert len({job.name for given in ({}, *changed) for job in jobs(given)}) == 5
+    (other_data,) = jobs({"image_size": 9})
+    assert other_data.identity.data != plain.identity.data
+    assert other_data.identity.code == plain.identity.code
+
+
+def test_the_content_of_files_that_are_named_counts(tmp_path):
+    (job,) = jobs({"model_weights": str(tmp_path / "weights.pt")})
+    settings = dict(job.settings)
+    before = config_hash(settings, MCL)
+    (tmp_path / "weights.pt").write_bytes(b"1")
+    first = config_hash(settings, MCL)
+    teacher = tmp_path / "teacher"
+    teacher.mkdir()
+    (teacher / "student.safetensors").write_bytes(b"2")
+    second = config_hash({**settings, "stages": [str(teacher)]}, MCL)
+    assert len({before, first, second}) == 3
+
+
+def test_lengths_of_a_schedule_follow_the_epochs():
+    given = {"epochs": 200, "schedule": "MultiStepLR", "schedule_args": {"milestones": [100, 150], "gamma": 0.1}}
+    (job,) = jobs(given)
+    half = job.with_epochs(100)
+    assert half.settings["schedule_args"] == {"milestones": [50, 75], "gamma": 0.1}
+    assert half.name != job.name
+    assert half.with_epochs(200).name == job.name
+
+
+def test_a_job_survives_its_file():
+    (job,) = jobs()
+    assert Job.read(job.plain()) == job
+
+
+def test_names_of_folders_are_names():
+    assert slug("MCL (K=256), lr 0.1") == "MCL-K-256-lr-0.1"
+    assert slug("/data/my photos") == "my-photos"
+
+
+def test_a_hash_tells_where_parts_end():
+    assert digest("ab", "c") != digest("a", "bc")
+    assert digest("ab") == digest(b"ab")
+
+
+WRONG = [
+    ({"methods": ["MLC"]}, "unknown method 'MLC': did you mean 'MCL'"),
+    ({"methods": ["MCL(peer=2)"]}, "unknown option of MCL 'peer': did you mean 'peers'"),
+    ({"methods": ["MCL(2)"]}, "write a variant as"),
+    ({"methods": ["MCL(peers=)"]}, "write a variant as"),
+    ({"methods": ["MCL(**{})"]}, "every option needs its name"),
+    ({"methods": ["MCL", "MCL"]}, "'MCL' comes twice"),
+    ({"methods": []}, "nothing to compare"),
+    ({"models": ["resnet9"]}, "unknown model 'resnet9'"),
+    ({"data": ["digit"]}, "unknown data set 'digit'"),
+    ({"recipe": "papers/none"}, "unknown recipe 'papers/none'"),
+    ({"reference": "Baselin"}, "unknown reference 'Baselin'.*--methods"),
+    ({"seeds": 0}, "seeds is 0"),
+    ({"epohcs": 3}, "unknown key 'epohcs' in --train: did you mean 'epochs'"),
+    ({"epochs": "three"}, "key 'epochs' in --train takes INT"),
+    ({"out": "here"}, "'out' is for the comparison to say"),
+    ({"recipe": "paper", "methods": ["Combined"]}, "Combined has no published settings"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), WRONG, ids=lambda value: str(value)[:40])
+def test_wrong_input_is_told_before_any_run(given, message):
+    methods = given.pop("methods", ["Baseline"])
+    with pytest.raises(UserError, match=message):
+        plan(*methods, **given)
+
+
+def test_the_reference_is_baseline_or_the_first():
+    assert choose("none", ["MCL", "Baseline"], [], [], 1, None).reference == "Baseline"
+    assert choose("none", ["MCL", "DML"], [], [], 1, None).reference == "MCL"
+    assert choose("none", ["MCL", "DML"], [], [], 1, "DML").reference == "DML"
+
+
+def test_rows_of_a_recipe_can_be_chosen_and_added_to(tmp_path):
+    file = tmp_path / "table.yaml"
+    file.write_text(
+        "reference: Plain\nrows: {Plain: {method: Baseline}, Big: {method: MCL, lr: 1}}\nmodels: [resnet14]"
+    )
+    part = choose(str(file), ["Plain", "DML"], [], [], None, None)
+    assert list(part.rows) == ["Plain", "DML"]
+    assert part.models == ("resnet14",)
+    assert list(choose(str(file), [], [], [], None, None).rows) == ["Plain", "Big"]
+    with pytest.raises(UserError, match="unknown reference of the recipe 'Plain'"):
+        choose(str(file), ["Big"], [], [], None, None)
+
+
+def test_the_label_of_a_row_is_what_was_typed():
+    assert row_of("MCL(peers=2)")[0] == "MCL(peers=2)"
+    with pytest.raises(UserError, match="cannot be read"):
+        row_of("nothing.yaml")

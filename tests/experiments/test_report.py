@@ -1,0 +1,167 @@
+"""What a comparison leaves on the disk, and what its page says in a browser."""
+
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from html import unescape
+from importlib import import_module
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import classmates
+from classmates.errors import UserError
+from classmates.experiments import recipe as recipes
+from classmates.experiments.drawings import FIGURES, USUAL
+from classmates.experiments.ledger import Ledger
+from classmates.experiments.recipe import Recipe
+from classmates.experiments.report import as_text, comparison_table, write_comparison
+
+Frame = Callable[..., pd.DataFrame]
+
+
+def text_of(page: Path) -> str:
+    """What a reader of the page sees, without its figures."""
+    text = re.sub(r"<(svg|style)\b.*?</\1>", " ", page.read_text("utf-8"), flags=re.DOTALL)
+    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", text)))
+
+
+@pytest.fixture(scope="module")
+def runs(finished_runs: pd.DataFrame, frame_of: Frame) -> pd.DataFrame:
+    """Twelve finished runs, one that failed and one of other code."""
+    others = [
+        {"row": "MCL", "seed": 3, "status": "failed", "failure": "NonFiniteLoss: <contrast> is nan"},
+        {"row": "MCL", "seed": 0, "status": "other version", "student": 0.1},
+    ]
+    return pd.concat([finished_runs, frame_of(others)], ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory, recipe: Recipe, runs: pd.DataFrame) -> Path:
+    """A comparison's folder with all that is written into it."""
+    folder = tmp_path_factory.mktemp("written")
+    run = shutil.copytree(runs["folder"].iloc[0], folder / "runs" / "Baseline-0")
+    (run / "report.html").write_text("its own report")
+    write_comparison(folder, recipe, runs.assign(folder=[str(run), *runs["folder"].iloc[1:]]))
+    return folder
+
+
+def test_every_table_and_figure_is_written(written: Path, recipe: Recipe, runs: pd.DataFrame) -> None:
+    assert {path.name for path in written.iterdir()} == {
+        *("table.md", "table.tex", "table.csv", "runs.csv", "report.html", "figures", "runs"),
+    }
+    figures = {path.name for path in (written / "figures").iterdir()}
+    assert figures == {f"{name}.{kind}" for name in USUAL for kind in ("svg", "png", "csv")}
+    table = pd.read_csv(written / "table.csv")
+    assert table["mean"].tolist() == pytest.approx(comparison_table(runs, recipe)["mean"].tolist())
+    assert len(pd.read_csv(written / "runs.csv")) == 14
+    png = np.asarray(Image.open(written / "figures/ablation.png").convert("RGB"))
+    assert (png[0, 0] == 255).all()
+    svg = (written / "figures/ablation.svg").read_text("utf-8")
+    assert "prefers-color-scheme: dark" in svg
+    assert "currentColor" in svg
+
+
+def test_the_page_says_what_came_out(written: Path, recipe: Recipe, runs: pd.DataFrame) -> None:
+    text = text_of(written / "report.html")
+    table = comparison_table(runs, recipe).set_index("row")
+    mcl = table.loc["MCL"]
+    for expected in (
+        "A comparison of <four> rows",
+        "Runs: 12 done, 1 failed, 1 other version.",
+        f"{int(table['better'].sum())} of 3 comparisons show a row to be better than Baseline",
+        f"MCL 3 {mcl['mean']:.2f} ± {mcl['std']:.2f}",
+        "70.00 ± 0.50",
+        "After Holm's correction for all 3",
+        "NonFiniteLoss: <contrast> is nan",
+        "Left out of every table and figure: 1 finished run of other version",
+        "MCL(peers=2, beta=0.2, negatives=all)",
+        "Published values: A paper, Table 1.",
+        "What 12 runs were made with",
+        "One & only.",
+    ):
+        assert expected in text, expected
+    page = (written / "report.html").read_text("utf-8")
+    assert "<four>" not in page
+    assert 'href="runs/Baseline-0/report.html"' in page
+    assert page.count("none written") == 11
+    assert "<script" not in page
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+
+
+def test_a_comparison_in_which_nothing_has_finished_has_a_page_too(
+    tmp_path: Path, recipe: Recipe, runs: pd.DataFrame
+) -> None:
+    write_comparison(tmp_path, replace(recipe, published={}, figures=tuple(FIGURES)), runs.iloc[12:])
+    text = text_of(tmp_path / "report.html")
+    assert text.count("No figure") == len(FIGURES)
+    assert "0 of 0 comparisons" in text
+    assert "No run has finished" in text
+    assert not (tmp_path / "figures").exists()
+
+
+def test_a_damaged_run_is_named_and_stays_in_the_tables(tmp_path: Path, recipe: Recipe, runs: pd.DataFrame) -> None:
+    run = shutil.copytree(runs["folder"].iloc[0], tmp_path / "runs" / "damaged")
+    (run / "metrics.csv").write_text("")
+    damaged = runs.assign(folder=[str(run), *runs["folder"].iloc[1:]])
+    write_comparison(tmp_path, replace(recipe, figures=("calibration",)), damaged)
+    assert "In the tables, but in no figure: damaged run: cannot use" in text_of(tmp_path / "report.html")
+    assert pd.read_csv(tmp_path / "table.csv")["seeds"].tolist() == [3, 3, 3, 3]
+
+
+def test_sensitivity_and_features_are_drawn_where_a_recipe_asks(
+    tmp_path: Path, recipe: Recipe, runs: pd.DataFrame
+) -> None:
+    some = runs[runs["row"].isin(["MCL", "beta_0.2 & more"])]
+    write_comparison(tmp_path, replace(recipe, figures=("sensitivity", "tsne")), some)
+    names = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert names == {"sensitivity-tiny-digits", "tsne-tiny-digits", "tsne-tiny-digits-numbers"}
+
+
+def test_report_writes_a_comparison_again(
+    tmp_path: Path, recipe: Recipe, runs: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Ledger(tmp_path).write_plan(replace(recipe, figures=("calibration",)), [])
+    module = import_module("classmates.experiments.report")
+    monkeypatch.setattr(module, "read_runs", lambda folder: runs)
+    assert classmates.report(tmp_path) == tmp_path / "report.html"
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"calibration"}
+    elsewhere = classmates.report(tmp_path, out=tmp_path / "pages" / "page.html")
+    assert 'href="../figures/calibration.svg"' in elsewhere.read_text("utf-8")
+    with pytest.raises(UserError, match="it is a folder; give a file"):
+        classmates.report(tmp_path, out=tmp_path / "pages")
+
+
+def test_recipes_may_name_every_figure_there_is() -> None:
+    assert set(recipes.FIGURES) == set(FIGURES)
+    with pytest.raises(UserError, match=r"unknown figure in x 'tsn': did you mean 'tsne'\?"):
+        recipes.read({"figures": ["tsn"]}, "x")
+
+
+def test_text_is_what_the_command_prints(recipe: Recipe, runs: pd.DataFrame) -> None:
+    assert as_text(comparison_table(runs, recipe)).startswith("tiny, digits\n\nmethod ")
+
+
+@pytest.mark.parametrize(("scheme", "paper"), [("1", (253, 253, 251)), ("0", (23, 24, 26))])
+def test_a_browser_draws_the_page_in_light_and_in_dark(
+    written: Path,
+    tmp_path: Path,
+    browse: Callable[..., CompletedProcess[str]],
+    scheme: str,
+    paper: tuple[int, int, int],
+) -> None:
+    picture = tmp_path / "page.png"
+    flags = (f"--blink-settings=preferredColorScheme={scheme}", f"--screenshot={picture}")
+    shown = browse(written / "report.html", *flags)
+    assert "CONSOLE" not in shown.stderr
+    pixels = np.asarray(Image.open(picture).convert("RGB")).astype(int)
+    np.testing.assert_array_equal(pixels[5, 5], paper)
+    drawn = np.abs(pixels - paper).max(axis=2) > 60
+    assert 0.02 < drawn.mean() < 0.5
+    assert drawn.any(axis=1).mean() > 0.4  # all the way down, not only the first lines

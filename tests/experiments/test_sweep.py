@@ -1,0 +1,90 @@
+"""A search: chooses on validation images, goes on where it stopped."""
+
+import pytest
+import yaml
+
+from classmates.errors import UserError
+from classmates.experiments import sweep as module
+from classmates.experiments.ledger import Ledger
+from classmates.experiments.plan import choose, jobs_of
+from classmates.experiments.sweep import sweep
+
+TINY = {"train_size": 60, "batch_size": 20, "epochs": 1, "accelerator": "cpu", "loggers": []}
+
+
+def search(folder, **arguments):
+    given = {"space": {"lr": [0.05, 0.0001]}, "recipe": "none", "train": TINY, "workers": 0, "out": folder}
+    return sweep("Baseline", **{**given, **arguments})
+
+
+def test_the_best_on_validation_is_chosen_whatever_the_test_says(tmp_path, monkeypatch):
+    records = {}
+
+    def result(ledger, job):
+        lr = job.settings["lr"]
+        value = {0.05: 0.6, 0.0001: 0.7}[lr]
+        records[lr] = {"validation": {"last": {"student": {"top1": value}}}, "test": {"student": {"top1": 1 - value}}}
+        return records[lr]
+
+    monkeypatch.setattr(Ledger, "result", result)
+    found = search(tmp_path / "sweep")
+    assert found.best["lr"] == 0.0001
+    assert found.trials["lr"].tolist() == [0.0001, 0.05]
+    assert found.trials["val"].tolist() == [0.7, 0.6]
+
+
+def test_a_real_search_leaves_settings_that_compare_takes(tmp_path):
+    found = search(tmp_path / "sweep", seeds=2)
+    assert found.trials["runs"].tolist() == [2, 2]
+    assert found.trials["status"].tolist() == ["done", "done"]
+    assert found.trials["val"].is_monotonic_decreasing
+    assert found.trials["val_std"].notna().all()
+    assert "best.yaml" in str(found)
+    assert yaml.safe_load((tmp_path / "sweep" / "best.yaml").read_text())["lr"] == found.best["lr"]
+    (job,) = jobs_of(choose("none", [str(tmp_path / "sweep" / "best.yaml")], [], [], 1, None), {})
+    assert (job.row, job.settings["lr"]) == ("best", found.best["lr"])
+
+    def no_run(*arguments):
+        raise AssertionError("a run was repeated")
+
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as patch:
+        patch.setattr("classmates.experiments.workers.train", no_run)
+        assert search(tmp_path / "sweep", seeds=2).trials.equals(found.trials)
+
+
+def test_the_plan_of_a_random_search(tmp_path):
+    space = {"lr": "loguniform(0.001, 0.1)", "method.peers": [2, 3]}
+    given = {"space": space, "search": "random", "trials": 4, "workers": 0, "out": tmp_path, "dry_run": True}
+    plan = module.sweep("MCL", recipe="common", **given)
+    assert len(plan.jobs) == 4
+    assert all(job.settings["val_fraction"] == 0.1 for job in plan.jobs)  # the common recipe has none
+    assert {job.settings["method"]["init_args"]["peers"] for job in plan.jobs} <= {2, 3}
+    assert plan.jobs[0].row.startswith("lr=")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"space": {}}, "nothing to search"),
+        ({"space": {"lr": "uniform(0, 1)"}}, "a grid needs a list"),
+        ({"space": {"rl": [1]}}, "unknown key 'rl' in .* row 'rl=1'"),
+        ({"space": {"method.beta": [1]}}, "unknown option of Baseline 'beta'"),
+        ({"search": "gird"}, "unknown search 'gird'"),
+        ({"recipe": "papers/x"}, "unknown recipe"),
+        ({"val_fraction": 0}, "val_fraction=0"),
+        ({"train": {"val_fraction": 0}}, "give it as --val_fraction"),
+        ({"trials": 0, "search": "random"}, "trials=0"),
+        ({"workers": 0, "on": "ray"}, "workers=0"),
+    ],
+)
+def test_wrong_input(given, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        search(tmp_path / "sweep", **given)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_trial_came_to_its_end(tmp_path):
+    with pytest.raises(UserError, match="no trial came to its end"):
+        search(tmp_path / "sweep", space={"batch_size": [1]})
