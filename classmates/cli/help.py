@@ -18,10 +18,8 @@ TOPICS = {
     "train": {
         "What to learn": ("data", "model", "method"),
         "The run": ("epochs", "batch_size", "lr", "seed", "out", "resume", "max_time"),
-        "Data": (
-            *("data_dir", "label", "image_size", "train_size", "val_fraction", "on_bad_image"),
-            *("augmentation", "num_workers"),
-        ),
+        "Data": ("data_dir", "label", "image_size", "train_size", "val_fraction", "on_bad_image", "num_workers"),
+        "Augmentation": ("augmentation",),
         "The network": ("pretrained", "model_weights", "model_args", "stages"),
         "Optimisation": ("optimizer", "optimizer_args", "schedule", "schedule_args", "gradient_clip"),
         "Hardware": ("accelerator", "devices", "num_nodes", "strategy", "deterministic"),
