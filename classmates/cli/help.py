@@ -17,7 +17,7 @@ COLUMN = 30
 TOPICS = {
     "train": {
         "What to learn": ("data", "model", "method"),
-        "The run": ("epochs", "batch_size", "lr", "seed", "out", "resume", "max_time"),
+        "The run": ("epochs", "batch_size", "lr", "seed", "out", "resume", "checkpoint_steps", "max_time"),
         "Data": ("data_dir", "label", "image_size", "train_size", "val_fraction", "on_bad_image", "num_workers"),
         "Augmentation": ("augmentation",),
         "The network": ("pretrained", "model_weights", "model_args", "stages"),

@@ -77,6 +77,13 @@ def train_loader(
     )
 
 
+def varies(data: ImageData, augmentation: Augmentation) -> bool:
+    """Whether a training image looks different from epoch to epoch."""
+    cropped = data.train.images is None or augmentation.padding(data.image_size) > 0
+    mirrored = data.flip if augmentation.flip is None else augmentation.flip
+    return cropped or mirrored or augmentation.cutout > 0 or augmentation.policy is not None
+
+
 def eval_loader(
     data: ImageData,
     split: Split,

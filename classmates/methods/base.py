@@ -106,6 +106,13 @@ class Method(nn.Module, ABC):
     def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
         return local_buffers(self)  # read by DistributedDataParallel where it wraps the method itself
 
+    def exit_costs(self) -> list[float] | None:
+        """The compute until each exit answers, shallow to deep, the student last with 1; None without exits.
+
+        With it, ``predictions`` has the logits of all but the last as exit1, exit2, ....
+        """
+        return None
+
     def student(self) -> nn.Module:
         """The network that is deployed, with nothing of the method in it."""
         return self.networks.student

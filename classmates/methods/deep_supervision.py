@@ -53,6 +53,9 @@ class DeepSupervision(Method):
         shallow = {f"exit{number}": exit_ for number, exit_ in enumerate(logits[:-1], start=1)}
         return {"student": views[-1].logits, **shallow, "ensemble": ensemble_logits(logits)}
 
+    def exit_costs(self) -> list[float]:
+        return self.exits().costs()
+
     def exits(self) -> MultiExit:
         """The network with all its exits, to be deployed where some images may be answered early."""
         return MultiExit(self.networks.student, self.networks.anatomy, self.shallow)

@@ -18,6 +18,7 @@ from classmates.data.images import decode
 from classmates.data.loaders import eval_loader
 from classmates.data.sources import ImageData, Split
 from classmates.evaluation.collect import Predictions, as_arrays, collect
+from classmates.evaluation.exits import score_exits, tune_thresholds
 from classmates.evaluation.metrics import Score, score
 from classmates.files import whole_file
 from classmates.methods.base import Method
@@ -51,6 +52,8 @@ class Result:
         for who, scores in self.test.items():
             interval = "{:.2%}-{:.2%}".format(*scores["top1_interval"])
             lines.append(f"{who:<12}{scores['top1']:>8.2%}  {interval:<16}{scores['nll']:>7.3f}{scores['ece']:>8.3f}")
+        if exits := self.record["exits"]:
+            lines += ["", f"answering early: {exits['top1']:.2%} at {exits['cost']:.0%} of the student's compute"]
         lines += ["", f"The student is what you deploy: {self.folder / 'student.safetensors'}"]
         if (self.folder / "report.html").exists():
             lines += [f"The report, for a browser:      {self.folder / 'report.html'}"]
@@ -76,7 +79,8 @@ def finish(
         return Result(student, method, {}, run.folder, {})
     predictions = predict_all(method, images, images.test, device, "test", progress)
     test = {who: score(logits, predictions.labels) for who, logits in predictions.logits.items()}
-    validation = score_validation(run, method, images, device, trainer.current_epoch, progress)
+    held_out = None if images.val is None else predict_all(method, images, images.val, device, "validation", progress)
+    validation = score_validation(run, method, images, device, trainer.current_epoch, held_out, progress)
     history = next(callback for callback in trainer.callbacks if isinstance(callback, History)).rows  # type: ignore[attr-defined]
     seconds = sum(row["seconds"] for row in history)
     record = {
@@ -89,6 +93,7 @@ def finish(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "test": test,
         "validation": validation,
+        "exits": dynamic_exits(method, held_out, predictions),
         "training": {
             "epochs": len(history),
             "steps": trainer.global_step,
@@ -137,25 +142,44 @@ def predict_all(
 
 
 def score_validation(
-    run: Run, method: Method, images: ImageData, device: torch.device, epoch: int, progress: bool
+    run: Run,
+    method: Method,
+    images: ImageData,
+    device: torch.device,
+    epoch: int,
+    last: Predictions | None,
+    progress: bool,
 ) -> dict[str, Any] | None:
     """Scores on the validation split after the last epoch and after the best one; None without such a split."""
-    if images.val is None:
+    if last is None or images.val is None:
         return None
 
-    def scores() -> dict[str, Score]:
-        predictions = predict_all(method, images, images.val, device, "validation", progress)  # type: ignore[arg-type]
+    def scores(predictions: Predictions) -> dict[str, Score]:
         return {who: score(logits, predictions.labels) for who, logits in predictions.logits.items()}
 
-    last = {"epoch": epoch, **scores()}
     final = {name: value.clone() for name, value in method.state_dict().items() if isinstance(value, Tensor)}
     checkpoint = load_checkpoint(run.best)
     prefix = "method."
     weights = {key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items()}
     method.load_state_dict(weights)
-    best = {"epoch": checkpoint["epoch"] + 1, **scores()}
+    best = predict_all(method, images, images.val, device, "validation", progress)
     method.load_state_dict(final, strict=False)
-    return {"last": last, "best": best}
+    return {"last": {"epoch": epoch, **scores(last)}, "best": {"epoch": checkpoint["epoch"] + 1, **scores(best)}}
+
+
+def dynamic_exits(method: Method, validation: Predictions | None, test: Predictions) -> dict[str, Any] | None:
+    """How a network with exits does if it may answer early: thresholds tuned on validation, scored on test.
+
+    They are the cheapest that are no less accurate than the student on validation images. None without exits, or
+    without validation images to tune on.
+    """
+    costs = method.exit_costs()
+    if costs is None or validation is None:
+        return None
+    names = [*(f"exit{number}" for number in range(1, len(costs))), "student"]
+    tuning, testing = (torch.stack([made.logits[name] for name in names]) for made in (validation, test))
+    thresholds = tune_thresholds(tuning, validation.labels, costs)
+    return {"thresholds": thresholds, **score_exits(testing, test.labels, costs, thresholds)._asdict()}
 
 
 def unfinished(history: list[dict[str, float]], epochs: int) -> list[str]:

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from classmates.contracts import DataSpec
 from classmates.data.augmentation import Augmentation
-from classmates.data.loaders import eval_loader, train_loader
+from classmates.data.loaders import eval_loader, train_loader, varies
 from classmates.data.sources import ImageData, load
 from classmates.errors import UserError, unknown
 from classmates.methods.base import Method
@@ -29,7 +29,7 @@ from classmates.networks.weights import load_pretrained
 from classmates.reporting.html import report as write_report
 from classmates.student import StudentCard
 from classmates.training.acceleration import FORMATS, MemoryFormat, choose
-from classmates.training.callbacks import AtomicCheckpointIO, History, Progress
+from classmates.training.callbacks import AtomicCheckpointIO, History, Progress, StepCheckpoint
 from classmates.training.module import TrainingModule
 from classmates.training.optimisation import make_optimizer, make_schedule
 from classmates.training.result import Result, finish
@@ -47,6 +47,7 @@ def train(
     seed: int = 0,
     out: str | Path | None = None,
     resume: bool = False,
+    checkpoint_steps: int | None = None,
     data_dir: str | Path | None = None,
     label: str | None = None,
     image_size: int | None = None,
@@ -96,7 +97,9 @@ def train(
         lr: the learning rate at its highest; scale it with the batch size.
         seed: of the weights, the validation split, the order of the images and their augmentation.
         out: the run's folder; runs/METHOD-MODEL-DATA-SEED if not given. It must be empty or new.
-        resume: go on with the run in that folder from its last whole epoch, with the same settings.
+        resume: go on with the run in that folder from its last checkpoint, with the same settings.
+        checkpoint_steps: also keep the state every so many steps, so that a run stopped in the middle of an epoch
+            goes on from there, exactly; otherwise it is kept after every epoch.
         data_dir: where the files of a data set known by name are, or are downloaded to.
         label: which labels, where the data have several: a column of a table such as "fine_label", or "coarse" of
             cifar100.
@@ -143,6 +146,8 @@ def train(
     settings = {name: value for name, value in locals().items() if name != "callbacks"}
     if epochs < 1:
         raise UserError(f"epochs={epochs}: at least 1 is needed")
+    if checkpoint_steps is not None and checkpoint_steps < 1:
+        raise UserError(f"checkpoint_steps={checkpoint_steps}: give 1 or more, or none to keep whole epochs only")
     L.seed_everything(seed, verbose=False)
     images = load(
         data,
@@ -167,7 +172,14 @@ def train(
         notes += load_pretrained(network, model_weights, images.input_shape)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what the method notes is said with the data's notes
-        known = DataSpec(images.num_classes, images.train.labels, images.input_shape, images.mean, images.std)
+        known = DataSpec(
+            images.num_classes,
+            images.train.labels,
+            images.input_shape,
+            images.mean,
+            images.std,
+            augmented=varies(images, augmentation),
+        )
         built = method(network, known)
     if (pretrained or model_weights) and len(built.networks) > 1 and built.networks.start == "fresh":
         raise UserError("fresh peers would not begin from the given weights: say --method.start same")
@@ -205,7 +217,7 @@ def train(
             deterministic=deterministic,
             max_time=max_time,
             logger=made_loggers,
-            callbacks=[*watchers(run, images, progress), *callbacks],
+            callbacks=[*watchers(run, images, progress, checkpoint_steps), *callbacks],
             plugins=[AtomicCheckpointIO()],
             default_root_dir=run.folder,
             num_sanity_val_steps=0,
@@ -246,8 +258,8 @@ def first_process() -> bool:
     return all(int(os.environ.get(name, 0)) == 0 for name in ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "RANK"))
 
 
-def watchers(run: Run, images: ImageData, progress: bool) -> Iterable[Callback]:
-    """The table of epochs, the progress bar, and the checkpoints: the last epoch, and the best on validation."""
+def watchers(run: Run, images: ImageData, progress: bool, checkpoint_steps: int | None) -> Iterable[Callback]:
+    """The table of epochs, the progress bar, and the checkpoints: the last state, and the best on validation."""
     history = History(run.metrics)
     yield history
     if progress:
@@ -256,6 +268,8 @@ def watchers(run: Run, images: ImageData, progress: bool) -> Iterable[Callback]:
     if images.val is not None:
         yield last(filename=run.best.stem, monitor="val/student/top1", mode="max")
     yield last(filename=run.last.stem)
+    if checkpoint_steps is not None:
+        yield StepCheckpoint(run.last, checkpoint_steps)
 
 
 def make_loggers(names: Sequence[str], folder: Path, run_name: str) -> list[Logger]:

@@ -1,4 +1,5 @@
 import multiprocessing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from classmates.contracts import Batch
 from classmates.data.augmentation import Augmentation
-from classmates.data.loaders import eval_loader, train_loader
+from classmates.data.loaders import eval_loader, train_loader, varies
 from classmates.data.parts import ImageData, Split
 from classmates.data.samplers import InOrder, Shuffled, Triplets, TripletsWithReplacement
 from classmates.errors import UserError
@@ -179,6 +180,26 @@ def test_training_in_memory_shifts_and_mirrors():
     assert found == 400
 
 
+@pytest.mark.parametrize(
+    ("augmentation", "varied"),
+    [
+        (Augmentation(), True),
+        (Augmentation(crop_padding=0), True),  # mirrored
+        (Augmentation(crop_padding=0, flip=False), False),
+        (Augmentation(crop_padding=0, flip=False, cutout=2), True),
+        (Augmentation(crop_padding=0, flip=False, policy="RandAugment"), True),
+    ],
+)
+def test_it_is_known_whether_images_vary(augmentation, varied):
+    data = in_memory()
+    assert varies(data, augmentation) == varied
+    assert differ(*(train(data, InOrder(data.train.labels, 30), augmentation, epoch=epoch) for epoch in (0, 1))) == varied
+
+
+def test_files_always_vary(streamed):
+    assert varies(streamed, Augmentation(flip=False))
+
+
 def test_cutout_blanks_as_much_of_every_image_and_only_in_training(data):
     side = min(data.image_size) // 2
     still = Augmentation(crop_padding=0, flip=False, cutout=side) if data.train.paths is None else Augmentation(
@@ -287,6 +308,41 @@ class Recorder(LightningModule):
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+@pytest.mark.parametrize("cutout", [0, 3])
+def test_a_pass_goes_on_where_another_was_stopped(data, cutout):
+    def make(**options):
+        sampler = Triplets(data.train.labels, 6, seed=1)
+        loader = train_loader(data, sampler, Augmentation(cutout=cutout), seed=0, num_workers=0)
+        loader.set_epoch(4)
+        return loader
+
+    first, second = make(), make()
+    batches = iter(first)
+    given = [next(batches), next(batches)]
+    iterator = iter(second)  # Lightning makes it before it says the epoch
+    second.load_state_dict(first.state_dict())
+    rest = list(iterator)
+    whole = list(make())
+    assert len(rest) == len(whole) - 2
+    assert_same([*given, *rest], whole)
+    assert second.state_dict() == {"given": len(whole)}
+    assert_same(list(second), whole)  # the next pass is a whole one
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_files_passed_over_are_not_read(streamed, num_workers, world_size):
+    sampler = Shuffled(streamed.train.labels, 4, seed=1, world_size=world_size, rank=world_size - 1)
+    left = list(sampler)[3:]
+    paths = tuple(path if i in sum(left, []) else path / "gone" for i, path in enumerate(streamed.train.paths))
+    data = replace(streamed, train=Split(streamed.train.labels, paths=paths))
+    loader = train_loader(data, sampler, Augmentation(), seed=0, num_workers=num_workers)
+    loader.load_state_dict({"given": 3})
+    assert [batch.indices.tolist() for batch in loader] == left
+    with pytest.raises(UserError, match="gone"):  # the next pass reads them all
+        list(loader)
 
 
 def test_lightning_tells_the_epoch_also_when_it_resumes(data, tmp_path):

@@ -2,16 +2,19 @@
 
 import os
 import pickle
+import random
 import signal
 import subprocess
 import sys
 import textwrap
 from functools import partial
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from PIL import Image
 
 from classmates.errors import UserError
 from classmates.methods import CORSD
@@ -27,12 +30,23 @@ class Interruption(Exception):
 class StopInEpoch(Callback):
     """Breaks off in the middle of an epoch (from 0), as a crash would."""
 
-    def __init__(self, epoch):
-        self.epoch = epoch
+    def __init__(self, epoch, batch=1):
+        self.at = epoch, batch
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        if trainer.current_epoch == self.epoch and batch_idx == 1:
+        if (trainer.current_epoch, batch_idx) == self.at:
             raise Interruption
+
+
+class Witness(Callback):
+    """Notes of every step its images, and what code of others would draw next from the global random states."""
+
+    def __init__(self):
+        self.seen = {}
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        draws = torch.rand(()).item(), random.random(), np.random.rand()  # noqa: NPY002
+        self.seen[trainer.global_step] = [*batch.indices.tolist(), *draws]
 
 
 def assert_same(first, second, where=""):
@@ -61,6 +75,10 @@ def assert_same_runs(first, second):
     assert len(tables[0]) == 4
 
 
+def last_step(folder):
+    return load_checkpoint(folder / "checkpoints" / "last.ckpt")["global_step"]
+
+
 @pytest.mark.parametrize(
     ("which", "settings"),
     [("mcl", {}), ("corsd", {}), ("corsd", {"precision": "bf16-mixed", "memory_format": "channels_last"})],
@@ -68,13 +86,53 @@ def assert_same_runs(first, second):
 def test_stopped_and_resumed_equals_uninterrupted(which, settings, small_train, small_mcl, tmp_path):
     method = small_mcl if which == "mcl" else CORSD
     small_train = partial(small_train, **settings)
-    whole = small_train(method=method, out=tmp_path / "whole")
+    witness = Witness()
+    whole = small_train(method=method, out=tmp_path / "whole", callbacks=[witness])
+    for checkpoint_steps, kept in ((None, 8), (3, 9)):  # of four steps an epoch
+        parts, resumed_witness = tmp_path / str(checkpoint_steps), Witness()
+        with pytest.raises(Interruption):
+            small_train(method=method, out=parts, checkpoint_steps=checkpoint_steps, callbacks=[StopInEpoch(2)])
+        assert last_step(parts) == kept
+        resumed = small_train(method=method, out=parts, resume=True, callbacks=[resumed_witness])
+        assert_same_runs(tmp_path / "whole", parts)
+        assert_same(dict(whole.student.state_dict()), dict(resumed.student.state_dict()))
+        assert whole.test == resumed.test
+        assert resumed_witness.seen == {step: seen for step, seen in witness.seen.items() if step > kept}
+
+
+def test_stopped_twice_in_one_epoch(small_train, small_mcl, tmp_path):
+    small_train(method=small_mcl, out=tmp_path / "whole")
+    small_train = partial(small_train, method=small_mcl, out=tmp_path / "parts", checkpoint_steps=1)
     with pytest.raises(Interruption):
-        small_train(method=method, out=tmp_path / "parts", callbacks=[StopInEpoch(2)])
-    resumed = small_train(method=method, out=tmp_path / "parts", resume=True)
+        small_train(callbacks=[StopInEpoch(0, 1)])
+    assert last_step(tmp_path / "parts") == 1
+    with pytest.raises(Interruption):
+        small_train(callbacks=[StopInEpoch(0, 3)], resume=True)
+    assert last_step(tmp_path / "parts") == 3
+    with pytest.raises(Interruption):  # the state at an epoch's last step is only kept after its validation
+        small_train(callbacks=[StopInEpoch(1, 0)], resume=True)
+    assert last_step(tmp_path / "parts") == 4
+    small_train(resume=True)
     assert_same_runs(tmp_path / "whole", tmp_path / "parts")
-    assert_same(dict(whole.student.state_dict()), dict(resumed.student.state_dict()))
-    assert whole.test == resumed.test
+    table = pd.read_csv(tmp_path / "parts" / "metrics.csv")
+    np.testing.assert_allclose(table["images_per_second"] * table["seconds"], 120)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_images_from_files_go_on_in_mid_epoch(small_train, num_workers, tmp_path):
+    generator = np.random.default_rng(0)
+    for number in range(40):
+        path = tmp_path / "images" / f"class{number % 2}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (72, 72, 3), dtype=np.uint8)).save(path)
+    settings = {"data": tmp_path / "images", "train_size": 24, "batch_size": 6, "num_workers": num_workers}
+    small_train = partial(small_train, **settings)
+    small_train(out=tmp_path / "whole")
+    with pytest.raises(Interruption):
+        small_train(out=tmp_path / "parts", checkpoint_steps=3, callbacks=[StopInEpoch(2)])
+    assert last_step(tmp_path / "parts") == 9
+    small_train(out=tmp_path / "parts", resume=True)
+    assert_same_runs(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_killed_in_mid_epoch_and_resumed(small_train, small_mcl, tmp_path):
@@ -127,6 +185,12 @@ def test_nothing_to_resume(small_train, tmp_path):
     with pytest.raises(UserError, match="holds no run"):
         small_train(out=tmp_path / "nothing", resume=True)
     assert not (tmp_path / "nothing").exists()
+
+
+def test_checkpoints_every_no_steps_are_refused(small_train, tmp_path):
+    with pytest.raises(UserError, match="checkpoint_steps=0: give 1 or more"):
+        small_train(out=tmp_path / "run", checkpoint_steps=0)
+    assert not (tmp_path / "run").exists()
 
 
 def test_damaged_checkpoint(stopped, small_train):

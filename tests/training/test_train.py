@@ -13,9 +13,11 @@ import yaml
 from safetensors.torch import load_file
 from torch import nn
 
+from classmates.data.augmentation import Augmentation
 from classmates.errors import NonFiniteLoss, UserError
+from classmates.evaluation.exits import score_exits
 from classmates.evaluation.metrics import score
-from classmates.methods import CORSD, MCL
+from classmates.methods import CORSD, KD, MCL, DeepSupervision
 from classmates.methods.base import Method
 from classmates.networks.peers import Peers
 
@@ -52,6 +54,30 @@ def test_a_run_leaves_everything_it_says(small_train, small_mcl, tmp_path):
     np.testing.assert_allclose(weighted, metrics["train/total"], rtol=1e-5)
     last = record["validation"]["last"]["student"]
     assert metrics["val/student/top1"].iloc[-1] == pytest.approx(last["top1"])
+
+
+def test_exits_are_tuned_on_validation_and_scored_on_test(small_train, tmp_path):
+    result = small_train(method=DeepSupervision, out=tmp_path / "run", epochs=3)
+    found, costs = result.record["exits"], result.method.exit_costs()
+    arrays = np.load(tmp_path / "run" / "evaluation.npz", allow_pickle=False)
+    names = [*(f"exit{number}" for number in range(1, len(costs))), "student"]
+    logits = torch.stack([torch.from_numpy(arrays[f"logits/{name}"]) for name in names])
+    again = score_exits(logits, torch.from_numpy(arrays["labels"]), costs, found["thresholds"])
+    assert found == {"thresholds": found["thresholds"], **again._asdict()}
+    assert f"{found['top1']:.2%} at {found['cost']:.0%} of the student's compute" in str(result)
+    assert small_train(out=tmp_path / "plain", epochs=1).record["exits"] is None
+    blind = small_train(method=DeepSupervision, out=tmp_path / "blind", epochs=1, val_fraction=0)
+    assert blind.record["exits"] is None  # nothing to tune on but the test set
+
+
+def test_a_teacher_remembers_only_where_images_stay_the_same(small_train, tmp_path):
+    teacher = timm.create_model("resnet8", num_classes=10, in_chans=1)
+    method = partial(KD, teacher=teacher, remember=True)
+    with pytest.raises(UserError, match="augmented"):
+        small_train(method=method, out=tmp_path / "varied")
+    plain = Augmentation(crop_padding=0, flip=False)
+    result = small_train(method=method, out=tmp_path / "same", epochs=2, augmentation=plain)
+    assert result.method.teacher.knows_all
 
 
 def test_the_student_is_the_plain_network(small_train, small_mcl, tmp_path):
