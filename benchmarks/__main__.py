@@ -12,7 +12,18 @@ from pathlib import Path
 
 from benchmarks.pinning import settle
 
-BENCHMARKS = ("contrast", "pipeline", "steps", "projections", "backbones", "precision", "trainer", "gpu", "scaling")
+BENCHMARKS = (
+    "contrast",
+    "pipeline",
+    "steps",
+    "projections",
+    "backbones",
+    "precision",
+    "trainer",
+    "gpu",
+    "scaling",
+    "scale",
+)
 
 
 def names(text: str) -> list[str]:

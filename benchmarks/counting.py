@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
+from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -65,7 +66,7 @@ def peak_memory(function: Function) -> float:
 
 def saved_bytes(function: Function) -> int:
     """Bytes that the call's forward passes keep for backward, each storage once; what was there before is free."""
-    existing = {storage(one) for one in gc.get_objects() if issubclass(type(one), Tensor)}
+    existing = {storage(one) for one in gc.get_objects() if type(one) in (Tensor, Parameter)}
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
