@@ -68,8 +68,8 @@ def main(out: Path, quick: bool) -> None:
         "scale",
         out,
         f"Labels of {CLASSES:,} classes, drawn at random. A sampler's time is that of making it and of going through "
-        f"all batches of {BATCH} of an epoch, as lists of indices; peak_mib is what the process had at most, over what "
-        "it had with the labels loaded. One thread.",
+        f"all batches of {BATCH} of an epoch, as lists of indices; peak_mib is what the process had at most, over "
+        "what it had with the labels loaded. One thread.",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -28,7 +28,8 @@ class Loader:
     """The batches of one split in the order of its sampler, images float32, normalised, and cut out if asked for.
 
     Every pass reads the sampler's epoch when its first batch is asked for, not before: Lightning makes the iterator
-    of a resumed run first and says the epoch later.
+    of a resumed run first and says the epoch later. Lightning keeps ``state_dict`` in checkpoints, so that a run that
+    goes on in the middle of an epoch makes only the batches that are left.
     """
 
     def __init__(
@@ -53,12 +54,21 @@ class Loader:
         self.labels = split.labels.to(self.device)
         self.mean = torch.tensor(data.mean, device=self.device)
         self.std = torch.tensor(data.std, device=self.device)
+        self.given = self.skipped = 0  # batches of the current pass; batches that the next one leaves out
         self.waited = 0.0
         """Seconds that whoever uses this loader has waited for its batches, over all passes."""
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next pass."""
         self.sampler.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, int]:
+        """How many batches of the current pass were given."""
+        return {"given": self.given}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Let the next pass, and only that one, begin after the batches that were given."""
+        self.skipped = state["given"]
 
     @property
     def advice(self) -> str:
@@ -69,6 +79,8 @@ class Loader:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[Batch]:
+        self.given, self.skipped = self.skipped, 0
+        self.sampler.first = self.given
         batches = self._batches()
         while True:
             began = time.perf_counter()
@@ -76,6 +88,7 @@ class Loader:
             self.waited += time.perf_counter() - began
             if batch is None:
                 return
+            self.given += 1
             yield batch
 
     def pixels(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -95,7 +108,7 @@ class Loader:
         if self.cutout:
             epoch = self.sampler.epoch
             drawn = torch.rand(len(self.sampler.order(epoch)), 2, generator=generator("cutout", self.seed, epoch))
-            yield from drawn[self.sampler.share()].to(self.device).split(self.sampler.batch_sizes)
+            yield from self.sampler.split(drawn[self.sampler.share()].to(self.device))
 
 
 class MemoryLoader(Loader):
@@ -128,14 +141,12 @@ class MemoryLoader(Loader):
         return "a larger --batch_size; the network is so small that making its batches shows"
 
     def pixels(self) -> Iterator[tuple[Tensor, Tensor]]:
-        epoch, sizes = self.sampler.epoch, self.sampler.batch_sizes
-        order, share = self.sampler.order(epoch), self.sampler.share()
+        epoch, share = self.sampler.epoch, self.sampler.share()
+        order = self.sampler.order(epoch)
         # Drawn for every place of the epoch's order: the same picture in any batch and on any number of devices.
         drawn = draw(len(order), self.padding, self.flip, generator("augmentation", self.seed, epoch))
         columns = [order[share].to(self.device), *(column[share].to(self.device) for column in drawn)]
-        for places, indices, *draws in zip(
-            share.split(sizes), *(column.split(sizes) for column in columns), strict=True
-        ):
+        for places, indices, *draws in zip(*map(self.sampler.split, [share, *columns]), strict=True):
             images = crop_and_flip(self.padded, self.image_size, indices, Draws(*draws))
             if self.policy is not None:
                 images = apply_policy(self.policy, images, places, self.seed, epoch)

@@ -44,6 +44,8 @@ class EpochSampler(torch.utils.data.Sampler[list[int]]):
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
+        self.first = 0
+        """The batch that passes begin with; not the first where a run goes on in the middle of an epoch."""
         groups = len(self.order(0)) // self.group // world_size
         if groups < self.smallest:
             raise UserError(
@@ -55,16 +57,21 @@ class EpochSampler(torch.utils.data.Sampler[list[int]]):
         sizes = torch.full((batches,), batch_size // world_size)
         sizes[-1] += groups * self.group - int(sizes.sum())
         self.batch_sizes: list[int] = sizes.tolist()
-        """How many images each of this process's batches has."""
+        """How many images each of this process's batches of an epoch has."""
 
     def order(self, epoch: int) -> Tensor:
         """The epoch's sample indices, the images of a group side by side: [n], n the same in every epoch."""
         raise NotImplementedError
 
     def share(self) -> Tensor:
-        """The places in the epoch's order that are this process's own, batch after batch: [sum(batch_sizes)]."""
+        """The places in the epoch's order that are this process's own, from batch ``first`` on, batch after batch."""
         groups = sum(self.batch_sizes) // self.group * self.world_size
-        return torch.arange(groups * self.group).view(groups, self.group)[self.rank :: self.world_size].flatten()
+        places = torch.arange(groups * self.group).view(groups, self.group)[self.rank :: self.world_size].flatten()
+        return places[sum(self.batch_sizes[: self.first]) :]
+
+    def split(self, shares: Tensor) -> tuple[Tensor, ...]:
+        """Cut what there is for each place of ``share()`` into batches."""
+        return shares.split(self.batch_sizes[self.first :])
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next pass goes through; Lightning calls this."""
@@ -79,7 +86,7 @@ class EpochSampler(torch.utils.data.Sampler[list[int]]):
         return len(self.batch_sizes)
 
     def __iter__(self) -> Iterator[list[int]]:
-        for batch in self.order(self.epoch)[self.share()].split(self.batch_sizes):
+        for batch in self.split(self.order(self.epoch)[self.share()]):
             yield batch.tolist()
 
     def _check_batch_size(self, batch_size: int, world_size: int) -> None:

@@ -96,7 +96,7 @@ class _Places(torch.utils.data.Sampler[list[Place]]):
 
     def __iter__(self) -> Iterator[list[Place]]:
         epoch = self.sampler.epoch
-        places = self.sampler.share().split(self.sampler.batch_sizes)
+        places = self.sampler.split(self.sampler.share())
         for batch, indices in zip(places, self.sampler, strict=True):
             yield [(epoch, place, index) for place, index in zip(batch.tolist(), indices, strict=True)]
 

@@ -12,7 +12,7 @@ from typing import Any
 import lightning as L
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from tqdm.auto import tqdm
 
@@ -30,34 +30,40 @@ WAITING_TOLD_SECONDS = 2.0
 class History(Callback):
     """One row an epoch: every term raw and weighted, everyone's validation scores, learning rate, speed.
 
-    ``data_seconds`` are those of the ``seconds`` that training waited for images.
+    ``seconds`` are those of the epoch's training alone, ``data_seconds`` those of them that it waited for images.
 
-    The rows travel in the checkpoints, so a run that goes on continues its own table, and ``metrics.csv`` is
-    rewritten whole after every epoch.
+    The rows, and what there is of the next one, travel in the checkpoints, so a run that goes on continues its own
+    table, and ``metrics.csv`` is rewritten whole after every epoch.
     """
 
     def __init__(self, path: Path):
         self.path = path
         self.rows: list[dict[str, float]] = []
+        self.images = 0
+        self.seconds = self.data_seconds = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, TrainingModule)
+        self._look_at_clock(module)
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, TrainingModule)
-        self.started = time.perf_counter()
-        self.waited_before = module.train_loader.waited
+        self._look_at_clock(module)
         self.images = 0
+        self.seconds = self.data_seconds = 0.0
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, i: int
     ) -> None:
-        self.images += len(batch.labels) * trainer.world_size
-
-    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, TrainingModule)
-        self._stop_clock(module)
+        self.images += len(batch.labels) * trainer.world_size
+        clock, waited = self.clock, self.waited
+        self._look_at_clock(module)
+        self.seconds += self.clock - clock
+        self.data_seconds += self.waited - waited
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, TrainingModule)
-        self._stop_clock(module)
         row: dict[str, float] = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
         row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         means = module.meter.means()
@@ -88,22 +94,14 @@ class History(Callback):
         """The share of the last epoch's training time that was spent waiting for images."""
         return self.data_seconds / self.seconds
 
-    def _stop_clock(self, module: TrainingModule) -> None:
-        """The time spent on training alone: up to the first validation of the epoch, or its end."""
-        if self.started is not None:
-            self.seconds = time.perf_counter() - self.started
-            self.data_seconds = module.train_loader.waited - self.waited_before
-            self.started = None
-
-    started: float | None = None
-    seconds: float = 0.0
-    data_seconds: float = 0.0
+    def _look_at_clock(self, module: TrainingModule) -> None:
+        self.clock, self.waited = time.perf_counter(), module.train_loader.waited
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows}
+        return {name: getattr(self, name) for name in ("rows", "images", "seconds", "data_seconds")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.rows = list(state["rows"])
+        vars(self).update(state)
 
 
 class Progress(Callback):
@@ -116,11 +114,10 @@ class Progress(Callback):
         self.history = history
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        batches = int(trainer.num_training_batches)
         self.bar = tqdm(
             desc="training",
-            total=batches * (trainer.max_epochs or 1),
-            initial=batches * trainer.current_epoch,
+            total=int(trainer.num_training_batches) * (trainer.max_epochs or 1),
+            initial=trainer.global_step,
             unit="step",
             mininterval=0.2 if os.isatty(2) else 30.0,
             disable=not trainer.is_global_zero,
@@ -150,6 +147,25 @@ class Progress(Callback):
             self.bar.close()
 
 
+class StepCheckpoint(Checkpoint):
+    """Writes the state to ``path`` every so many ``steps``, between the checkpoints of whole epochs.
+
+    The last step of an epoch is left to the checkpoint that comes after its validation.
+    """
+
+    def __init__(self, path: Path, steps: int):
+        self.path = path
+        self.steps = steps
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, i: int
+    ) -> None:
+        assert isinstance(module, TrainingModule)
+        if trainer.global_step % self.steps == 0 and i + 1 < trainer.num_training_batches:
+            module.meter.check()  # before the last good checkpoint is replaced
+            trainer.save_checkpoint(self.path)
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Checkpoints appear whole or not at all, and are read without running any code that may be in them."""
 
@@ -164,7 +180,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             ) from error
 
     def load_checkpoint(
-        self, path: Any, map_location: Any = None, weights_only: bool | None = True
+        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
         return load_checkpoint(Path(path), map_location)
 
@@ -174,7 +190,7 @@ def load_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     try:
         checkpoint = torch.load(io.BytesIO(path.read_bytes()), map_location=map_location, weights_only=True)
     except FileNotFoundError as error:
-        raise UserError(f"no checkpoint '{path}': the run ended before its first epoch did; start it anew") from error
+        raise UserError(f"no checkpoint '{path}': the run ended before its first; start it anew") from error
     except Exception as error:  # whatever a damaged file makes the unpickler do
         raise UserError(
             f"the checkpoint '{path}' is damaged or holds foreign code, and was not loaded: "

