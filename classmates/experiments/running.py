@@ -29,7 +29,7 @@ def run_all(ledger: Ledger, jobs: Sequence[Job], workers: Workers, description: 
     A job that fails stops nothing; the ledger knows why. On an interruption the workers are stopped, and the same
     call goes on later.
     """
-    started = datetime.now(UTC).isoformat(timespec="seconds")
+    started = datetime.now(UTC).isoformat(timespec="microseconds")
     left = [job for job in jobs if ledger.result(job) is None]
     running: list[Job] = []
     with Board(ledger, jobs, description) as board:
