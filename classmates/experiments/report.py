@@ -45,7 +45,8 @@ def write_comparison(folder: Path, recipe: Recipe, runs: pd.DataFrame, out: Path
     write_text(folder / "table.csv", table.to_csv(index=False))
     write_text(folder / "table.md", as_markdown(table, recipe.title))
     write_text(folder / "table.tex", as_latex(table, recipe.title))
-    write_text(folder / "runs.csv", runs.to_csv(index=False))
+    places = [_relative(Path(run), folder / "runs.csv") for run in runs["folder"]]  # so that the folder may move
+    write_text(folder / "runs.csv", runs.assign(folder=places).to_csv(index=False))
     rows = ordered(recipe.rows, runs["row"])
     finished = finished_runs(runs, recipe)
     members, problems = read_members(finished, rows)

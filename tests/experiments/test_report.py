@@ -59,7 +59,10 @@ def test_every_table_and_figure_is_written(written: Path, recipe: Recipe, runs: 
     assert figures == {f"{name}.{kind}" for name in USUAL for kind in ("svg", "png", "csv")}
     table = pd.read_csv(written / "table.csv")
     assert table["mean"].tolist() == pytest.approx(comparison_table(runs, recipe)["mean"].tolist())
-    assert len(pd.read_csv(written / "runs.csv")) == 14
+    lines = pd.read_csv(written / "runs.csv")
+    assert len(lines) == 14
+    assert [Path(place).is_absolute() for place in lines["folder"]] == [False] * 14
+    assert (written / lines["folder"][0]).is_dir()
     png = np.asarray(Image.open(written / "figures/ablation.png").convert("RGB"))
     assert (png[0, 0] == 255).all()
     svg = (written / "figures/ablation.svg").read_text("utf-8")
