@@ -19,7 +19,7 @@ THIRSTY = ("densenet40_12", "hcgnet_a1")  # they keep every layer's concatenatio
 
 def main(out: Path, quick: bool) -> None:
     names = ["resnet20", "conv4"] if quick else models.__all__
-    rows = {name: row(name, rounds=1 if quick else 3) for name in names}
+    rows = {name: row(name, rounds=1 if quick else 2) for name in names}
     write(
         pd.DataFrame.from_dict(rows, orient="index").rename_axis("name"),
         "backbones",
