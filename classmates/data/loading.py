@@ -107,7 +107,7 @@ class Loader:
         """Where each batch's images are cut out."""
         if self.cutout:
             epoch = self.sampler.epoch
-            drawn = torch.rand(len(self.sampler.order(epoch)), 2, generator=generator("cutout", self.seed, epoch))
+            drawn = torch.rand(self.sampler.places, 2, generator=generator("cutout", self.seed, epoch))
             yield from self.sampler.split(drawn[self.sampler.share()].to(self.device))
 
 

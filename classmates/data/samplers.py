@@ -46,7 +46,9 @@ class EpochSampler(torch.utils.data.Sampler[list[int]]):
         self.epoch = 0
         self.first = 0
         """The batch that passes begin with; not the first where a run goes on in the middle of an epoch."""
-        groups = len(self.order(0)) // self.group // world_size
+        self.places = len(self.order(0))
+        """How many images an epoch's order has."""
+        groups = self.places // self.group // world_size
         if groups < self.smallest:
             raise UserError(
                 f"{len(labels)} training images are too few: {world_size} process(es) need "
@@ -60,7 +62,7 @@ class EpochSampler(torch.utils.data.Sampler[list[int]]):
         """How many images each of this process's batches of an epoch has."""
 
     def order(self, epoch: int) -> Tensor:
-        """The epoch's sample indices, the images of a group side by side: [n], n the same in every epoch."""
+        """The epoch's sample indices, the images of a group side by side: [places], as many in every epoch."""
         raise NotImplementedError
 
     def share(self) -> Tensor:

@@ -111,7 +111,7 @@ class ThisProcess:
         return done
 
     def stop(self) -> None:
-        pass
+        """There is nothing to stop: a run has ended when ``start`` returns."""
 
 
 class Processes:

@@ -24,7 +24,7 @@ class Acceleration(NamedTuple):
 def choose(
     precision: str, memory_format: MemoryFormat, accelerator: str, image_size: tuple[int, int]
 ) -> Acceleration:
-    """Puts what ``benchmarks`` found to pay on a device in the place of each "auto"; other words stay as they are.
+    """Puts what usually pays on a device in the place of each "auto"; other words stay as they are.
 
     On GPUs that compute in bfloat16, "bf16-mixed" and channels-last. On CPUs channels-last, and "bf16-mixed" where
     the processor multiplies in bfloat16; without such instructions it takes up to twice the time. On all else, and
