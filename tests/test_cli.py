@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 import classmates
 from classmates.cli import COMMANDS, main
-from classmates.cli.arguments import arguments_of
 from classmates.cli.help import TOPICS, command_help
 from classmates.cli.words import read
+from classmates.configuration.arguments import arguments_of
 from classmates.training.train import train
 
 

@@ -111,11 +111,11 @@ def main(typed: Sequence[str] | None = None) -> int:
 def run(command: str, typed: list[str]) -> None:
     """Runs the function that the command is named after and prints what it returns, or prints its help."""
     # Imported here, with all of PyTorch, and not for the overview.
-    from classmates.cli.arguments import arguments_of
-    from classmates.cli.choosing import find_method, options_of
     from classmates.cli.help import command_help, options_help
-    from classmates.cli.settings import Settings
     from classmates.cli.words import read
+    from classmates.configuration.arguments import arguments_of
+    from classmates.configuration.choosing import find_method, options_of
+    from classmates.configuration.settings import Settings
 
     entry = COMMANDS[command]
     function = getattr(classmates, entry.function or command)

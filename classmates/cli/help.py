@@ -9,7 +9,7 @@ from typing import Any, Literal, get_origin
 
 from docstring_parser import parse as parse_docstring
 
-from classmates.cli.arguments import Argument, arguments_of, in_words
+from classmates.configuration.arguments import Argument, arguments_of, in_words
 
 WIDTH = 100
 COLUMN = 30

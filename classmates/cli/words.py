@@ -7,7 +7,7 @@ import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from classmates.cli.arguments import Argument, in_words
+from classmates.configuration.arguments import Argument, in_words
 from classmates.errors import UserError
 
 NUMBER = re.compile(r"-\.?\d")

@@ -38,7 +38,7 @@ class EpochSampler(torch.utils.data.Sampler[list[int]]):
     """How many groups a batch has at least: BatchNorm cannot train on one."""
 
     def __init__(self, labels: Tensor, batch_size: int, *, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
-        self._check_batch_size(batch_size, world_size)
+        self.check_batch_size(batch_size, world_size)
         self.labels = labels
         self.seed = seed
         self.rank = rank
@@ -91,16 +91,18 @@ class EpochSampler(torch.utils.data.Sampler[list[int]]):
         for batch in self.split(self.order(self.epoch)[self.share()]):
             yield batch.tolist()
 
-    def _check_batch_size(self, batch_size: int, world_size: int) -> None:
-        unit = self.group * world_size
-        least = self.smallest * unit
+    @classmethod
+    def check_batch_size(cls, batch_size: int, world_size: int = 1) -> None:
+        """UserError where a batch of so many images cannot be shared by the processes in whole groups."""
+        unit = cls.group * world_size
+        least = cls.smallest * unit
         if batch_size >= least and batch_size % unit == 0:
             return
         below = batch_size // unit * unit
         nearest = sorted({max(below, least), max(below + unit, least)})
         between = f", shared by {world_size} processes" if world_size > 1 else ""
         raise UserError(
-            f"batch_size is {batch_size}{between}; {type(self).__name__} needs a multiple of {unit}, "
+            f"batch_size is {batch_size}{between}; {cls.__name__} needs a multiple of {unit}, "
             f"{least} or more: use {' or '.join(map(str, nearest))}"
         )
 

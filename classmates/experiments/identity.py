@@ -15,7 +15,7 @@ from classmates.data.sources import load
 from classmates.training.run import FREE_SETTINGS, plain_value
 from classmates.training.train import train
 
-ONLY_SHOW = ("cli", "reporting", "experiments")
+ONLY_SHOW = ("cli", "configuration", "reporting", "experiments")
 """Subpackages that change no result of a run."""
 ONLY_SPLIT = ("seed", "train_size", "val_fraction")
 """Arguments of ``load`` that choose among the images; the data are the same with any of them."""

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from classmates.cli.arguments import arguments_of
-from classmates.cli.choosing import find_method
-from classmates.cli.settings import Settings
+from classmates.configuration.arguments import arguments_of
+from classmates.configuration.choosing import find_method
+from classmates.configuration.settings import Settings
 from classmates.errors import UserError, unknown
 from classmates.experiments.identity import Identity, code_version, config_hash, data_fingerprint
 from classmates.experiments.recipe import BASES, Recipe, load_recipe, read_seeds
@@ -171,6 +171,10 @@ def settings_of(
     plain = {name: plain_value(value) for name, value in typed.items() if name not in ("out", "resume", "method")}
     options = {name: plain_value(value) for name, value in typed["method"].keywords.items()}
     method = settings.chosen("method")
+    try:
+        method.sampling.check_batch_size(typed["batch_size"])
+    except UserError as error:
+        raise UserError(f"row '{row}' with model '{model}': {error}") from error
     return {**plain, "method": {"class_path": class_path(method), "init_args": options}}, method
 
 

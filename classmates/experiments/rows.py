@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from classmates.cli.choosing import find_method
+from classmates.configuration.choosing import find_method
 from classmates.errors import UserError
 from classmates.experiments.recipe import recipes_folder
 from classmates.training.run import class_path

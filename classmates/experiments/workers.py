@@ -17,8 +17,8 @@ from typing import Any, Protocol
 
 import torch
 
-from classmates.cli.arguments import arguments_of
-from classmates.cli.settings import Settings
+from classmates.configuration.arguments import arguments_of
+from classmates.configuration.settings import Settings
 from classmates.errors import UserError
 from classmates.experiments.identity import code_version
 from classmates.experiments.ledger import Ledger

@@ -38,7 +38,7 @@ class Method(nn.Module, ABC):
     what its terms are. Its other arguments are its options: typed, with the paper's defaults.
 
     Attributes:
-        sampling: what kind of batches it needs.
+        sampling: what kind of batches it needs; the class has one whose batch sizes do for any options.
         networks: the networks side by side, the student last.
         weights: the factor in front of each term; a term whose factor is 0 is not computed.
         options: the arguments it was made with, defaults included, without the network and the data.

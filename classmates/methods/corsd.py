@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from classmates.contracts import Batch, DataSpec, View
-from classmates.data.samplers import Triplets, TripletsWithReplacement
+from classmates.data.samplers import EpochSampler, Triplets, TripletsWithReplacement
 from classmates.errors import UserError
 from classmates.losses.relations import (
     BatchReduction,
@@ -75,6 +75,8 @@ class CORSD(Method):
     0, words that are none of an option's, and auxiliary classifiers beside ``relation`` "distance".
     """
 
+    sampling: type[EpochSampler] = Triplets
+
     def __init__(
         self,
         network: nn.Module,
@@ -124,7 +126,8 @@ class CORSD(Method):
                 "calibration": sigma,
             },
         )
-        self.sampling = Triplets if disjoint else TripletsWithReplacement
+        if not disjoint:
+            self.sampling = TripletsWithReplacement
         self.num_classes = data.num_classes
         self.margin = margin
         self.detach_deepest = detach_deepest

@@ -145,6 +145,10 @@ WRONG = [
     ({"epohcs": 3}, "unknown key 'epohcs' in --train: did you mean 'epochs'"),
     ({"epochs": "three"}, "key 'epochs' in --train takes INT"),
     ({"out": "here"}, "'out' is for the comparison to say"),
+    (
+        {"methods": ["Baseline", "CORSD"], "batch_size": 32},
+        "row 'CORSD' with model 'resnet8': .*: use 30 or 33",
+    ),
     ({"recipe": "paper", "methods": ["Combined"]}, "Combined has no published settings"),
 ]
 

@@ -16,8 +16,15 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser
 
-from classmates.cli.arguments import Argument, in_words
-from classmates.cli.choosing import find_method, import_path, likely, options_of, takes_keywords, unknown_option
+from classmates.configuration.arguments import Argument, in_words
+from classmates.configuration.choosing import (
+    find_method,
+    import_path,
+    likely,
+    options_of,
+    takes_keywords,
+    unknown_option,
+)
 from classmates.errors import UserError
 
 OUTER_COMMA = re.compile(r",\s*(?![^()]*\))")

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from classmates.catalog import methods
-from classmates.cli.arguments import Argument, arguments_of
+from classmates.configuration.arguments import Argument, arguments_of
 from classmates.errors import UserError, unknown
 from classmates.methods import Method
 
