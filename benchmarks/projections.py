@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pandas as pd
 
 from benchmarks.harness import write
-from benchmarks.training_step import WITHOUT_BFLOAT16, Make, TrainingStep, has_bfloat16, measure
+from benchmarks.training_step import WITHOUT_BFLOAT16, Make, TrainingStep, measure
 from classmates.methods import CORSD, Baseline
 from classmates.networks.complexity import count_parameters
 from classmates.networks.pairs import Projection
@@ -17,9 +17,11 @@ from classmates.networks.pairs import Projection
 
 def main(out: Path, quick: bool) -> None:
     model, batch_size, rounds = ("resnet20", 24, 2) if quick else ("resnet18_cifar", 129, 5)
-    settings: dict[str, Any] = {"float32": {}, "float32, channels-last": {"memory_format": "channels_last"}}
-    if has_bfloat16():
-        settings["bfloat16, channels-last"] = {"memory_format": "channels_last", "precision": "bf16-mixed"}
+    settings: dict[str, Any] = {
+        "float32": {},
+        "float32, channels-last": {"memory_format": "channels_last"},
+        "bfloat16, channels-last": {"memory_format": "channels_last", "precision": "bf16-mixed"},
+    }
     frames = []
     for words, options in settings.items():
         makes: dict[str, Make] = {

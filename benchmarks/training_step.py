@@ -19,6 +19,7 @@ from classmates import methods
 from classmates.contracts import Batch, DataSpec
 from classmates.methods import Method
 from classmates.methods.taught import Taught
+from classmates.networks.peers import Recompute
 from classmates.training.acceleration import FORMATS, cpu_has_bfloat16, cuda_has_bfloat16
 from classmates.training.optimisation import make_optimizer
 
@@ -38,6 +39,7 @@ class TrainingStep:
         precision: "32-true" or "bf16-mixed".
         memory_format: "contiguous" or "channels_last".
         compiled: torch.compile for the networks.
+        recompute: which parts run again in backward.
         size: pixels of the images.
         samples: N, the training images there are supposed to be.
     """
@@ -51,6 +53,7 @@ class TrainingStep:
         precision: str = "32-true",
         memory_format: str = "contiguous",
         compiled: bool = False,
+        recompute: Recompute = "nothing",
         size: int = 32,
         samples: int = SAMPLES,
     ) -> None:
@@ -68,10 +71,12 @@ class TrainingStep:
         self.method = method.to(device()).to(memory_format=FORMATS[memory_format])
         if compiled:
             self.method.networks.compile_parts()
+        self.method.networks.recompute_parts(recompute)
         self.optimizer = make_optimizer("SGD", self.method.parameters(), 0.001, {})
         indices = torch.tensor(next(iter(method.sampling(labels, batch_size))))
         images = torch.randn(len(indices), *shape).to(memory_format=FORMATS[memory_format])
         self.batch = Batch(images.to(device()), labels[indices].to(device()), indices.to(device()))
+        self.precision = precision
         self.autocast = partial(torch.autocast, device().type, torch.bfloat16, enabled=precision == "bf16-mixed")
 
     def __call__(self) -> None:
@@ -85,10 +90,15 @@ class TrainingStep:
 def measure(steps: Mapping[str, TrainingStep], *, rounds: int, reference: str | None = None) -> pd.DataFrame:
     """Times, as ``interleave`` has them, and what is counted: memory in MiB, operations, synchronisations.
 
-    ``peak_mib`` is what is live at most over what is there between steps, ``saved_mib`` what is kept for backward,
-    ``peak_ratio`` and ``saved_ratio`` are relative to the reference.
+    Steps in bfloat16 on a device that has no arithmetic for it are counted and not timed. ``peak_mib`` is what is
+    live at most over what is there between steps, ``saved_mib`` what is kept for backward, ``peak_ratio`` and
+    ``saved_ratio`` are relative to the reference.
     """
-    frame = interleave(steps, rounds=rounds, reference=reference)
+    timed = {name: step for name, step in steps.items() if step.precision == "32-true" or has_bfloat16()}
+    frame = interleave(timed, rounds=rounds, reference=reference).reindex(list(steps))
+    frame.index.name = "name"
+    for name in steps.keys() - timed.keys():
+        steps[name]()  # its first call makes what stays, as those of the others have
     base = reference or next(iter(steps))
     frame["peak_mib"] = [peak_memory(step) for step in steps.values()]
     frame["peak_ratio"] = frame["peak_mib"] / frame["peak_mib"][base]
@@ -105,4 +115,8 @@ def has_bfloat16() -> bool:
     return cuda_has_bfloat16() if device().type == "cuda" else cpu_has_bfloat16()
 
 
-WITHOUT_BFLOAT16 = "" if has_bfloat16() else " This device has no bfloat16 arithmetic: float32 alone is measured."
+WITHOUT_BFLOAT16 = (
+    ""
+    if has_bfloat16()
+    else " This device has no bfloat16 arithmetic: steps in it are counted (memory, operations) and not timed."
+)

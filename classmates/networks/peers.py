@@ -15,10 +15,17 @@ from classmates.errors import UserError, nearest, unknown
 from classmates.networks.anatomy import Anatomy, examine
 from classmates.networks.branches import Trunk, branch
 from classmates.networks.build import build_model
-from classmates.networks.compiling import compile_between, uncompile
+from classmates.networks.forwards import (
+    CompiledForward,
+    RecomputedForward,
+    parts_between,
+    replace_forwards,
+    restore_forwards,
+)
 from classmates.networks.views import observe
 
 Start = Literal["fresh", "same"]
+Recompute = Literal["nothing", "shared", "all"]
 
 
 class Peers(nn.Module):
@@ -109,14 +116,41 @@ class Peers(nn.Module):
 
     def compile_parts(self) -> None:
         """torch.compile for what lies between the places that are observed, in every network; in place."""
-        for network, anatomy in zip(self.networks, self.anatomies, strict=True):
-            observed = [*(stage.name for stage in anatomy.stages), anatomy.classifier]
-            compile_between(network, [*observed, *(name for trunk in self.trunks for name in trunk.modules)])
-
-    def uncompile(self) -> None:
-        """Undoes ``compile_parts``."""
         for network in self.networks:
-            uncompile(network)
+            replace_forwards(self._parts(network), CompiledForward)
+
+    def recompute_parts(self, which: Recompute) -> None:
+        """Keeps only the inputs of those parts for backward, where they run again; in place.
+
+        which: "all" parts; "shared", the trunk alone, which costs one more forward of it however many peers there
+            are; or "nothing".
+
+        Raises UserError for another word, and for "shared" where nothing is shared.
+        """
+        if which not in get_args(Recompute):
+            raise unknown("recompute", which, get_args(Recompute))
+        if which == "shared" and not self.trunks:
+            raise UserError("recompute='shared': these networks share nothing; say 'all' or 'nothing'")
+        shared = {
+            module
+            for trunk in self.trunks
+            for name in trunk.modules
+            for module in trunk.network.get_submodule(name).modules()
+        }
+        for network in self.networks if which != "nothing" else []:
+            parts = [part for part in self._parts(network) if which == "all" or part in shared]
+            replace_forwards(parts, RecomputedForward)
+
+    def plain_forwards(self) -> None:
+        """Undoes ``compile_parts`` and ``recompute_parts``."""
+        for network in self.networks:
+            restore_forwards(network)
+
+    def _parts(self, network: nn.Module) -> list[nn.Module]:
+        """What lies between the observed places of one of the networks, outermost modules only."""
+        anatomy = self.anatomies[list(self.networks).index(network)]
+        observed = [*(stage.name for stage in anatomy.stages), anatomy.classifier]
+        return parts_between(network, [*observed, *(name for trunk in self.trunks for name in trunk.modules)])
 
     def forward(self, images: Tensor) -> list[View]:
         """Every network's view of the images [B, C, H, W], the student's last; the trunk runs once."""

@@ -25,6 +25,7 @@ from classmates.errors import UserError, unknown
 from classmates.methods.base import Method
 from classmates.methods.baseline import Baseline
 from classmates.networks.build import build_model
+from classmates.networks.peers import Recompute
 from classmates.networks.weights import load_pretrained
 from classmates.reporting.html import report as write_report
 from classmates.student import StudentCard
@@ -72,6 +73,7 @@ def train(
     precision: str = "auto",
     memory_format: MemoryFormat = "auto",
     compile: bool = False,
+    recompute: Recompute = "nothing",
     deterministic: bool = False,
     max_time: str | None = None,
     loggers: Sequence[Literal["tensorboard", "wandb"]] = ("tensorboard",),
@@ -129,6 +131,8 @@ def train(
             says so.
         memory_format: how maps lie in memory; "auto" takes channels_last where it pays.
         compile: torch.compile for the networks; worth it on GPUs, not on CPUs.
+        recompute: run "shared" stages or "all" of them again in backward instead of keeping what they computed, which
+            saves memory and takes time; BatchNorm's statistics stay as they would have been.
         deterministic: bit-for-bit the same on the same machine, also on a GPU, at some cost.
         max_time: stop at the end of the first epoch after DD:HH:MM:SS; the run can go on with resume.
         loggers: beside metrics.csv: "tensorboard", "wandb" (if installed), or [] for neither.
@@ -148,6 +152,8 @@ def train(
         raise UserError(f"epochs={epochs}: at least 1 is needed")
     if checkpoint_steps is not None and checkpoint_steps < 1:
         raise UserError(f"checkpoint_steps={checkpoint_steps}: give 1 or more, or none to keep whole epochs only")
+    if compile and recompute != "nothing":
+        raise UserError(f"compile and recompute='{recompute}' both change how the networks run: choose one of them")
     L.seed_everything(seed, verbose=False)
     images = load(
         data,
@@ -181,6 +187,9 @@ def train(
             augmented=varies(images, augmentation),
         )
         built = method(network, known)
+    if compile:
+        built.networks.compile_parts()
+    built.networks.recompute_parts(recompute)
     if (pretrained or model_weights) and len(built.networks) > 1 and built.networks.start == "fresh":
         raise UserError("fresh peers would not begin from the given weights: say --method.start same")
     notes += built.notes
@@ -234,10 +243,8 @@ def train(
     for note in notes:
         print(f"note: {note}")
     built.to(memory_format=FORMATS[acceleration.memory_format])
-    if compile:
-        built.networks.compile_parts()
     trainer.fit(module, ckpt_path=run.last if resume else None, weights_only=True)
-    built.networks.uncompile()
+    built.networks.plain_forwards()
     built.to(memory_format=torch.contiguous_format)
     card = StudentCard(
         model=model if isinstance(model, str) else None,

@@ -99,6 +99,16 @@ def test_same_seed_same_run_other_seed_another(small_train, tmp_path):
     assert not torch.equal(runs[0], runs[2])
 
 
+@pytest.mark.parametrize("recompute", ["shared", "all"])
+def test_recomputing_changes_no_result(recompute, small_train, small_mcl, tmp_path):
+    run = partial(small_train, method=partial(small_mcl, share=-1), epochs=1)
+    expected = run(out=tmp_path / "kept").student
+    found = run(out=tmp_path / "again", recompute=recompute).student
+    for (name, one), other in zip(expected.state_dict().items(), found.state_dict().values(), strict=True):
+        torch.testing.assert_close(other, one, msg=name)
+    assert all("forward" not in vars(module) for module in found.modules())
+
+
 def test_without_a_validation_split(small_train, tmp_path):
     result = small_train(out=tmp_path / "run", epochs=1, val_fraction=0)
     assert result.record["validation"] is None
@@ -176,6 +186,9 @@ def test_a_non_finite_term_stops_at_once_and_is_named(small_train, tmp_path):
         ({"precision": "17"}, "precision.*17"),
         ({"accelerator": "abacus"}, "accelerator.*abacus"),
         ({"max_time": "soon"}, "max_time"),
+        ({"recompute": "everything"}, "unknown recompute 'everything'"),
+        ({"recompute": "shared"}, "share nothing; say 'all'"),
+        ({"recompute": "all", "compile": True}, "choose one"),
         ({"loggers": ["tensorbord"]}, "^unknown logger 'tensorbord'.*'tensorboard'"),
     ],
 )

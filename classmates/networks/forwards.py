@@ -1,0 +1,100 @@
+"""Networks that are also observed: what lies between two observed places is compiled, or run again in backward.
+
+Hooks on the observed modules themselves then run outside that code, which is the only place where they may come and
+go with every step, and where they see each batch once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+
+class ReplacedForward:
+    """Stands for a module's own forward and remembers it."""
+
+    def __init__(self, module: nn.Module):
+        self.module = module
+        self.original: Callable[..., Any] = module.forward
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        raise NotImplementedError
+
+
+class CompiledForward(ReplacedForward):
+    """The module's forward, compiled."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__(module)
+        self.compiled = torch.compile(module.forward)
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        return self.compiled(*inputs, **options)
+
+
+class RecomputedForward(ReplacedForward):
+    """The module's forward, of which only the inputs are kept for backward, where it runs a second time.
+
+    BatchNorm's running statistics stay as the first run made them. Where an input is written into in between, PyTorch
+    raises an error in backward.
+    """
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        if not (self.module.training and torch.is_grad_enabled()):
+            return self.original(*inputs, **options)
+        forward = partial(self.original, **options)
+        return checkpoint(forward, *inputs, use_reentrant=False, context_fn=self._around_runs)
+
+    def _around_runs(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), statistics_left_out(self.module)
+
+
+@contextmanager
+def statistics_left_out(module: nn.Module) -> Iterator[None]:
+    """Within the block BatchNorm takes the batches that it normalises into statistics that are then thrown away."""
+    layers = [one for one in module.modules() if isinstance(one, _BatchNorm)]
+    kept = [(layer, dict(layer.named_buffers(recurse=False))) for layer in layers]
+    try:
+        for layer, buffers in kept:
+            for name, buffer in buffers.items():
+                setattr(layer, name, buffer.clone())
+        yield
+    finally:
+        for layer, buffers in kept:
+            for name, buffer in buffers.items():
+                setattr(layer, name, buffer)
+
+
+def parts_between(network: nn.Module, observed: Iterable[str]) -> list[nn.Module]:
+    """Each outermost module that has parameters and no observed module inside it, in the network's order."""
+    return list(_parts(network, {network.get_submodule(name) for name in observed}))
+
+
+def _parts(module: nn.Module, observed: set[nn.Module]) -> Iterator[nn.Module]:
+    for child in module.children():
+        if any(other in observed for other in child.modules() if other is not child):
+            yield from _parts(child, observed)
+        elif any(True for _ in child.parameters()):
+            yield child
+
+
+def replace_forwards(modules: Iterable[nn.Module], replacement: type[ReplacedForward]) -> None:
+    """Gives each of the modules another forward, in place; ``restore_forwards`` undoes it."""
+    for module in modules:
+        module.forward = replacement(module)
+
+
+def restore_forwards(network: nn.Module) -> None:
+    """Gives every module its own forward back."""
+    for module in network.modules():
+        if isinstance(replaced := vars(module).get("forward"), ReplacedForward):
+            del module.forward
+            if module.forward != replaced.original:  # somebody had given this one module another forward
+                module.forward = replaced.original
