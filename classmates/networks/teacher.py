@@ -107,6 +107,8 @@ class Teacher(nn.Module):
         self.register_buffer("embeddings", torch.zeros(samples, self.anatomy.embedding), persistent=False)
         self.register_buffer("known", torch.zeros(samples, dtype=torch.bool), persistent=False)
         self.knows_all = False
+        self.met = 0
+        """How many images came since it was last looked whether all are known."""
         self.remembers = remember
 
     @property
@@ -128,7 +130,10 @@ class Teacher(nn.Module):
             self.logits[batch.indices] = view.logits.float()
             self.embeddings[batch.indices] = view.embedding.float()
             self.known[batch.indices] = True
-            self.knows_all = bool(self.known.all())  # waits for the device, in the first epoch only
+            self.met += len(batch.indices)
+            if self.met >= len(self.known):  # not before it can be so, for to look is to wait for the device
+                self.knows_all = bool(self.known.all())
+                self.met = 0
         return Answers(view.logits, view.embedding)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **options: Any) -> Teacher:

@@ -242,6 +242,14 @@ def test_what_is_not_known_yet_is_asked_for() -> None:
     torch.testing.assert_close(teacher.answers(batch_of([3, 4])).logits, teacher(batch_of([3, 4]).images).logits)
 
 
+def test_samples_that_come_again_are_no_others() -> None:
+    teacher = Teacher(network(), replace(DATA, augmented=False), remember=True)
+    first, second = list(range(10)), list(range(10, 20))
+    for indices, known in [(first, False), (first, False), (second, False), (first, True)]:
+        teacher.answers(batch_of(indices))
+        assert teacher.knows_all is known
+
+
 def test_a_teacher_without_memory_holds_none() -> None:
     teacher = Teacher(network(), DATA)
     answers = teacher.answers(batch_of([0, 1]))
