@@ -95,8 +95,8 @@ def measure(steps: Mapping[str, TrainingStep], *, rounds: int, reference: str | 
     ``saved_ratio`` are relative to the reference.
     """
     timed = {name: step for name, step in steps.items() if step.precision == "32-true" or has_bfloat16()}
-    frame = interleave(timed, rounds=rounds, reference=reference).reindex(list(steps))
-    frame.index.name = "name"
+    times = interleave(timed, rounds=rounds, reference=reference) if timed else pd.DataFrame()
+    frame = times.reindex(list(steps)).rename_axis("name")
     for name in steps.keys() - timed.keys():
         steps[name]()  # its first call makes what stays, as those of the others have
     base = reference or next(iter(steps))
