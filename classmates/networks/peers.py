@@ -116,6 +116,7 @@ class Peers(nn.Module):
 
     def compile_parts(self) -> None:
         """torch.compile for what lies between the places that are observed, in every network; in place."""
+        self.plain_forwards()
         for network in self.networks:
             replace_forwards(self._parts(network), CompiledForward)
 
@@ -131,6 +132,7 @@ class Peers(nn.Module):
             raise unknown("recompute", which, get_args(Recompute))
         if which == "shared" and not self.trunks:
             raise UserError("recompute='shared': these networks share nothing; say 'all' or 'nothing'")
+        self.plain_forwards()
         shared = {
             module
             for trunk in self.trunks

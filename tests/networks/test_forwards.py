@@ -136,6 +136,14 @@ def test_only_the_trunk_is_recomputed(tiny_network: Make) -> None:
     )
 
 
+def test_the_last_word_counts(tiny_network: Make) -> None:
+    peers = Peers(tiny_network(), DataSpec(4, torch.arange(4), (3, 32, 32)), 2, share=-2)
+    peers.recompute_parts("shared")
+    peers.recompute_parts("all")
+    peers.recompute_parts("nothing")
+    assert not any(replaced(one, RecomputedForward) for one in peers.networks)
+
+
 def test_what_cannot_be_recomputed_is_told(tiny_network: Make) -> None:
     data = DataSpec(4, torch.arange(4), (3, 32, 32))
     alone = Peers(tiny_network(), data)
