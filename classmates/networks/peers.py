@@ -124,12 +124,14 @@ class Peers(nn.Module):
         """Keeps only the inputs of those parts for backward, where they run again; in place.
 
         which: "all" parts; "shared", the trunk alone, which costs one more forward of it however many peers there
-            are; or "nothing".
+            are; "nothing" leaves every part as it is.
 
         Raises UserError for another word, and for "shared" where nothing is shared.
         """
         if which not in get_args(Recompute):
             raise unknown("recompute", which, get_args(Recompute))
+        if which == "nothing":
+            return
         if which == "shared" and not self.trunks:
             raise UserError("recompute='shared': these networks share nothing; say 'all' or 'nothing'")
         self.plain_forwards()
@@ -139,7 +141,7 @@ class Peers(nn.Module):
             for name in trunk.modules
             for module in trunk.network.get_submodule(name).modules()
         }
-        for network in self.networks if which != "nothing" else []:
+        for network in self.networks:
             parts = [part for part in self._parts(network) if which == "all" or part in shared]
             replace_forwards(parts, RecomputedForward)
 

@@ -12,6 +12,7 @@ from classmates.errors import UserError
 from classmates.networks.forwards import (
     CompiledForward,
     RecomputedForward,
+    ReplacedForward,
     parts_between,
     replace_forwards,
     restore_forwards,
@@ -136,12 +137,15 @@ def test_only_the_trunk_is_recomputed(tiny_network: Make) -> None:
     )
 
 
-def test_the_last_word_counts(tiny_network: Make) -> None:
+def test_forwards_are_not_replaced_twice(tiny_network: Make) -> None:
     peers = Peers(tiny_network(), DataSpec(4, torch.arange(4), (3, 32, 32)), 2, share=-2)
     peers.recompute_parts("shared")
     peers.recompute_parts("all")
+    peers.compile_parts()
     peers.recompute_parts("nothing")
-    assert not any(replaced(one, RecomputedForward) for one in peers.networks)
+    assert replaced(peers.student)
+    peers.plain_forwards()
+    assert not any(replaced(one, ReplacedForward) for one in peers.networks)
 
 
 def test_what_cannot_be_recomputed_is_told(tiny_network: Make) -> None:
