@@ -5,6 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+SHOWN = 12
+"""The most names that a message lists."""
+LISTED = ("method", "model", "data set")
+"""What ``classmates list`` shows."""
+
 
 class UserError(ValueError):
     """Something the user gave cannot work; the message says what, its value and how to mend it (exit code 2)."""
@@ -18,8 +23,11 @@ class NonFiniteLoss(ArithmeticError):
     exit_code = 3
 
 
-def nearest(name: str, choices: Iterable[str], count: int = 3) -> str:
-    """The known names most like ``name``, as the end of a sentence; every name where there are only a few."""
+def nearest(name: str, choices: Iterable[str], count: int = 3, *, listed: bool = False) -> str:
+    """The known names most like ``name``, as the end of a sentence; where none is like it, every name or the first.
+
+    listed: whether ``classmates list`` shows them, which is then said instead of some of many names.
+    """
     names = sorted(choices)
     lowered: dict[str, str] = {}
     for known in names:
@@ -27,11 +35,12 @@ def nearest(name: str, choices: Iterable[str], count: int = 3) -> str:
     close = [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=count, cutoff=0.5)]
     if close:
         return f"did you mean {' or '.join(repr(match) for match in close)}?"
-    if len(names) <= 12:
-        return f"there are: {', '.join(names)}"
-    return "`classmates list` shows every name"
+    if len(names) > SHOWN and listed:
+        return "`classmates list` shows every name"
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"there are: {', '.join(names[:SHOWN])}{more}"
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> UserError:
     """The error for a name that is not known: ``unknown method 'MLC': did you mean 'MCL'?``"""
-    return UserError(f"unknown {kind} '{name}': {nearest(name, choices)}")
+    return UserError(f"unknown {kind} '{name}': {nearest(name, choices, listed=kind in LISTED)}")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from classmates.errors import UserError
-from classmates.files import whole_file
+from classmates.files import output_file
 from classmates.student import StudentCard, load_student, load_weights, save_weights
 
 Runner = Callable[[Tensor], Tensor]
@@ -26,6 +26,7 @@ def export(
     out: Path | None = None,
     dynamic_batch: bool = True,
     tolerance: float = 1e-4,
+    network: nn.Module | None = None,
 ) -> Path:
     """Write a finished run's student in a format that other programs read.
 
@@ -46,6 +47,7 @@ def export(
             Safetensors holds no batch size.
         tolerance: the largest difference between logits that is accepted, as a share of the largest logit where
             that is above 1.
+        network: where to load the weights, for a student that was given to training as an object (in Python).
 
     Returns:
         The file written.
@@ -62,9 +64,9 @@ def export(
         raise UserError(
             f"out is '{out}', but format {format} is written to a {suffix} file: use '{out.with_suffix(suffix)}'"
         )
-    student, card = load_student(run)
+    student, card = load_student(run, network)
     sizes = (1, 5) if dynamic_batch else (1,)
-    with whole_file(out) as path:
+    with output_file(out) as path:
         try:
             runner = write(path, student, card, dynamic_batch)
             difference = _largest_difference(student, runner, card, sizes)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
+from uuid import uuid4
+
+from classmates.errors import UserError
 
 
 @contextmanager
@@ -15,9 +19,44 @@ def whole_file(path: Path) -> Iterator[Path]:
     Makes the folder where there is none, and keeps the suffix: some writers look at it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    # Random: machines that share a folder may have processes of the same number.
+    temporary = path.with_name(f".{path.stem}.{uuid4().hex}{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def output_file(path: Path) -> Iterator[Path]:
+    """``whole_file`` at a place that the user has named; UserError where it cannot be written."""
+    with _told(path), whole_file(path) as temporary:
+        yield temporary
+
+
+def require_writable(path: Path) -> None:
+    """UserError where ``output_file`` could not write; nothing is left there.
+
+    It is tried out: permissions alone do not tell.
+    """
+    with _told(path):
+        made = [folder for folder in path.parents if not folder.exists()]
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise IsADirectoryError(None, "it is a folder")
+            with TemporaryFile(dir=path.parent):
+                pass
+        finally:
+            for folder in made:
+                with suppress(OSError):  # it was not made, or another process uses it by now
+                    folder.rmdir()
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be written ({error.strerror}): name another place with --out") from error

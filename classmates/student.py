@@ -123,7 +123,8 @@ def load_student(run: str | Path, network: nn.Module | None = None) -> tuple[nn.
         if card.model is None:
             raise UserError(
                 f"the student in '{folder}' was trained from a network object, which no name can rebuild: "
-                "build it yourself and call load_student(run, network=my_module)"
+                "build it yourself and call load_student(run, network=my_module), in Python; evaluate, predict and "
+                "export take such a network too"
             )
         network = build_model(card.model, len(card.class_names), **card.model_args)
     load_weights(folder / WEIGHTS, network)

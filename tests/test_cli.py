@@ -4,9 +4,12 @@ import functools
 import inspect
 import re
 import sys
+from importlib import import_module
 from pathlib import Path
 from shlex import split
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import yaml
 from hypothesis import given
@@ -181,6 +184,8 @@ WRONG = {
     "train --loggers tensorboard": ["'--loggers' takes [tensorboard|wandb,...], not 'tensorboard'"],
     "train --augmentation.flop true": ["unknown flag '--augmentation.flop'", "'augmentation.flip'"],
     "train --augmentation.fill 300": ["fill is 300"],
+    "train --seed -1": ["seed=-1", "0 to 4294967295"],
+    "train --out a_list.yaml/run": ["'a_list.yaml/run/config.yaml' cannot be written", "--out"],
     "train --method MLC": ["unknown method 'MLC'", "'MCL'"],
     "train --method no.such.Thing": ["'no.such.Thing' cannot be imported"],
     "train --method json.JSONEncoder": ["'json.JSONEncoder' is no method"],
@@ -258,6 +263,15 @@ def test_how_a_run_ended_is_told_by_the_exit_code(ends, code, message, monkeypat
     monkeypatch.setattr("classmates.training.train.train", functools.wraps(train)(ends))
     assert main(["train"]) == code
     assert capsys.readouterr().err == message
+
+
+@pytest.mark.parametrize(("states", "code"), [(["done", "failed"], 4), (["done", "other version"], 0)])
+@pytest.mark.parametrize(("command", "table"), [("compare", "runs"), ("sweep", "trials")])
+def test_runs_that_failed_are_told_by_the_exit_code(command, table, states, code, monkeypatch):
+    module = import_module(f"classmates.experiments.{command}")
+    result = SimpleNamespace(**{table: pd.DataFrame({"status": states})})
+    monkeypatch.setattr(module, command, functools.wraps(getattr(module, command))(lambda **arguments: result))
+    assert main([command]) == code
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), SystemExit(5)])

@@ -18,7 +18,11 @@ def test_exit_codes() -> None:
         ("resnet3", ["resnet32", "resnet34", "vgg16"], "did you mean 'resnet34' or 'resnet32'?"),
         ("nothing like it", ["b", "a"], "there are: a, b"),
         ("x", [], "there are: "),
-        ("zzz", [f"network{i}" for i in range(13)], "`classmates list` shows every name"),
+        (
+            "zzz",
+            [f"network{i:02}" for i in range(14)],
+            f"there are: {', '.join(f'network{i:02}' for i in range(12))} and 2 more",
+        ),
     ],
 )
 def test_nearest(name: str, choices: list[str], message: str) -> None:
@@ -29,6 +33,13 @@ def test_nearest_counts() -> None:
     choices = [f"resnet{i}" for i in range(9)]
     assert nearest("resnet", choices, count=2).count("resnet") == 2
     assert nearest("resnet", iter(choices), count=1).count("resnet") == 1
+
+
+def test_names_are_listed_only_where_the_command_lists_them() -> None:
+    names = [f"network{i}" for i in range(13)]
+    for kind in ("method", "model", "data set"):
+        assert str(unknown(kind, "zzz", names)).endswith("'zzz': `classmates list` shows every name")
+    assert "classmates list" not in str(unknown("optimizer", "zzz", names))
 
 
 def test_unknown() -> None:

@@ -154,6 +154,22 @@ def test_without_onnx_the_extra_is_named(run: Path, monkeypatch: pytest.MonkeyPa
         export(run)
 
 
+def test_a_student_that_no_name_rebuilds(run: Path) -> None:
+    student, card = load_student(run)
+    save_student(run, student, replace(card, model=None))
+    with pytest.raises(UserError, match=r"network object.*export take such a network"):
+        export(run, format="safetensors")
+    path = export(run, format="torch", network=build_model(str(card.model), 3, in_chans=2))
+    images = torch.randn(4, 2, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.export.load(path).module()(images), student(images))
+
+
+def test_a_place_that_cannot_be_written(run: Path) -> None:
+    with pytest.raises(UserError, match=r"'/proc/x/student\.onnx' cannot be written"):
+        export(run, out=Path("/proc/x/student.onnx"))
+
+
 def test_wrong_input(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"format is 'tflite'; choose one of safetensors, onnx, torch"):
         export(run, format="tflite")  # type: ignore[arg-type]

@@ -17,17 +17,22 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from classmates.evaluation.metrics import Score
+    from classmates.experiments.compare import Comparison
+    from classmates.experiments.preview import Plan
+    from classmates.experiments.sweep import Sweep
     from classmates.training.result import Result
 
 
 class Command(NamedTuple):
     """summary: for the overview. positions: the arguments that are given without a flag. show: what is printed.
-    function: its name in Python, where that is not the command's."""
+    function: its name in Python, where that is not the command's. failed: whether what came out is not all that was
+    asked for."""
 
     summary: str
     positions: tuple[str, ...] = ()
     show: Callable[[Any], str] = str
     function: str | None = None
+    failed: Callable[[Any], bool] = lambda result: False
 
 
 def show_run(result: Result) -> str:
@@ -45,14 +50,24 @@ def show_scores(scores: Score) -> str:
     )
 
 
+def runs_failed(result: Comparison | Sweep | Plan) -> bool:
+    """Whether a run of a comparison or a search failed; a plan has tried none."""
+    table = getattr(result, "runs", getattr(result, "trials", None))
+    return table is not None and bool(table["status"].str.contains("failed").any())
+
+
 def show_table(frame: pd.DataFrame) -> str:
     return frame.to_string(index=False)
 
 
 COMMANDS = {
     "train": Command("train a network with a method, test it, leave everything in a folder", show=show_run),
-    "compare": Command("compare methods over models, data sets and seeds, with tables and a report"),
-    "sweep": Command("search a method's options and the training settings, choosing on validation images"),
+    "compare": Command(
+        "compare methods over models, data sets and seeds, with tables and a report", failed=runs_failed
+    ),
+    "sweep": Command(
+        "search a method's options and the training settings, choosing on validation images", failed=runs_failed
+    ),
     "evaluate": Command("score a trained student again, also on other data", ("run",), show_scores),
     "predict": Command("name the classes of image files", ("run", "images"), show_table),
     "export": Command("write the student as ONNX, torch.export or safetensors", ("run",)),
@@ -70,6 +85,9 @@ GOING_ON = {
 }
 """How a command that was interrupted is continued."""
 
+RUNS_FAILED = 4
+"""The exit code of a command some of whose runs failed, though it came to its end itself."""
+
 OVERVIEW = """\
 More accurate image classifiers without a bigger teacher.
 
@@ -83,8 +101,9 @@ classmates COMMAND --help explains a command."""
 
 
 def main(typed: Sequence[str] | None = None) -> int:
-    """Runs one command and gives the exit code: 0, 2 for what the user can mend, 3 for a loss that is not finite, 130
-    when interrupted. Any other exception is a bug, and keeps its traceback."""
+    """Runs one command and gives the exit code: 0, 2 for what the user can mend, 3 for a loss that is not finite, 4
+    where runs of a comparison or a search failed, 130 when interrupted. Any other exception is a bug, and keeps its
+    traceback."""
     command, *rest = (sys.argv[1:] if typed is None else typed) or ["--help"]
     try:
         if command in ("-h", "--help"):
@@ -95,7 +114,7 @@ def main(typed: Sequence[str] | None = None) -> int:
         elif command not in COMMANDS:
             raise unknown("command", command, COMMANDS)
         else:
-            run(command, rest)
+            return run(command, rest)
     except (UserError, NonFiniteLoss) as error:
         print(f"classmates: error: {error}", file=sys.stderr)
         return error.exit_code
@@ -108,8 +127,9 @@ def main(typed: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(command: str, typed: list[str]) -> None:
-    """Runs the function that the command is named after and prints what it returns, or prints its help."""
+def run(command: str, typed: list[str]) -> int:
+    """Runs the function that the command is named after and prints what it returns, or prints its help; the exit
+    code."""
     # Imported here, with all of PyTorch, and not for the overview.
     from classmates.cli.help import command_help, options_help
     from classmates.cli.words import read
@@ -121,7 +141,7 @@ def run(command: str, typed: list[str]) -> None:
     function = getattr(classmates, entry.function or command)
     if "-h" in typed or "--help" in typed:
         print(command_help(command, function, entry.positions))
-        return
+        return 0
     sys.path.append(os.getcwd())  # for methods of the user's own
     arguments = arguments_of(function)
     settings = Settings(command, arguments)
@@ -132,15 +152,17 @@ def run(command: str, typed: list[str]) -> None:
         elif name.endswith(".help") and name.removesuffix(".help") in arguments:
             method = find_method(text)
             print(options_help(method, options_of(method), name.removesuffix(".help")))
-            return
+            return 0
         else:
             flags.append((name, text))
     settings.add_flags(flags)
     values = settings.typed()
     silence_lightning()
-    shown = entry.show(function(**values))
+    result = function(**values)
+    shown = entry.show(result)
     if shown:
         print(shown)
+    return RUNS_FAILED if entry.failed(result) else 0
 
 
 def silence_lightning() -> None:

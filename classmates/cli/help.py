@@ -23,7 +23,7 @@ TOPICS = {
         "The network": ("pretrained", "model_weights", "model_args", "stages"),
         "Optimisation": ("optimizer", "optimizer_args", "schedule", "schedule_args", "gradient_clip"),
         "Hardware": ("accelerator", "devices", "num_nodes", "strategy", "deterministic"),
-        "Speed": ("precision", "memory_format", "compile"),
+        "Speed": ("precision", "memory_format", "compile", "recompute"),
         "Output": ("loggers", "report", "progress"),
     },
     "compare": {

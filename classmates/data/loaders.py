@@ -44,21 +44,12 @@ def train_loader(
         memory_format: of the images; torch.channels_last for a network that has it.
 
     Raises:
-        UserError: an augmentation that these images cannot have.
+        UserError: as ``check_loading``.
     """
+    check_loading(data, augmentation, num_workers)
     if data.train.images is not None:
         return MemoryLoader(
             data, data.train, sampler, augmentation, seed=seed, device=device, memory_format=memory_format
-        )
-    if augmentation.crop_padding is not None or augmentation.padding_mode != "constant":
-        raise UserError(
-            "crop_padding and padding_mode are for images kept in memory (up to 64 pixels); larger ones are cropped "
-            "at random sizes: leave these two out, or give an image_size of 64 or less"
-        )
-    if augmentation.fill != 0 and augmentation.policy is None:
-        raise UserError(
-            f"fill is {augmentation.fill}, but nothing is filled: images larger than 64 pixels are cropped without "
-            "padding; leave it out, or give a policy"
         )
     flip = data.flip if augmentation.flip is None else augmentation.flip
     steps = [v2.RandomResizedCrop(data.image_size, antialias=True), v2.RandomHorizontalFlip(0.5 if flip else 0.0)]
@@ -75,6 +66,36 @@ def train_loader(
         device=device,
         memory_format=memory_format,
     )
+
+
+def check_loading(data: ImageData, augmentation: Augmentation, num_workers: int) -> list[str]:
+    """What ``train_loader`` makes of its settings, told before there is a sampler: notes on what has no effect.
+
+    ``fill`` has none without a policy on images from files, which are cropped without padding. It is no error there,
+    so that one recipe is for images of any size.
+
+    Raises:
+        UserError: an augmentation that these images cannot have, or a number of workers below 0.
+    """
+    require_workers(num_workers)
+    augmentation.require_room_for_cutout(data.image_size)
+    if data.train.images is not None:
+        augmentation.padding(data.image_size)
+        return []
+    if augmentation.crop_padding is not None or augmentation.padding_mode != "constant":
+        raise UserError(
+            "crop_padding and padding_mode are for images kept in memory (up to 64 pixels); larger ones are cropped "
+            "at random sizes: leave these two out, or give an image_size of 64 or less"
+        )
+    if augmentation.fill == 0 or augmentation.policy is not None:
+        return []
+    return [f"fill {augmentation.fill} has no effect: images larger than 64 pixels are cropped without padding"]
+
+
+def require_workers(num_workers: int) -> None:
+    """UserError for fewer than none, also where the images are in memory and need none."""
+    if num_workers < 0:
+        raise UserError(f"num_workers is {num_workers}; give 0 (none) or more")
 
 
 def varies(data: ImageData, augmentation: Augmentation) -> bool:
@@ -96,7 +117,11 @@ def eval_loader(
     """Every image of a split once, in order, not augmented; indices 0..N−1.
 
     Images from files: the shorter side resized to 256/224 of the image size, then the middle.
+
+    Raises:
+        UserError: a number of workers below 0.
     """
+    require_workers(num_workers)
     sampler = InOrder(split.labels, batch_size)
     if split.images is not None:
         return MemoryLoader(data, split, sampler, NOT_VARIED, seed=0, device=device, memory_format=memory_format)

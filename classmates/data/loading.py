@@ -45,7 +45,6 @@ class Loader:
     ) -> None:
         if len(sampler.labels) != len(split):
             raise ValueError(f"the sampler is for {len(sampler.labels)} images, the split has {len(split)}")
-        augmentation.require_room_for_cutout(data.image_size)
         self.sampler = self.batch_sampler = sampler
         self.cutout = augmentation.cutout
         self.seed = seed

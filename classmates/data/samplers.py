@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -40,6 +41,7 @@ class EpochSampler(torch.utils.data.Sampler[list[int]]):
     def __init__(self, labels: Tensor, batch_size: int, *, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
         self.check_batch_size(batch_size, world_size)
         self.labels = labels
+        self.batch_size = batch_size
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
@@ -167,8 +169,11 @@ class ClassUniform(EpochSampler):
     """P classes x 8 images, as CC's paper trains: every image at least once an epoch, its group's first ones again
     where a class does not divide by 8.
 
-    A class's groups are spread evenly over the epoch. Where all classes have equally many, no class comes twice in a
-    batch of as many groups as there are classes, or fewer.
+    An epoch has as many rounds as the largest class has groups, R. A class comes at most once in a round: one of g
+    groups every ⌊R / g⌋ or ⌈R / g⌉ rounds, the largest in all. With P groups a batch and C classes, the order of the
+    classes is drawn anew every P / gcd(P, C) rounds. Where all classes have equally many groups, that is whenever a
+    round begins with a batch, so a batch has each class ⌊P / C⌋ or ⌈P / C⌉ times: none twice where P ≤ C. Otherwise a
+    class comes in a batch at most as often as there are rounds that the batch reaches into.
     """
 
     group = 8
@@ -183,5 +188,11 @@ class ClassUniform(EpochSampler):
         number = torch.arange(len(owner)) - (groups.cumsum(0) - groups)[owner]  # [G], within its class
         place = number[:, None] * self.group + torch.arange(self.group)
         images = by_class[first[owner, None] + place % counts[owner, None]]
-        start = torch.rand(len(counts), generator=random, dtype=torch.float64)
-        return images[((number + start[owner]) / groups[owner]).argsort()].flatten()
+        most = int(groups.max())
+        shift = torch.randint(most, (len(counts),), generator=random)
+        rounds = (number * most + shift[owner]) // groups[owner]  # [G], that of each group
+        batch = self.batch_size // self.group
+        stay = batch // math.gcd(batch, int((counts > 0).sum()))  # the order stays for so many rounds
+        _, draw = torch.unique_consecutive(owner * most + rounds // stay, return_inverse=True)
+        rank = torch.randperm(len(owner), generator=random)[draw]
+        return images[(rounds * len(owner) + rank).argsort()].flatten()

@@ -90,7 +90,11 @@ def _find(data: str | Path, data_dir: Path | None, label: str | None) -> Listing
     if _is_folder(data):
         return _find_folder(Path(data).expanduser(), str(data), data_dir, label)
     if data in NAMED:
-        return list_named(str(data), data_dir, label)
+        listing = list_named(str(data), data_dir, label)
+        if data_dir is None or Path(listing.where).is_relative_to(data_dir):
+            return listing
+        # No error: data sets of which some have files are compared with one data_dir.
+        return _noting(listing, f"data_dir '{data_dir}' is not used: {data} comes from {listing.where}")
     raise UserError(
         f"{unknown('data set', str(data), NAMED)} (or give the path of a folder of class folders or of parquet "
         "files, or hf:NAME for a data set of the Hub)"
@@ -110,7 +114,10 @@ def _find_folder(folder: Path, data: str, data_dir: Path | None, label: str | No
         listing = list_folder(folder)
     if data not in NAMED:
         return listing
-    note = f"the folder {folder.resolve()} was read, not the data set of that name"
+    return _noting(listing, f"the folder {folder.resolve()} was read, not the data set of that name")
+
+
+def _noting(listing: Listing, note: str) -> Listing:
     return replace(listing, notes=(*listing.notes, note))
 
 
@@ -128,7 +135,8 @@ def _split(source: Source, train_size: int | None, val_fraction: float, seed: in
     test, val = source.test, source.val
     if test is None:
         part = f"the test set ({TEST_FRACTION:.0%} of the images, as no test/ is given)"
-        kept, off = stratified_split(labels, TEST_FRACTION, TEST_SEED, part=part, class_names=names)
+        fix = "put test images into test/ beside train/, or add images until there are 5 a class on average"
+        kept, off = stratified_split(labels, TEST_FRACTION, TEST_SEED, part=part, class_names=names, fix=fix)
         test, train = source.train.take(off), train[kept]
         notes += (f"no test set given (test/): {TEST_FRACTION:.0%} of the images, {len(off)}, were split off as one",)
     if val is None and val_fraction > 0:

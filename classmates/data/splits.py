@@ -15,7 +15,13 @@ TEST_SEED = 0
 
 
 def stratified_split(
-    labels: Tensor, size: float, seed: int, *, part: str = "a part", class_names: Sequence[str] | None = None
+    labels: Tensor,
+    size: float,
+    seed: int,
+    *,
+    part: str = "a part",
+    class_names: Sequence[str] | None = None,
+    fix: str | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Split a part off: exactly ``size`` samples, each class in proportion (largest remainder), one at least.
 
@@ -25,6 +31,7 @@ def stratified_split(
         seed: decides which samples; the same seed gives the same split.
         part: what is split off, for the error messages.
         class_names: by class number, for the error messages.
+        fix: what can be done where the user has no choice of the size, for the error messages.
 
     Returns:
         The sample indices that are kept and those split off, each ascending.
@@ -37,12 +44,14 @@ def stratified_split(
     rarest = int(counts.argmin())
     name = _name(classes[rarest], class_names)
     if counts[rarest] < 2:
-        raise UserError(f"class {name} has one image, {part} cannot be split off: each class needs 2 images or more")
+        told = fix or "each class needs 2 images or more"
+        raise UserError(f"class {name} has one image, {part} cannot be split off: {told}")
     least, most = len(classes), len(labels) - len(classes)
     if not least <= count <= most:
+        fractions = f"{least / len(labels):.3g} to {most / len(labels):.3g}"
+        told = fix or f"choose from {least} to {most} images, a fraction of {fractions}"
         raise UserError(
-            f"{part} of {count} of {len(labels)} images leaves class {name} without an image on one side: choose "
-            f"from {least} to {most} images, a fraction of {least / len(labels):.3g} to {most / len(labels):.3g}"
+            f"{part} of {count} of {len(labels)} images leaves class {name} without an image on one side: {told}"
         )
     chosen = _draw(numbers, _shares(counts, count, most=counts - 1), seed)
     return (~chosen).nonzero()[:, 0], chosen.nonzero()[:, 0]

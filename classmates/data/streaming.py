@@ -21,7 +21,6 @@ from classmates.data.loading import Loader
 from classmates.data.parts import Encoded, Files, ImageData, ImageFile, Split
 from classmates.data.randomness import stream_seed
 from classmates.data.samplers import EpochSampler
-from classmates.errors import UserError
 
 BATCHES_AHEAD = 2
 """How many batches each worker makes ahead; more would only take memory where workers keep up on average."""
@@ -44,8 +43,6 @@ class StreamingLoader(Loader):
         memory_format: torch.memory_format,
     ) -> None:
         super().__init__(data, split, sampler, augmentation, seed=seed, device=device, memory_format=memory_format)
-        if num_workers < 0:
-            raise UserError(f"num_workers is {num_workers}; give 0 (none) or more")
         assert split.paths is not None
         self.shorter_side = data.resize
         self.loader = DataLoader(
@@ -122,16 +119,16 @@ def decode_fast(file: ImageFile, channels: int) -> Tensor:
     """What ``decode`` gives, as uint8 [C, H, W]. Colour JPEGs are decoded by torchvision, the same to the bit and in
     half of Pillow's time."""
     if channels == 3 and not isinstance(file, Image.Image):
-        content = file.content if isinstance(file, Encoded) else Path(file).read_bytes()
-        if content.startswith(b"\xff\xd8"):
-            try:
+        try:
+            content = file.content if isinstance(file, Encoded) else Path(file).read_bytes()
+            if content.startswith(b"\xff\xd8"):
                 return decode_jpeg(
                     torch.frombuffer(bytearray(content), dtype=torch.uint8),
                     ImageReadMode.RGB,
                     apply_exif_orientation=True,
                 )
-            except RuntimeError:  # Pillow may know better; if not, it says which file it is
-                pass
+        except (OSError, RuntimeError):  # Pillow may know better; if not, it says which file it is
+            pass
     return transforms.pil_to_tensor(decode(file, channels))
 
 

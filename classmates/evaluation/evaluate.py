@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from classmates.errors import UserError, unknown
 from classmates.evaluation.collect import collect
 from classmates.evaluation.metrics import Score, score
 from classmates.evaluation.predict import device_for
-from classmates.files import whole_file
+from classmates.files import output_file, require_writable
 from classmates.student import StudentCard, load_student
 
 SPLITS = ("test", "val", "train")
@@ -33,7 +33,8 @@ def evaluate(
     split: Literal["test", "val", "train"] = "test",
     image_size: int | None = None,
     on_bad_image: Literal["error", "skip"] | None = None,
-    batch_size: int = 256,
+    batch_size: int | None = None,
+    num_workers: int = 2,
     accelerator: str = "auto",
     out: Path | None = None,
     network: nn.Module | None = None,
@@ -53,7 +54,9 @@ def evaluate(
         image_size: pixels of the square that the student gets; as in training if not given.
         on_bad_image: what to do about files that cannot be read: "error" names them, "skip" leaves them out and
             says which; as in training if not given.
-        batch_size: images at a time; it changes memory and speed, and scores in the last digits at most.
+        batch_size: images at a time; as in training if not given. It changes memory and speed, and scores in the
+            last digits at most.
+        num_workers: processes that read images which do not fit in memory.
         accelerator: "cpu", "gpu", "mps" or whatever Lightning knows; "auto" takes the best there is.
         out: a file for the scores, as JSON.
         network: where to load the weights, for a student that was given to training as an object (in Python).
@@ -67,11 +70,13 @@ def evaluate(
     """
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; give 1 or more")
+    if out is not None:
+        require_writable(Path(out))
     student, card = load_student(run, network)
-    device = device_for(accelerator)
-    images = load_as_trained(Path(run), card, data, data_dir, label, split, image_size, on_bad_image)
+    device, settings = device_for(accelerator), settings_of(Path(run))
+    images = load_as_trained(Path(run), settings, card, data, data_dir, label, split, image_size, on_bad_image)
     for note in images.notes:
         print(f"note: {note}")
     part = getattr(images, split)
@@ -82,16 +87,19 @@ def evaluate(
     def look(batch: Tensor) -> tuple[dict[str, Tensor], None]:
         return {"student": student(batch)}, None
 
-    predictions = collect(look, eval_loader(images, part, batch_size, device=device), description=split)
+    batch_size = batch_size or settings["batch_size"]
+    batches = eval_loader(images, part, batch_size, num_workers=num_workers, device=device)
+    predictions = collect(look, batches, description=split)
     scores = score(predictions.logits["student"], predictions.labels)
     if out is not None:
-        with whole_file(Path(out)) as file:
+        with output_file(Path(out)) as file:
             file.write_text(json.dumps(scores, indent=2), encoding="utf-8")
     return scores
 
 
 def load_as_trained(
     run: Path,
+    settings: Mapping[str, Any],
     card: StudentCard,
     data: str | Path | Dataset[Any] | None,
     data_dir: str | Path | None,
@@ -101,7 +109,6 @@ def load_as_trained(
     on_bad_image: Literal["error", "skip"] | None,
 ) -> ImageData:
     """The data, split as the run's settings say, for the student's channels, size, mean and deviation."""
-    settings = settings_of(run)
     channels, *size = card.input_shape
     if data is None:
         data, own_size = settings["data"], settings["image_size"]
@@ -132,9 +139,10 @@ def load_as_trained(
 
 
 def settings_of(run: Path) -> dict[str, Any]:
-    """What the run's config.yaml says of its data; UserError where there is none or it says nothing."""
+    """What the run's config.yaml says of its data and batches; UserError where there is none or it says nothing."""
     path = run / "config.yaml"
-    wanted = ("data", "data_dir", "label", "image_size", "val_fraction", "train_size", "seed", "on_bad_image")
+    wanted = ["data", "data_dir", "label", "image_size", "val_fraction", "train_size", "seed", "on_bad_image"]
+    wanted += ["batch_size"]
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
         return {name: settings[name] for name in wanted}

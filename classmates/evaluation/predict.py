@@ -10,15 +10,16 @@ from pathlib import Path
 import pandas as pd
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as transforms
 from tqdm import tqdm
 
 from classmates.data.augmentation import normalise
 from classmates.data.images import EXTENSIONS, decode, fit, stack
+from classmates.data.parts import ImageFile
 from classmates.data.streaming import decode_fast
 from classmates.errors import UserError
-from classmates.files import whole_file
+from classmates.files import output_file, require_writable
 from classmates.student import StudentCard, load_student
 
 WRITERS: dict[str, Callable[[pd.DataFrame], str]] = {
@@ -36,6 +37,7 @@ def predict(
     out: Path | None = None,
     batch_size: int = 64,
     accelerator: str = "auto",
+    network: nn.Module | None = None,
 ) -> pd.DataFrame:
     """Classify image files with the student of a finished run.
 
@@ -46,6 +48,7 @@ def predict(
         out: a .csv or .json file to write the result to.
         batch_size: how many images at a time.
         accelerator: auto, cpu, gpu, mps, ... as Lightning names them.
+        network: where to load the weights, for a student that was given to training as an object (in Python).
 
     Returns:
         One row for each image, in the order given, folders sorted: ``file``, ``class``, ``probability`` (softmax of
@@ -55,7 +58,7 @@ def predict(
         UserError: no student in the folder, no image found, an image that cannot be read (named), or an argument
             that cannot work.
     """
-    student, card = load_student(run)
+    student, card = load_student(run, network)
     classes = card.class_names
     if not 1 <= top <= len(classes):
         raise UserError(f"top is {top}, but the student knows {len(classes)} classes: give 1 to {len(classes)}")
@@ -63,6 +66,8 @@ def predict(
         raise UserError(f"batch_size is {batch_size}; give 1 or more")
     if out is not None and Path(out).suffix not in WRITERS:
         raise UserError(f"out is '{out}'; give a file that ends in {' or '.join(WRITERS)}")
+    if out is not None:
+        require_writable(Path(out))
     device, paths = device_for(accelerator), _find(images)
 
     student.to(device)
@@ -85,12 +90,12 @@ def predict(
         del columns["rank"]
     frame = pd.DataFrame(columns)
     if out is not None:
-        with whole_file(Path(out)) as file:
+        with output_file(Path(out)) as file:
             file.write_text(WRITERS[file.suffix](frame), encoding="utf-8")
     return frame
 
 
-def read(path: Path, card: StudentCard) -> Tensor:
+def read(path: ImageFile, card: StudentCard) -> Tensor:
     """An image file as the student was tested on them, but for the normalisation: [H, W, C], uint8."""
     channels, *size = card.input_shape
     if not isinstance(card.resize, int):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -112,17 +112,34 @@ def compare(
             return Plan(measured.folder, short, measured, note)
         if not dry_run:
             measured.add(short)
-            run_all(measured, short, workers_on(on, measured, workers, gpus_per_run), "measuring")
+            # Runs beside one another would slow each other down by what nobody knows.
+            at_a_time = min(workers, 1) if budget == "time" else workers
+            run_all(measured, short, workers_on(on, measured, at_a_time, gpus_per_run), "measuring")
         jobs = equalised(jobs, measured, budget, chosen.reference or "")
     if any_version:
-        jobs = [ledger.same_elsewhere(job) or job for job in jobs]
+        jobs = [job if ledger.result(job) else ledger.same_elsewhere(job) or job for job in jobs]
     if dry_run:
         return Plan(ledger.folder, jobs, ledger)
+    chosen = replace(chosen, asked=asked(budget, train or {}))
     ledger.write_plan(chosen, jobs)
     run_all(ledger, jobs, workers_on(on, ledger, workers, gpus_per_run), "comparing")
-    runs = read_runs(ledger.folder)
+    runs = read_runs(ledger, jobs)
     write_comparison(ledger.folder, chosen, runs)
     return Comparison(ledger.folder, chosen, jobs, runs)
+
+
+def asked(budget: Budget, train: Mapping[str, Any]) -> dict[str, Any]:
+    """What a command asks for beyond its recipe, by flag."""
+    return ({"--budget": budget} if budget != "epochs" else {}) | dict(flags("--train", train))
+
+
+def flags(name: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Settings as the command line takes them: (--train.method.peers, 2)."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from flags(f"{name}.{key}", value)
+        else:
+            yield f"{name}.{key}", value
 
 
 def default_name(recipe: str, chosen: Recipe) -> str:

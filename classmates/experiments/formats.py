@@ -128,8 +128,11 @@ def _headline(part: pd.DataFrame) -> Section:
 def _costs(part: pd.DataFrame) -> Section:
     columns: dict[str, Callable[[pd.Series], str]] = {
         "method": lambda row: row["row"],
+        "training, s": lambda row: _number(row["seconds"], ",.0f"),
+        "× training": lambda row: _number(row["training_ratio"], ".2f"),
+        "steps": lambda row: _number(row["steps"], ",.0f"),
         "ms a step": lambda row: _number(1000 * row["seconds_per_step"], ",.1f"),
-        "× time": lambda row: _number(row["time_ratio"], ".2f"),
+        "× step": lambda row: _number(row["time_ratio"], ".2f"),
         "MiB": lambda row: _number(row["peak_memory_mib"], ",.0f"),
         "× memory": lambda row: _number(row["memory_ratio"], ".2f"),
         "images seen": lambda row: _number(row["image_passes"], ",.0f"),
@@ -158,7 +161,7 @@ def _section(
     cells = {head: [of(row) for _, row in part.iterrows()] for head, of in columns.items()}
     kept = [head for number, head in enumerate(columns) if number < 3 or any(cells[head])]
     rows = [list(row) for row in zip(*(cells[head] for head in kept), strict=True)]
-    return Section(title, kept, rows, part["better"].tolist(), score)
+    return Section(title, kept, rows, part["marked"].tolist(), score)
 
 
 def _marked(section: Section, row: int, mark: str) -> list[str]:

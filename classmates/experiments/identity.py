@@ -11,6 +11,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from classmates.data.parts import Split
+from classmates.data.paths import Paths
 from classmates.data.sources import load
 from classmates.training.run import FREE_SETTINGS, plain_value
 from classmates.training.train import train
@@ -27,7 +32,8 @@ class Identity:
 
     config: its settings (those that change what is computed), with the content of files they name. code: the
     sources of this package that compute (whatever else of a checkout was changed), and of the user's own method.
-    data: class names, labels, image size, mean and std of the images.
+    data: class names, image size, and of every part its labels and its images: their pixels where they are kept in
+    memory, else the names and sizes of their files.
     """
 
     config: str
@@ -39,12 +45,15 @@ class Identity:
         return digest(self.config, self.code, self.data)[:8]
 
 
-def digest(*parts: str | bytes) -> str:
-    """The SHA-256 of several parts, 16 hexadecimal digits of it."""
+def digest(*parts: str | bytes | Tensor) -> str:
+    """The SHA-256 of several parts, 16 hexadecimal digits of it; of a tensor, of its numbers."""
     whole = hashlib.sha256()
     for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        whole.update(len(data).to_bytes(8, "big") + data)
+        content: Any = part.encode() if isinstance(part, str) else part
+        if isinstance(part, Tensor):
+            content = part.flatten().view(torch.uint8).numpy()
+        whole.update(len(content).to_bytes(8, "big"))
+        whole.update(content)
     return whole.hexdigest()[:16]
 
 
@@ -75,7 +84,7 @@ def files_named(value: Any) -> Iterable[bytes]:
     elif isinstance(value, list):
         for item in value:
             yield from files_named(item)
-    elif isinstance(value, str) and ("/" in value or "." in value):
+    elif isinstance(value, str):
         source = value.rpartition(":")[0] if ".py:" in value else value
         for path in (Path(source), Path(source) / "student.safetensors"):
             if path.is_file():
@@ -115,5 +124,18 @@ def data_fingerprint(settings: Mapping[str, Any]) -> str:
 def _fingerprint(arguments: str) -> str:
     images = load(val_fraction=0.0, **json.loads(arguments))
     numbers = [f"{value:.6g}" for value in (*images.mean, *images.std)]
-    labels = [split.labels.numpy().tobytes() for split in (images.train, images.test)]
-    return digest(*images.class_names, str(images.image_size), *numbers, *labels)
+    parts = [split_hash(split) for split in (images.train, images.val, images.test) if split is not None]
+    return digest(*images.class_names, str(images.image_size), *numbers, *parts)
+
+
+def split_hash(split: Split) -> str:
+    """Of the labels, and of the pixels in memory or else of each file's name and size.
+
+    Of images that are neither, as the Hub's are, the labels are all that is looked at.
+    """
+    if split.images is not None:
+        return digest(split.labels, split.images)
+    if isinstance(split.paths, Paths):
+        names = (f"{path.relative_to(split.paths.root)} {path.stat().st_size}" for path in split.paths)
+        return digest(split.labels, "\n".join(names))
+    return digest(split.labels)

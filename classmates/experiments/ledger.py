@@ -78,12 +78,11 @@ class Ledger:
         return [self.job(path.stem) for path in sorted(self.jobs.glob("[!.]*.yaml"))]
 
     def same_elsewhere(self, job: Job) -> Job | None:
-        """A finished run with the same settings and data by other code; None where there is none."""
-        for other in self.every_job():
-            same = (other.row, other.identity.config, other.identity.data)
-            if same == (job.row, job.identity.config, job.identity.data) and self.result(other) is not None:
-                return other
-        return None
+        """The newest finished run with the same settings and data by other code; None where there is none."""
+        wanted = (job.row, job.identity.config, job.identity.data)
+        same = [one for one in self.every_job() if (one.row, one.identity.config, one.identity.data) == wanted]
+        finished = [(record["finished"], one) for one in same if (record := self.result(one)) is not None]
+        return max(finished, key=lambda pair: pair[0])[1] if finished else None
 
     # The state of a run
 

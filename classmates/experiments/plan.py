@@ -54,11 +54,14 @@ class Job:
         return cls(**{**plain, "identity": Identity(**plain["identity"])})
 
     def with_epochs(self, epochs: int) -> Job:
-        """The same run over another number of epochs; lengths among the schedule's arguments change in proportion."""
-        given = self.settings["schedule_args"] or {}
-        lengths = {name: scaled(given[name], epochs / self.epochs) for name in LENGTHS if name in given}
-        settings = {**self.settings, "epochs": epochs, "schedule_args": {**given, **lengths} or None}
-        config = config_hash(settings, find_method(self.settings["method"]["class_path"]))
+        """The same run over another number of epochs; what the schedule and the method count in epochs follows."""
+        factor = epochs / self.epochs
+        schedule = in_proportion(self.settings["schedule_args"] or {}, LENGTHS, factor)
+        method = find_method(self.settings["method"]["class_path"])
+        options = in_proportion(self.settings["method"]["init_args"], method.lengths, factor)
+        settings = {**self.settings, "epochs": epochs, "schedule_args": schedule or None}
+        settings["method"] = {**self.settings["method"], "init_args": options}
+        config = config_hash(settings, method)
         return replace(self, settings=settings, identity=replace(self.identity, config=config))
 
 
@@ -66,9 +69,16 @@ LENGTHS = ("milestones", "step_size", "T_max", "T_0", "total_iters", "total_step
 """Arguments of PyTorch's schedules that are numbers of epochs or steps."""
 
 
+def in_proportion(values: Mapping[str, Any], lengths: Sequence[str], factor: float) -> dict[str, Any]:
+    """The values with those that are lengths times the factor."""
+    return {name: scaled(value, factor) if name in lengths else value for name, value in values.items()}
+
+
 def scaled(length: Any, factor: float) -> Any:
-    """A number of epochs or steps, or a list of them, times a factor; whole, at least one."""
-    return [scaled(one, factor) for one in length] if isinstance(length, list) else max(1, round(length * factor))
+    """A number of epochs or steps, or a list of them, times a factor; whole, and 0 only where it was."""
+    if isinstance(length, list):
+        return [scaled(one, factor) for one in length]
+    return max(1, round(length * factor)) if length else length
 
 
 def slug(text: str) -> str:
@@ -171,8 +181,13 @@ def settings_of(
     plain = {name: plain_value(value) for name, value in typed.items() if name not in ("out", "resume", "method")}
     options = {name: plain_value(value) for name, value in typed["method"].keywords.items()}
     method = settings.chosen("method")
+    if (typed["devices"] not in ("auto", 1, "1")) or typed["num_nodes"] != 1:
+        raise UserError(
+            f"row '{row}' with model '{model}': a run of a comparison takes one device; several runs at a time "
+            "(--workers, --on ray) use several"
+        )
     try:
-        method.sampling.check_batch_size(typed["batch_size"])
+        method.sampling_for(options).check_batch_size(typed["batch_size"])
     except UserError as error:
         raise UserError(f"row '{row}' with model '{model}': {error}") from error
     return {**plain, "method": {"class_path": class_path(method), "init_args": options}}, method

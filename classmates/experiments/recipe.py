@@ -51,6 +51,7 @@ class Recipe:
         published: values as printed, by model and row.
         figures: names of the figures that the report draws.
         notes: what could not be done as published, and why.
+        asked: what the command asked for beyond all this, by flag; ``compare`` notes it.
     """
 
     title: str = ""
@@ -68,6 +69,13 @@ class Recipe:
     published: Mapping[str, Mapping[str, str | float]] = field(default_factory=dict)
     figures: Sequence[str] = ()
     notes: Sequence[str] = ()
+    asked: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def headline(self) -> str:
+        """The title, and what the command asked for beyond the recipe."""
+        flags = " ".join(f"{flag} {value}" for flag, value in self.asked.items())
+        return f"{self.title} ({flags})" if flags else self.title
 
     def score_of(self, row: str) -> Score:
         """The figure that stands in the table for this row."""
@@ -118,6 +126,8 @@ def load_recipe(name: str) -> Recipe:
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"recipe {path} cannot be read: {' '.join(str(error).split())}") from error
     recipe = read(content, f"recipe {path}")
+    if recipe.asked:
+        raise UserError(f"recipe {path}: 'asked' is noted by compare; a recipe says it under 'settings'")
     _check_rows(recipe, f"recipe {path}")
     return recipe
 
@@ -127,7 +137,7 @@ def read(content: Any, where: str) -> Recipe:
     mapping = _mapping(content, where)
     _known("key", mapping, [entry.name for entry in fields(Recipe)], where)
     given = dict(mapping)
-    for name in ("settings", "rows", "models_settings", "scores", "published"):
+    for name in ("settings", "rows", "models_settings", "scores", "published", "asked"):
         if name in given:
             given[name] = _mapping(given[name] or {}, f"{where}: {name}")
     for name in ("models", "data", "figures", "notes"):

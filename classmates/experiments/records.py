@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
@@ -14,14 +14,15 @@ from classmates.experiments.plan import Job
 VERSIONS = ("classmates", "torch", "torchvision", "timm", "lightning", "python", "cpu", "accelerator", "commit")
 
 
-def read_runs(folder: str | Path) -> pd.DataFrame:
+def read_runs(ledger: Ledger, planned: Sequence[Job]) -> pd.DataFrame:
     """One line a run: what it is, how it stands, and its figures where it is done.
 
     Planned runs come first, in the order of the plan. After them come finished ones that are not part of it, marked
     in ``status``: "other version" (the same settings and data, other code), "other data" or "other settings".
 
     Args:
-        folder: of a comparison.
+        ledger: of a comparison.
+        planned: its runs; the folder may hold those of other comparisons too.
 
     Returns:
         row, model, data, seed: its place. folder: of the run. status: "done", "running", "failed", "interrupted",
@@ -30,12 +31,7 @@ def read_runs(folder: str | Path) -> pd.DataFrame:
         steps, seconds (of training alone), seconds_per_step, image_passes (training images seen, in all epochs),
         peak_memory_mib, parameters and multiply_adds (of the student), training_parameters, finished (UTC); then
         versions and hardware.
-
-    Raises:
-        UserError: the folder holds no comparison.
     """
-    ledger = Ledger(Path(folder))
-    _, planned = ledger.read_plan()
     lines = [line(ledger, job, ledger.status(job)) for job in planned]
     names = {job.name for job in planned}
     others = [job for job in ledger.every_job() if job.name not in names and ledger.result(job) is not None]
@@ -43,7 +39,7 @@ def read_runs(folder: str | Path) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
-def difference(job: Job, planned: list[Job]) -> str:
+def difference(job: Job, planned: Sequence[Job]) -> str:
     """What of a run that is not planned is another than in the plan."""
     for other in planned:
         mine, theirs = job.identity, other.identity

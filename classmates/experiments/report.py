@@ -43,8 +43,8 @@ def write_comparison(folder: Path, recipe: Recipe, runs: pd.DataFrame, out: Path
     out = folder / "report.html" if out is None else out
     table = comparison_table(runs, recipe)
     write_text(folder / "table.csv", table.to_csv(index=False))
-    write_text(folder / "table.md", as_markdown(table, recipe.title))
-    write_text(folder / "table.tex", as_latex(table, recipe.title))
+    write_text(folder / "table.md", as_markdown(table, recipe.headline))
+    write_text(folder / "table.tex", as_latex(table, recipe.headline))
     places = [_relative(Path(run), folder / "runs.csv") for run in runs["folder"]]  # so that the folder may move
     write_text(folder / "runs.csv", runs.assign(folder=places).to_csv(index=False))
     rows = ordered(recipe.rows, runs["row"])
@@ -56,7 +56,8 @@ def write_comparison(folder: Path, recipe: Recipe, runs: pd.DataFrame, out: Path
         "comparison.html.j2",
         recipe=recipe,
         states=Counter(runs["status"]),
-        marked=table[table["better"]].to_dict("records"),
+        marked=table[table["marked"]].to_dict("records"),
+        better=int(table["better"].sum()),
         compared=int(table["p"].notna().sum()),
         overview=overview(table),
         sections=sections(table),
@@ -83,8 +84,9 @@ def report_comparison(folder: Path, out: Path) -> None:
     Raises:
         UserError: the folder holds no comparison, or the page cannot be written.
     """
-    recipe, _ = Ledger(folder).read_plan()
-    write_comparison(folder, recipe, read_runs(folder), out)
+    ledger = Ledger(folder)
+    recipe, planned = ledger.read_plan()
+    write_comparison(folder, recipe, read_runs(ledger, planned), out)
 
 
 def saved(drawing: Drawing, folder: Path) -> dict[str, Any]:

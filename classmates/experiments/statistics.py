@@ -12,6 +12,8 @@ from scipy import stats
 CONFIDENCE = 0.95
 POWER = 0.8
 RESAMPLES = 9_999
+ROUNDING = 1e-12
+"""What differences of fractions of images are off by in floating point, relative to their size."""
 
 
 class Spread(NamedTuple):
@@ -65,7 +67,7 @@ def paired_difference(values: Mapping[int, float], reference: Mapping[int, float
     differences = np.asarray([values[seed] - reference[seed] for seed in seeds], np.float64)
     mean, std, pairs = spread(differences.tolist())
     # Accuracies are fractions of images: differences that agree but for rounding have no spread.
-    if pairs < 2 or std <= 1e-12 * max(1.0, abs(mean)):
+    if pairs < 2 or std <= ROUNDING * max(1.0, abs(mean)):
         return Difference(pairs, mean, std, nan, nan, nan, nan, nan, None)
     test = stats.ttest_1samp(differences, 0.0)
     low, high = test.confidence_interval(CONFIDENCE)
@@ -96,11 +98,11 @@ def seeds_needed(difference: float, std: float) -> int | None:
     The smallest n at which the two-sided paired t test at 5 % has a power of 80 %: with T' the noncentral t
     distribution of n - 1 degrees of freedom and noncentrality √n · |difference| / std, the n at which
     P(T' > t(0.975, n - 1)) >= 0.8; about (1.96 + 0.84)² · (std / difference)² for many.
-    Both numbers are themselves estimates from few seeds, and so is this one. None for a difference of zero, which no
-    number of seeds tells from zero.
+    Both numbers are themselves estimates from few seeds, and so is this one. None for a difference of zero, rounding
+    aside, which no number of seeds tells from zero.
     """
     effect = abs(difference) / std
-    if effect == 0:
+    if abs(difference) <= ROUNDING * max(1.0, std):
         return None
     normal = stats.norm.ppf((1 + CONFIDENCE) / 2)
     # Guenther's approximation (The American Statistician, 1981) is from below: a few steps up from it.

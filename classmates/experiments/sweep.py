@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,13 +43,12 @@ class Sweep:
         shown = self.trials.copy()
         for name in ("val", "val_std"):
             shown[name] = shown[name].map("{:.2%}".format, na_action="ignore")
-        best = self.folder / "best.yaml"
         return (
             f"{shown.to_string(index=False, na_rep='')}\n\n"
             "Chosen on validation images alone. A difference within the spread is none, and the best of many is\n"
             "also the luckiest: compare it with other seeds before you believe it.\n"
-            f"The best settings: {best}\n"
-            f"  classmates compare --methods Baseline,{best} --seeds 3"
+            f"The best settings: {self.folder / 'best.yaml'}\n"
+            f"  classmates compare --recipe {self.folder / 'against_baseline.yaml'}"
         )
 
 
@@ -138,7 +137,7 @@ def sweep(
         run_with_asha(ledger, jobs, workers, gpus_per_run)
     else:
         run_all(ledger, jobs, workers_on(on, ledger, workers, gpus_per_run), "searching")
-    return chosen(ledger, jobs, settings)
+    return chosen(ledger, plan, jobs, settings)
 
 
 def label_of(values: Mapping[str, Any]) -> str:
@@ -146,8 +145,11 @@ def label_of(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name.rpartition('.')[2]}={value}" for name, value in values.items())
 
 
-def chosen(ledger: Ledger, jobs: Sequence[Job], settings: Mapping[str, Mapping[str, Any]]) -> Sweep:
-    """The trials in order, and the best one's settings, also as ``best.yaml``; reads validation scores alone."""
+def chosen(ledger: Ledger, plan: Recipe, jobs: Sequence[Job], settings: Mapping[str, Mapping[str, Any]]) -> Sweep:
+    """The trials in order, and the best one's settings; reads validation scores alone.
+
+    Writes trials.csv, best.yaml (the settings) and against_baseline.yaml (the comparison that says their worth).
+    """
     lines = []
     for trial, values in settings.items():
         own = [job for job in jobs if job.row == trial]
@@ -160,13 +162,36 @@ def chosen(ledger: Ledger, jobs: Sequence[Job], settings: Mapping[str, Mapping[s
     if complete == 0:
         raise UserError(f"no trial came to its end; why is in {ledger.jobs} (*.failure.json, *.log)")
     table = pd.DataFrame(lines).sort_values(["runs", "val"], ascending=False, kind="stable")
-    best = next(job for job in jobs if job.row == table["trial"].iloc[0])
+    trial = str(table["trial"].iloc[0])
+    best = next(job for job in jobs if job.row == trial)
     table = table.drop(columns="trial")
     with whole_file(ledger.folder / "trials.csv") as path:
         table.to_csv(path, index=False)
-    with whole_file(ledger.folder / "best.yaml") as path:
-        path.write_text(yaml.safe_dump(dict(best.settings), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    recipe = against_baseline(plan, trial).plain()
+    for name, content in (("best.yaml", dict(best.settings)), ("against_baseline.yaml", recipe)):
+        with whole_file(ledger.folder / name) as path:
+            path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return Sweep(ledger.folder, table, best.settings)
+
+
+def against_baseline(plan: Recipe, trial: str) -> Recipe:
+    """One trial beside Baseline: settings that are not the method's own are the same but for what was searched, both
+    train on all training images, and the seeds had no part in the choice."""
+    (model,) = plan.models
+    given = dict(plan.models_settings[model])
+    searched = given.pop("rows")[trial]
+    own = {name: value for name, value in given.items() if name.partition(".")[0] == "method"}
+    shared = {name: value for name, value in given.items() if name not in own}
+    unused = max(plan.seeds) + 1
+    return replace(
+        plan,
+        title=f"{plan.title} against Baseline",
+        settings={**plan.settings, **shared, "val_fraction": 0.0},
+        rows={"Baseline": {"method": {"class_path": "classmates.Baseline"}}, "best": plan.rows[trial]},
+        models_settings={model: {"rows": {"best": {**own, **searched}}}},
+        seeds=tuple(range(unused, unused + 3)),
+        reference="Baseline",
+    )
 
 
 def validation(ledger: Ledger, job: Job) -> float | None:

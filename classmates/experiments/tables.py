@@ -10,9 +10,9 @@ import pandas as pd
 
 from classmates.evaluation.metrics import wilson_interval
 from classmates.experiments.recipe import Recipe
-from classmates.experiments.statistics import holm, paired_difference, spread, warning_of_few
+from classmates.experiments.statistics import CONFIDENCE, holm, paired_difference, spread, warning_of_few
 
-COSTS = ("seconds", "seconds_per_step", "peak_memory_mib", "image_passes")
+COSTS = ("seconds", "steps", "seconds_per_step", "peak_memory_mib", "image_passes")
 DONE = "done"
 
 
@@ -34,9 +34,10 @@ def comparison_table(runs: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
 
     Accuracies, errors and their differences are in percent. ``mean`` ± ``std`` of ``who`` over ``seeds`` runs;
     ``difference`` to the reference paired by seed, with ``low`` to ``high`` by Student's t, by bootstrap, its p value
-    and that of Holm's correction over all lines; ``better`` where the t interval excludes zero on the good side;
-    ``seeds_needed`` to resolve the difference. ``one_run``: half the Wilson interval of a single run, which comes of
-    the number of test images. Costs are means over seeds, ``time_ratio`` and ``memory_ratio`` those to the reference.
+    and that of Holm's correction over all lines; ``better`` where the t interval excludes zero on the good side, and
+    ``marked`` where that outlasts the correction; ``seeds_needed`` to resolve the difference. ``one_run``: half the
+    Wilson interval of a single run, which comes of the number of test images. Costs are means over seeds;
+    ``time_ratio`` (of a step), ``training_ratio`` (of all steps) and ``memory_ratio`` are to the reference.
     ``published`` is as printed, ``beyond_published`` ours minus theirs. ``note``: what is missing.
 
     Args:
@@ -54,6 +55,7 @@ def comparison_table(runs: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
             lines += [_line(row, model, data, here, planned, recipe) for row in rows]
     table = pd.DataFrame(lines)
     table["p_holm"] = holm(table["p"].tolist())
+    table["marked"] = table["better"] & (table["p_holm"] < 1 - CONFIDENCE)
     return table
 
 
@@ -105,6 +107,7 @@ def _line(
         "nll": _mean(runs["nll"]),
         "ece": 100 * _mean(runs["ece"]),
         **costs,
+        "training_ratio": costs["seconds"] / _mean(base["seconds"]),
         "time_ratio": costs["seconds_per_step"] / _mean(base["seconds_per_step"]),
         "memory_ratio": costs["peak_memory_mib"] / _mean(base["peak_memory_mib"]),
         "published": published,
@@ -158,16 +161,20 @@ def remarks(table: pd.DataFrame) -> list[str]:
     if compared:
         said.append(
             f"Marked (bold, or *): better than {table['reference'].iloc[0]}, as the 95 % interval of the difference "
-            "(Student's t, paired by seed) excludes zero. Marked rows are not thereby better than one another."
+            "(Student's t, paired by seed) excludes zero, also after Holm's correction for all comparisons. "
+            "Marked rows are not thereby better than one another."
+        )
+        said.append(
+            "The intervals are about other seeds of training on these images, tested on these images; what other "
+            "test images would show is a further question."
         )
     else:
         said.append("No row is marked as better: an interval takes two seeds or more, and some spread.")
     if compared > 1:
-        kept = int(((table["p_holm"] < 0.05) & table["better"]).sum())
         said.append(
             f"{compared} comparisons with the reference were made, and where there is no difference one interval in "
-            f"twenty excludes zero by chance. After Holm's correction for all {compared}, {kept} of "
-            f"{int(table['better'].sum())} marked rows remain."
+            f"twenty excludes zero by chance: {int(table['better'].sum())} excluded it on the good side, "
+            f"{int(table['marked'].sum())} remain after the correction."
         )
     fewest = table.loc[table["seeds"] > 0, "seeds"]
     few = warning_of_few(int(fewest.min())) if len(fewest) else "Nothing has finished yet."
@@ -180,7 +187,13 @@ def remarks(table: pd.DataFrame) -> list[str]:
         )
     if (table["published"] != "").any():
         said.append(
-            "Published values are as printed, of other hardware, software and seeds; they enter no test here."
+            "Published values are as printed, of other hardware, software and seeds, and of other settings where the "
+            "title or the notes say so; they enter no test here."
+        )
+    if table["peak_memory_mib"].notna().any():
+        said.append(
+            "Memory is the peak on the GPU, or without one that of the whole process, the interpreter and the images "
+            "included: no measure of what a method needs."
         )
     missing = int((table["seeds"] == 0).sum())
     if missing:

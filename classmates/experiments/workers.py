@@ -20,7 +20,7 @@ import torch
 from classmates.configuration.arguments import arguments_of
 from classmates.configuration.settings import Settings
 from classmates.errors import UserError
-from classmates.experiments.identity import code_version
+from classmates.experiments.identity import code_version, config_hash
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.plan import Job
 from classmates.training.callbacks import load_checkpoint
@@ -53,8 +53,15 @@ def run_job(folder: Path, name: str, callbacks: Sequence[Any] = ()) -> bool:
             settings = Settings("train", arguments_of(train))
             settings.add(job.settings, str)
             typed = settings.typed()
-            if code_version(settings.chosen("method")) != job.identity.code:
+            method = settings.chosen("method")
+            if code_version(method) != job.identity.code:
                 raise UserError("the code has changed since this comparison began: give its command again")
+            if config_hash(job.settings, method) != job.identity.config:
+                raise UserError(
+                    "a file that the settings name has changed since: give the comparison's command again"
+                )
+            if typed["devices"] == "auto":  # all of them would be several processes that want this one run
+                typed["devices"] = 1
             with ledger.log(job).open("a") as log, redirect_stdout(log), redirect_stderr(log):
                 train(
                     **typed | {"out": ledger.run_folder(job), "resume": resumable(ledger, job)}, callbacks=callbacks

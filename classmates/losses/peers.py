@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -25,3 +26,9 @@ def ensemble_logits(logits: Tensor) -> Tensor:
     logits: [M, B, K]. Returns [B, K], float32, with gradients to every peer.
     """
     return logits.float().mean(dim=0)
+
+
+def float32_einsum(equation: str, *tensors: Tensor) -> Tensor:
+    """``torch.einsum`` of all of them in float32: under autocast it would round even float32 factors to half."""
+    with torch.autocast(tensors[0].device.type, enabled=False):
+        return torch.einsum(equation, *(tensor.float() for tensor in tensors))

@@ -7,7 +7,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,8 @@ class Method(nn.Module, ABC):
     what its terms are. Its other arguments are its options: typed, with the paper's defaults.
 
     Attributes:
-        sampling: what kind of batches it needs; the class has one whose batch sizes do for any options.
+        sampling: what kind of batches it needs; the class's own is that of its default options.
+        lengths: the names of the options that are numbers of epochs, so that they can follow the length of training.
         networks: the networks side by side, the student last.
         weights: the factor in front of each term; a term whose factor is 0 is not computed.
         options: the arguments it was made with, defaults included, without the network and the data.
@@ -47,6 +48,7 @@ class Method(nn.Module, ABC):
     """
 
     sampling: type[EpochSampler] = Shuffled
+    lengths: ClassVar[tuple[str, ...]] = ()
     options: dict[str, Any]
 
     def __init__(self, networks: Peers, weights: Mapping[str, float]):
@@ -69,6 +71,31 @@ class Method(nn.Module, ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.__init__ = _noting_options(cls.__init__)  # type: ignore[method-assign]
+
+    @classmethod
+    def sampling_for(cls, options: Mapping[str, Any]) -> type[EpochSampler]:
+        """What kind of batches it needs with these options, as plain values; those left out are at their defaults.
+
+        Raises UserError for options that no batches are right for.
+        """
+        return cls.sampling
+
+    def check_length(self, epochs: int) -> list[str]:
+        """Called before training: a note for each of its lengths that so many epochs do not reach the end of.
+
+        Raises UserError where it cannot train for so many epochs.
+        """
+        return [
+            f"{name}={value} epochs, but training has {epochs}: it ends before that is over"
+            for name, value in self.options.items()
+            if name in self.lengths and value > epochs
+        ]
+
+    def check_combinable(self) -> None:
+        """Raises UserError where a method is more than its terms, so that ``Combined`` would lose the rest."""
+        for way, does in {"look": "looks at its batches", "forward": "takes its steps"}.items():
+            if getattr(type(self), way) is not getattr(Method, way):
+                raise UserError(f"{type(self).__name__} {does} in a way of its own: it cannot be combined")
 
     def look(self, batch: Batch) -> list[View]:
         """The networks' views of the images that the terms are about: for most methods all of the batch."""

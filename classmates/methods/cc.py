@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import nn
 from torch.nn import functional as F
 
 from classmates.contracts import Batch, DataSpec, View
-from classmates.data.samplers import ClassUniform, Shuffled
+from classmates.data.samplers import ClassUniform, EpochSampler, Shuffled
 from classmates.errors import UserError
 from classmates.losses.similarity import correlation_congruence
 from classmates.methods.base import Terms
@@ -33,6 +36,8 @@ class CC(Taught):
     Raises UserError for no teacher or one that does not fit the data, γ not above 0, or an order below 1.
     """
 
+    sampling: type[EpochSampler] = ClassUniform
+
     def __init__(
         self,
         network: nn.Module,
@@ -51,9 +56,13 @@ class CC(Taught):
         if order < 1:
             raise UserError(f"order={order}: a kernel of order 0 is the same for all images, so 1 or more")
         super().__init__(network, data, teacher, teacher_weights, {"ce": 1.0, "correlation": correlation}, remember)
-        self.sampling = ClassUniform if class_uniform else Shuffled
+        self.sampling = self.sampling_for({"class_uniform": class_uniform})
         self.gamma = gamma
         self.order = order
+
+    @classmethod
+    def sampling_for(cls, options: Mapping[str, Any]) -> type[EpochSampler]:
+        return ClassUniform if options.get("class_uniform", True) else Shuffled
 
     def terms(self, views: list[View], batch: Batch) -> Terms:
         view = views[-1]

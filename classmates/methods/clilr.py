@@ -17,8 +17,9 @@ from classmates.networks.views import stack_logits
 def consensus_kl(logits: Tensor, temperature: float) -> Tensor:
     """Σ_h KL(consensus of the other heads ‖ p_h), times T² (eq. 3 and 4); the consensus is held constant.
 
-    The consensus is the mean of the other heads' logits, softened. logits: [M, B, K]; returns a scalar.
+    The consensus is the mean of the other heads' logits, softened. logits: [M, B, K]; returns a scalar, float32.
     """
+    logits = logits.float()
     heads = len(logits)
     others = (logits.sum(0, keepdim=True) - logits) / (heads - 1)
     return heads * softened_kl(logits, others, temperature)

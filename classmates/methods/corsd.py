@@ -7,8 +7,9 @@ Where paper and released code differ or are silent, the options say which of the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache, partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -126,8 +127,7 @@ class CORSD(Method):
                 "calibration": sigma,
             },
         )
-        if not disjoint:
-            self.sampling = TripletsWithReplacement
+        self.sampling = self.sampling_for({"disjoint": disjoint})
         self.num_classes = data.num_classes
         self.margin = margin
         self.detach_deepest = detach_deepest
@@ -157,6 +157,10 @@ class CORSD(Method):
         )
         # The released block is one unit wide, which BatchNorm and ReLU leave nearly constant; the paper gives none.
         self.logit_interaction = RelationalInteraction(2 * data.num_classes, 64, activation=activation)
+
+    @classmethod
+    def sampling_for(cls, options: Mapping[str, Any]) -> type[EpochSampler]:
+        return Triplets if options.get("disjoint", True) else TripletsWithReplacement
 
     def terms(self, views: list[View], batch: Batch) -> Terms:
         view = views[-1]

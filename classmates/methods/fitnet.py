@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -38,8 +39,10 @@ class FitNet(Taught):
             --strategy ddp_find_unused_parameters_true.
 
     Raises UserError for no teacher or one that does not fit the data, a stage that the student does not have, maps
-    that cannot be brought together, or ``hint_epochs`` below 0.
+    that cannot be brought together, ``hint_epochs`` below 0, as many as training has, or without a ``hint``.
     """
+
+    lengths: ClassVar[tuple[str, ...]] = ("hint_epochs",)
 
     def __init__(
         self,
@@ -54,6 +57,8 @@ class FitNet(Taught):
     ):
         if hint_epochs < 0:
             raise UserError(f"hint_epochs={hint_epochs}: give 0 to train labels and hint together, or more")
+        if hint_epochs and not hint:
+            raise UserError(f"hint=0 leaves nothing to learn in hint_epochs={hint_epochs}: change one of them")
         super().__init__(network, data, teacher, teacher_weights, {"ce": 1.0, "hint": hint, "distillation": 0.0})
         stages, hints = self.networks.anatomy.stages, self.teacher.anatomy.stages
         if stage is None:
@@ -84,17 +89,28 @@ class FitNet(Taught):
 
     def weights_now(self) -> dict[str, float]:
         """The weights in this epoch, which differ between the paper's two stages."""
+        self.check_length(self.epochs)
         if self.hint_epochs == 0:
             return self.weights
-        if self.hint_epochs >= self.epochs:
-            raise UserError(
-                f"hint_epochs={self.hint_epochs} of {self.epochs} epochs leaves none to learn the labels in: give "
-                "fewer, or train longer (in a loop of your own, set the method's epochs)"
-            )
         if self.epoch < self.hint_epochs:
             return {"ce": 0.0, "hint": self.hint, "distillation": 0.0}
         done = (self.epoch - self.hint_epochs) / max(self.epochs - self.hint_epochs - 1, 1)
         return {"ce": 1.0, "hint": 0.0, "distillation": FIRST_FACTOR + done * (LAST_FACTOR - FIRST_FACTOR)}
+
+    def check_length(self, epochs: int) -> list[str]:
+        if self.hint_epochs >= epochs:
+            raise UserError(
+                f"hint_epochs={self.hint_epochs} of {epochs} epochs leaves none to learn the labels in: give fewer, "
+                "or train longer (in a loop of your own, set the method's epochs)"
+            )
+        return super().check_length(epochs)
+
+    def check_combinable(self) -> None:
+        if self.hint_epochs:
+            raise UserError(
+                f"hint_epochs={self.hint_epochs}: FitNet's two stages are of the whole loss; to combine it with "
+                "others, give hint_epochs=0"
+            )
 
 
 def hint_loss(student: Tensor, teacher: Tensor) -> Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, View
 from classmates.errors import UserError
-from classmates.losses.peers import ensemble_logits, peers_cross_entropy
+from classmates.losses.peers import ensemble_logits, float32_einsum, peers_cross_entropy
 from classmates.losses.ramps import sigmoid_ramp
 from classmates.losses.soft_targets import softened_kl
 from classmates.methods.base import Method, Terms, check_temperature
@@ -30,8 +32,7 @@ class PeerAttention(nn.Module):
         self.key = nn.Linear(features, max(1, features // 8), bias=False)
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        scores = torch.einsum("abd,cbd->bac", self.query(embeddings), self.key(embeddings))
-        return scores.float().softmax(-1)
+        return float32_einsum("abd,cbd->bac", self.query(embeddings), self.key(embeddings)).softmax(-1)
 
 
 class OKDDip(Method):
@@ -51,6 +52,8 @@ class OKDDip(Method):
     The paper mixes softened probabilities (eq. 5), the released code logits: logits here. Raises UserError for fewer
     than 3 peers, a temperature not above 0, a negative ramp, and what ``Peers`` refuses.
     """
+
+    lengths: ClassVar[tuple[str, ...]] = ("ramp",)
 
     def __init__(
         self,
@@ -93,7 +96,7 @@ class OKDDip(Method):
 
     def peer_distillation(self, auxiliaries: list[View]) -> Tensor:
         """Σ_a KL(t_a ‖ p_a), each auxiliary peer's target t_a a mixture of all auxiliary peers' logits (eq. 5, 7)."""
-        logits = stack_logits(auxiliaries).float()
+        logits = stack_logits(auxiliaries)
         attention = self.attention(torch.stack([view.embedding for view in auxiliaries]))
-        targets = torch.einsum("bac,cbk->abk", attention, logits)
+        targets = float32_einsum("bac,cbk->abk", attention, logits)
         return len(logits) * softened_kl(logits, targets, self.temperature, detach_teacher=self.detach)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import torch
+from typing import ClassVar
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from classmates.contracts import Batch, DataSpec, View
 from classmates.errors import UserError
-from classmates.losses.peers import peers_cross_entropy
+from classmates.losses.peers import float32_einsum, peers_cross_entropy
 from classmates.losses.ramps import sigmoid_ramp
 from classmates.losses.soft_targets import softened_kl
 from classmates.methods.base import Method, Terms, check_temperature
@@ -46,6 +47,8 @@ class ONE(Method):
     Raises UserError for fewer than 2 peers, a temperature not above 0, a negative ramp, sharing nothing, and what
     ``Peers`` refuses.
     """
+
+    lengths: ClassVar[tuple[str, ...]] = ("ramp",)
 
     def __init__(
         self,
@@ -89,7 +92,7 @@ class ONE(Method):
     def ensemble(self, views: list[View]) -> Tensor:
         """The gated sum of the branches' logits, [B, K], float32 (eq. 3)."""
         gate = self.gate(views[-1].stages[self.networks.shared - 1])
-        return torch.einsum("bm,mbk->bk", gate, stack_logits(views).float())
+        return float32_einsum("bm,mbk->bk", gate, stack_logits(views))
 
     def predictions(self, views: list[View]) -> dict[str, Tensor]:
         """As for every method, with the gated ensemble in place of the mean."""

@@ -15,12 +15,16 @@ from classmates.contracts import Batch, DataSpec, View
 from classmates.errors import UserError, nearest
 from classmates.networks.anatomy import examine
 from classmates.networks.build import build_model, is_file_name
+from classmates.networks.gather import gather, last_occurrence
 from classmates.networks.views import observe
 from classmates.networks.weights import load_pretrained
 from classmates.student import load_student
 
 Normalisation = tuple[Sequence[float], Sequence[float]]
 """(mean, std), [C] each, of images in 0..1."""
+
+LOOKS = 16
+"""At most so many times in N images it is looked whether all are known, for to look is to wait for the device."""
 
 
 class Answers(NamedTuple):
@@ -45,8 +49,9 @@ class Teacher(nn.Module):
             which a copy is made, so that yours stays as it is.
         data: the classes that student and teacher tell apart, the shape of an image and its normalisation.
         weights: for a name: the file of its weights (safetensors, or a state dict).
-        remember: ``answers`` asks the network once for each sample and then looks it up by the sample's index, for
-            N·(K + D) floats on the device. Only where a sample's image is always the same.
+        remember: in training mode ``answers`` keeps what the network says of each sample, of all processes' batches,
+            and once all are known looks it up by the sample's index, for N·(K + D) floats on the device. Only where a
+            sample's image is always the same.
 
     Attributes:
         anatomy: its stages, at the size of these images.
@@ -57,7 +62,7 @@ class Teacher(nn.Module):
             remember images that are augmented.
     """
 
-    local_buffers = ("logits", "embeddings", "known")  # each process remembers the samples that it meets
+    local_buffers = ("logits", "embeddings", "known")  # every process learns of every batch
     scale: Tensor
     shift: Tensor
     logits: Tensor
@@ -107,8 +112,8 @@ class Teacher(nn.Module):
         self.register_buffer("embeddings", torch.zeros(samples, self.anatomy.embedding), persistent=False)
         self.register_buffer("known", torch.zeros(samples, dtype=torch.bool), persistent=False)
         self.knows_all = False
-        self.met = 0
-        """How many images came since it was last looked whether all are known."""
+        self.until_look = samples
+        """How many images come before it is looked again whether all are known."""
         self.remembers = remember
 
     @property
@@ -126,15 +131,22 @@ class Teacher(nn.Module):
         if self.knows_all:
             return Answers(self.logits[batch.indices], self.embeddings[batch.indices])
         view = self(batch.images)
-        if self.remembers:
-            self.logits[batch.indices] = view.logits.float()
-            self.embeddings[batch.indices] = view.embedding.float()
-            self.known[batch.indices] = True
-            self.met += len(batch.indices)
-            if self.met >= len(self.known):  # not before it can be so, for to look is to wait for the device
-                self.knows_all = bool(self.known.all())
-                self.met = 0
+        if self.remembers and self.training:
+            self.remember(batch.indices, view)
         return Answers(view.logits, view.embedding)
+
+    def remember(self, indices: Tensor, view: View) -> None:
+        """Keeps what was said of the samples of all processes' batches."""
+        indices = gather(indices)
+        last = last_occurrence(indices)
+        for memory, said in ((self.logits, view.logits), (self.embeddings, view.embedding)):
+            memory.index_copy_(0, indices, gather(said.to(memory.dtype))[last])
+        self.known[indices] = True
+        self.until_look -= len(indices)
+        if self.until_look <= 0:
+            unknown = int((~self.known).sum())
+            self.knows_all = unknown == 0
+            self.until_look = max(unknown, len(self.known) // LOOKS)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **options: Any) -> Teacher:
         """What ``to()``, ``cuda()`` and the like come down to: the hidden network goes along."""

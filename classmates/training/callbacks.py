@@ -5,26 +5,47 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint, Timer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from tqdm.auto import tqdm
 
 from classmates.errors import UserError
 from classmates.files import whole_file
 from classmates.training.module import TrainingModule
+from classmates.training.run import Run
 
 WAITING_SHOWN = 0.1
 """The share of an epoch spent on waiting for images above which the progress bar shows it."""
 WAITING_TOLD = 0.2
 """Above this share, and at least so many seconds, the first epoch ends with a note on what would help."""
 WAITING_TOLD_SECONDS = 2.0
+
+
+def watchers(
+    run: Run, *, validates: bool, progress: bool, checkpoint_steps: int | None, max_time: str | None
+) -> Iterable[Callback]:
+    """The table of epochs, the progress bar, the checkpoints (the last state, and the best on validation) and the
+    time limit."""
+    history = History(run.metrics)
+    yield history
+    if progress:
+        yield Progress(history)
+    last = partial(ModelCheckpoint, run.checkpoints, enable_version_counter=False, save_on_train_epoch_end=True)
+    if validates:
+        yield last(filename=run.best.stem, monitor="val/student/top1", mode="max")
+    yield last(filename=run.last.stem)
+    if checkpoint_steps is not None:
+        yield StepCheckpoint(run.last, checkpoint_steps)
+    if max_time is not None:
+        yield TimeLimit(max_time)
 
 
 class History(Callback):
@@ -145,6 +166,20 @@ class Progress(Callback):
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
         if hasattr(self, "bar"):
             self.bar.close()
+
+
+class TimeLimit(Timer):
+    """Stops at the end of the first epoch after DD:HH:MM:SS; a run that goes on has as much time again.
+
+    At the ends of epochs: Lightning would take an epoch cut off in the middle for a whole one, in resuming too.
+    """
+
+    def __init__(self, limit: str):
+        super().__init__(limit, interval="epoch")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the limit is for one sitting, and Lightning would add the time of those before."""
+        return {}
 
 
 class StepCheckpoint(Checkpoint):

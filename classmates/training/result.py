@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from classmates.contracts import View
-from classmates.data.images import decode
+from classmates.contracts import Batch, View
 from classmates.data.loaders import eval_loader
 from classmates.data.sources import ImageData, Split
 from classmates.evaluation.collect import Predictions, as_arrays, collect
 from classmates.evaluation.exits import score_exits, tune_thresholds
 from classmates.evaluation.metrics import Score, score
+from classmates.evaluation.predict import read
 from classmates.files import whole_file
 from classmates.methods.base import Method
 from classmates.networks.complexity import count_parameters, multiply_adds
@@ -77,10 +79,19 @@ def finish(
     student = method.student().eval()
     if not trainer.is_global_zero:
         return Result(student, method, {}, run.folder, {})
-    predictions = predict_all(method, images, images.test, device, "test", progress)
+    batch_size, num_workers = run.settings["batch_size"], run.settings["num_workers"]  # what is known to fit
+
+    def look_at(split: Split, description: str) -> Predictions:
+        batches = eval_loader(images, split, batch_size, num_workers=num_workers, device=device)
+        return predict_all(method, batches, device, description, progress)
+
+    predictions = look_at(images.test, "test")
     test = {who: score(logits, predictions.labels) for who, logits in predictions.logits.items()}
-    held_out = None if images.val is None else predict_all(method, images, images.val, device, "validation", progress)
-    validation = score_validation(run, method, images, device, trainer.current_epoch, held_out, progress)
+    validation = held_out = None
+    if images.val is not None:
+        look_at_validation = partial(look_at, images.val, "validation")
+        held_out = look_at_validation()
+        validation = score_validation(run, method, trainer.current_epoch, held_out, look_at_validation)
     history = next(callback for callback in trainer.callbacks if isinstance(callback, History)).rows  # type: ignore[attr-defined]
     seconds = sum(row["seconds"] for row in history)
     record = {
@@ -112,7 +123,7 @@ def finish(
         "config": run.settings,
     }
     save_student(run.folder, student, card)
-    pictures = [picture(images, images.test, row) for row in predictions.most_wrong().tolist()]
+    pictures = [picture(images.test, row, card) for row in predictions.most_wrong().tolist()]
     shape = (0, *images.image_size, images.channels)
     arrays = as_arrays(
         predictions,
@@ -128,7 +139,7 @@ def finish(
 
 
 def predict_all(
-    method: Method, images: ImageData, split: Split, device: torch.device, description: str, progress: bool
+    method: Method, batches: Iterable[Batch], device: torch.device, description: str, progress: bool
 ) -> Predictions:
     """Everyone's logits on a split, and the student's features, in evaluation mode."""
     method.to(device).eval()
@@ -137,22 +148,13 @@ def predict_all(
         views = method.networks(batch.to(device))
         return method.predictions(views), views[-1]
 
-    batches = eval_loader(images, split, batch_size=256, device=device)
     return collect(look, batches, description=description, progress=progress)
 
 
 def score_validation(
-    run: Run,
-    method: Method,
-    images: ImageData,
-    device: torch.device,
-    epoch: int,
-    last: Predictions | None,
-    progress: bool,
-) -> dict[str, Any] | None:
-    """Scores on the validation split after the last epoch and after the best one; None without such a split."""
-    if last is None or images.val is None:
-        return None
+    run: Run, method: Method, epoch: int, last: Predictions, look_again: Callable[[], Predictions]
+) -> dict[str, Any]:
+    """Scores on the validation split after the last epoch and, looked at again, after the best one."""
 
     def scores(predictions: Predictions) -> dict[str, Score]:
         return {who: score(logits, predictions.labels) for who, logits in predictions.logits.items()}
@@ -162,7 +164,7 @@ def score_validation(
     prefix = "method."
     weights = {key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items()}
     method.load_state_dict(weights)
-    best = predict_all(method, images, images.val, device, "validation", progress)
+    best = look_again()
     method.load_state_dict(final, strict=False)
     return {"last": {"epoch": epoch, **scores(last)}, "best": {"epoch": checkpoint["epoch"] + 1, **scores(best)}}
 
@@ -189,11 +191,9 @@ def unfinished(history: list[dict[str, float]], epochs: int) -> list[str]:
     return [f"stopped after {len(history)} of {epochs} epochs; --resume true goes on with it"]
 
 
-def picture(images: ImageData, split: Split, row: int) -> np.ndarray:
+def picture(split: Split, row: int, card: StudentCard) -> np.ndarray:
     """One image of a split as the network gets it but for the normalisation, [H, W, C] uint8."""
     if split.images is not None:
         return split.images[row].numpy()
     assert split.paths is not None  # one or the other
-    height, width = images.image_size
-    small = decode(split.paths[row], images.channels).resize((width, height))
-    return np.asarray(small).reshape(height, width, images.channels)
+    return read(split.paths[row], card).numpy()

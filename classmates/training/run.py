@@ -11,7 +11,7 @@ import yaml
 from torch import nn
 
 from classmates.errors import UserError
-from classmates.files import whole_file
+from classmates.files import output_file
 from classmates.methods.base import Method
 
 # What may differ when a run goes on: none of it changes what is computed.
@@ -44,7 +44,7 @@ class Run:
                 f"'{self.folder}' already holds {'a run' if self.config.exists() else 'something else'}: "
                 "name another folder with --out, or go on with that run with --resume true"
             )
-        with whole_file(self.config) as path:
+        with output_file(self.config) as path:
             path.write_text(yaml.safe_dump(self.settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
     def check_resumable(self) -> None:

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer
-from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.callbacks import Callback
 from torch import nn
 from torch.utils.data import Dataset
 
 from classmates.contracts import DataSpec
 from classmates.data.augmentation import Augmentation
-from classmates.data.loaders import eval_loader, train_loader, varies
-from classmates.data.sources import ImageData, load
-from classmates.errors import UserError, unknown
+from classmates.data.loaders import check_loading, eval_loader, train_loader, varies
+from classmates.data.sources import load
+from classmates.errors import UserError
+from classmates.files import require_writable
 from classmates.methods.base import Method
 from classmates.methods.baseline import Baseline
 from classmates.networks.build import build_model
@@ -30,7 +31,8 @@ from classmates.networks.weights import load_pretrained
 from classmates.reporting.html import report as write_report
 from classmates.student import StudentCard
 from classmates.training.acceleration import FORMATS, MemoryFormat, choose
-from classmates.training.callbacks import AtomicCheckpointIO, History, Progress, StepCheckpoint
+from classmates.training.callbacks import AtomicCheckpointIO, watchers
+from classmates.training.loggers import make_loggers
 from classmates.training.module import TrainingModule
 from classmates.training.optimisation import make_optimizer, make_schedule
 from classmates.training.result import Result, finish
@@ -148,12 +150,9 @@ def train(
         NonFiniteLoss: a term of the loss became NaN or infinite.
     """
     settings = {name: value for name, value in locals().items() if name != "callbacks"}
-    if epochs < 1:
-        raise UserError(f"epochs={epochs}: at least 1 is needed")
-    if checkpoint_steps is not None and checkpoint_steps < 1:
-        raise UserError(f"checkpoint_steps={checkpoint_steps}: give 1 or more, or none to keep whole epochs only")
-    if compile and recompute != "nothing":
-        raise UserError(f"compile and recompute='{recompute}' both change how the networks run: choose one of them")
+    check_settings(settings)
+    if first_process():
+        require_writable(Path("runs" if out is None else out) / "config.yaml")
     L.seed_everything(seed, verbose=False)
     images = load(
         data,
@@ -173,7 +172,7 @@ def train(
         network = build_model(network, images.num_classes, images.channels, pretrained, **model_args)
     if stages is not None:
         network.stage_names = tuple(stages)  # type: ignore[assignment]
-    notes = [*images.notes, *acceleration.notes]
+    notes = [*images.notes, *check_loading(images, augmentation, num_workers), *acceleration.notes]
     if model_weights is not None:
         notes += load_pretrained(network, model_weights, images.input_shape)
     with warnings.catch_warnings():
@@ -192,7 +191,7 @@ def train(
     built.networks.recompute_parts(recompute)
     if (pretrained or model_weights) and len(built.networks) > 1 and built.networks.start == "fresh":
         raise UserError("fresh peers would not begin from the given weights: say --method.start same")
-    notes += built.notes
+    notes += [*built.notes, *built.check_length(epochs)]
 
     sampler = built.sampling(images.train.labels, batch_size, seed=seed)
     # Lightning cannot clip the gradients of a fused step that also undoes the scaling of float16.
@@ -210,13 +209,27 @@ def train(
         training = train_loader(images, share, augmentation, seed=seed, **how)
         return training, None if images.val is None else eval_loader(images, images.val, batch_size, **how)
 
+    card = StudentCard(
+        model=model if isinstance(model, str) else None,
+        class_names=images.class_names,
+        input_shape=images.input_shape,
+        mean=images.mean,
+        std=images.std,
+        resize=images.resize,
+        model_args={"in_chans": images.channels, **model_args},
+    )
     name = run_name(built, model, data, seed)
     run = Run(Path(out) if out is not None else Path("runs") / name, plain_settings(built, settings))
     module = TrainingModule(built, new_optimizer, new_schedule, loaders, seed)
     made_loggers = make_loggers(loggers, run.folder, name)
     try:
-        # At the ends of epochs: Lightning would take an epoch cut off in the middle for a whole one, in resuming too.
-        limits = [] if max_time is None else [Timer(max_time, interval="epoch")]
+        watching = watchers(
+            run,
+            validates=images.val is not None,
+            progress=progress,
+            checkpoint_steps=checkpoint_steps,
+            max_time=max_time,
+        )
         trainer = L.Trainer(
             max_epochs=epochs,
             accelerator=accelerator,
@@ -227,7 +240,7 @@ def train(
             gradient_clip_val=gradient_clip,
             deterministic=deterministic,
             logger=made_loggers,
-            callbacks=[*watchers(run, images, progress, checkpoint_steps), *limits, *callbacks],
+            callbacks=[*watching, *callbacks],
             plugins=[AtomicCheckpointIO()],
             default_root_dir=run.folder,
             num_sanity_val_steps=0,
@@ -246,51 +259,36 @@ def train(
     trainer.fit(module, ckpt_path=run.last if resume else None, weights_only=True)
     built.networks.plain_forwards()
     built.to(memory_format=torch.contiguous_format)
-    card = StudentCard(
-        model=model if isinstance(model, str) else None,
-        class_names=images.class_names,
-        input_shape=images.input_shape,
-        mean=images.mean,
-        std=images.std,
-        resize=images.resize,
-        model_args={"in_chans": images.channels, **model_args},
-    )
     result = finish(run, name, trainer, module, images, card, notes, progress=progress)
     if report and trainer.is_global_zero:
         write_report(run.folder)
     return result
 
 
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """UserError for what cannot work whatever the data are."""
+    given = SimpleNamespace(**settings)
+    if given.epochs < 1:
+        raise UserError(f"epochs={given.epochs}: at least 1 is needed")
+    if not 0 <= given.seed < 2**32:
+        raise UserError(f"seed={given.seed}: give a number from 0 to {2**32 - 1}")
+    if given.checkpoint_steps is not None and given.checkpoint_steps < 1:
+        raise UserError(
+            f"checkpoint_steps={given.checkpoint_steps}: give 1 or more, or none to keep whole epochs only"
+        )
+    if given.gradient_clip is not None and not given.gradient_clip > 0:
+        raise UserError(f"gradient_clip={given.gradient_clip}: give a norm above 0, or none not to clip")
+    if given.compile and given.recompute != "nothing":
+        raise UserError(
+            f"compile and recompute='{given.recompute}' both change how the networks run: choose one of them"
+        )
+    if isinstance(given.model, nn.Module) and (given.pretrained or given.model_args):
+        raise UserError(
+            "pretrained and model_args are for a model known by name, not for a network given as an object: "
+            "build it with them, or give model_weights"
+        )
+
+
 def first_process() -> bool:
     """Whether this process is the only one or the first of a distributed run, before Lightning has joined them."""
     return all(int(os.environ.get(name, 0)) == 0 for name in ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "RANK"))
-
-
-def watchers(run: Run, images: ImageData, progress: bool, checkpoint_steps: int | None) -> Iterable[Callback]:
-    """The table of epochs, the progress bar, and the checkpoints: the last state, and the best on validation."""
-    history = History(run.metrics)
-    yield history
-    if progress:
-        yield Progress(history)
-    last = partial(ModelCheckpoint, run.checkpoints, enable_version_counter=False, save_on_train_epoch_end=True)
-    if images.val is not None:
-        yield last(filename=run.best.stem, monitor="val/student/top1", mode="max")
-    yield last(filename=run.last.stem)
-    if checkpoint_steps is not None:
-        yield StepCheckpoint(run.last, checkpoint_steps)
-
-
-def make_loggers(names: Sequence[str], folder: Path, run_name: str) -> list[Logger]:
-    """The loggers by name; metrics.csv is written without them."""
-    made: list[Logger] = []
-    for name in names:
-        if name == "tensorboard":
-            made.append(TensorBoardLogger(folder, name="", version="tensorboard"))
-        elif name == "wandb":
-            try:
-                made.append(WandbLogger(name=run_name, save_dir=folder, project="classmates"))
-            except ModuleNotFoundError as error:
-                raise UserError("loggers=wandb: it is not installed: pip install 'classmates[wandb]'") from error
-        else:
-            raise unknown("logger", name, ("tensorboard", "wandb"))
-    return made

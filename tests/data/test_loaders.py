@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from classmates.contracts import Batch
 from classmates.data.augmentation import Augmentation
-from classmates.data.loaders import eval_loader, train_loader, varies
+from classmates.data.loaders import check_loading, eval_loader, train_loader, varies
 from classmates.data.parts import ImageData, Split
 from classmates.data.samplers import InOrder, Shuffled, Triplets, TripletsWithReplacement
 from classmates.errors import UserError
@@ -289,14 +289,25 @@ def test_settings_that_cannot_apply_are_refused(streamed):
     for augmentation in (Augmentation(crop_padding=4), Augmentation(padding_mode="reflect")):
         with pytest.raises(UserError, match="crop_padding and padding_mode are for images kept in memory"):
             train_loader(streamed, sampler, augmentation, seed=0)
-    with pytest.raises(UserError, match="fill is 128, but nothing is filled"):
-        train_loader(streamed, sampler, Augmentation(fill=128), seed=0)
     with pytest.raises(UserError, match="cutout is 48, but the images are 48x48"):
         train_loader(streamed, sampler, Augmentation(cutout=48), seed=0)
-    with pytest.raises(UserError, match="num_workers is -1"):
-        train_loader(streamed, sampler, Augmentation(), seed=0, num_workers=-1)
+    for data in (streamed, in_memory(18)):
+        with pytest.raises(UserError, match="num_workers is -1"):
+            train_loader(data, sampler, Augmentation(), seed=0, num_workers=-1)
+        with pytest.raises(UserError, match="num_workers is -1"):
+            eval_loader(data, data.test, 6, num_workers=-1)
+    with pytest.raises(UserError, match="crop_padding is 8, but the images are 8x8"):
+        check_loading(in_memory(), Augmentation(crop_padding=8), 0)
     with pytest.raises(ValueError, match="the sampler is for 5 images, the split has 18"):
         train_loader(streamed, Shuffled(torch.zeros(5), 2), Augmentation(), seed=0)
+
+
+def test_a_grey_without_effect_is_noted(streamed):
+    note = "fill 128 has no effect: images larger than 64 pixels are cropped without padding"
+    assert check_loading(streamed, Augmentation(fill=128), 0) == [note]
+    assert check_loading(streamed, Augmentation(fill=128, policy="RandAugment"), 0) == []
+    assert check_loading(in_memory(), Augmentation(fill=128), 0) == []
+    assert_same(*(train(streamed, augmentation=Augmentation(fill=fill), num_workers=0) for fill in (0, 128)))
 
 
 class Recorder(LightningModule):

@@ -168,6 +168,24 @@ def test_what_a_text_stands_for(photos, monkeypatch):
     ]
 
 
+def test_a_folder_for_digits_is_noted_as_not_used(tmp_path):
+    assert load("digits").notes == ()
+    [note] = load("digits", data_dir=tmp_path / "nowhere").notes
+    assert note.startswith(f"data_dir '{tmp_path / 'nowhere'}' is not used: digits comes from ")
+
+
+def test_too_few_images_for_a_test_set_are_told_what_can_be_done(tmp_path):
+    for number in range(8):
+        path = tmp_path / f"class{number % 4}" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (6, 6), (number, 0, 0)).save(path)
+    with pytest.raises(
+        UserError, match=r"test set .* put test images into test/ beside train/, or add images"
+    ) as told:
+        load(tmp_path)
+    assert "fraction" not in str(told.value)
+
+
 def test_settings_that_mean_nothing_are_refused(photos):
     dataset = TensorDataset(torch.zeros(4, 1, 2, 2), torch.tensor([0, 1] * 2))
     for data, what in ((dataset, "a dataset in Python"), (photos, "of class folders")):

@@ -74,6 +74,8 @@ def test_errors_name_the_class_and_the_fix():
         stratified_split(labels, 0.1, 0)
     with pytest.raises(UserError, match="from 3 to 22"):
         stratified_split(labels, 23, 0)
+    with pytest.raises(UserError, match=r"a part of 2 of 25 .* on one side: add images$"):
+        stratified_split(labels, 2, 0, fix="add images")
 
 
 @given(class_sizes, st.data())

@@ -53,6 +53,12 @@ def test_a_jpeg_cut_off_is_named(tmp_path):
         decode_fast(path, 3)
 
 
+def test_a_link_to_nothing_is_named(tmp_path):
+    (tmp_path / "link.jpg").symlink_to("gone.jpg")
+    with pytest.raises(UnreadableImage, match=r"image .*link\.jpg: it is a link to gone\.jpg, which does not exist"):
+        decode_fast(tmp_path / "link.jpg", 3)
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no core affinity")
 def test_workers_leave_the_core_that_openmp_has_bound_them_to(monkeypatch):
     before = os.sched_getaffinity(0)

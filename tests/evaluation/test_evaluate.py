@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,6 +77,19 @@ def test_the_batch_size_changes_rounding_at_most(run):
     assert evaluate(run, batch_size=7, accelerator="cpu") == close_to(evaluate(run, accelerator="cpu"))
 
 
+def test_batches_are_as_large_as_in_training_and_by_the_workers_asked_for(run, monkeypatch):
+    asked = []
+
+    def note(images, split, batch_size, **how):
+        asked.append((batch_size, how["num_workers"]))
+        return eval_loader(images, split, batch_size, **how)
+
+    monkeypatch.setattr("classmates.evaluation.evaluate.eval_loader", note)
+    evaluate(run, accelerator="cpu")
+    evaluate(run, batch_size=7, num_workers=0, accelerator="cpu")
+    assert asked == [(50, 2), (7, 0)]
+
+
 def test_scores_are_written_whole(run, tmp_path):
     scores = evaluate(run, out=tmp_path / "new" / "scores.json", accelerator="cpu")
     assert json.loads((tmp_path / "new" / "scores.json").read_text()) == scores
@@ -123,6 +137,8 @@ def test_a_student_that_is_an_object_needs_its_network_again(tmp_path):
     [
         ({}, {"split": "tset"}, "unknown split 'tset': did you mean 'test'"),
         ({}, {"batch_size": 0}, "batch_size is 0"),
+        ({}, {"num_workers": -1}, "num_workers is -1"),
+        ({"data": "digist"}, {"out": Path("/proc/x/y.json")}, "'/proc/x/y.json' cannot be written"),
         ({}, {"accelerator": "abacus"}, "accelerator 'abacus' cannot be used"),
         ({"val_fraction": 0}, {"split": "val"}, "no validation images"),
         ({"data": "<my.Dataset object>"}, {}, "dataset given in Python"),

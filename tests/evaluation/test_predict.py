@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from classmates.data import ImageData, eval_loader, load
 from classmates.errors import UserError
@@ -44,10 +45,13 @@ def save_run(run: Path, data: ImageData) -> None:
     save_student(run, network, card)
 
 
-@torch.no_grad()
 def evaluated(run: Path, data: ImageData) -> list[list[float]]:
     """Probabilities of the test images as the evaluation of a training run finds them."""
-    student, _ = load_student(run)
+    return evaluated_by(load_student(run)[0], data)
+
+
+@torch.no_grad()
+def evaluated_by(student: nn.Module, data: ImageData) -> list[list[float]]:
     loader = eval_loader(data, data.test, batch_size=4, num_workers=0)
     return torch.cat([student(batch.images) for batch in loader]).double().softmax(1).tolist()
 
@@ -124,6 +128,14 @@ def test_an_unreadable_image_is_named_and_nothing_written(photos: Path, tmp_path
     assert not (tmp_path / "result.csv").exists()
 
 
+def test_a_link_to_nothing_is_named(photos: Path) -> None:
+    (photos / "dog" / "9.jpg").symlink_to("gone.jpg")
+    data = load(photos.parent / "train", val_fraction=0, image_size=72)
+    save_run(photos.parents[1] / "streamed", data)
+    with pytest.raises(UserError, match=r"dog/9\.jpg: it is a link to gone\.jpg"):
+        predict(photos.parents[1] / "streamed", [str(photos)])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -133,6 +145,7 @@ def test_an_unreadable_image_is_named_and_nothing_written(photos: Path, tmp_path
         ({"top": 4}, "top is 4"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"out": Path("result.xlsx")}, r"'result.xlsx'; give a file that ends in .csv or .json"),
+        ({"out": Path("/proc/x/y.csv"), "images": ["no such folder"]}, "'/proc/x/y.csv' cannot be written"),
         ({"accelerator": "abacus"}, "accelerator 'abacus' cannot be used"),
         ({"run": "nowhere"}, "no trained student in 'nowhere'"),
     ],
@@ -152,5 +165,9 @@ def test_a_student_that_no_name_rebuilds(photos: Path) -> None:
     run = photos.parents[1] / "run"
     student, card = load_student(run)
     save_student(run, student, replace(card, model=None))
-    with pytest.raises(UserError, match="network object"):
+    with pytest.raises(UserError, match=r"network object.*predict .*take such a network"):
         predict(run, [str(photos)])
+    expected = evaluated_by(student, load(photos.parent, val_fraction=0))
+    network = build_model("test_resnet", 3, in_chans=3)
+    frame = predict(run, [str(photos)], network=network)
+    assert frame["probability"].tolist() == pytest.approx(list(map(max, expected)), abs=1e-6)

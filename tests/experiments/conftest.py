@@ -41,7 +41,14 @@ def frame_of() -> Callable[..., pd.DataFrame]:
     """Makes lines of ``read_runs``: each run has row and seed, and whatever else it is given."""
 
     def make(runs: list[dict[str, Any]]) -> pd.DataFrame:
-        usual = {"model": "tiny", "data": "digits", "status": "done", "test_images": IMAGES, "seconds": 30.0}
+        usual = {
+            "model": "tiny",
+            "data": "digits",
+            "status": "done",
+            "test_images": IMAGES,
+            "seconds": 30.0,
+            "steps": 3000,
+        }
         usual |= {"seconds_per_step": 0.01, "peak_memory_mib": 100.0, "image_passes": 1500, "nll": 0.5, "ece": 0.05}
         usual |= {"torch": "2.15", "commit": None, "folder": "/nowhere"}
         return pd.DataFrame([usual | run for run in runs], columns=list(COLUMNS))

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -15,9 +16,10 @@ import pytest
 
 from classmates.errors import UserError
 from classmates.experiments import workers
-from classmates.experiments.compare import Comparison, compare
+from classmates.experiments.compare import Comparison, asked, compare
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.preview import Plan
+from classmates.experiments.recipe import Recipe
 from classmates.experiments.records import read_runs
 from classmates.training.train import train
 
@@ -55,6 +57,12 @@ def small(tmp_path, monkeypatch):
     return run
 
 
+def every_run(folder):
+    """The runs of the comparison that the folder was last given."""
+    ledger = Ledger(folder)
+    return read_runs(ledger, ledger.read_plan()[1])
+
+
 def states(comparison):
     return list(zip(comparison.runs["row"], comparison.runs["seed"], comparison.runs["status"], strict=True))
 
@@ -68,7 +76,7 @@ def test_every_run_is_a_folder_of_train_and_a_line(small):
         assert (run.epochs, run.steps, run.image_passes) == (2, 4, 80)
         assert (Path(run.folder) / "student.safetensors").exists()
     assert comparison.runs["ensemble"].notna().tolist() == [False, True]
-    pd.testing.assert_frame_equal(read_runs(comparison.folder), comparison.runs)
+    pd.testing.assert_frame_equal(every_run(comparison.folder), comparison.runs)
 
 
 def test_what_is_done_is_not_repeated_and_more_seeds_are_added(small):
@@ -100,16 +108,60 @@ def test_another_version_is_taken_on_request(small, monkeypatch):
     assert states(again) == states(first)
 
 
+def test_of_several_versions_the_present_one_or_else_the_newest_is_taken(small, monkeypatch):
+    newest = None
+    for version in ("b", "a", "c"):
+        monkeypatch.setattr("classmates.experiments.plan.code_version", lambda method, version=version: version)
+        monkeypatch.setattr(workers, "code_version", lambda method, version=version: version)
+        newest = small().plan[0]
+    assert small(any_version=True).plan == [newest]
+    monkeypatch.setattr("classmates.experiments.plan.code_version", lambda method: "d")
+    assert small(any_version=True).plan == [newest]
+    monkeypatch.setattr("classmates.experiments.plan.code_version", lambda method: "a")
+    assert small(any_version=True).plan[0].identity.code == "a"
+
+
+def test_a_table_is_of_its_own_command_whatever_another_one_planned(small, monkeypatch):
+    def run_all(ledger, jobs, *others):
+        module.run_all(ledger, jobs, *others)
+        ledger.write_plan(Recipe(title="another"), [])
+
+    module = import_module("classmates.experiments.running")
+    monkeypatch.setattr("classmates.experiments.compare.run_all", run_all)
+    assert states(small()) == [("Baseline", 0, "done")]
+
+
+def test_a_file_that_changes_before_its_run_is_told(small, tmp_path, monkeypatch):
+    ledger = Ledger(tmp_path / "ledger")
+    weights = tmp_path / "weights.pt"
+    weights.write_bytes(b"1")
+    [job] = small(train={"model_weights": str(weights)}, dry_run=True).jobs
+    ledger.add([job])
+    weights.write_bytes(b"22")
+    workers.run_job(ledger.folder, job.name)
+    assert "a file that the settings name has changed" in ledger.failure(job)["error"]
+    assert small.made == []
+
+
+def test_what_the_command_asked_for_is_noted(small):
+    comparison = small()
+    recipe, _ = Ledger(comparison.folder).read_plan()
+    assert recipe.asked["--train.epochs"] == 2
+    assert "--train.batch_size 20" in recipe.headline
+    assert asked("passes", {"method": {"peers": 2}}) == {"--budget": "passes", "--train.method.peers": 2}
+    assert asked("epochs", {}) == {}
+
+
 def test_a_failed_run_stops_no_other_and_is_tried_again(small):
     huge = {"lr": 1e30}
-    comparison = small("Baseline", "CORSD", train={**huge, "batch_size": 20})
+    comparison = small("Baseline", "KD", train=huge)
     assert [status for _, _, status in states(comparison)] == ["failed", "failed"]
     why = dict(zip(comparison.runs["row"], comparison.runs["failure"], strict=True))
     assert "NonFiniteLoss: the loss term 'ce' is not finite" in why["Baseline"]
-    assert "UserError: batch_size is 20" in why["CORSD"]
+    assert "UserError: KD needs a teacher" in why["KD"]
     assert "2 of 2 runs failed" in str(comparison)
-    assert "batch_size is 20" in str(comparison)
-    small("Baseline", "CORSD", train={**huge, "batch_size": 20})
+    assert "KD needs a teacher" in str(comparison)
+    small("Baseline", "KD", train=huge)
     assert len(small.made) == 2
 
 
@@ -118,7 +170,7 @@ def test_a_result_that_is_cut_off_is_told_and_made_again(small):
     result = Path(first.runs["folder"][0]) / "result.json"
     whole = result.read_text()
     result.write_text(whole[:200])
-    seen = read_runs(first.folder)
+    seen = every_run(first.folder)
     assert seen["status"][0] == "failed"
     assert "cut off" in seen["failure"][0]
     again = small()
@@ -140,6 +192,7 @@ def test_a_damaged_checkpoint_means_a_new_start(small, monkeypatch):
 SCRIPT = """
     import os, signal, sys
     from functools import wraps
+from importlib import import_module
     from lightning.pytorch.callbacks import Callback
     from classmates.experiments import compare as module, workers
     from classmates.training.train import train
@@ -171,7 +224,7 @@ def test_killed_in_the_middle_of_three_runs(tmp_path, small):
     process = start(tmp_path / "ledger", killed_at=1)
     errors = process.communicate()[1]
     assert process.returncode == -signal.SIGKILL, errors.decode()
-    before = read_runs(tmp_path / "ledger")
+    before = every_run(tmp_path / "ledger")
     assert before["status"].tolist() == ["done", "interrupted", "waiting"]
     first, second = (Path(folder) for folder in before["folder"][:2])
     result, epochs = (first / "result.json").stat(), pd.read_csv(second / "metrics.csv")
@@ -246,10 +299,10 @@ def test_wrong_input(given, message, small, tmp_path):
 
 def test_a_folder_without_a_comparison(tmp_path):
     with pytest.raises(UserError, match="holds no comparison"):
-        read_runs(tmp_path)
+        every_run(tmp_path)
     (tmp_path / "comparison.yaml").write_text("recipe: ")
     with pytest.raises(UserError, match="is damaged"):
-        read_runs(tmp_path)
+        every_run(tmp_path)
 
 
 def test_the_lock_is_the_processes_and_ends_with_it(small):

@@ -33,8 +33,10 @@ def test_a_section_has_what_is_there(table: pd.DataFrame) -> None:
     assert section.cells[2][3] == "+5.00 [+2.52, +7.48]"
     assert section.cells[3][3] == "−1.00 [−3.48, +1.48]"
     assert section.bold == [False, False, True, False]
-    assert cost.heads == ["method", "ms a step", "× time", "MiB", "× memory", "images seen"]
-    assert cost.cells[0] == ["Baseline", "10.0", "1.00", "100", "1.00", "1,500"]
+    assert cost.heads == [
+        *("method", "training, s", "× training", "steps", "ms a step", "× step", "MiB", "× memory", "images seen"),
+    ]
+    assert cost.cells[0] == ["Baseline", "30", "1.00", "3,000", "10.0", "1.00", "100", "1.00", "1,500"]
     assert [line[0] for line in cost.cells] == ["Baseline", "MCL", "beta_0.2 & more"]
 
 

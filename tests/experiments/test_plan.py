@@ -1,6 +1,9 @@
 """What is run: rows by name, whose settings go over whose, and what makes two runs the same."""
 
+from itertools import product
+
 import pytest
+from PIL import Image
 
 from classmates.errors import UserError
 from classmates.experiments.identity import config_hash, digest
@@ -92,9 +95,24 @@ def test_equal_settings_are_the_same_run_and_others_are_not():
     assert other_data.identity.code == plain.identity.code
 
 
-def test_the_content_of_files_that_are_named_counts(tmp_path):
+def test_other_images_are_other_data(tmp_path):
+    def photos(name, test_colour=0, swapped=False):
+        for part, number in product(("train", "test"), range(6)):
+            shade = 20 * number + (test_colour if part == "test" else 0)
+            folder = tmp_path / name / "photos" / part / f"class{number % 2 ^ swapped}"
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (8, 8), shade).save(folder / f"{number}.png")
+        (job,) = jobs({"epochs": 1}, data=(str(tmp_path / name / "photos"),))
+        return job.identity.data
+
+    assert photos("one") == photos("same")
+    assert len({photos("one"), photos("corrupt", test_colour=3), photos("relabelled", swapped=True)}) == 3
+
+
+def test_the_content_of_files_that_are_named_counts(tmp_path, monkeypatch):
     (job,) = jobs({"model_weights": str(tmp_path / "weights.pt")})
     settings = dict(job.settings)
+    monkeypatch.chdir(tmp_path)
     before = config_hash(settings, MCL)
     (tmp_path / "weights.pt").write_bytes(b"1")
     first = config_hash(settings, MCL)
@@ -102,7 +120,9 @@ def test_the_content_of_files_that_are_named_counts(tmp_path):
     teacher.mkdir()
     (teacher / "student.safetensors").write_bytes(b"2")
     second = config_hash({**settings, "stages": [str(teacher)]}, MCL)
-    assert len({before, first, second}) == 3
+    third = config_hash({**settings, "stages": ["teacher"]}, MCL)
+    (teacher / "student.safetensors").write_bytes(b"333")
+    assert len({before, first, second, third, config_hash({**settings, "stages": ["teacher"]}, MCL)}) == 5
 
 
 def test_lengths_of_a_schedule_follow_the_epochs():
@@ -112,6 +132,13 @@ def test_lengths_of_a_schedule_follow_the_epochs():
     assert half.settings["schedule_args"] == {"milestones": [50, 75], "gamma": 0.1}
     assert half.name != job.name
     assert half.with_epochs(200).name == job.name
+
+
+def test_what_a_method_counts_in_epochs_follows_too():
+    (job,) = jobs({"epochs": 300}, rows={"ONE": {"method": {"class_path": "classmates.ONE"}}})
+    assert job.with_epochs(30).settings["method"]["init_args"]["ramp"] == 8
+    (constant,) = jobs({"epochs": 300}, rows={"ONE": {"method": {"class_path": "ONE", "init_args": {"ramp": 0}}}})
+    assert constant.with_epochs(30).settings["method"]["init_args"]["ramp"] == 0
 
 
 def test_a_job_survives_its_file():
@@ -144,6 +171,7 @@ WRONG = [
     ({"seeds": 0}, "seeds is 0"),
     ({"epohcs": 3}, "unknown key 'epohcs' in --train: did you mean 'epochs'"),
     ({"epochs": "three"}, "key 'epochs' in --train takes INT"),
+    ({"devices": 2}, "takes one device"),
     ({"out": "here"}, "'out' is for the comparison to say"),
     (
         {"methods": ["Baseline", "CORSD"], "batch_size": 32},

@@ -77,10 +77,11 @@ def test_the_page_says_what_came_out(written: Path, recipe: Recipe, runs: pd.Dat
     for expected in (
         "A comparison of <four> rows",
         "Runs: 12 done, 1 failed, 1 other version.",
-        f"{int(table['better'].sum())} of 3 comparisons show a row to be better than Baseline",
+        f"{int(table['marked'].sum())} of 3 comparisons show a row to be better than Baseline",
+        f"before it, {int(table['better'].sum())} did",
         f"MCL 3 {mcl['mean']:.2f} ± {mcl['std']:.2f}",
         "70.00 ± 0.50",
-        "After Holm's correction for all 3",
+        "remain after the correction",
         "NonFiniteLoss: <contrast> is nan",
         "Left out of every table and figure: 1 finished run of other version",
         "MCL(peers=2, beta=0.2, negatives=all)",

@@ -69,6 +69,14 @@ def test_seeds_needed_are_those_of_a_power_analysis(effect: float, needed: int) 
     assert seeds_needed(-effect * 7, 7) == needed
 
 
+def test_a_difference_of_zero_but_for_rounding_is_zero() -> None:
+    right, of = ((784, 781, 788), (787, 783, 783)), 797
+    mine, reference = ({seed: 100 * (count / of) for seed, count in enumerate(counts)} for counts in right)
+    found = paired_difference(mine, reference)
+    assert 0 < abs(found.mean) < 1e-12
+    assert found.seeds_needed is None
+
+
 def test_no_number_of_seeds_tells_zero_from_zero() -> None:
     assert seeds_needed(0.0, 1.0) is None
     assert seeds_needed(0.001, 1.0) == pytest.approx((1.959964 + 0.841621) ** 2 * 1e6, rel=1e-5)

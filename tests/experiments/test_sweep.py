@@ -43,6 +43,11 @@ def test_a_real_search_leaves_settings_that_compare_takes(tmp_path):
     assert yaml.safe_load((tmp_path / "sweep" / "best.yaml").read_text())["lr"] == found.best["lr"]
     (job,) = jobs_of(choose("none", [str(tmp_path / "sweep" / "best.yaml")], [], [], 1, None), {})
     assert (job.row, job.settings["lr"]) == ("best", found.best["lr"])
+    compared = jobs_of(choose(str(tmp_path / "sweep" / "against_baseline.yaml"), [], [], [], None, None), {})
+    assert [(job.row, job.seed) for job in compared] == [(row, s) for s in (2, 3, 4) for row in ("Baseline", "best")]
+    assert {(job.model, job.data) for job in compared} == {("resnet8", "digits")}
+    assert {(job.settings["epochs"], job.settings["val_fraction"]) for job in compared} == {(1, 0)}
+    assert compared[1].settings["lr"] == found.best["lr"]
 
     def no_run(*arguments):
         raise AssertionError("a run was repeated")
@@ -87,4 +92,4 @@ def test_wrong_input(given, message, tmp_path):
 
 def test_no_trial_came_to_its_end(tmp_path):
     with pytest.raises(UserError, match="no trial came to its end"):
-        search(tmp_path / "sweep", space={"batch_size": [1]})
+        search(tmp_path / "sweep", space={"lr": [1e30]})

@@ -50,6 +50,20 @@ def test_means_differences_and_costs(runs: pd.DataFrame, recipe: Recipe) -> None
     assert mcl["one_run"] == pytest.approx(5.883, abs=0.001)
 
 
+def test_what_the_correction_leaves_is_marked(runs: pd.DataFrame, recipe: Recipe, frame_of: Frame) -> None:
+    table = comparison_table(runs, recipe).set_index("row")
+    assert table["marked"].tolist() == [False, False, True, False]
+    # More rows that differ by chance: the interval still excludes zero, the correction takes the mark away.
+    chance = [
+        {"row": f"row {n}", "seed": seed, "student": top1}
+        for n in range(9)
+        for seed, top1 in enumerate([0.70, 0.73, 0.72])
+    ]
+    crowded = comparison_table(pd.concat([runs, frame_of(chance)]), recipe).set_index("row")
+    assert crowded.loc["MCL", "better"]
+    assert not crowded["marked"].any()
+
+
 def test_published_values_stand_beside_ours(runs: pd.DataFrame, recipe: Recipe) -> None:
     table = comparison_table(runs, recipe).set_index("row")
     assert table["published"].tolist() == ["70.00 ± 0.50", "", "74.50", ""]
@@ -93,7 +107,7 @@ def test_remarks_say_how_much_it_is_worth(runs: pd.DataFrame, recipe: Recipe) ->
     said = " ".join(remarks(comparison_table(runs, recipe)))
     assert "better than Baseline" in said
     assert "2 comparisons with the reference were made" in said
-    assert "1 of 1 marked rows remain" in said
+    assert "1 excluded it on the good side, 1 remain" in said
     assert "Few seeds: with 3" in said
     assert "uncertain by up to ± 6." in said
     one_seed = comparison_table(runs[runs["seed"] == 0], recipe)

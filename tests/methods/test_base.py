@@ -129,6 +129,25 @@ def test_what_every_method_begins_with(tiny_network: Make, tiny_data: DataSpec) 
     assert method.sampling is Shuffled
 
 
+def test_lengths_beyond_the_end_of_training_are_noted(tiny_network: Make, tiny_data: DataSpec) -> None:
+    class Ramped(Two):
+        lengths = ("peers", "first")
+
+    method = Ramped(tiny_network(), tiny_data, first=30, second=90, peers=2)
+    assert method.check_length(30) == []
+    assert method.check_length(29) == ["first=30 epochs, but training has 29: it ends before that is over"]
+    assert Two(tiny_network(), tiny_data, first=30).check_length(1) == []
+
+
+@pytest.mark.parametrize("kind", CONCRETE)
+def test_what_a_class_says_of_its_options_holds_for_what_it_makes(
+    kind: type[Method], build: Build, tiny_network: Make, tiny_data: DataSpec
+) -> None:
+    method = build(kind, tiny_network(), tiny_data)
+    assert method.sampling is kind.sampling is kind.sampling_for({}) is kind.sampling_for(method.options)
+    assert set(kind.lengths) <= method.options.keys()
+
+
 def test_check_word_names_the_nearest() -> None:
     check_word("colour", "red", ["red", "green"])
     with pytest.raises(UserError, match="unknown colour 'gren': did you mean 'green'"):

@@ -29,6 +29,8 @@ def test_embeddings_are_compared() -> None:
 def test_batches_are_class_uniform_unless_asked_otherwise() -> None:
     assert CC(network(), DATA, teacher=network()).sampling is ClassUniform
     assert CC(network(), DATA, teacher=network(), class_uniform=False).sampling is Shuffled
+    assert CC.sampling is CC.sampling_for({}) is CC.sampling_for({"class_uniform": True}) is ClassUniform
+    assert CC.sampling_for({"class_uniform": False}) is Shuffled
 
 
 def test_wrong_options_are_told() -> None:

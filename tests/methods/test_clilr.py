@@ -81,6 +81,14 @@ def test_consensus_by_loops():
     assert consensus_kl(logits[:1].expand(3, -1, -1), 2.0).item() == pytest.approx(0, abs=1e-6)
 
 
+def test_the_consensus_is_made_in_float32():
+    logits = torch.randn(3, 4, 5).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = consensus_kl(logits, 2.0)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, consensus_kl(logits.float(), 2.0), rtol=1e-6, atol=0)
+
+
 def test_the_consensus_is_held_constant():
     logits = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
     consensus_kl(logits, 2.0).backward()

@@ -7,11 +7,14 @@ from torch.nn import functional as F
 
 import classmates.models  # noqa: F401  (registers resnet8)
 from classmates.contracts import Batch, DataSpec
-from classmates.data.samplers import Triplets
+from classmates.data.samplers import Shuffled, Triplets, TripletsWithReplacement
 from classmates.errors import UserError
 from classmates.methods.cc import CC
 from classmates.methods.combined import Combined
+from classmates.methods.deep_supervision import DeepSupervision
+from classmates.methods.fitnet import FitNet
 from classmates.methods.mcl import MCL
+from classmates.methods.one import ONE
 
 LABELS = torch.arange(60) % 5
 DATA = DataSpec(5, LABELS, (1, 8, 8))
@@ -61,9 +64,67 @@ def test_epochs_reach_the_parts():
 
 
 def test_anything_that_makes_a_method():
-    method = combined("LabelSmoothing", lambda network, data: MCL(network, data, peers=2, num_negatives=4))
+    method = combined("DeepSupervision", lambda network, data: MCL(network, data, peers=2, num_negatives=4))
     assert "MCL/contrast" in method.weights
     assert method.weights["MCL/ce"] == 1
+
+
+@pytest.mark.parametrize("alone", ["LabelSmoothing", "PSKD"])
+def test_a_method_whose_only_term_is_the_labels_leads_or_is_refused(alone):
+    leads = combined(alone, "DeepSupervision")
+    assert (leads.weights[f"{alone}/ce"], leads.weights["DeepSupervision/ce"]) == (1, 0)
+    with pytest.raises(UserError, match=f"{alone} has no term .* DeepSupervision has that.* or name {alone} first"):
+        combined("DeepSupervision", alone)
+    with pytest.raises(UserError, match=f"{alone} has no term .* MCL has that: leave one of them out$"):
+        combined(alone, SMALL_MCL)
+
+
+class OwnStep(DeepSupervision):
+    def forward(self, batch):
+        return super().forward(batch)
+
+
+def test_methods_that_are_more_than_their_terms_are_refused():
+    def fitnet(hint_epochs):
+        return lambda network, data: FitNet(network, data, teacher=network, hint_epochs=hint_epochs)
+
+    assert "FitNet/hint" in combined(fitnet(0), "SD").weights
+    with pytest.raises(UserError, match=r"hint_epochs=2: .* give hint_epochs=0"):
+        combined(fitnet(2), "SD")
+    with pytest.raises(UserError, match="OwnStep takes its steps in a way of its own"):
+        combined("SD", OwnStep)
+    with pytest.raises(UserError, match="Combined method cannot be combined again"):
+        combined("SD", {"class_path": "Combined", "init_args": {"methods": ["SD", "DeepSupervision"]}})
+
+
+def test_exits_are_those_of_the_first_method_that_has_them():
+    method = combined(lambda network, data: DeepSupervision(network, data, depths=2), SMALL_MCL, "SD").eval()
+    first = method.parts["DeepSupervision"]
+    assert method.exit_costs() == first.exit_costs()
+    assert len(method.exit_costs()) == 2
+    views = method(triplet_batch()).views
+    own = first.predictions(views[-1:])
+    assert torch.equal(method.predictions(views)["exit1"], own["exit1"])
+    assert combined("CORSD", SMALL_MCL).exit_costs() is None
+
+
+def test_batches_are_known_from_the_options():
+    def sampling(*methods):
+        return Combined.sampling_for({"methods": list(methods)})
+
+    assert Combined.sampling is Combined.sampling_for({}) is Triplets
+    assert sampling("SD", {"class_path": "classmates.MCL"}) is Shuffled
+    assert sampling("SD", {"class_path": "CORSD", "init_args": {"disjoint": False}}) is TripletsWithReplacement
+    assert sampling({"class_path": "CC", "init_args": {"class_uniform": False}}, "SD") is Shuffled
+    with pytest.raises(UserError, match=r"CORSD \(Triplets\) and CC \(ClassUniform\) need different batches"):
+        sampling("CORSD", "CC")
+
+
+def test_lengths_of_the_parts_are_told():
+    method = combined("SD", lambda network, data: ONE(network, data, ramp=80))
+    assert method.check_length(80) == []
+    (note,) = method.check_length(30)
+    assert note.startswith("ONE: ramp=80 epochs, but training has 30")
 
 
 @pytest.mark.parametrize(
@@ -75,6 +136,7 @@ def test_anything_that_makes_a_method():
         (["CORSD", lambda network, data: CC(network, data, teacher=network)], "different batches"),
         (["CORSD", "CSKD"], "CSKD looks at its batches in a way of its own"),
         (["CORSD", "MLC"], "unknown method 'MLC'.*'MCL'"),
+        (["CORSD", "Output"], "unknown method 'Output'"),
         (["CORSD", {"class_path": "MCL", "init_args": {"peeers": 2}}], "peeers"),
     ],
 )

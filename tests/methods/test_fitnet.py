@@ -85,7 +85,12 @@ def test_wrong_options_are_told() -> None:
         FitNet(network(), DATA, teacher=network(), stage=3)
     with pytest.raises(UserError, match="hint_epochs=-1"):
         FitNet(network(), DATA, teacher=network(), hint_epochs=-1)
+    with pytest.raises(UserError, match="hint=0 leaves nothing to learn in hint_epochs=2"):
+        FitNet(network(), DATA, teacher=network(), hint=0, hint_epochs=2)
     method = FitNet(network(), DATA, teacher=network(), hint_epochs=5)
     method.epochs = 5
     with pytest.raises(UserError, match="hint_epochs=5 of 5 epochs"):
         method(BATCH)
+    with pytest.raises(UserError, match="hint_epochs=5 of 5 epochs"):
+        method.check_length(5)
+    assert method.check_length(6) == []

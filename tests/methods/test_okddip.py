@@ -34,6 +34,23 @@ def test_attention_is_the_softmax_of_products():
             torch.testing.assert_close(weights[n, a], scores.softmax(0))
 
 
+def test_attention_and_targets_are_float32_under_autocast(monkeypatch):
+    attention = PeerAttention(16)
+    attention.query, attention.key = torch.nn.Identity(), torch.nn.Identity()
+    embeddings = torch.randn(3, 4, 16)
+    exact = attention(embeddings)
+    okddip = method(detach=True)
+    views = okddip.networks(batch().images)[:-1]
+    okddip.attention.forward = lambda embeddings: torch.full((12, 3, 3), 1 / 3)
+    monkeypatch.setattr("classmates.methods.okddip.softened_kl", lambda student, targets, *_, **__: targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        weights = attention(embeddings)
+        targets = okddip.peer_distillation(views) / 3
+    assert weights.dtype == targets.dtype == torch.float32
+    torch.testing.assert_close(weights, exact)
+    torch.testing.assert_close(targets, sum(view.logits for view in views).expand(3, -1, -1) / 3)
+
+
 def test_targets_are_mixtures_of_the_auxiliary_peers():
     okddip = method(detach=True)
     views, terms, _ = okddip(batch())

@@ -41,6 +41,18 @@ def test_ensemble_is_the_gated_sum():
     assert set(one.predictions(views)) == {"student", "peer1", "peer2", "ensemble"}
 
 
+def test_the_ensemble_is_float32_under_autocast():
+    one = method(peers=3).eval()
+    views = one.networks(batch().images)
+    gate = one.gate(views[-1].stages[-2])
+    exact = (gate.T[:, :, None] * torch.stack([view.logits for view in views])).sum(0)
+    one.gate.forward = lambda trunk: gate
+    with torch.autocast("cpu", torch.bfloat16):
+        ensemble = one.ensemble(views)
+    assert ensemble.dtype == torch.float32
+    torch.testing.assert_close(ensemble, exact)
+
+
 def test_distillation_sums_over_branches_and_ramps_up():
     one = method(peers=3, ramp=10)
     one.epochs, images = 20, batch()

@@ -245,9 +245,44 @@ def test_what_is_not_known_yet_is_asked_for() -> None:
 def test_samples_that_come_again_are_no_others() -> None:
     teacher = Teacher(network(), replace(DATA, augmented=False), remember=True)
     first, second = list(range(10)), list(range(10, 20))
-    for indices, known in [(first, False), (first, False), (second, False), (first, True)]:
+    for indices, known in [(first, False), (first, False), (second, True)]:
         teacher.answers(batch_of(indices))
         assert teacher.knows_all is known
+
+
+def test_it_is_looked_seldom_whether_all_are_known(monkeypatch) -> None:
+    data = replace(DATA, labels=torch.arange(160) % 5, augmented=False)
+    teacher = Teacher(network(), data, remember=True)
+    looks = []
+    monkeypatch.setattr(Tensor, "__int__", lambda count: looks.append(1) or count.item())
+    every = torch.randn(160, 3, 16, 16)
+    for place in [*range(0, 156, 2), *range(0, 156, 2), *range(0, 156, 2)]:  # four never come
+        indices = torch.arange(place, place + 2)
+        teacher.answers(Batch(every[indices], data.labels[indices], indices))
+    assert not teacher.knows_all
+    assert 0 < len(looks) <= 2 * 16 + 1
+
+
+def test_nothing_is_remembered_outside_training() -> None:
+    teacher = Teacher(network(), replace(DATA, augmented=False), remember=True).eval()
+    teacher.answers(batch_of(list(range(20))))
+    assert not teacher.known.any()
+    assert not teacher.knows_all
+    teacher.train().answers(batch_of(list(range(20))))
+    assert teacher.eval().knows_all
+
+
+def test_all_processes_batches_are_remembered(monkeypatch) -> None:
+    """The other process sees the other half, and sample 4, which both see, as the higher rank's."""
+    teacher = Teacher(network(), replace(DATA, augmented=False), remember=True)
+    theirs = torch.tensor([4, *range(10, 19)])
+    gathered = iter([theirs, torch.full((10, 5), 7.0), torch.full((10, 64), 8.0)])
+    monkeypatch.setattr("classmates.networks.teacher.gather", lambda own: torch.cat([own, next(gathered)]))
+    own = teacher.answers(batch_of(list(range(10))))
+    assert teacher.known.nonzero()[:, 0].tolist() == list(range(19))
+    assert (teacher.logits[theirs] == 7).all()
+    assert (teacher.embeddings[theirs] == 8).all()
+    torch.testing.assert_close(teacher.logits[5:10], own.logits[5:])
 
 
 def test_a_teacher_without_memory_holds_none() -> None:

@@ -165,10 +165,13 @@ def test_killed_in_mid_epoch_and_resumed(small_train, small_mcl, tmp_path):
 
 
 class Sleep(Callback):
-    """Makes the first step take longer than a second."""
+    """Makes a step, the first if not said, take longer than a second."""
+
+    def __init__(self, step=1):
+        self.step = step
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        if trainer.global_step == 1:
+        if trainer.global_step == self.step:
             time.sleep(1.1)
 
 
@@ -178,6 +181,16 @@ def test_a_time_limit_ends_whole_epochs(small_train, tmp_path):
     assert last_step(tmp_path / "parts") == 4
     assert short.record["notes"][-1] == "stopped after 1 of 4 epochs; --resume true goes on with it"
     small_train(out=tmp_path / "parts", resume=True)
+    assert_same_runs(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_time_limit_is_for_one_sitting(small_train, tmp_path):
+    small_train(out=tmp_path / "whole")
+    small_train = partial(small_train, out=tmp_path / "parts", max_time="00:00:00:01")
+    small_train(callbacks=[Sleep()])
+    small_train(resume=True, callbacks=[Sleep(5)])
+    assert last_step(tmp_path / "parts") == 8
+    small_train(resume=True, max_time="00:01:00:00")
     assert_same_runs(tmp_path / "whole", tmp_path / "parts")
 
 

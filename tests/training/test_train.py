@@ -3,6 +3,7 @@
 import json
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,16 +11,20 @@ import pytest
 import timm
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
 from classmates.data.augmentation import Augmentation
+from classmates.data.loaders import eval_loader
+from classmates.data.sources import load
 from classmates.errors import NonFiniteLoss, UserError
 from classmates.evaluation.exits import score_exits
 from classmates.evaluation.metrics import score
-from classmates.methods import CORSD, KD, MCL, DeepSupervision
+from classmates.methods import CORSD, KD, MCL, Baseline, DeepSupervision
 from classmates.methods.base import Method
 from classmates.networks.peers import Peers
+from classmates.student import load_student
 
 
 def test_a_run_leaves_everything_it_says(small_train, small_mcl, tmp_path):
@@ -149,6 +154,13 @@ def test_config_names_every_setting(small_train, small_mcl, tmp_path):
     assert config["augmentation"]
 
 
+class TooLong(Baseline):
+    """Learns nothing in fewer than five epochs."""
+
+    def check_length(self, epochs):
+        raise UserError("TooLong needs 5 epochs or more")
+
+
 class Exploding(Method):
     """Its second term is infinite from the third step on."""
 
@@ -189,6 +201,18 @@ def test_a_non_finite_term_stops_at_once_and_is_named(small_train, tmp_path):
         ({"recompute": "everything"}, "unknown recompute 'everything'"),
         ({"recompute": "shared"}, "share nothing; say 'all'"),
         ({"recompute": "all", "compile": True}, "choose one"),
+        ({"seed": -1}, "seed=-1: give a number from 0"),
+        ({"gradient_clip": -1.0}, r"gradient_clip=-1\.0"),
+        ({"num_workers": -1}, "num_workers is -1"),
+        ({"augmentation": Augmentation(cutout=8)}, "cutout is 8, but the images are 8x8"),
+        (
+            {"image_size": 72, "augmentation": Augmentation(padding_mode="reflect")},
+            "padding_mode are for images kept",
+        ),
+        ({"model": "test_resnet", "model_args": {"act_layer": nn.SiLU}}, "model_args must be plain"),
+        ({"model": nn.Linear(1, 10), "pretrained": True}, "not for a network given as an object"),
+        ({"model": nn.Linear(1, 10), "model_args": {"bias": False}}, "not for a network given as an object"),
+        ({"method": TooLong}, "needs 5 epochs or more"),
         ({"loggers": ["tensorbord"]}, "^unknown logger 'tensorbord'.*'tensorboard'"),
     ],
 )
@@ -196,6 +220,45 @@ def test_what_cannot_work_is_told_before_anything_is_written(settings, message, 
     with pytest.raises(UserError, match=message):
         small_train(out=tmp_path / "run", **settings)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_data_are_read(small_train, tmp_path):
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file" / "run", tmp_path / "file", Path("/proc/run")):
+        with pytest.raises(UserError, match=f"'{out}/config.yaml' cannot be written"):
+            small_train(data="no such data", out=out)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two classes of 12 images each, larger than what is kept in memory and not square."""
+    generator = np.random.default_rng(0)
+    for number in range(24):
+        path = tmp_path / "photos" / f"class{number % 2}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (5, 9, 3), dtype=np.uint8)).resize((100, 80)).save(path)
+    return tmp_path / "photos"
+
+
+def test_images_from_files_are_tested_as_they_were_trained_on(small_train, photos, tmp_path, monkeypatch):
+    module, asked = import_module("classmates.training.result"), []
+
+    def note(images, split, batch_size, **how):
+        asked.append((batch_size, how["num_workers"]))
+        return eval_loader(images, split, batch_size, **how)
+
+    monkeypatch.setattr(module, "eval_loader", note)
+    settings = {"data": photos, "train_size": None, "image_size": 72, "batch_size": 6, "num_workers": 0, "epochs": 1}
+    result = small_train(**settings, augmentation=Augmentation(fill=128), out=tmp_path / "run")
+    assert asked == [(6, 0)] * 3  # test, validation after the last epoch and after the best
+    assert any(note.startswith("fill 128 has no effect") for note in result.record["notes"])
+
+    _, card = load_student(tmp_path / "run")
+    images = load(photos, image_size=72)
+    seen = next(iter(eval_loader(images, images.test, 1, num_workers=0))).images[0]
+    pixels = (seen * torch.tensor(card.std).view(3, 1, 1) + torch.tensor(card.mean).view(3, 1, 1)) * 255
+    shown = torch.from_numpy(module.picture(images.test, 0, card)).permute(2, 0, 1)
+    torch.testing.assert_close(pixels, shown.float(), atol=1e-3, rtol=0)
 
 
 def test_options_of_methods_are_checked(small_train, tmp_path):
@@ -223,7 +286,7 @@ def test_a_logger_that_is_not_installed(small_train, tmp_path, monkeypatch):
     def missing(**_):
         raise ModuleNotFoundError("wandb")
 
-    monkeypatch.setattr(import_module("classmates.training.train"), "WandbLogger", missing)
+    monkeypatch.setattr(import_module("classmates.training.loggers"), "WandbLogger", missing)
     with pytest.raises(UserError, match=r"^loggers=wandb: it is not installed"):
         small_train(out=tmp_path / "run", loggers=["wandb"])
     assert not (tmp_path / "run").exists()
