@@ -16,7 +16,9 @@ from classmates.networks.complexity import count_parameters
 from classmates.networks.pairs import Projection
 
 FORMS: dict[str, Make] = {form: partial(CORSD, projection=form) for form in get_args(Projection)}
-NARROW: dict[str, Make] = {f"separable, width {width}": partial(CORSD, width=width) for width in (0.5, 0.25)}
+NARROW: dict[str, Make] = {
+    f"separable, width {width}": partial(CORSD, projection="separable", width=width) for width in (0.5, 0.25)
+}
 LAST = {"memory_format": "channels_last"}
 
 

@@ -192,7 +192,6 @@ def test_a_damaged_checkpoint_means_a_new_start(small, monkeypatch):
 SCRIPT = """
     import os, signal, sys
     from functools import wraps
-from importlib import import_module
     from lightning.pytorch.callbacks import Callback
     from classmates.experiments import compare as module, workers
     from classmates.training.train import train

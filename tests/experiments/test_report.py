@@ -133,7 +133,7 @@ def test_report_writes_a_comparison_again(
 ) -> None:
     Ledger(tmp_path).write_plan(replace(recipe, figures=("calibration",)), [])
     module = import_module("classmates.experiments.report")
-    monkeypatch.setattr(module, "read_runs", lambda folder: runs)
+    monkeypatch.setattr(module, "read_runs", lambda ledger, planned: runs)
     assert classmates.report(tmp_path) == tmp_path / "report.html"
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"calibration"}
     elsewhere = classmates.report(tmp_path, out=tmp_path / "pages" / "page.html")

@@ -233,7 +233,7 @@ def test_token_maps(tiny_batch: Batch) -> None:
 
 
 def test_depths_count_from_the_deepest_stage(make: Callable[..., CORSD], tiny_batch: Batch) -> None:
-    method = make((3, 4, 5, 6), depths=2, width=0.5)
+    method = make((3, 4, 5, 6), depths=2, width=0.5, projection="separable")
     shallow, deepest = method.relation_networks
     assert shallow.projection.first.depthwise.in_channels == 2 * 5
     assert shallow.projection.out_features == 8
