@@ -72,7 +72,7 @@ def write_comparison(folder: Path, recipe: Recipe, runs: pd.DataFrame, out: Path
         unplanned=Counter(status for status in runs["status"] if status.startswith("other ")),
         runs=[_shown(run, out) for run in runs.to_dict("records") if run["status"] == DONE],
         environments=environments(runs),
-        folder=folder,
+        folder=folder.name,
         figures=_relative(folder / "figures", out),
     )
     page.write(filled, out)
