@@ -66,7 +66,9 @@ def peak_memory(function: Function) -> float:
 
 def saved_bytes(function: Function) -> int:
     """Bytes that the call's forward passes keep for backward, each storage once; what was there before is free."""
-    existing = {storage(one) for one in gc.get_objects() if type(one) in (Tensor, Parameter)}
+    # Held until the end: what the call frees, such as old gradients, would else lend its address to what it keeps.
+    held = [one for one in gc.get_objects() if type(one) in (Tensor, Parameter)]
+    existing = {storage(one) for one in held}
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -75,6 +77,7 @@ def saved_bytes(function: Function) -> int:
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
         function()
+    del held
     return sum(size for place, size in kept.items() if place not in existing)
 
 

@@ -24,6 +24,17 @@ def test_saved_bytes_are_what_the_call_made(layers: nn.Sequential) -> None:
         assert saved_bytes(lambda: layers(inputs)) == 0
 
 
+def test_what_the_call_frees_hides_nothing_of_what_it_keeps(layers: nn.Sequential) -> None:
+    inputs = torch.randn(10, 64)
+    old = [torch.randn(10, 128) for _ in range(20)]
+
+    def replace() -> None:
+        old.clear()
+        layers(inputs)
+
+    assert saved_bytes(replace) == 10 * 128 * FLOAT
+
+
 @pytest.mark.filterwarnings("ignore:Memory block of unknown size")
 def test_peak_memory_is_the_most_that_lives_at_once() -> None:
     mebibyte = 2**20 // FLOAT
