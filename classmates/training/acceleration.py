@@ -10,7 +10,7 @@ from classmates.errors import unknown
 
 MemoryFormat = Literal["auto", "contiguous", "channels_last"]
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-SMALLEST = 32  # pixels; maps of smaller images are too small for either choice to make up for its conversions
+SMALLEST = 32  # pixels; maps of smaller images are too small for half precision to make up for its conversions
 
 
 class Acceleration(NamedTuple):
@@ -28,7 +28,7 @@ def choose(
 
     On GPUs that compute in bfloat16, "bf16-mixed" and channels-last. On CPUs channels-last, and "bf16-mixed" where
     the processor multiplies in bfloat16; without such instructions it takes up to twice the time. On all else, and
-    for images below 32 pixels, float32 and contiguous maps.
+    for images below 32 pixels, float32 and contiguous maps; but channels-last on CPUs always.
 
     Args:
         precision: "auto" or any of Lightning's words.
@@ -45,7 +45,7 @@ def choose(
     bfloat16 = {"cpu": cpu_has_bfloat16, "cuda": cuda_has_bfloat16}.get(device, bool)()
     chosen = {
         "precision": "bf16-mixed" if bfloat16 and large else "32-true",
-        "memory_format": "channels_last" if (bfloat16 or device == "cpu") and large else "contiguous",
+        "memory_format": "channels_last" if device == "cpu" or (bfloat16 and large) else "contiguous",
     }
     settled = {"precision": precision, "memory_format": memory_format}
     left_open = [name for name, word in settled.items() if word == "auto"]
@@ -53,7 +53,8 @@ def choose(
     notes = []
     if left_open:
         words = ", ".join(f"{name} {settled[name]}" for name in left_open)
-        why = f"{device} {'with' if bfloat16 else 'without'} bfloat16" if large else f"images below {SMALLEST} pixels"
+        kind = f"{'with' if bfloat16 else 'without'} bfloat16" if large else f"and images below {SMALLEST} pixels"
+        why = f"{device} {kind}"
         notes.append(f"{words}: chosen for {why}; tests are in float32 whatever the precision of training")
     return Acceleration(settled["precision"], settled["memory_format"], notes)
 

@@ -29,7 +29,7 @@ def machine(monkeypatch):
         (True, False, 224, "32-true", "contiguous"),
         (False, True, 32, "bf16-mixed", "channels_last"),
         (False, False, 32, "32-true", "channels_last"),
-        (False, True, 28, "32-true", "contiguous"),
+        (False, True, 28, "32-true", "channels_last"),
         (True, True, 8, "32-true", "contiguous"),
     ],
 )
@@ -84,5 +84,5 @@ def test_what_is_chosen_is_what_runs(small_train, tmp_path, precision):
 def test_the_record_holds_what_auto_became(small_train, tmp_path):
     result = small_train(out=tmp_path, epochs=1)
     assert result.record["config"]["precision"] == "32-true"
-    assert result.record["config"]["memory_format"] == "contiguous"
-    assert any("chosen for images below 32 pixels" in note for note in result.record["notes"])
+    assert result.record["config"]["memory_format"] == "channels_last"
+    assert any("chosen for cpu and images below 32 pixels" in note for note in result.record["notes"])
