@@ -117,8 +117,8 @@ class Peers(nn.Module):
     def compile_parts(self) -> None:
         """torch.compile for what lies between the places that are observed, in every network; in place."""
         self.plain_forwards()
-        for network in self.networks:
-            replace_forwards(self._parts(network), CompiledForward)
+        for network, anatomy in zip(self.networks, self.anatomies, strict=True):
+            replace_forwards(self._parts(network, anatomy), CompiledForward)
 
     def recompute_parts(self, which: Recompute) -> None:
         """Keeps only the inputs of those parts for backward, where they run again; in place.
@@ -141,8 +141,8 @@ class Peers(nn.Module):
             for name in trunk.modules
             for module in trunk.network.get_submodule(name).modules()
         }
-        for network in self.networks:
-            parts = [part for part in self._parts(network) if which == "all" or part in shared]
+        for network, anatomy in zip(self.networks, self.anatomies, strict=True):
+            parts = [part for part in self._parts(network, anatomy) if which == "all" or part in shared]
             replace_forwards(parts, RecomputedForward)
 
     def plain_forwards(self) -> None:
@@ -150,9 +150,8 @@ class Peers(nn.Module):
         for network in self.networks:
             restore_forwards(network)
 
-    def _parts(self, network: nn.Module) -> list[nn.Module]:
+    def _parts(self, network: nn.Module, anatomy: Anatomy) -> list[nn.Module]:
         """What lies between the observed places of one of the networks, outermost modules only."""
-        anatomy = self.anatomies[list(self.networks).index(network)]
         observed = [*(stage.name for stage in anatomy.stages), anatomy.classifier]
         return parts_between(network, [*observed, *(name for trunk in self.trunks for name in trunk.modules)])
 
