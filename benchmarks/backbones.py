@@ -10,7 +10,7 @@ from benchmarks.harness import interleave, peak_memory, write
 from benchmarks.training_step import TrainingStep
 from classmates import models
 from classmates.methods import CORSD, MCL, Baseline
-from classmates.networks.complexity import count_parameters
+from classmates.networks.building.complexity import count_parameters
 
 BATCH = 12
 SIZES = {"conv4": 84}  # pixels, where the papers' are not 32

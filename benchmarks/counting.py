@@ -34,7 +34,7 @@ TO_HOST = (Tensor.tolist, Tensor.numpy, Tensor.cpu)
 
 
 class Counts(NamedTuple):
-    """operations: launched kernels, views not among them. synchronisations: times the host waits for the device."""
+    """operations: launched kernels, outputs not among them. synchronisations: times the host waits for the device."""
 
     operations: int
     synchronisations: int

@@ -21,11 +21,11 @@ from torchvision.transforms.v2 import functional as transforms
 
 from benchmarks.harness import Function, device, interleave, write
 from classmates.data.augmentation import Augmentation
-from classmates.data.images import decode
-from classmates.data.loaders import train_loader
+from classmates.data.batches.loaders import train_loader
+from classmates.data.batches.samplers import Shuffled
+from classmates.data.batches.streaming import decode_fast, use_any_core
 from classmates.data.parts import Files, ImageData, Split
-from classmates.data.samplers import Shuffled
-from classmates.data.streaming import decode_fast, use_any_core
+from classmates.data.readers.images import decode
 
 BATCH = 128
 WORKERS = 2

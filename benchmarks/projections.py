@@ -12,8 +12,8 @@ import pandas as pd
 from benchmarks.harness import write
 from benchmarks.training_step import WITHOUT_BFLOAT16, Make, TrainingStep, measure
 from classmates.methods import CORSD, Baseline
-from classmates.networks.complexity import count_parameters
-from classmates.networks.pairs import Projection
+from classmates.networks.building.complexity import count_parameters
+from classmates.networks.heads.pair_projection import Projection
 
 FORMS: dict[str, Make] = {form: partial(CORSD, projection=form) for form in get_args(Projection)}
 NARROW: dict[str, Make] = {

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import write
-from classmates.data.samplers import (
+from classmates.data.batches.samplers import (
     ClassPairs,
     ClassUniform,
     EpochSampler,

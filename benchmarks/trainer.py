@@ -20,8 +20,8 @@ from benchmarks.training_step import TrainingStep
 from classmates import train
 from classmates.contracts import DataSpec
 from classmates.data.augmentation import Augmentation
-from classmates.data.loaders import train_loader
-from classmates.data.sources import load
+from classmates.data.batches.loaders import train_loader
+from classmates.data.loading import load
 from classmates.methods import Baseline
 from classmates.training.optimisation import make_optimizer
 

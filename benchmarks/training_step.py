@@ -18,8 +18,8 @@ from benchmarks.harness import counts, device, interleave, peak_memory, saved_by
 from classmates import methods
 from classmates.contracts import Batch, DataSpec
 from classmates.methods import Method
-from classmates.methods.taught import Taught
-from classmates.networks.peers import Recompute
+from classmates.methods.teacher_method import TeacherMethod
+from classmates.networks.peers.peers import Recompute
 from classmates.training.acceleration import FORMATS, cpu_has_bfloat16, cuda_has_bfloat16
 from classmates.training.optimisation import make_optimizer
 
@@ -63,7 +63,7 @@ class TrainingStep:
         data = DataSpec(CLASSES, labels, shape)
         network = partial(timm.create_model, model, num_classes=CLASSES)
         complete: Any = make
-        if inspect.isclass(make) and issubclass(make, Taught):
+        if inspect.isclass(make) and issubclass(make, TeacherMethod):
             complete = partial(complete, teacher=network())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # what methods note about the data

@@ -12,19 +12,18 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from classmates.catalog import list as list
-    from classmates.contracts import Batch, DataSpec, View
+    from classmates.contracts import Batch, DataSpec, NetworkOutput
+    from classmates.deployment.export import export
     from classmates.errors import NonFiniteLoss, UserError
     from classmates.evaluation.evaluate import evaluate
     from classmates.evaluation.predict import predict
     from classmates.experiments.compare import compare
+    from classmates.experiments.report import report
     from classmates.experiments.sweep import sweep
-    from classmates.exporting import export
-    from classmates.inspecting import inspect
+    from classmates.inspection.inspecting import inspect
     from classmates.methods import *  # noqa: F403
-    from classmates.networks.describe import describe
-    from classmates.reporting.html import report
-    from classmates.student import load_student
+    from classmates.networks.building.describe import describe
+    from classmates.runs.student import load_student
     from classmates.training.result import Result
     from classmates.training.train import train
 
@@ -33,17 +32,16 @@ __version__ = version("classmates")
 __all__ = [
     "Batch",
     "DataSpec",
+    "NetworkOutput",
     "NonFiniteLoss",
     "Result",
     "UserError",
-    "View",
     "__version__",
     "compare",
     "describe",
     "evaluate",
     "export",
     "inspect",
-    "list",
     "load_student",
     "predict",
     "report",
@@ -57,14 +55,14 @@ _HOMES = {
     "sweep": "classmates.experiments.sweep",
     "evaluate": "classmates.evaluation.evaluate",
     "predict": "classmates.evaluation.predict",
-    "export": "classmates.exporting",
-    "report": "classmates.reporting.html",
-    "inspect": "classmates.inspecting",
-    "describe": "classmates.networks.describe",
+    "export": "classmates.deployment.export",
+    "report": "classmates.experiments.report",
+    "inspect": "classmates.inspection.inspecting",
+    "describe": "classmates.networks.building.describe",
     "list": "classmates.catalog",
     "Result": "classmates.training.result",
-    "load_student": "classmates.student",
-    **dict.fromkeys(("Batch", "DataSpec", "View"), "classmates.contracts"),
+    "load_student": "classmates.runs.student",
+    **dict.fromkeys(("Batch", "DataSpec", "NetworkOutput"), "classmates.contracts"),
     **dict.fromkeys(("NonFiniteLoss", "UserError"), "classmates.errors"),
 }
 

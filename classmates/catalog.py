@@ -13,7 +13,7 @@ import timm
 
 import classmates.methods
 import classmates.models
-from classmates.data.named import NAMED
+from classmates.data.readers.by_name import NAMED
 from classmates.errors import unknown
 from classmates.methods import Method
 

@@ -1,14 +1,22 @@
-"""What travels between the parts: a batch of images, one network's view of it, and what is known of the data."""
+"""What travels between the parts: a batch of images, one network's output of it, and what is known of the data."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from classmates.errors import UserError
+
+if TYPE_CHECKING:
+    from classmates.tasks.task import Task
+
+Terms = dict[str, Callable[[], Tensor]]
+"""The terms of a loss by name, each a function of nothing that returns a raw, unweighted scalar; a term of weight 0 is
+never called."""
 
 
 class Batch(NamedTuple):
@@ -23,7 +31,7 @@ class Batch(NamedTuple):
     indices: Tensor
 
 
-class View(NamedTuple):
+class NetworkOutput(NamedTuple):
     """What one network makes of a batch.
 
     logits: [B, K]. embedding: [B, D], what enters the final classifier. stages: maps [B, C_i, H_i, W_i], one a
@@ -45,6 +53,7 @@ class DataSpec:
         input_shape: (C, H, W) of one image as the network gets it. Without it the network's own default is used
             (timm's ``pretrained_cfg``, else the channels of its first convolution at 32, 64 or 224 pixels).
         mean, std: [C], by which images in 0..1 were normalised; a teacher that was trained with others needs to know.
+        task: what labels teach; classification if not given.
         augmented: whether a sample's image differs from epoch to epoch; where not, a teacher's answer may be kept.
     """
 
@@ -54,6 +63,7 @@ class DataSpec:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     augmented: bool = True
+    task: Task | None = None
 
     def __post_init__(self) -> None:
         labels = torch.as_tensor(self.labels)

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec
 
+pytest_plugins = ["tests.fixtures.finished_comparison", "tests.fixtures.finished_run"]
+
 
 class TinyNetwork(nn.Module):
     """Three stages (convolution, BatchNorm, ReLU; each halves the map), mean over space, a linear classifier."""

@@ -21,7 +21,7 @@ def test_everything_is_listed_with_a_line_on_it():
     assert found.names.keys() == {"methods", "models", "datasets"}
     assert found.names["models"].keys() == models().keys()
     assert all(line for lines in found.names.values() for line in lines.values())
-    assert found.names["methods"]["MCL"].startswith("Peers contrast their views of a sample")
+    assert found.names["methods"]["MCL"].startswith("Peers contrast their outputs of a sample")
     text = str(found)
     assert max(map(len, text.splitlines())) <= 100
     assert f"{len(timm.list_models()) - len(models())} of timm" in text

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import classmates
-from classmates.contracts import Batch, DataSpec, View
+from classmates.contracts import Batch, DataSpec, NetworkOutput
 from classmates.errors import UserError
 
 
@@ -52,8 +52,8 @@ def test_batches_and_views_are_tuples_with_names() -> None:
     assert images is batch.images
     assert labels is batch.labels
     assert indices is batch.indices
-    view = View(logits=torch.zeros(2, 3), embedding=torch.zeros(2, 8), stages=(torch.zeros(2, 8, 1, 1),))
-    assert view.stages[-1].shape == (2, 8, 1, 1)
+    output = NetworkOutput(logits=torch.zeros(2, 3), embedding=torch.zeros(2, 8), stages=(torch.zeros(2, 8, 1, 1),))
+    assert output.stages[-1].shape == (2, 8, 1, 1)
 
 
 def test_a_method_alone_in_somebody_s_own_loop(tiny_network: Callable[..., nn.Module]) -> None:

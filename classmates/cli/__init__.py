@@ -16,10 +16,10 @@ from classmates.errors import NonFiniteLoss, UserError, unknown
 if TYPE_CHECKING:
     import pandas as pd
 
-    from classmates.evaluation.metrics import Score
     from classmates.experiments.compare import Comparison
     from classmates.experiments.preview import Plan
     from classmates.experiments.sweep import Sweep
+    from classmates.tasks.metrics import Score
     from classmates.training.result import Result
 
 

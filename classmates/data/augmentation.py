@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms import v2
 
-from classmates.data.randomness import stream_seed
+from classmates.data.batches.randomness import stream_seed
 from classmates.errors import UserError, unknown
 
 POLICIES = ("RandAugment", "TrivialAugmentWide", "AutoAugment")

@@ -1,152 +1,162 @@
-"""What all loaders have in common, and the one whose images are in memory."""
+"""``load``: whatever the user calls a data set, split, counted and measured."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch.utils.data import Dataset
 
-from classmates.contracts import Batch
-from classmates.data.augmentation import (
-    Augmentation,
-    Draws,
-    apply_policy,
-    crop_and_flip,
-    cut_out,
-    draw,
-    normalise,
-    pad,
-)
-from classmates.data.parts import ImageData, Split
-from classmates.data.randomness import generator
-from classmates.data.samplers import EpochSampler
+from classmates.data.parts import ImageData, Source, Split, mean_and_std
+from classmates.data.readers.by_name import NAMED, list_named
+from classmates.data.readers.folder import list_folder
+from classmates.data.readers.hub import list_hub
+from classmates.data.readers.listing import Listing, read_listing
+from classmates.data.readers.parquet import find_shards, list_parquet
+from classmates.data.readers.python_dataset import read_dataset
+from classmates.data.splits import TEST_SEED, stratified_split, stratified_subset
+from classmates.errors import UserError, unknown
+
+__all__ = ["NAMES", "ImageData", "Split", "load"]
+
+NAMES = tuple(NAMED)
+"""The data sets that are known by name."""
+
+TEST_FRACTION = 0.2
+"""How many of the images become the test set where none is published."""
 
 
-class Loader:
-    """The batches of one split in the order of its sampler, images float32, normalised, and cut out if asked for.
+def load(
+    data: str | Path | Dataset[Any],
+    *,
+    data_dir: str | Path | None = None,
+    label: str | None = None,
+    image_size: int | None = None,
+    channels: int | None = None,
+    train_size: int | None = None,
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    on_bad_image: Literal["error", "skip"] = "error",
+) -> ImageData:
+    """Load a data set and split it: the test set first, then the validation set, then a smaller training set.
 
-    Every pass reads the sampler's epoch when its first batch is asked for, not before: Lightning makes the iterator
-    of a resumed run first and says the epoch later. Lightning keeps ``state_dict`` in checkpoints, so that a run that
-    goes on in the middle of an epoch makes only the batches that are left.
+    Args:
+        data: a map-style dataset of (image, label); ``hf:NAME`` or ``hf:NAME:CONFIG``, a data set of the Hugging Face
+            Hub; a folder with ``train/CLASS/*`` and, if you have them, ``val/`` and ``test/``, or with class folders
+            right in it, or of parquet files as on the Hub; or a name (``digits``, ``cifar100``, ...). A text is a
+            folder if it has a slash or such a folder exists, else a name. Without test images, a stratified 20 % are
+            split off, always the same ones.
+        data_dir: where the files of a data set known by name are, or are downloaded to; with ``hf:``, where
+            ``datasets`` keeps what it downloads.
+        label: which labels, where the data have several: a column of parquet files or of a set of the Hub, or
+            ``fine`` or ``coarse`` of ``cifar100``.
+        image_size: side in pixels. Default: the images' own where all are of one size up to 64 pixels a side, or
+            square and up to 224; else 224. Up to 64 the images are kept in memory.
+        channels: 1 (grey) or 3; images are converted. Default: 1 if every image is grey.
+        train_size: train on only so many images, each class in proportion.
+        val_fraction: how much of the training images to validate on where no validation images are given, each class
+            in proportion; 0 for none.
+        seed: decides which images become validation and, with train_size, training images.
+        on_bad_image: what to do about images that cannot be read: stop, or leave them out and say so.
+
+    Raises:
+        UserError: any of these cannot work, or the images cannot.
     """
+    if image_size is not None and image_size < 1:
+        raise UserError(f"image_size is {image_size}; give a number of pixels, 1 or more")
+    if channels not in (None, 1, 3):
+        raise UserError(f"channels is {channels}; images have 1 (grey) or 3 (colour)")
+    if not 0 <= val_fraction < 1:
+        raise UserError(f"val_fraction is {val_fraction}; give a fraction from 0 (no validation) to below 1")
+    if on_bad_image not in ("error", "skip"):
+        raise unknown("on_bad_image", on_bad_image, ("error", "skip"))
 
-    def __init__(
-        self,
-        data: ImageData,
-        split: Split,
-        sampler: EpochSampler,
-        augmentation: Augmentation,
-        *,
-        seed: int,
-        device: torch.device | str,
-        memory_format: torch.memory_format,
-    ) -> None:
-        if len(sampler.labels) != len(split):
-            raise ValueError(f"the sampler is for {len(sampler.labels)} images, the split has {len(split)}")
-        self.sampler = self.batch_sampler = sampler
-        self.cutout = augmentation.cutout
-        self.seed = seed
-        self.device = torch.device(device)
-        self.memory_format = memory_format
-        self.labels = split.labels.to(self.device)
-        self.mean = torch.tensor(data.mean, device=self.device)
-        self.std = torch.tensor(data.std, device=self.device)
-        self.given = self.skipped = 0  # batches of the current pass; batches that the next one leaves out
-        self.waited = 0.0
-        """Seconds that whoever uses this loader has waited for its batches, over all passes."""
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next pass."""
-        self.sampler.set_epoch(epoch)
-
-    def state_dict(self) -> dict[str, int]:
-        """How many batches of the current pass were given."""
-        return {"given": self.given}
-
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Let the next pass, and only that one, begin after the batches that were given."""
-        self.skipped = state["given"]
-
-    @property
-    def advice(self) -> str:
-        """What helps where training waits for these batches."""
-        raise NotImplementedError
-
-    def __len__(self) -> int:
-        return len(self.sampler)
-
-    def __iter__(self) -> Iterator[Batch]:
-        self.given, self.skipped = self.skipped, 0
-        self.sampler.first = self.given
-        batches = self._batches()
-        while True:
-            began = time.perf_counter()
-            batch = next(batches, None)
-            self.waited += time.perf_counter() - began
-            if batch is None:
-                return
-            self.given += 1
-            yield batch
-
-    def pixels(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The images of each batch, [B, H, W, C] in uint8, and their indices, [B], both on the device."""
-        raise NotImplementedError
-
-    def _batches(self) -> Iterator[Batch]:
-        middles = self._middles()
-        for images, indices in self.pixels():
-            images = normalise(images, self.mean, self.std, self.memory_format)
-            if self.cutout:
-                cut_out(images, self.cutout, next(middles))
-            yield Batch(images, self.labels[indices], indices)
-
-    def _middles(self) -> Iterator[Tensor]:
-        """Where each batch's images are cut out."""
-        if self.cutout:
-            epoch = self.sampler.epoch
-            drawn = torch.rand(self.sampler.places, 2, generator=generator("cutout", self.seed, epoch))
-            yield from self.sampler.split(drawn[self.sampler.share()].to(self.device))
+    if not isinstance(data, (str, Path)):
+        _require_unused("a dataset in Python", data_dir=data_dir, label=label)
+        source = read_dataset(data, image_size=image_size, channels=channels)
+    else:
+        listing = _find(data, None if data_dir is None else Path(data_dir).expanduser(), label)
+        source = read_listing(listing, image_size=image_size, channels=channels, on_bad_image=on_bad_image)
+    return _split(source, train_size, val_fraction, seed)
 
 
-class MemoryLoader(Loader):
-    """Images kept on the device and augmented there, a batch at a time; no workers and no waiting for the device."""
+def _find(data: str | Path, data_dir: Path | None, label: str | None) -> Listing:
+    """What a text or path stands for, by the rule that ``load`` states."""
+    if isinstance(data, str) and data.startswith("hf:"):
+        return list_hub(data.removeprefix("hf:"), data_dir, label)
+    if _is_folder(data):
+        return _find_folder(Path(data).expanduser(), str(data), data_dir, label)
+    if data in NAMED:
+        listing = list_named(str(data), data_dir, label)
+        if data_dir is None or Path(listing.where).is_relative_to(data_dir):
+            return listing
+        # No error: data sets of which some have files are compared with one data_dir.
+        return _noting(listing, f"data_dir '{data_dir}' is not used: {data} comes from {listing.where}")
+    raise UserError(
+        f"{unknown('data set', str(data), NAMED)} (or give the path of a folder of class folders or of parquet "
+        "files, or hf:NAME for a data set of the Hub)"
+    )
 
-    def __init__(
-        self,
-        data: ImageData,
-        split: Split,
-        sampler: EpochSampler,
-        augmentation: Augmentation,
-        *,
-        seed: int,
-        device: torch.device | str,
-        memory_format: torch.memory_format,
-    ) -> None:
-        super().__init__(data, split, sampler, augmentation, seed=seed, device=device, memory_format=memory_format)
-        assert split.images is not None
-        self.image_size = data.image_size
-        self.padding = augmentation.padding(data.image_size)
-        self.flip = data.flip if augmentation.flip is None else augmentation.flip
-        self.policy = augmentation.make_policy(small=True)
-        images = split.images.to(self.device)
-        self.padded = pad(images, self.padding, augmentation.padding_mode, augmentation.fill)
 
-    @property
-    def advice(self) -> str:
-        if self.policy is not None:
-            return "training without --augmentation.policy, which takes most of that time"
-        return "a larger --batch_size; the network is so small that making its batches shows"
+def _is_folder(data: str | Path) -> bool:
+    return isinstance(data, Path) or os.sep in data or "/" in data or Path(data).expanduser().is_dir()
 
-    def pixels(self) -> Iterator[tuple[Tensor, Tensor]]:
-        epoch, share = self.sampler.epoch, self.sampler.share()
-        order = self.sampler.order(epoch)
-        # Drawn for every place of the epoch's order: the same picture in any batch and on any number of devices.
-        drawn = draw(len(order), self.padding, self.flip, generator("augmentation", self.seed, epoch))
-        columns = [order[share].to(self.device), *(column[share].to(self.device) for column in drawn)]
-        for places, indices, *draws in zip(*map(self.sampler.split, [share, *columns]), strict=True):
-            images = crop_and_flip(self.padded, self.image_size, indices, Draws(*draws))
-            if self.policy is not None:
-                images = apply_policy(self.policy, images, places, self.seed, epoch)
-            yield images, indices
+
+def _find_folder(folder: Path, data: str, data_dir: Path | None, label: str | None) -> Listing:
+    if shards := find_shards(folder):
+        _require_unused(f"the folder {folder}", data_dir=data_dir)
+        listing = list_parquet(folder, shards, label=label, name=folder.resolve().name)
+    else:
+        _require_unused(f"the folder {folder}, of class folders", data_dir=data_dir, label=label)
+        listing = list_folder(folder)
+    if data not in NAMED:
+        return listing
+    return _noting(listing, f"the folder {folder.resolve()} was read, not the data set of that name")
+
+
+def _noting(listing: Listing, note: str) -> Listing:
+    return replace(listing, notes=(*listing.notes, note))
+
+
+def _require_unused(what: str, **settings: object) -> None:
+    """UserError where a setting was given that means nothing for these data."""
+    for name, value in settings.items():
+        if value is not None:
+            raise UserError(f"{name} is '{value}', but {what} has no use for it: leave it out")
+
+
+def _split(source: Source, train_size: int | None, val_fraction: float, seed: int) -> ImageData:
+    names, notes = source.class_names, source.notes
+    labels = source.train.labels
+    train = torch.arange(len(labels))
+    test, val = source.test, source.val
+    if test is None:
+        part = f"the test set ({TEST_FRACTION:.0%} of the images, as no test/ is given)"
+        fix = "put test images into test/ beside train/, or add images until there are 5 a class on average"
+        kept, off = stratified_split(labels, TEST_FRACTION, TEST_SEED, part=part, class_names=names, fix=fix)
+        test, train = source.train.take(off), train[kept]
+        notes += (f"no test set given (test/): {TEST_FRACTION:.0%} of the images, {len(off)}, were split off as one",)
+    if val is None and val_fraction > 0:
+        part = f"the validation set (val_fraction {val_fraction:g})"
+        kept, off = stratified_split(labels[train], val_fraction, seed, part=part, class_names=names)
+        val, train = source.train.take(train[off]), train[kept]
+    if train_size is not None:
+        train = train[stratified_subset(labels[train], train_size, seed)]
+    mean, std = mean_and_std(source.moments[train])
+    return ImageData(
+        name=source.name,
+        class_names=names,
+        channels=len(mean),
+        image_size=source.image_size,
+        mean=mean,
+        std=std,
+        train=source.train.take(train),
+        val=val,
+        test=test,
+        notes=notes,
+        flip=source.flip,
+        unreadable=source.unreadable,
+    )

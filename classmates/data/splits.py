@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from classmates.data.randomness import generator, shuffled_by_class
+from classmates.data.batches.randomness import generator, shuffled_by_class
 from classmates.errors import UserError
 
 TEST_SEED = 0

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from classmates.contracts import Batch, View
+from classmates.contracts import Batch, NetworkOutput
 
 FEATURE_SAMPLES = 500  # images whose stage features are kept, for t-SNE
 WORST = 24  # images shown as the most wrong ones
@@ -40,7 +40,7 @@ class Predictions:
 
 @torch.inference_mode()
 def collect(
-    look: Callable[[Tensor], tuple[dict[str, Tensor], View | None]],
+    look: Callable[[Tensor], tuple[dict[str, Tensor], NetworkOutput | None]],
     batches: Iterable[Batch],
     *,
     description: str = "test",
@@ -48,7 +48,7 @@ def collect(
 ) -> Predictions:
     """Shows every batch to ``look`` once.
 
-    look: from images [B, C, H, W] to logits [B, K] by whose they are, and the student's view if its features are
+    look: from images [B, C, H, W] to logits [B, K] by whose they are, and the student's output if its features are
         wanted; it is the caller who sees to evaluation mode and to the device.
     """
     labels: list[Tensor] = []
@@ -56,12 +56,12 @@ def collect(
     features: list[list[Tensor]] = []
     kept = 0
     for batch in tqdm(batches, desc=description, unit="batch", leave=False, disable=not progress):
-        predicted, view = look(batch.images)
+        predicted, output = look(batch.images)
         labels.append(batch.labels.cpu())
         for who, values in predicted.items():
             logits.setdefault(who, []).append(values.float().cpu())
-        if view is not None and kept < FEATURE_SAMPLES:
-            pooled = [*(stage.mean((2, 3)) for stage in view.stages), view.embedding]
+        if output is not None and kept < FEATURE_SAMPLES:
+            pooled = [*(stage.mean((2, 3)) for stage in output.stages), output.embedding]
             features.append([part[: FEATURE_SAMPLES - kept].float().cpu() for part in pooled])
             kept += len(batch.labels)
     return Predictions(

@@ -12,14 +12,14 @@ import yaml
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from classmates.data.loaders import eval_loader
-from classmates.data.sources import ImageData, load
+from classmates.data.batches.loaders import eval_loader
+from classmates.data.loading import ImageData, load
 from classmates.errors import UserError, unknown
 from classmates.evaluation.collect import collect
-from classmates.evaluation.metrics import Score, score
 from classmates.evaluation.predict import device_for
-from classmates.files import output_file, require_writable
-from classmates.student import StudentCard, load_student
+from classmates.runs.files import output_file, require_writable
+from classmates.runs.student import StudentCard, load_student
+from classmates.tasks.metrics import Score, score
 
 SPLITS = ("test", "val", "train")
 

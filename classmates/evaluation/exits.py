@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from classmates.errors import UserError
-from classmates.networks.exits import first_confident
+from classmates.networks.heads.exits import first_confident
 
 # Confidences crowd below 1, and so do the thresholds that are tried.
 CANDIDATES = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999, 1.0)

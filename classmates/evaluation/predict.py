@@ -15,12 +15,12 @@ from torchvision.transforms.v2 import functional as transforms
 from tqdm import tqdm
 
 from classmates.data.augmentation import normalise
-from classmates.data.images import EXTENSIONS, decode, fit, stack
+from classmates.data.batches.streaming import decode_fast
 from classmates.data.parts import ImageFile
-from classmates.data.streaming import decode_fast
+from classmates.data.readers.images import EXTENSIONS, decode, fit, stack
 from classmates.errors import UserError
-from classmates.files import output_file, require_writable
-from classmates.student import StudentCard, load_student
+from classmates.runs.files import output_file, require_writable
+from classmates.runs.student import StudentCard, load_student
 
 WRITERS: dict[str, Callable[[pd.DataFrame], str]] = {
     ".csv": lambda frame: frame.to_csv(index=False),

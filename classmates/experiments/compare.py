@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from classmates.comparisons.page import as_text, comparison_table, write_comparison
+from classmates.comparisons.recipe import Recipe
 from classmates.errors import UserError, unknown
 from classmates.experiments.budget import Budget, equalised, pilots
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.plan import Job, choose, jobs_of, slug
 from classmates.experiments.preview import Plan, failures
-from classmates.experiments.recipe import Recipe
 from classmates.experiments.records import read_runs
-from classmates.experiments.report import as_text, comparison_table, write_comparison
 from classmates.experiments.running import run_all
 from classmates.experiments.workers import workers_on
 

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from classmates.data.loading import load
 from classmates.data.parts import Split
-from classmates.data.paths import Paths
-from classmates.data.sources import load
-from classmates.training.run import FREE_SETTINGS, plain_value
+from classmates.data.readers.paths import Paths
+from classmates.runs.folder import FREE_SETTINGS, plain_value
 from classmates.training.train import train
 
 ONLY_SHOW = ("cli", "configuration", "reporting", "experiments")

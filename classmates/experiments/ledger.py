@@ -23,10 +23,10 @@ from typing import Any, Literal
 
 import yaml
 
+from classmates.comparisons.recipe import Recipe, read
 from classmates.errors import UserError
 from classmates.experiments.plan import Job
-from classmates.experiments.recipe import Recipe, read
-from classmates.files import whole_file
+from classmates.runs.files import whole_file
 
 Status = Literal["done", "running", "failed", "interrupted", "waiting"]
 

@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from classmates.comparisons.recipe import BASES, Recipe, load_recipe, read_seeds
 from classmates.configuration.arguments import arguments_of
 from classmates.configuration.choosing import find_method
 from classmates.configuration.settings import Settings
 from classmates.errors import UserError, unknown
 from classmates.experiments.identity import Identity, code_version, config_hash, data_fingerprint
-from classmates.experiments.recipe import BASES, Recipe, load_recipe, read_seeds
 from classmates.experiments.rows import DECIDED, base_settings, row_of
-from classmates.networks.build import check_model_name
-from classmates.training.run import class_path, plain_value
+from classmates.networks.building.build import check_model_name
+from classmates.runs.folder import class_path, plain_value
 from classmates.training.train import train
 
 

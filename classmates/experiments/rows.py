@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
+from classmates.comparisons.recipe import recipes_folder
 from classmates.configuration.choosing import find_method
 from classmates.errors import UserError
-from classmates.experiments.recipe import recipes_folder
-from classmates.training.run import class_path
+from classmates.runs.folder import class_path
 
 DECIDED = ("model", "data", "seed", "out", "resume")
 """Arguments of ``train`` that the comparison decides for each run."""

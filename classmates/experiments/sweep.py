@@ -10,18 +10,18 @@ from typing import Any, Literal
 import pandas as pd
 import yaml
 
+from classmates.comparisons.recipe import BASES, Recipe, read_seeds
 from classmates.errors import UserError, unknown
 from classmates.experiments.compare import PLACES
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.plan import Job, jobs_of, slug
 from classmates.experiments.preview import Plan
-from classmates.experiments.recipe import BASES, Recipe, read_seeds
 from classmates.experiments.rows import row_of
 from classmates.experiments.running import epoch_seconds, run_all
 from classmates.experiments.space import draws, grid
 from classmates.experiments.workers import workers_on
-from classmates.files import whole_file
-from classmates.networks.build import check_model_name
+from classmates.networks.building.build import check_model_name
+from classmates.runs.files import whole_file
 
 SEARCHES = ("grid", "random")
 

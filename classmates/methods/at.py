@@ -5,13 +5,13 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from classmates.contracts import Batch, DataSpec, View
+from classmates.contracts import Batch, DataSpec, NetworkOutput
 from classmates.losses.attention import attention_transfer
 from classmates.methods.base import Terms
-from classmates.methods.taught import Taught
+from classmates.methods.teacher_method import TeacherMethod
 
 
-class AT(Taught):
+class AT(TeacherMethod):
     """At every stage, the student attends to the places in the image that its teacher attends to (eq. 2).
 
     Stages are matched from the deepest; where one network has more of them, its first ones are left out.
@@ -36,15 +36,15 @@ class AT(Taught):
     ):
         super().__init__(network, data, teacher, teacher_weights, {"ce": 1.0, "attention": attention})
 
-    def terms(self, views: list[View], batch: Batch) -> Terms:
-        view = views[-1]
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        output = outputs[-1]
         return {
-            "ce": lambda: F.cross_entropy(view.logits.float(), batch.labels),
-            "attention": lambda: self.attention(view, self.teacher(batch.images)),
+            "ce": lambda: F.cross_entropy(output.logits.float(), batch.labels),
+            "attention": lambda: self.attention(output, self.teacher(batch.images)),
         }
 
     @staticmethod
-    def attention(student: View, teacher: View) -> Tensor:
+    def attention(student: NetworkOutput, teacher: NetworkOutput) -> Tensor:
         """The loss over the stages that both have, counted from the deepest."""
         depth = min(len(student.stages), len(teacher.stages))
         return attention_transfer(student.stages[-depth:], teacher.stages[-depth:])

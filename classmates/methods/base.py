@@ -12,21 +12,21 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from classmates.contracts import Batch, View
-from classmates.data.samplers import EpochSampler, Shuffled
+from classmates.contracts import Batch, NetworkOutput
+from classmates.data.batches.samplers import EpochSampler, Shuffled
 from classmates.errors import UserError, unknown
 from classmates.losses.peers import ensemble_logits
-from classmates.networks.gather import local_buffers
-from classmates.networks.peers import Peers
-from classmates.networks.views import stack_logits
+from classmates.networks.backbone.observe import stack_logits
+from classmates.networks.memory.gather import local_buffers
+from classmates.networks.peers.peers import Peers
 
 Terms = dict[str, Callable[[], Tensor]]
 
 
 class Output(NamedTuple):
-    """What one step gives. views: one a network, the student's last. terms: raw scalars. total: what is minimised."""
+    """Results of one step. outputs: one a network, the student's last. terms: raw scalars. total: the loss."""
 
-    views: list[View]
+    outputs: list[NetworkOutput]
     terms: dict[str, Tensor]
     total: Tensor
 
@@ -97,12 +97,12 @@ class Method(nn.Module, ABC):
             if getattr(type(self), way) is not getattr(Method, way):
                 raise UserError(f"{type(self).__name__} {does} in a way of its own: it cannot be combined")
 
-    def look(self, batch: Batch) -> list[View]:
-        """The networks' views of the images that the terms are about: for most methods all of the batch."""
+    def look(self, batch: Batch) -> list[NetworkOutput]:
+        """The networks' outputs of the images that the terms are about: for most methods all of the batch."""
         return self.networks(batch.images)
 
     @abstractmethod
-    def terms(self, views: list[View], batch: Batch) -> Terms:
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         """The loss term by term, each a function of nothing that returns a raw, unweighted scalar.
 
         Functions, so that a term whose weight is 0 costs nothing. The names are those of ``weights``. A term that
@@ -110,24 +110,24 @@ class Method(nn.Module, ABC):
         """
 
     def forward(self, batch: Batch) -> Output:
-        """One step: the networks' views, the raw terms and their weighted sum."""
-        views = self.look(batch)
-        offered = self.terms(views, batch)
+        """One step: the networks' outputs, the raw terms and their weighted sum."""
+        outputs = self.look(batch)
+        offered = self.terms(outputs, batch)
         if offered.keys() != self.weights.keys():
             raise TypeError(
                 f"{type(self).__name__} offers terms {sorted(offered)} for weights {sorted(self.weights)}"
             )
         terms = {name: term() for name, term in offered.items() if self.weights[name] != 0}
         total = torch.stack([self.weights[name] * term.float() for name, term in terms.items()]).sum()
-        return Output(views, terms, total)
+        return Output(outputs, terms, total)
 
-    def predictions(self, views: list[View]) -> dict[str, Tensor]:
+    def predictions(self, outputs: list[NetworkOutput]) -> dict[str, Tensor]:
         """The logits [B, K] that evaluation scores, by whose they are; more than one network also as an ensemble."""
-        student = {"student": views[-1].logits}
-        if len(views) == 1:
+        student = {"student": outputs[-1].logits}
+        if len(outputs) == 1:
             return student
-        peers = {f"peer{number}": view.logits for number, view in enumerate(views[:-1], start=1)}
-        return {**student, **peers, "ensemble": ensemble_logits(stack_logits(views))}
+        peers = {f"peer{number}": output.logits for number, output in enumerate(outputs[:-1], start=1)}
+        return {**student, **peers, "ensemble": ensemble_logits(stack_logits(outputs))}
 
     @property
     def _ddp_params_and_buffers_to_ignore(self) -> list[str]:

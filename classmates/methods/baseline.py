@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import nn
 from torch.nn import functional as F
 
-from classmates.contracts import Batch, DataSpec, View
+from classmates.contracts import Batch, DataSpec, NetworkOutput
 from classmates.methods.base import Method, Terms
-from classmates.networks.peers import Peers
+from classmates.networks.peers.peers import Peers
 
 
 class Baseline(Method):
@@ -16,5 +16,5 @@ class Baseline(Method):
     def __init__(self, network: nn.Module, data: DataSpec):
         super().__init__(Peers(network, data), weights={"ce": 1.0})
 
-    def terms(self, views: list[View], batch: Batch) -> Terms:
-        return {"ce": lambda: F.cross_entropy(views[-1].logits.float(), batch.labels)}
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        return {"ce": lambda: F.cross_entropy(outputs[-1].logits.float(), batch.labels)}

@@ -8,15 +8,15 @@ from typing import Any
 from torch import nn
 from torch.nn import functional as F
 
-from classmates.contracts import Batch, DataSpec, View
-from classmates.data.samplers import ClassUniform, EpochSampler, Shuffled
+from classmates.contracts import Batch, DataSpec, NetworkOutput
+from classmates.data.batches.samplers import ClassUniform, EpochSampler, Shuffled
 from classmates.errors import UserError
 from classmates.losses.similarity import correlation_congruence
 from classmates.methods.base import Terms
-from classmates.methods.taught import Taught
+from classmates.methods.teacher_method import TeacherMethod
 
 
-class CC(Taught):
+class CC(TeacherMethod):
     """The embeddings of a batch correlate for the student as they do for the teacher (section 3.3).
 
     This is the paper's kernel form. RepDistiller's loss of this name, credited to the authors' own code, is another
@@ -25,7 +25,7 @@ class CC(Taught):
     Args:
         teacher: the folder of a finished run, a model's name with its weights, or in Python a trained module.
         teacher_weights: the file of the weights of a teacher given by its name; timm's published ones without it.
-        remember: ask the teacher once for each sample and keep its answer; only without augmentation.
+        cache: run the teacher once for each sample and keep its outputs; only without augmentation.
         correlation: weight of the kernels' loss; 100 (Knowledge-Distillation-Zoo), beside the labels alone. The paper
             also adds KD's term; for that, combine the two methods.
         gamma: γ of the Gaussian kernel; 0.4.
@@ -45,7 +45,7 @@ class CC(Taught):
         *,
         teacher: str | nn.Module | None = None,
         teacher_weights: str | None = None,
-        remember: bool = False,
+        cache: bool = False,
         correlation: float = 100.0,
         gamma: float = 0.4,
         order: int = 2,
@@ -55,7 +55,7 @@ class CC(Taught):
             raise UserError(f"gamma={gamma}: the kernel's width must be above 0")
         if order < 1:
             raise UserError(f"order={order}: a kernel of order 0 is the same for all images, so 1 or more")
-        super().__init__(network, data, teacher, teacher_weights, {"ce": 1.0, "correlation": correlation}, remember)
+        super().__init__(network, data, teacher, teacher_weights, {"ce": 1.0, "correlation": correlation}, cache)
         self.sampling = self.sampling_for({"class_uniform": class_uniform})
         self.gamma = gamma
         self.order = order
@@ -64,11 +64,11 @@ class CC(Taught):
     def sampling_for(cls, options: Mapping[str, Any]) -> type[EpochSampler]:
         return ClassUniform if options.get("class_uniform", True) else Shuffled
 
-    def terms(self, views: list[View], batch: Batch) -> Terms:
-        view = views[-1]
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        output = outputs[-1]
         return {
-            "ce": lambda: F.cross_entropy(view.logits.float(), batch.labels),
+            "ce": lambda: F.cross_entropy(output.logits.float(), batch.labels),
             "correlation": lambda: correlation_congruence(
-                view.embedding, self.teacher.answers(batch).embedding, gamma=self.gamma, order=self.order
+                output.embedding, self.teacher.outputs(batch).embedding, gamma=self.gamma, order=self.order
             ),
         }

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from classmates.contracts import Batch, DataSpec, View
+from classmates.contracts import Batch, DataSpec, NetworkOutput
 from classmates.errors import UserError
 from classmates.losses.peers import peers_cross_entropy
 from classmates.losses.soft_targets import softened_kl
 from classmates.methods.base import Method, Terms, check_temperature
-from classmates.networks.peers import Start
-from classmates.networks.tree import PeerTree
-from classmates.networks.views import stack_logits
+from classmates.networks.backbone.observe import stack_logits
+from classmates.networks.peers.peers import Start
+from classmates.networks.peers.tree import PeerTree
 
 
 def consensus_kl(logits: Tensor, temperature: float) -> Tensor:
@@ -57,8 +57,8 @@ class CLILR(Method):
         super().__init__(PeerTree(network, data, peers, start=start), weights={"ce": hard, "consensus": 1 - hard})
         self.temperature = temperature
 
-    def terms(self, views: list[View], batch: Batch) -> Terms:
-        logits = stack_logits(views)
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        logits = stack_logits(outputs)
         return {
             "ce": lambda: peers_cross_entropy(logits, batch.labels),
             "consensus": lambda: consensus_kl(logits, self.temperature),

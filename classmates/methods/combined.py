@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from classmates import methods as known_methods
-from classmates.contracts import Batch, DataSpec, View
-from classmates.data.samplers import EpochSampler, Shuffled, Triplets
+from classmates.contracts import Batch, DataSpec, NetworkOutput
+from classmates.data.batches.samplers import EpochSampler, Shuffled, Triplets
 from classmates.errors import UserError, unknown
 from classmates.methods.base import Method, Terms
 
@@ -75,12 +75,12 @@ class Combined(Method):
         self.parts = nn.ModuleDict(dict(zip(names, parts, strict=True)))
         self.leading = type(leading).__name__
 
-    def terms(self, views: list[View], batch: Batch) -> Terms:
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         terms: Terms = {}
         for name, part in self.methods():
             part.epoch, part.epochs = self.epoch, self.epochs
-            own_views = views if name == self.leading else views[-1:]
-            terms |= {f"{name}/{term}": value for term, value in part.terms(own_views, batch).items()}
+            own_outputs = outputs if name == self.leading else outputs[-1:]
+            terms |= {f"{name}/{term}": value for term, value in part.terms(own_outputs, batch).items()}
         return terms
 
     def methods(self) -> list[tuple[str, Method]]:
@@ -89,11 +89,11 @@ class Combined(Method):
     def leading_first(self) -> list[tuple[str, Method]]:
         return sorted(self.methods(), key=lambda item: item[0] != self.leading)
 
-    def predictions(self, views: list[View]) -> dict[str, Tensor]:
+    def predictions(self, outputs: list[NetworkOutput]) -> dict[str, Tensor]:
         """As the method with the peers scores them, and whatever the others add on the student."""
         predicted: dict[str, Tensor] = {}
         for name, part in self.leading_first():
-            predicted = part.predictions(views if name == self.leading else views[-1:]) | predicted
+            predicted = part.predictions(outputs if name == self.leading else outputs[-1:]) | predicted
         return predicted
 
     def exit_costs(self) -> list[float] | None:

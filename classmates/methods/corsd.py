@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from classmates.contracts import Batch, DataSpec, View
-from classmates.data.samplers import EpochSampler, Triplets, TripletsWithReplacement
+from classmates.contracts import Batch, DataSpec, NetworkOutput
+from classmates.data.batches.samplers import EpochSampler, Triplets, TripletsWithReplacement
 from classmates.errors import UserError
-from classmates.losses.relations import (
+from classmates.losses.corsd import (
     BatchReduction,
     auxiliary_distillation,
     auxiliary_task,
@@ -29,15 +29,15 @@ from classmates.losses.relations import (
 )
 from classmates.losses.soft_targets import Reduction
 from classmates.methods.base import Method, Terms, check_temperature, check_word
-from classmates.networks.pairs import Projection
-from classmates.networks.peers import Peers
-from classmates.networks.relation import (
+from classmates.networks.heads.pair_projection import Projection
+from classmates.networks.heads.relation_network import (
     Activation,
     FeatureDistance,
     RelationalInteraction,
     RelationNetwork,
     Relations,
 )
+from classmates.networks.peers.peers import Peers
 
 Relation = Literal["learned", "distance"]
 
@@ -140,7 +140,7 @@ class CORSD(Method):
             detach_deepest=detach_deepest,
         )
         self.calibration_reduction = calibration_reduction
-        channels = [stage.channels for stage in self.networks.anatomy.stages[-depths:]]
+        channels = [stage.channels for stage in self.networks.architecture.stages[-depths:]]
         self.relation_networks = nn.ModuleList(
             FeatureDistance()
             if relation == "distance"
@@ -163,12 +163,12 @@ class CORSD(Method):
     def sampling_for(cls, options: Mapping[str, Any]) -> type[EpochSampler]:
         return Triplets if options.get("disjoint", True) else TripletsWithReplacement
 
-    def terms(self, views: list[View], batch: Batch) -> Terms:
-        view = views[-1]
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        output = outputs[-1]
         anchor, _, negative = triplets(batch.labels)
-        relate = cache(lambda: self.relate(view.stages))
+        relate = cache(lambda: self.relate(output.stages))
         return {
-            "ce": lambda: F.cross_entropy(view.logits.float(), batch.labels),
+            "ce": lambda: F.cross_entropy(output.logits.float(), batch.labels),
             "triplet": lambda: triplet_relation(relate().positive, relate().negative, self.margin),
             "relation": lambda: relation_distillation(
                 relate().positive, relate().negative, detach_deepest=self.detach_deepest
@@ -180,7 +180,7 @@ class CORSD(Method):
             ),
             "negative_distillation": lambda: self.distillation(relate().negative_logits),
             "calibration": lambda: logit_calibration(
-                *self.relate_logits(view.logits), reduction=self.calibration_reduction
+                *self.relate_logits(output.logits), reduction=self.calibration_reduction
             ),
         }
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from classmates.contracts import Batch, DataSpec, View
-from classmates.data.samplers import ClassPairs
+from classmates.contracts import Batch, DataSpec, NetworkOutput
+from classmates.data.batches.samplers import ClassPairs
 from classmates.errors import UserError
 from classmates.losses.soft_targets import softened_kl
 from classmates.methods.base import Method, Terms, check_temperature
-from classmates.networks.peers import Peers
+from classmates.networks.peers.peers import Peers
 
 
 class CSKD(Method):
@@ -47,12 +47,12 @@ class CSKD(Method):
                 f"classes {some}"
             )
 
-    def look(self, batch: Batch) -> list[View]:
-        """The view of the anchors of a batch of pairs."""
+    def look(self, batch: Batch) -> list[NetworkOutput]:
+        """The output of the anchors of a batch of pairs."""
         return self.networks(pairs(batch)[0].images)
 
-    def terms(self, views: list[View], batch: Batch) -> Terms:
-        logits = views[-1].logits
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        logits = outputs[-1].logits
         anchors, partners = pairs(batch)
         return {
             "ce": lambda: F.cross_entropy(logits.float(), anchors.labels),

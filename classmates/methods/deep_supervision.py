@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from classmates.contracts import Batch, DataSpec, View
+from classmates.contracts import Batch, DataSpec, NetworkOutput
 from classmates.errors import UserError
 from classmates.losses.peers import ensemble_logits, peers_cross_entropy
 from classmates.methods.base import Method, Terms
-from classmates.networks.exits import MultiExit, ShallowExits
-from classmates.networks.peers import Peers
+from classmates.networks.heads.exits import MultiExit, ShallowExits
+from classmates.networks.peers.peers import Peers
 
 
 class DeepSupervision(Method):
@@ -38,24 +38,24 @@ class DeepSupervision(Method):
         if weight < 0:
             raise UserError(f"weight={weight}: the exits' cross-entropy takes a weight of 0 or more")
         super().__init__(Peers(network, data), weights={"ce": 1.0, "exits": weight})
-        self.shallow = ShallowExits(self.networks.anatomy, depths, attention=attention)
+        self.shallow = ShallowExits(self.networks.architecture, depths, attention=attention)
 
-    def terms(self, views: list[View], batch: Batch) -> Terms:
-        view = views[-1]
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        output = outputs[-1]
         return {
-            "ce": lambda: F.cross_entropy(view.logits.float(), batch.labels),
-            "exits": lambda: peers_cross_entropy(self.shallow(view.stages).logits, batch.labels),
+            "ce": lambda: F.cross_entropy(output.logits.float(), batch.labels),
+            "exits": lambda: peers_cross_entropy(self.shallow(output.stages).logits, batch.labels),
         }
 
-    def predictions(self, views: list[View]) -> dict[str, Tensor]:
+    def predictions(self, outputs: list[NetworkOutput]) -> dict[str, Tensor]:
         """The deepest exit's (the student's), the shallow ones', shallow to deep, and the mean of all."""
-        logits = self.shallow.with_deepest(views[-1])
+        logits = self.shallow.with_deepest(outputs[-1])
         shallow = {f"exit{number}": exit_ for number, exit_ in enumerate(logits[:-1], start=1)}
-        return {"student": views[-1].logits, **shallow, "ensemble": ensemble_logits(logits)}
+        return {"student": outputs[-1].logits, **shallow, "ensemble": ensemble_logits(logits)}
 
     def exit_costs(self) -> list[float]:
         return self.exits().costs()
 
     def exits(self) -> MultiExit:
         """The network with all its exits, to be deployed where some images may be answered early."""
-        return MultiExit(self.networks.student, self.networks.anatomy, self.shallow)
+        return MultiExit(self.networks.student, self.networks.architecture, self.shallow)

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from classmates.contracts import Batch, DataSpec, View
+from classmates.contracts import Batch, DataSpec, NetworkOutput
 from classmates.errors import UserError
 from classmates.losses.peers import peers_cross_entropy
 from classmates.losses.soft_targets import softened_kl
 from classmates.methods.base import Method, Terms, check_temperature
-from classmates.networks.peers import Peers, Start
-from classmates.networks.views import stack_logits
+from classmates.networks.backbone.observe import stack_logits
+from classmates.networks.peers.peers import Peers, Start
 
 
 def mutual_kl(logits: Tensor, temperature: float) -> Tensor:
@@ -37,7 +37,7 @@ class DML(Method):
         mutual: weight of the mutual term.
         share: what peers share of the student. "nothing" (paper) trains whole networks; MCL-OKD's comparison shares
             all but the last two stages, -2.
-        helpers: other architectures (names or modules) to be the peers, as many as ``peers`` - 1.
+        peer_models: other architectures (names or modules) to be the peers, as many as ``peers`` - 1.
         start: "fresh" peers have weights of their own; "same" begins from the student's (pretrained networks).
 
     Raises UserError for fewer than 2 peers, a temperature not above 0, and what ``Peers`` refuses.
@@ -52,18 +52,18 @@ class DML(Method):
         temperature: float = 1.0,
         mutual: float = 1.0,
         share: int | str = "nothing",
-        helpers: Sequence[str | nn.Module] = (),
+        peer_models: Sequence[str | nn.Module] = (),
         start: Start = "fresh",
     ):
         if peers < 2:
             raise UserError(f"peers={peers}: mutual learning needs at least 2")
         check_temperature(temperature=temperature)
-        networks = Peers(network, data, peers, share=share, helpers=helpers, start=start)
+        networks = Peers(network, data, peers, share=share, peer_models=peer_models, start=start)
         super().__init__(networks, weights={"ce": 1.0, "mutual": mutual})
         self.temperature = temperature
 
-    def terms(self, views: list[View], batch: Batch) -> Terms:
-        logits = stack_logits(views)
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        logits = stack_logits(outputs)
         return {
             "ce": lambda: peers_cross_entropy(logits, batch.labels),
             "mutual": lambda: mutual_kl(logits, self.temperature),

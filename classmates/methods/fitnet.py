@@ -8,25 +8,25 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from classmates.contracts import Batch, DataSpec, View
+from classmates.contracts import Batch, DataSpec, NetworkOutput
 from classmates.errors import UserError
 from classmates.losses.soft_targets import softened_kl
 from classmates.methods.base import Output, Terms
-from classmates.methods.taught import Taught
-from classmates.networks.adapters import adapter
+from classmates.methods.teacher_method import TeacherMethod
+from classmates.networks.heads.adapters import adapter
 
 TEMPERATURE = 3.0
 FIRST_FACTOR, LAST_FACTOR = 4.0, 1.0  # of the distillation, at the start and the end of the second stage
 
 
-class FitNet(Taught):
+class FitNet(TeacherMethod):
     """The student's middle stage, through a regressor, is to equal the teacher's map at that depth (eq. 3).
 
     The paper trains in two stages: first the hint alone, which reaches only the student's layers up to the middle;
     then labels and distillation (T = 3 without T², its factor going from 4 to 1) without the hint. All released
     re-implementations train labels and hint together instead, and their numbers are quoted: that is the default.
 
-    The regressor is chosen by the maps' sizes (see ``networks/adapters.py``), with BatchNorm and ReLU (RepDistiller).
+    The regressor is chosen by the maps' sizes (``heads/adapters.py``), with BatchNorm and ReLU (RepDistiller).
 
     Args:
         teacher: the folder of a finished run, a model's name with its weights, or in Python a trained module.
@@ -60,7 +60,7 @@ class FitNet(Taught):
         if hint_epochs and not hint:
             raise UserError(f"hint=0 leaves nothing to learn in hint_epochs={hint_epochs}: change one of them")
         super().__init__(network, data, teacher, teacher_weights, {"ce": 1.0, "hint": hint, "distillation": 0.0})
-        stages, hints = self.networks.anatomy.stages, self.teacher.anatomy.stages
+        stages, hints = self.networks.architecture.stages, self.teacher.architecture.stages
         if stage is None:
             stage = (len(stages) - 1) // 2
         if not -len(stages) <= stage < len(stages):
@@ -74,13 +74,13 @@ class FitNet(Taught):
         self.hint = hint
         self.hint_epochs = hint_epochs
 
-    def terms(self, views: list[View], batch: Batch) -> Terms:
-        view = views[-1]
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        output = outputs[-1]
         taught = cache(lambda: self.teacher(batch.images))
         return {
-            "ce": lambda: F.cross_entropy(view.logits.float(), batch.labels),
-            "hint": lambda: hint_loss(self.regressor(view.stages[self.guided]), taught().stages[self.hinting]),
-            "distillation": lambda: softened_kl(view.logits, taught().logits, TEMPERATURE, scale=False),
+            "ce": lambda: F.cross_entropy(output.logits.float(), batch.labels),
+            "hint": lambda: hint_loss(self.regressor(output.stages[self.guided]), taught().stages[self.hinting]),
+            "distillation": lambda: softened_kl(output.logits, taught().logits, TEMPERATURE, scale=False),
         }
 
     def forward(self, batch: Batch) -> Output:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import nn
 from torch.nn import functional as F
 
-from classmates.contracts import Batch, DataSpec, View
+from classmates.contracts import Batch, DataSpec, NetworkOutput
 from classmates.errors import UserError
 from classmates.methods.base import Method, Terms
-from classmates.networks.peers import Peers
+from classmates.networks.peers.peers import Peers
 
 
 class LabelSmoothing(Method):
@@ -26,6 +26,6 @@ class LabelSmoothing(Method):
         super().__init__(Peers(network, data), weights={"ce": 1.0})
         self.epsilon = epsilon
 
-    def terms(self, views: list[View], batch: Batch) -> Terms:
-        logits = views[-1].logits.float()
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        logits = outputs[-1].logits.float()
         return {"ce": lambda: F.cross_entropy(logits, batch.labels, label_smoothing=self.epsilon)}

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from classmates.contracts import Batch, DataSpec, View
+from classmates.contracts import Batch, DataSpec, NetworkOutput
 from classmates.errors import UserError
 from classmates.losses.contrast import multi_view_contrast
 from classmates.losses.negatives import (
@@ -27,10 +27,10 @@ from classmates.losses.negatives import (
 from classmates.losses.peers import ensemble_logits, peers_cross_entropy
 from classmates.losses.soft_targets import softened_kl
 from classmates.methods.base import Method, Terms, check_temperature, check_word
-from classmates.networks.memory_bank import MemoryBank
-from classmates.networks.peers import Peers, Start
-from classmates.networks.projections import UnitProjections
-from classmates.networks.views import stack_logits
+from classmates.networks.backbone.observe import stack_logits
+from classmates.networks.heads.projections import UnitProjections
+from classmates.networks.memory.memory_bank import MemoryBank
+from classmates.networks.peers.peers import Peers, Start
 
 Positives = Literal["bank", "live"]
 Normaliser = Literal["batch", "anchor", "first_batch", "lagged"]
@@ -45,7 +45,7 @@ BANK_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class MCL(Method):
-    """Peers contrast their views of a sample; the student also learns from their ensemble (equation 9).
+    """Peers contrast their outputs of a sample; the student also learns from their ensemble (equation 9).
 
     Defaults are the paper's values for ResNet-32 on CIFAR-100 and, where paper and released code differ, what
     produced the published numbers: the released code.
@@ -54,7 +54,7 @@ class MCL(Method):
         peers: M, the student included; the paper uses 4.
         share: what the peers share of the student: -2 shares all but its last two stages (paper), a stage's name
             shares up to and including it, "nothing" trains whole networks.
-        helpers: other architectures (names or modules) to be the peers, as many as ``peers`` - 1; they share nothing.
+        peer_models: other architectures (names or modules) for the peers, ``peers`` - 1 of them; they share nothing.
         start: "fresh" peers have weights of their own; "same" begins from the student's (pretrained networks).
         temperature: T, softens both sides of the distillation from the ensemble; 3.
         distillation: factor in front of T²·KL; 0 leaves the contrast alone (the paper's "+MCL" ablation).
@@ -86,7 +86,7 @@ class MCL(Method):
         *,
         peers: int = 4,
         share: int | str = -2,
-        helpers: Sequence[str | nn.Module] = (),
+        peer_models: Sequence[str | nn.Module] = (),
         start: Start = "fresh",
         temperature: float = 3.0,
         distillation: float = 1.0,
@@ -109,7 +109,7 @@ class MCL(Method):
         check_word("normaliser", normaliser, get_args(Normaliser))
         check_word("negatives", negatives, DRAWS)
         check_word("bank_dtype", bank_dtype, BANK_DTYPES)
-        networks = Peers(network, data, peers, share=share, start=start, helpers=helpers)
+        networks = Peers(network, data, peers, share=share, start=start, peer_models=peer_models)
         super().__init__(
             networks,
             weights={"ce": 1.0, "distillation": distillation * temperature**2, "contrast": beta},
@@ -127,22 +127,24 @@ class MCL(Method):
                 "samples outside their largest class"
             )
         self.bank = MemoryBank(peers, len(data.labels), dimension, momentum=momentum, dtype=BANK_DTYPES[bank_dtype])
-        self.projections = UnitProjections([anatomy.embedding for anatomy in networks.anatomies], dimension)
+        self.projections = UnitProjections(
+            [architecture.embedding for architecture in networks.architectures], dimension
+        )
         # log ē of earlier batches, [M, M], once there were any: what "first_batch" and "lagged" go by.
         self.register_buffer("log_mean", torch.zeros(peers, peers))
         self.log_mean_known = False
 
-    def terms(self, views: list[View], batch: Batch) -> Terms:
-        logits = stack_logits(views)
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        logits = stack_logits(outputs)
         return {
             "ce": lambda: peers_cross_entropy(logits, batch.labels),
             "distillation": lambda: softened_kl(logits[-1], ensemble_logits(logits), self.temperature, scale=False),
-            "contrast": lambda: self.contrast(views, batch),
+            "contrast": lambda: self.contrast(outputs, batch),
         }
 
-    def contrast(self, views: list[View], batch: Batch) -> Tensor:
+    def contrast(self, outputs: list[NetworkOutput], batch: Batch) -> Tensor:
         """L_contrast of Eq. 9; the banks learn of the batch after they were used."""
-        embeddings = self.projections(views)
+        embeddings = self.projections(outputs)
         positives = embeddings if self.positives == "live" else self.bank.read(batch.indices)
         negatives = self.draw(self.bank.rows, self.classes, batch.labels, self.num_negatives)
         loss, log_mean = multi_view_contrast(

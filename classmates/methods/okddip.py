@@ -7,14 +7,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from classmates.contracts import Batch, DataSpec, View
+from classmates.contracts import Batch, DataSpec, NetworkOutput
 from classmates.errors import UserError
 from classmates.losses.peers import ensemble_logits, float32_einsum, peers_cross_entropy
 from classmates.losses.ramps import sigmoid_ramp
 from classmates.losses.soft_targets import softened_kl
 from classmates.methods.base import Method, Terms, check_temperature
-from classmates.networks.peers import Peers, Start
-from classmates.networks.views import stack_logits
+from classmates.networks.backbone.observe import stack_logits
+from classmates.networks.peers.peers import Peers, Start
 
 
 class PeerAttention(nn.Module):
@@ -80,23 +80,23 @@ class OKDDip(Method):
         self.temperature = temperature
         self.ramp = ramp
         self.detach = detach
-        self.attention = PeerAttention(networks.anatomy.embedding)
+        self.attention = PeerAttention(networks.architecture.embedding)
 
-    def terms(self, views: list[View], batch: Batch) -> Terms:
-        logits = stack_logits(views)
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        logits = stack_logits(outputs)
         weight = sigmoid_ramp(self.epoch, self.ramp)
         return {
             "ce": lambda: peers_cross_entropy(logits, batch.labels),
-            "peer_distillation": lambda: weight * self.peer_distillation(views[:-1]),
+            "peer_distillation": lambda: weight * self.peer_distillation(outputs[:-1]),
             "leader_distillation": lambda: (
                 weight
                 * softened_kl(logits[-1], ensemble_logits(logits[:-1]), self.temperature, detach_teacher=self.detach)
             ),
         }
 
-    def peer_distillation(self, auxiliaries: list[View]) -> Tensor:
+    def peer_distillation(self, auxiliaries: list[NetworkOutput]) -> Tensor:
         """Σ_a KL(t_a ‖ p_a), each auxiliary peer's target t_a a mixture of all auxiliary peers' logits (eq. 5, 7)."""
         logits = stack_logits(auxiliaries)
-        attention = self.attention(torch.stack([view.embedding for view in auxiliaries]))
+        attention = self.attention(torch.stack([output.embedding for output in auxiliaries]))
         targets = float32_einsum("bac,cbk->abk", attention, logits)
         return len(logits) * softened_kl(logits, targets, self.temperature, detach_teacher=self.detach)

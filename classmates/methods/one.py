@@ -7,14 +7,14 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from classmates.contracts import Batch, DataSpec, View
+from classmates.contracts import Batch, DataSpec, NetworkOutput
 from classmates.errors import UserError
 from classmates.losses.peers import float32_einsum, peers_cross_entropy
 from classmates.losses.ramps import sigmoid_ramp
 from classmates.losses.soft_targets import softened_kl
 from classmates.methods.base import Method, Terms, check_temperature
-from classmates.networks.peers import Peers, Start
-from classmates.networks.views import stack_logits
+from classmates.networks.backbone.observe import stack_logits
+from classmates.networks.peers.peers import Peers, Start
 
 
 class Gate(nn.Module):
@@ -75,11 +75,11 @@ class ONE(Method):
         super().__init__(networks, weights={"ce": 1.0, "ensemble_ce": 1.0, "distillation": distillation})
         self.temperature = temperature
         self.ramp = ramp
-        self.gate = Gate(networks.anatomy.stages[networks.shared - 1].channels, peers)
+        self.gate = Gate(networks.architecture.stages[networks.shared - 1].channels, peers)
 
-    def terms(self, views: list[View], batch: Batch) -> Terms:
-        logits = stack_logits(views)
-        ensemble = self.ensemble(views)
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        logits = stack_logits(outputs)
+        ensemble = self.ensemble(outputs)
         return {
             "ce": lambda: peers_cross_entropy(logits, batch.labels),
             "ensemble_ce": lambda: F.cross_entropy(ensemble, batch.labels),
@@ -89,11 +89,11 @@ class ONE(Method):
             ),
         }
 
-    def ensemble(self, views: list[View]) -> Tensor:
+    def ensemble(self, outputs: list[NetworkOutput]) -> Tensor:
         """The gated sum of the branches' logits, [B, K], float32 (eq. 3)."""
-        gate = self.gate(views[-1].stages[self.networks.shared - 1])
-        return float32_einsum("bm,mbk->bk", gate, stack_logits(views))
+        gate = self.gate(outputs[-1].stages[self.networks.shared - 1])
+        return float32_einsum("bm,mbk->bk", gate, stack_logits(outputs))
 
-    def predictions(self, views: list[View]) -> dict[str, Tensor]:
+    def predictions(self, outputs: list[NetworkOutput]) -> dict[str, Tensor]:
         """As for every method, with the gated ensemble in place of the mean."""
-        return {**super().predictions(views), "ensemble": self.ensemble(views)}
+        return {**super().predictions(outputs), "ensemble": self.ensemble(outputs)}

@@ -10,12 +10,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from classmates.contracts import Batch, DataSpec, View
+from classmates.contracts import Batch, DataSpec, NetworkOutput
 from classmates.errors import UserError
 from classmates.losses.soft_targets import soft_cross_entropy
 from classmates.methods.base import Method, Terms, check_word
-from classmates.networks.gather import gather, last_occurrence
-from classmates.networks.peers import Peers
+from classmates.networks.memory.gather import gather, last_occurrence
+from classmates.networks.peers.peers import Peers
 
 MEMORY_DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
@@ -65,8 +65,8 @@ class PSKD(Method):
         rows = torch.zeros(len(data.labels), data.num_classes, dtype=MEMORY_DTYPES[memory_dtype])
         self.register_buffer("memory", rows.scatter_(1, data.labels[:, None], 1.0))
 
-    def terms(self, views: list[View], batch: Batch) -> Terms:
-        return {"ce": lambda: self.progressive_cross_entropy(views[-1].logits, batch)}
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        return {"ce": lambda: self.progressive_cross_entropy(outputs[-1].logits, batch)}
 
     def progressive_cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:
         """The cross-entropy with epoch t's targets; the rows learn of the batch after they were used."""

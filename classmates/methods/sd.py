@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from classmates.contracts import Batch, DataSpec, View
+from classmates.contracts import Batch, DataSpec, NetworkOutput
 from classmates.errors import UserError
+from classmates.losses.corsd import auxiliary_distillation
 from classmates.losses.peers import peers_cross_entropy
-from classmates.losses.relations import auxiliary_distillation
 from classmates.methods.base import Terms, check_temperature, check_word
 from classmates.methods.deep_supervision import DeepSupervision
 
@@ -103,20 +103,20 @@ class SD(DeepSupervision):
             raise UserError(
                 f"skip='{skip}' leaves no embedding to compare, for there is 1 shallow exit: use skip='none' or lam=0"
             )
-        width = self.networks.anatomy.embedding
+        width = self.networks.architecture.embedding
         self.adapters = nn.ModuleList(nn.Linear(width, width) if adaptation else nn.Identity() for _ in range(count))
 
-    def terms(self, views: list[View], batch: Batch) -> Terms:
-        view = views[-1]
-        shallow = cache(lambda: self.shallow(view.stages))
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        output = outputs[-1]
+        shallow = cache(lambda: self.shallow(output.stages))
         return {
-            "ce": lambda: F.cross_entropy(view.logits.float(), batch.labels),
+            "ce": lambda: F.cross_entropy(output.logits.float(), batch.labels),
             "exits": lambda: peers_cross_entropy(shallow().logits, batch.labels),
             "distillation": lambda: auxiliary_distillation(
-                torch.cat([shallow().logits, view.logits[None]]), self.temperature, scale=self.scale
+                torch.cat([shallow().logits, output.logits[None]]), self.temperature, scale=self.scale
             ),
             "embeddings": lambda: embedding_distance(
-                self.adapt(shallow().embeddings[self.hinted]), view.embedding, self.distance
+                self.adapt(shallow().embeddings[self.hinted]), output.embedding, self.distance
             ),
         }
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from torch import nn
 from torch.nn import functional as F
 
-from classmates.contracts import Batch, DataSpec, View
+from classmates.contracts import Batch, DataSpec, NetworkOutput
 from classmates.losses.similarity import similarity_preserving
 from classmates.methods.base import Terms
-from classmates.methods.taught import Taught
+from classmates.methods.teacher_method import TeacherMethod
 
 
-class SP(Taught):
+class SP(TeacherMethod):
     """Images of a batch that are alike to the teacher's deepest stage shall be alike to the student's (eq. 4).
 
     Args:
@@ -33,9 +33,9 @@ class SP(Taught):
     ):
         super().__init__(network, data, teacher, teacher_weights, {"ce": 1.0, "similarity": similarity})
 
-    def terms(self, views: list[View], batch: Batch) -> Terms:
-        view = views[-1]
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        output = outputs[-1]
         return {
-            "ce": lambda: F.cross_entropy(view.logits.float(), batch.labels),
-            "similarity": lambda: similarity_preserving(view.stages[-1], self.teacher(batch.images).stages[-1]),
+            "ce": lambda: F.cross_entropy(output.logits.float(), batch.labels),
+            "similarity": lambda: similarity_preserving(output.stages[-1], self.teacher(batch.images).stages[-1]),
         }

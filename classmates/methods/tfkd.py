@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from classmates.contracts import Batch, DataSpec, View
+from classmates.contracts import Batch, DataSpec, NetworkOutput
 from classmates.errors import UserError
 from classmates.losses.soft_targets import softened_kl
 from classmates.methods.base import Method, Terms, check_temperature
-from classmates.networks.peers import Peers
-from classmates.networks.teacher import Teacher
+from classmates.networks.building.teacher import Teacher
+from classmates.networks.peers.peers import Peers
 
 
 def virtual_teacher(labels: Tensor, num_classes: int, correct: float = 0.99) -> Tensor:
@@ -86,7 +86,7 @@ class TfKD(Method):
         super().__init__(Peers(network, data), weights={"ce": 1 - alpha, "distillation": alpha * multiplier})
         self.teacher: Teacher | None = None
         if teacher is not None:
-            seen = replace(data, input_shape=self.networks.anatomy.input_shape)
+            seen = replace(data, input_shape=self.networks.architecture.input_shape)
             self.teacher = Teacher(teacher, seen, weights=teacher_weights)
             for text in self.teacher.notes:
                 self.note(text)
@@ -95,8 +95,8 @@ class TfKD(Method):
         self.correct = correct
         self.temper_student = temper_student
 
-    def terms(self, views: list[View], batch: Batch) -> Terms:
-        logits = views[-1].logits
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        logits = outputs[-1].logits
         return {
             "ce": lambda: F.cross_entropy(logits.float(), batch.labels),
             "distillation": lambda: self.distillation(logits, batch),

@@ -1,5 +1,1 @@
-"""Reports: what a finished run, or a comparison of runs, says about itself, as one HTML file without a network."""
-
-from classmates.reporting.html import report
-
-__all__ = ["report"]
+"""Pages and figures: the HTML report of a run, and what the pages of comparisons share with it."""

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from classmates.errors import UserError
-from classmates.files import whole_file
+from classmates.runs.files import whole_file
 
 
 def fill(template: str, **values: Any) -> str:

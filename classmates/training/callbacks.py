@@ -18,9 +18,9 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from tqdm.auto import tqdm
 
 from classmates.errors import UserError
-from classmates.files import whole_file
+from classmates.runs.files import whole_file
+from classmates.runs.folder import Run
 from classmates.training.module import TrainingModule
-from classmates.training.run import Run
 
 WAITING_SHOWN = 0.1
 """The share of an epoch spent on waiting for images above which the progress bar shows it."""

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from classmates.contracts import Batch
-from classmates.data.randomness import stream_seed
+from classmates.data.batches.randomness import stream_seed
 from classmates.errors import NonFiniteLoss
-from classmates.evaluation.metrics import RunningScore
 from classmates.methods.base import Method, Output
-from classmates.networks.gather import local_buffers
+from classmates.networks.memory.gather import local_buffers
+from classmates.tasks.metrics import RunningAccuracy
 
 CHECK_EVERY = 50  # steps between looks at the losses where looking makes the host wait for the device
 
@@ -92,7 +92,7 @@ class TrainingModule(L.LightningModule):
         self.make_loaders = loaders
         self.seed = seed
         self.meter = TermMeter()
-        self.scores: dict[str, RunningScore] = {}
+        self.scores: dict[str, RunningAccuracy] = {}
         self.validation: dict[str, dict[str, float]] = {}
 
     @property
@@ -138,7 +138,7 @@ class TrainingModule(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         for who, logits in self.method.predictions(self.method.networks(batch.images)).items():
             if who not in self.scores:
-                self.scores[who] = RunningScore().to(self.device)
+                self.scores[who] = RunningAccuracy().to(self.device)
             self.scores[who].update(logits, batch.labels)
 
     def on_validation_epoch_end(self) -> None:

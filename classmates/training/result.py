@@ -15,21 +15,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from classmates.contracts import Batch, View
-from classmates.data.loaders import eval_loader
-from classmates.data.sources import ImageData, Split
+from classmates.contracts import Batch, NetworkOutput
+from classmates.data.batches.loaders import eval_loader
+from classmates.data.loading import ImageData, Split
 from classmates.evaluation.collect import Predictions, as_arrays, collect
 from classmates.evaluation.exits import score_exits, tune_thresholds
-from classmates.evaluation.metrics import Score, score
 from classmates.evaluation.predict import read
-from classmates.files import whole_file
 from classmates.methods.base import Method
-from classmates.networks.complexity import count_parameters, multiply_adds
-from classmates.student import StudentCard, save_student
+from classmates.networks.building.complexity import count_parameters, multiply_adds
+from classmates.runs.files import whole_file
+from classmates.runs.folder import Run
+from classmates.runs.student import StudentCard, save_student
+from classmates.tasks.metrics import Score, score
 from classmates.training.callbacks import History, load_checkpoint
 from classmates.training.environment import environment, peak_memory_mib
 from classmates.training.module import TrainingModule
-from classmates.training.run import Run
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def finish(
     arrays = as_arrays(
         predictions,
         np.stack(pictures) if pictures else np.zeros(shape, np.uint8),
-        [stage.name for stage in method.networks.anatomy.stages],
+        [stage.name for stage in method.networks.architecture.stages],
     )
     with whole_file(run.evaluation) as path, path.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
@@ -144,9 +144,9 @@ def predict_all(
     """Everyone's logits on a split, and the student's features, in evaluation mode."""
     method.to(device).eval()
 
-    def look(batch: Tensor) -> tuple[dict[str, Tensor], View | None]:
-        views = method.networks(batch.to(device))
-        return method.predictions(views), views[-1]
+    def look(batch: Tensor) -> tuple[dict[str, Tensor], NetworkOutput | None]:
+        outputs = method.networks(batch.to(device))
+        return method.predictions(outputs), outputs[-1]
 
     return collect(look, batches, description=description, progress=progress)
 

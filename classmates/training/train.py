@@ -19,24 +19,24 @@ from torch.utils.data import Dataset
 
 from classmates.contracts import DataSpec
 from classmates.data.augmentation import Augmentation
-from classmates.data.loaders import check_loading, eval_loader, train_loader, varies
-from classmates.data.sources import load
+from classmates.data.batches.loaders import check_loading, eval_loader, train_loader, varies
+from classmates.data.loading import load
 from classmates.errors import UserError
-from classmates.files import require_writable
 from classmates.methods.base import Method
 from classmates.methods.baseline import Baseline
-from classmates.networks.build import build_model
-from classmates.networks.peers import Recompute
-from classmates.networks.weights import load_pretrained
-from classmates.reporting.html import report as write_report
-from classmates.student import StudentCard
+from classmates.networks.building.build import build_model
+from classmates.networks.building.weights import load_pretrained
+from classmates.networks.peers.peers import Recompute
+from classmates.reporting.run_page import write_run_page
+from classmates.runs.files import require_writable
+from classmates.runs.folder import Run, plain_settings, run_name
+from classmates.runs.student import StudentCard
 from classmates.training.acceleration import FORMATS, MemoryFormat, choose
 from classmates.training.callbacks import AtomicCheckpointIO, watchers
 from classmates.training.loggers import make_loggers
 from classmates.training.module import TrainingModule
 from classmates.training.optimisation import make_optimizer, make_schedule
 from classmates.training.result import Result, finish
-from classmates.training.run import Run, plain_settings, run_name
 
 
 def train(
@@ -261,7 +261,7 @@ def train(
     built.to(memory_format=torch.contiguous_format)
     result = finish(run, name, trainer, module, images, card, notes, progress=progress)
     if report and trainer.is_global_zero:
-        write_report(run.folder)
+        write_run_page(run.folder, run.folder / "report.html")
     return result
 
 

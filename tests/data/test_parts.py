@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from classmates.data.parts import Split, mean_and_std, moments_of
-from classmates.data.paths import Paths
+from classmates.data.readers.paths import Paths
 from classmates.errors import UserError
 
 

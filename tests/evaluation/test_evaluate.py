@@ -12,8 +12,8 @@ from torch import nn
 from classmates.data import eval_loader, load
 from classmates.errors import UserError
 from classmates.evaluation.evaluate import evaluate
-from classmates.evaluation.metrics import score
-from classmates.student import load_student
+from classmates.runs.student import load_student
+from classmates.tasks.metrics import score
 from classmates.training.train import train
 
 QUICK = {"epochs": 1, "batch_size": 50, "accelerator": "cpu", "loggers": (), "report": False, "progress": False}

@@ -13,8 +13,8 @@ from torch import nn
 from classmates.data import ImageData, eval_loader, load
 from classmates.errors import UserError
 from classmates.evaluation.predict import predict
-from classmates.networks.build import build_model
-from classmates.student import StudentCard, load_student, save_student
+from classmates.networks.building.build import build_model
+from classmates.runs.student import StudentCard, load_student, save_student
 
 
 def save_images(folder: Path, size: tuple[int, int], count: int = 5) -> None:

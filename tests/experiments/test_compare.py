@@ -14,12 +14,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from classmates.comparisons.recipe import Recipe
 from classmates.errors import UserError
 from classmates.experiments import workers
 from classmates.experiments.compare import Comparison, asked, compare
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.preview import Plan
-from classmates.experiments.recipe import Recipe
 from classmates.experiments.records import read_runs
 from classmates.training.train import train
 

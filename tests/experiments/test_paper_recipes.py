@@ -11,13 +11,13 @@ import timm
 import torch
 
 from classmates import methods
+from classmates.comparisons.drawings import FIGURES
+from classmates.comparisons.recipe import Recipe, load_recipe, recipes_folder
 from classmates.contracts import Batch
 from classmates.data import NAMES
-from classmates.experiments.drawings import FIGURES
 from classmates.experiments.plan import choose, jobs_of
-from classmates.experiments.recipe import Recipe, load_recipe, recipes_folder
-from classmates.methods.taught import Taught
-from classmates.networks.complexity import multiply_adds
+from classmates.methods.teacher_method import TeacherMethod
+from classmates.networks.building.complexity import multiply_adds
 from classmates.training.optimisation import make_optimizer, make_schedule
 from classmates.training.train import train
 
@@ -182,7 +182,7 @@ def test_the_first_step_of_every_row(name, row, tiny_network, tiny_data):
     settings = settings_of(recipe_of(name), row)
     kind = method_of(settings)
     options = dict(settings["method"].get("init_args", {}))
-    if issubclass(kind, Taught):
+    if issubclass(kind, TeacherMethod):
         assert options["teacher"].startswith("runs/corsd-teacher-")
         options["teacher"] = tiny_network(seed=9)
     method = kind(tiny_network(widths=(4, 8, 16, 32)), tiny_data, **options)

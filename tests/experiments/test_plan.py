@@ -5,10 +5,10 @@ from itertools import product
 import pytest
 from PIL import Image
 
+from classmates.comparisons.recipe import Recipe
 from classmates.errors import UserError
 from classmates.experiments.identity import config_hash, digest
 from classmates.experiments.plan import Job, choose, jobs_of, slug
-from classmates.experiments.recipe import Recipe
 from classmates.experiments.rows import row_of
 from classmates.methods import MCL
 

@@ -15,12 +15,12 @@ import pytest
 from PIL import Image
 
 import classmates
+from classmates.comparisons import recipe as recipes
+from classmates.comparisons.drawings import FIGURES, USUAL
+from classmates.comparisons.page import as_text, comparison_table, write_comparison
+from classmates.comparisons.recipe import Recipe
 from classmates.errors import UserError
-from classmates.experiments import recipe as recipes
-from classmates.experiments.drawings import FIGURES, USUAL
 from classmates.experiments.ledger import Ledger
-from classmates.experiments.recipe import Recipe
-from classmates.experiments.report import as_text, comparison_table, write_comparison
 
 Frame = Callable[..., pd.DataFrame]
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from classmates.contracts import Batch, DataSpec
 from classmates.methods import Method
-from classmates.methods.taught import Taught
+from classmates.methods.teacher_method import TeacherMethod
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def build(tiny_network: Callable[..., nn.Module]) -> Callable[..., Method]:
     """Makes a method with its defaults; one that needs a teacher gets another tiny network."""
 
     def make(kind: type[Method], network: nn.Module, data: DataSpec) -> Method:
-        if issubclass(kind, Taught):
+        if issubclass(kind, TeacherMethod):
             return kind(network, data, teacher=tiny_network(num_classes=data.num_classes, seed=9))
         return kind(network, data)
 

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from classmates import methods
-from classmates.contracts import Batch, DataSpec, View
-from classmates.data.samplers import Shuffled
+from classmates.contracts import Batch, DataSpec, NetworkOutput
+from classmates.data.batches.samplers import Shuffled
 from classmates.errors import UserError
 from classmates.methods import Method
 from classmates.methods.base import Terms, check_word
-from classmates.networks.peers import Peers
+from classmates.networks.peers.peers import Peers
 
 pytestmark = pytest.mark.filterwarnings("ignore:num_negatives")  # the tiny data have fewer than MCL's default
 
@@ -33,21 +33,21 @@ class Two(Method):
         super().__init__(Peers(network, data, peers), weights={"first": first, "second": second})
         self.computed: list[str] = []
 
-    def terms(self, views: list[View], batch: Batch) -> Terms:
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         return {
-            "first": lambda: self.computed.append("first") or views[-1].logits.sum(),
-            "second": lambda: self.computed.append("second") or views[-1].embedding.sum(),
+            "first": lambda: self.computed.append("first") or outputs[-1].logits.sum(),
+            "second": lambda: self.computed.append("second") or outputs[-1].embedding.sum(),
         }
 
 
 def test_total_is_the_weighted_sum_of_raw_terms(tiny_network: Make, tiny_data: DataSpec, tiny_batch: Batch) -> None:
     method = Two(tiny_network(), tiny_data)
-    output = method(tiny_batch)
-    (view,) = output.views
-    assert list(output.terms) == ["first", "second"]
-    assert torch.equal(output.terms["first"], view.logits.sum())
-    assert torch.equal(output.terms["second"], view.embedding.sum())
-    torch.testing.assert_close(output.total, 2 * view.logits.sum() + 0.5 * view.embedding.sum())
+    step = method(tiny_batch)
+    (output,) = step.outputs
+    assert list(step.terms) == ["first", "second"]
+    assert torch.equal(step.terms["first"], output.logits.sum())
+    assert torch.equal(step.terms["second"], output.embedding.sum())
+    torch.testing.assert_close(step.total, 2 * output.logits.sum() + 0.5 * output.embedding.sum())
     assert output.total.shape == ()
 
 
@@ -65,7 +65,7 @@ def test_a_term_of_weight_0_is_not_computed(
 def test_total_is_float32_under_autocast(tiny_network: Make, tiny_data: DataSpec, tiny_batch: Batch) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = Two(tiny_network(), tiny_data)(tiny_batch)
-    assert output.views[0].logits.dtype == torch.bfloat16
+    assert output.outputs[0].logits.dtype == torch.bfloat16
     assert output.total.dtype == torch.float32
 
 
@@ -103,16 +103,18 @@ def test_options_are_the_arguments_it_was_made_with(tiny_network: Make, tiny_dat
 
 def test_predictions_say_whose_they_are(tiny_network: Make, tiny_data: DataSpec, tiny_batch: Batch) -> None:
     alone = Two(tiny_network(), tiny_data)
-    views = alone(tiny_batch).views
-    assert {name: id(logits) for name, logits in alone.predictions(views).items()} == {"student": id(views[0].logits)}
+    outputs = alone(tiny_batch).outputs
+    assert {name: id(logits) for name, logits in alone.predictions(outputs).items()} == {
+        "student": id(outputs[0].logits)
+    }
 
     several = Two(tiny_network(), tiny_data, peers=3)
-    views = several(tiny_batch).views
-    predictions = several.predictions(views)
+    outputs = several(tiny_batch).outputs
+    predictions = several.predictions(outputs)
     assert list(predictions) == ["student", "peer1", "peer2", "ensemble"]
     for name, place in {"peer1": 0, "peer2": 1, "student": 2}.items():
-        assert predictions[name] is views[place].logits
-    torch.testing.assert_close(predictions["ensemble"], sum(view.logits for view in views) / 3)
+        assert predictions[name] is outputs[place].logits
+    torch.testing.assert_close(predictions["ensemble"], sum(output.logits for output in outputs) / 3)
 
 
 def test_notes_are_kept_and_said(tiny_network: Make, tiny_data: DataSpec) -> None:

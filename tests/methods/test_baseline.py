@@ -5,7 +5,7 @@ import pytest
 from torch import nn
 
 from classmates.contracts import Batch, DataSpec
-from classmates.data.samplers import Shuffled
+from classmates.data.batches.samplers import Shuffled
 from classmates.methods import Baseline
 
 Make = Callable[..., nn.Module]
@@ -20,7 +20,7 @@ def test_cross_entropy_of_the_network_alone(tiny_network: Make, tiny_data: DataS
         expected -= logits[label] - math.log(sum(math.exp(logit) for logit in logits))
     assert list(output.terms) == ["ce"]
     assert output.total.item() == pytest.approx(expected / 9, rel=1e-5)
-    assert list(method.predictions(output.views)) == ["student"]
+    assert list(method.predictions(output.outputs)) == ["student"]
 
 
 def test_nothing_is_added_to_the_network(tiny_network: Make, tiny_data: DataSpec) -> None:

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from classmates.contracts import Batch, DataSpec
-from classmates.data.samplers import ClassUniform, Shuffled
+from classmates.data.batches.samplers import ClassUniform, Shuffled
 from classmates.errors import UserError
 from classmates.losses.similarity import correlation_congruence
 from classmates.methods import CC
@@ -20,7 +20,7 @@ def network(name: str = "resnet8") -> nn.Module:
 def test_embeddings_are_compared() -> None:
     method = CC(network(), DATA, teacher=network("resnet18_cifar"), gamma=0.3, order=3).eval()
     output = method(BATCH)
-    embeddings = output.views[-1].embedding, method.teacher(BATCH.images).embedding
+    embeddings = output.outputs[-1].embedding, method.teacher(BATCH.images).embedding
     assert [embedding.shape[1] for embedding in embeddings] == [64, 512]
     expected = correlation_congruence(*embeddings, gamma=0.3, order=3).item()
     assert output.total.item() == pytest.approx(output.terms["ce"].item() + 100 * expected, rel=1e-5)

@@ -9,8 +9,8 @@ from classmates.contracts import Batch, DataSpec
 from classmates.errors import UserError
 from classmates.losses.soft_targets import softened_kl
 from classmates.methods.clilr import CLILR, consensus_kl
-from classmates.networks.complexity import count_parameters
-from classmates.networks.tree import DivideGradient, PeerTree
+from classmates.networks.building.complexity import count_parameters
+from classmates.networks.peers.tree import DivideGradient, PeerTree
 
 DATA = DataSpec(5, torch.arange(40) % 5, (3, 32, 32))
 
@@ -41,15 +41,15 @@ def test_parameters_of_the_tree_are_the_papers():
 
 def test_who_follows_whom():
     tree = PeerTree(student(), DATA, 4).eval()
-    views = tree(batch().images)
-    first = [view.stages[0] for view in views]
+    outputs = tree(batch().images)
+    first = [output.stages[0] for output in outputs]
     assert all(map(torch.equal, first, [first[-1]] * 4))
-    second = [view.stages[1] for view in views]
+    second = [output.stages[1] for output in outputs]
     assert torch.equal(second[3], second[2])
     assert torch.equal(second[1], second[0])
     assert not torch.equal(second[3], second[1])
-    assert len({tuple(view.logits.flatten().tolist()) for view in views}) == 4
-    assert torch.equal(views[-1].logits, tree.student(batch().images))
+    assert len({tuple(output.logits.flatten().tolist()) for output in outputs}) == 4
+    assert torch.equal(outputs[-1].logits, tree.student(batch().images))
     assert all(not trunk.outputs for trunk in tree.trunks)
 
 
@@ -71,7 +71,7 @@ def test_the_trunk_is_trained_at_the_pace_of_one_network():
 
 
 def losses_of(tree, images, labels):
-    return [torch.nn.functional.cross_entropy(view.logits, labels) for view in tree(images)]
+    return [torch.nn.functional.cross_entropy(output.logits, labels) for output in tree(images)]
 
 
 def test_consensus_by_loops():
@@ -98,10 +98,10 @@ def test_the_consensus_is_held_constant():
 
 def test_total_and_the_ensemble_of_all_heads():
     method = CLILR(student(), DATA, hard=0.25)
-    views, terms, total = method(batch())
+    outputs, terms, total = method(batch())
     torch.testing.assert_close(total, 0.25 * terms["ce"] + 0.75 * terms["consensus"])
-    ensemble = method.predictions(views)["ensemble"]
-    torch.testing.assert_close(ensemble, sum(view.logits for view in views) / 4)
+    ensemble = method.predictions(outputs)["ensemble"]
+    torch.testing.assert_close(ensemble, sum(output.logits for output in outputs) / 4)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 import classmates.models  # noqa: F401  (registers resnet8)
 from classmates.contracts import Batch, DataSpec
-from classmates.data.samplers import Shuffled, Triplets, TripletsWithReplacement
+from classmates.data.batches.samplers import Shuffled, Triplets, TripletsWithReplacement
 from classmates.errors import UserError
 from classmates.methods.cc import CC
 from classmates.methods.combined import Combined
@@ -35,15 +35,17 @@ def test_corsd_and_mcl_share_student_and_batches():
     method = combined("CORSD", SMALL_MCL)
     assert method.sampling is Triplets
     batch = triplet_batch()
-    views, terms, total = method(batch)
-    assert len(views) == 3
+    outputs, terms, total = method(batch)
+    assert len(outputs) == 3
     assert {"CORSD/triplet", "CORSD/relation", "MCL/ce", "MCL/distillation", "MCL/contrast"} <= terms.keys()
     assert "CORSD/ce" not in terms
-    torch.testing.assert_close(terms["MCL/ce"], sum(F.cross_entropy(view.logits, batch.labels) for view in views))
+    torch.testing.assert_close(
+        terms["MCL/ce"], sum(F.cross_entropy(output.logits, batch.labels) for output in outputs)
+    )
     torch.testing.assert_close(total, sum(method.weights[name] * term for name, term in terms.items()))
     total.backward()
     assert all(parameter.grad is not None for parameter in method.parameters())
-    assert set(method.predictions(views)) == {"student", "peer1", "peer2", "ensemble"}
+    assert set(method.predictions(outputs)) == {"student", "peer1", "peer2", "ensemble"}
 
 
 def test_its_state_is_whole_and_its_student_plain():
@@ -102,9 +104,9 @@ def test_exits_are_those_of_the_first_method_that_has_them():
     first = method.parts["DeepSupervision"]
     assert method.exit_costs() == first.exit_costs()
     assert len(method.exit_costs()) == 2
-    views = method(triplet_batch()).views
-    own = first.predictions(views[-1:])
-    assert torch.equal(method.predictions(views)["exit1"], own["exit1"])
+    outputs = method(triplet_batch()).outputs
+    own = first.predictions(outputs[-1:])
+    assert torch.equal(method.predictions(outputs)["exit1"], own["exit1"])
     assert combined("CORSD", SMALL_MCL).exit_costs() is None
 
 

@@ -8,8 +8,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from classmates.contracts import Batch, DataSpec, View
-from classmates.data.samplers import Triplets, TripletsWithReplacement
+from classmates.contracts import Batch, DataSpec, NetworkOutput
+from classmates.data.batches.samplers import Triplets, TripletsWithReplacement
 from classmates.errors import UserError
 from classmates.methods import CORSD
 from classmates.methods import corsd as module
@@ -40,16 +40,18 @@ def softmax(row: Tensor, temperature: float = 1.0) -> list[float]:
     return [power / sum(powers) for power in powers]
 
 
-def by_hand(method: CORSD, view: View, labels: list[int], *, temperature: float, margin: float) -> dict[str, float]:
+def by_hand(
+    method: CORSD, output: NetworkOutput, labels: list[int], *, temperature: float, margin: float
+) -> dict[str, float]:
     """The terms from the paper's equations, one image pair at a time (in evaluation, where BatchNorm lets one)."""
     count, depths = len(labels) // 3, len(method.relation_networks)
     terms = dict.fromkeys(method.weights, 0.0)
-    for row, label in zip(view.logits, labels, strict=True):
+    for row, label in zip(output.logits, labels, strict=True):
         terms["ce"] -= math.log(softmax(row)[label]) / len(labels)
     for b in range(count):
         o, p, n = 3 * b, 3 * b + 1, 3 * b + 2
         relations, logits = {"p": [], "n": []}, {"p": [], "n": []}
-        for network, maps in zip(method.relation_networks, view.stages[-depths:], strict=True):
+        for network, maps in zip(method.relation_networks, output.stages[-depths:], strict=True):
             for kind, other, classifier in (
                 ("p", p, network.positive_classifier),
                 ("n", n, network.negative_classifier),
@@ -71,7 +73,7 @@ def by_hand(method: CORSD, view: View, labels: list[int], *, temperature: float,
                         softmax(logits[kind][depth], temperature),
                     )
                     terms[name] += sum(t * math.log(t / s) for t, s in zip(teacher, student, strict=True)) / count
-        said = [torch.tensor(softmax(view.logits[i]), dtype=torch.float64) for i in (o, p, n)]
+        said = [torch.tensor(softmax(output.logits[i]), dtype=torch.float64) for i in (o, p, n)]
         r_p, r_n = (method.logit_interaction(torch.cat([said[0], other])[None]).item() for other in said[1:])
         terms["calibration"] += (r_p - r_n) / count
     return terms
@@ -90,7 +92,9 @@ def test_terms_are_the_paper_s(
     output = method.eval()(tiny_batch)
     expected = by_hand(
         copy.deepcopy(method).double(),
-        View(*(part.double() for part in output.views[0][:2]), tuple(map(Tensor.double, output.views[0].stages))),
+        NetworkOutput(
+            *(part.double() for part in output.outputs[0][:2]), tuple(map(Tensor.double, output.outputs[0].stages))
+        ),
         tiny_batch.labels.tolist(),
         temperature=options.get("temperature", 3.0),
         margin=options.get("margin", 1.0),
@@ -209,7 +213,7 @@ def test_small_maps_and_released_options(
     data = DataSpec(4, torch.arange(36) % 4, (3, size, size))
     method = CORSD(tiny_network(), data, projection=projection, **options)
     output = method(tiny_batch._replace(images=tiny_batch.images[..., :size, :size]))
-    assert output.views[0].stages[-1].shape == (9, 10, maps, maps)
+    assert output.outputs[0].stages[-1].shape == (9, 10, maps, maps)
     output.total.backward()
     assert all(term.isfinite() for term in output.terms.values())
     assert method.sampling is (TripletsWithReplacement if options else Triplets)
@@ -227,7 +231,7 @@ def test_token_maps(tiny_batch: Batch) -> None:
     network = timm.create_model("test_vit", num_classes=4, img_size=32)
     method = CORSD(network, DataSpec(4, torch.arange(36) % 4, (3, 32, 32)))
     output = method(tiny_batch._replace(images=torch.randn(9, 3, 32, 32)))
-    assert [tuple(stage.shape) for stage in output.views[0].stages] == [(9, 64, 2, 2)] * 4
+    assert [tuple(stage.shape) for stage in output.outputs[0].stages] == [(9, 64, 2, 2)] * 4
     output.total.backward()
     assert all(term.isfinite() for term in output.terms.values())
 
@@ -243,7 +247,7 @@ def test_depths_count_from_the_deepest_stage(make: Callable[..., CORSD], tiny_ba
 
 def test_only_the_student_is_scored(make: Callable[..., CORSD], tiny_batch: Batch) -> None:
     method = make()
-    assert list(method.predictions(method(tiny_batch).views)) == ["student"]
+    assert list(method.predictions(method(tiny_batch).outputs)) == ["student"]
 
 
 @pytest.mark.parametrize(
@@ -270,7 +274,7 @@ class TestRelationByDistance:
     def test_its_loss_is_that_of_the_norms(self, make, tiny_batch):
         method = make(alpha=0, sigma=0, gamma_p=0, gamma_n=0, beta=0.5, relation="distance")
         output = method(tiny_batch)
-        pooled = [stage.mean((2, 3)).unflatten(0, (-1, 3)) for stage in output.views[-1].stages]
+        pooled = [stage.mean((2, 3)).unflatten(0, (-1, 3)) for stage in output.outputs[-1].stages]
         norms = [[(maps[:, 0] - maps[:, kind]).square().sum(1).sqrt() for kind in (1, 2)] for maps in pooled]
         expected = sum(
             (own - deep).square().mean() for at in norms[:-1] for own, deep in zip(at, norms[-1], strict=True)

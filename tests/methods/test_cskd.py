@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from classmates.contracts import Batch, DataSpec
-from classmates.data.samplers import ClassPairs
+from classmates.data.batches.samplers import ClassPairs
 from classmates.errors import UserError
 from classmates.methods import CSKD
 
@@ -26,7 +26,7 @@ def test_the_loss_is_the_formula_on_the_anchors(tiny_network, tiny_data, batch):
     kl = 16 * (p * (p.log() - q)).sum(-1).mean()
     expected = F.cross_entropy(anchors, batch.labels[0::2]) + 2 * kl
     torch.testing.assert_close(output.total, expected)
-    assert output.views[-1].logits.shape == (4, 4)
+    assert output.outputs[-1].logits.shape == (4, 4)
     output.total.backward()
     assert all(parameter.grad is not None for parameter in method.parameters())
 

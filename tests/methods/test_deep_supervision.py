@@ -14,9 +14,9 @@ def method(tiny_network, tiny_data):
 
 def test_the_loss_is_every_exits_cross_entropy(method, tiny_batch):
     output = method(tiny_batch)
-    logits = method.shallow(output.views[-1].stages).logits  # in training mode: the same batch statistics
+    logits = method.shallow(output.outputs[-1].stages).logits  # in training mode: the same batch statistics
     shallow = sum(F.cross_entropy(row, tiny_batch.labels) for row in logits)
-    deepest = F.cross_entropy(output.views[-1].logits, tiny_batch.labels)
+    deepest = F.cross_entropy(output.outputs[-1].logits, tiny_batch.labels)
     torch.testing.assert_close(output.terms["exits"], shallow)
     torch.testing.assert_close(output.total, deepest + 0.5 * shallow)
 
@@ -34,8 +34,8 @@ def test_every_part_learns_and_the_trunk_from_all_exits(method, tiny_batch):
 
 def test_predictions_name_student_exits_and_the_ensemble_of_all(method, tiny_batch):
     method.eval()
-    views = method.networks(tiny_batch.images)
-    predictions = method.predictions(views)
+    outputs = method.networks(tiny_batch.images)
+    predictions = method.predictions(outputs)
     assert list(predictions) == ["student", "exit1", "exit2", "ensemble"]
     logits = torch.stack([predictions[who] for who in ("exit1", "exit2", "student")])
     torch.testing.assert_close(predictions["ensemble"], logits.mean(0))

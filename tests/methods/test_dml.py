@@ -67,17 +67,17 @@ def test_each_peer_is_pulled_to_the_mean_of_the_others():
 
 def test_total_is_the_sum_over_peers():
     method = DML(student(), DATA, peers=3, mutual=0.5, temperature=2.0)
-    views, terms, total = method(batch())
-    alone = sum(torch.nn.functional.cross_entropy(view.logits, batch().labels) for view in views)
+    outputs, terms, total = method(batch())
+    alone = sum(torch.nn.functional.cross_entropy(output.logits, batch().labels) for output in outputs)
     torch.testing.assert_close(terms["ce"], alone)
     torch.testing.assert_close(total, alone + 0.5 * terms["mutual"])
 
 
 def test_another_architecture_and_a_trunk():
-    helped = DML(student(), DATA, helpers=[student("resnet14")])
-    assert [view.logits.shape for view in helped(batch()).views] == [(12, 5)] * 2
+    helped = DML(student(), DATA, peer_models=[student("resnet14")])
+    assert [output.logits.shape for output in helped(batch()).outputs] == [(12, 5)] * 2
     shared = DML(student(), DATA, peers=4, share=-2)
-    assert len(shared(batch()).views) == 4
+    assert len(shared(batch()).outputs) == 4
 
 
 @pytest.mark.parametrize("wrong", [{"peers": 1}, {"temperature": 0.0}, {"share": "layer9"}])

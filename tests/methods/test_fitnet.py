@@ -29,7 +29,7 @@ def test_the_middle_stages_meet() -> None:
     method = FitNet(network(), DATA, teacher=network("resnet14")).eval()
     output = method(BATCH)
     assert set(output.terms) == {"ce", "hint"}
-    guided = method.regressor(output.views[-1].stages[1])
+    guided = method.regressor(output.outputs[-1].stages[1])
     taught = method.teacher(BATCH.images).stages[1]
     assert guided.shape == taught.shape == (8, 32, 4, 4)
     assert output.terms["hint"].item() == pytest.approx((guided - taught).square().mean().item(), rel=1e-5)
@@ -46,9 +46,9 @@ def test_stages_are_matched_from_the_end(stage: int | None, guided: int) -> None
 def test_a_teacher_with_more_stages_is_asked_as_far_from_its_end() -> None:
     teacher = timm.create_model("resnet18_cifar", num_classes=4, in_chans=1)  # four stages, maps of 8, 4, 2 and 1
     method = FitNet(network(), DATA, teacher=teacher)
-    assert method.teacher.anatomy.stages[method.hinting].shape == (256, 2, 2)
+    assert method.teacher.architecture.stages[method.hinting].shape == (256, 2, 2)
     few = FitNet(teacher, DATA, teacher=network(), stage=0)  # the teacher has no fourth from its end: its first
-    assert few.teacher.anatomy.stages[few.hinting].shape == (16, 8, 8)
+    assert few.teacher.architecture.stages[few.hinting].shape == (16, 8, 8)
 
 
 def test_two_stages_train_first_the_lower_half_and_then_all_but_the_regressor() -> None:
@@ -75,7 +75,7 @@ def test_the_second_stage_distils_less_and_less() -> None:
         factors.append(method.weights["distillation"])
         assert set(output.terms) == ({"hint"} if method.epoch < 2 else {"ce", "distillation"})
     assert factors == [0, 0, 4, 3, 2, 1]
-    z, t = output.views[-1].logits / 3, method.teacher(BATCH.images).logits / 3
+    z, t = output.outputs[-1].logits / 3, method.teacher(BATCH.images).logits / 3
     kl = (t.softmax(1) * (t.log_softmax(1) - z.log_softmax(1))).sum(1).mean()
     assert output.terms["distillation"].item() == pytest.approx(kl.item(), rel=1e-4)
 

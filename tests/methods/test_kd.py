@@ -20,9 +20,12 @@ def network() -> nn.Module:
 def test_the_total_is_the_formula(temperature: float) -> None:
     method = KD(network(), DATA, teacher=network(), temperature=temperature).eval()
     output = method(BATCH)
-    z, t = output.views[-1].logits.double() / temperature, method.teacher(BATCH.images).logits.double() / temperature
+    z, t = (
+        output.outputs[-1].logits.double() / temperature,
+        method.teacher(BATCH.images).logits.double() / temperature,
+    )
     kl = (t.softmax(1) * (t.log_softmax(1) - z.log_softmax(1))).sum(1).mean()
-    expected = 0.1 * F.cross_entropy(output.views[-1].logits, BATCH.labels) + 0.9 * temperature**2 * kl
+    expected = 0.1 * F.cross_entropy(output.outputs[-1].logits, BATCH.labels) + 0.9 * temperature**2 * kl
     assert output.total.item() == pytest.approx(expected.item(), rel=1e-4)
 
 

@@ -10,12 +10,12 @@ from classmates.methods import LabelSmoothing
 def test_the_loss_is_cross_entropy_with_smoothed_labels(tiny_network, tiny_data, tiny_batch, epsilon):
     method = LabelSmoothing(tiny_network(), tiny_data, epsilon=epsilon)
     output = method(tiny_batch)
-    log_probabilities = output.views[-1].logits.detach().double().log_softmax(-1)
+    log_probabilities = output.outputs[-1].logits.detach().double().log_softmax(-1)
     targets = (1 - epsilon) * torch.eye(4)[tiny_batch.labels] + epsilon / 4
     expected = -(targets * log_probabilities).sum(1).mean()
     assert output.total.item() == pytest.approx(expected.item(), rel=1e-5)
     if epsilon == 0:
-        torch.testing.assert_close(output.total, F.cross_entropy(output.views[-1].logits, tiny_batch.labels))
+        torch.testing.assert_close(output.total, F.cross_entropy(output.outputs[-1].logits, tiny_batch.labels))
     output.total.backward()
     assert all(parameter.grad is not None for parameter in method.parameters())
 

@@ -12,7 +12,7 @@ import classmates.models  # noqa: F401  (registers resnet8)
 from classmates import methods
 from classmates.contracts import Batch, DataSpec
 from classmates.methods import Baseline, Method
-from classmates.methods.taught import Taught
+from classmates.methods.teacher_method import TeacherMethod
 
 EPOCHS = 5
 BATCH = 48  # divides into pairs, triplets and eights
@@ -73,7 +73,7 @@ def teacher(digits: tuple[Tensor, Tensor]) -> torch.nn.Module:
 def test_the_student_learns(kind: type[Method], digits: tuple[Tensor, Tensor], teacher: torch.nn.Module) -> None:
     torch.manual_seed(0)
     images, labels = digits
-    options = {"teacher": teacher} if issubclass(kind, Taught) else {}
+    options = {"teacher": teacher} if issubclass(kind, TeacherMethod) else {}
     method = kind(small_resnet(), DataSpec(10, labels[:500], (1, 8, 8)), **options)
     losses, accuracy = train(method, images, labels)
     assert losses[-1] < losses[0]

@@ -31,10 +31,10 @@ def make(tiny_network: Make, tiny_data: DataSpec) -> Callable[..., MCL]:
     return made
 
 
-def by_hand(method: MCL, batch: Batch, views: list[Any], bank: Tensor, drawn: Tensor | None) -> dict[str, float]:
+def by_hand(method: MCL, batch: Batch, outputs: list[Any], bank: Tensor, drawn: Tensor | None) -> dict[str, float]:
     """The terms in float64 from the paper's equations; ``drawn`` are the negatives' indices [B, K], None for all."""
-    logits = [view.logits.detach().double() for view in views]
-    peers, size, count = len(views), len(batch.labels), len(method.classes.labels)
+    logits = [output.logits.detach().double() for output in outputs]
+    peers, size, count = len(outputs), len(batch.labels), len(method.classes.labels)
     temperature, tau, k = method.temperature, method.contrast_temperature, method.num_negatives
 
     def probabilities(row: Tensor, t: float) -> list[float]:
@@ -51,8 +51,10 @@ def by_hand(method: MCL, batch: Batch, views: list[Any], bank: Tensor, drawn: Te
         kl += sum(p * math.log(p / q) for p, q in zip(teacher, student, strict=True)) / size
 
     embeddings = []
-    for view, layer in zip(views, method.projections.layers, strict=True):
-        projected = view.embedding.detach().double() @ layer.weight.detach().double().T + layer.bias.detach().double()
+    for output, layer in zip(outputs, method.projections.layers, strict=True):
+        projected = (
+            output.embedding.detach().double() @ layer.weight.detach().double().T + layer.bias.detach().double()
+        )
         embeddings.append(projected / projected.norm(dim=1, keepdim=True))
     contrast = 0.0  # Eq. 6-8, over all ordered pairs
     for a in range(peers):
@@ -100,8 +102,8 @@ def test_terms_are_the_paper_s(
     if options.get("negatives") != "all":
         torch.manual_seed(5)
         drawn = method.classes.draw(tiny_batch.labels, 5)
-    expected = by_hand(method, tiny_batch, output.views, bank, drawn)
-    assert len(output.views) == options["peers"]
+    expected = by_hand(method, tiny_batch, output.outputs, bank, drawn)
+    assert len(output.outputs) == options["peers"]
     assert {name: term.item() for name, term in output.terms.items()} == pytest.approx(expected, rel=1e-4)
     temperature = options.get("temperature", 3.0)
     total = expected["ce"] + temperature**2 * expected["distillation"] + 0.025 * expected["contrast"]
@@ -260,7 +262,7 @@ def test_helpers_of_other_architectures_by_name_and_as_modules(tiny_data: DataSp
     # Without an input shape the student says how many channels a named helper gets.
     data = DataSpec(4, tiny_data.labels)
     method = MCL(
-        tiny_network(in_chans=1), data, peers=3, share="nothing", helpers=[helper, "resnet8"], num_negatives=5
+        tiny_network(in_chans=1), data, peers=3, share="nothing", peer_models=[helper, "resnet8"], num_negatives=5
     )
     assert method.networks.networks[0] is helper
     assert type(method.networks.networks[1]) is type(timm.create_model("resnet8"))
@@ -290,7 +292,7 @@ def test_the_papers_values_are_the_defaults(tiny_network: Make) -> None:
     assert (method.num_negatives, method.contrast_temperature, method.temperature) == (256, 0.1, 3.0)
     assert method.bank.rows.shape == (4, 600, 128)
     assert method.networks.trunk.split == "stage1"
-    assert list(method.predictions(method(_noise(600)).views)) == ["student", "peer1", "peer2", "peer3", "ensemble"]
+    assert list(method.predictions(method(_noise(600)).outputs)) == ["student", "peer1", "peer2", "peer3", "ensemble"]
 
 
 def _noise(samples: int) -> Batch:
@@ -314,9 +316,12 @@ def _noise(samples: int) -> Batch:
         ({"bank_dtype": "float16"}, "unknown bank_dtype 'float16': did you mean .*'bfloat16'"),
         ({"start": "new"}, "unknown start 'new': there are: fresh, same"),
         ({"share": "stage9"}, "share='stage9' is no stage"),
-        ({"helpers": ["resnet8"]}, "share=-2: helpers are other architectures and share nothing"),
-        ({"helpers": ["resnet8"], "share": "nothing"}, "1 helpers and the student are 2 peers, not 4"),
-        ({"helpers": ["resnt8"], "share": "nothing", "peers": 2}, "unknown model 'resnt8': did you mean .*'resnet8'"),
+        ({"peer_models": ["resnet8"]}, "share=-2: peer_models are other architectures and share nothing"),
+        ({"peer_models": ["resnet8"], "share": "nothing"}, "1 peer_models and the student are 2 peers, not 4"),
+        (
+            {"peer_models": ["resnt8"], "share": "nothing", "peers": 2},
+            "unknown model 'resnt8': did you mean .*'resnet8'",
+        ),
     ],
 )
 def test_what_cannot_be(tiny_network: Make, tiny_data: DataSpec, options: dict[str, Any], message: str) -> None:

@@ -40,29 +40,29 @@ def test_attention_and_targets_are_float32_under_autocast(monkeypatch):
     embeddings = torch.randn(3, 4, 16)
     exact = attention(embeddings)
     okddip = method(detach=True)
-    views = okddip.networks(batch().images)[:-1]
+    outputs = okddip.networks(batch().images)[:-1]
     okddip.attention.forward = lambda embeddings: torch.full((12, 3, 3), 1 / 3)
     monkeypatch.setattr("classmates.methods.okddip.softened_kl", lambda student, targets, *_, **__: targets)
     with torch.autocast("cpu", torch.bfloat16):
         weights = attention(embeddings)
-        targets = okddip.peer_distillation(views) / 3
+        targets = okddip.peer_distillation(outputs) / 3
     assert weights.dtype == targets.dtype == torch.float32
     torch.testing.assert_close(weights, exact)
-    torch.testing.assert_close(targets, sum(view.logits for view in views).expand(3, -1, -1) / 3)
+    torch.testing.assert_close(targets, sum(output.logits for output in outputs).expand(3, -1, -1) / 3)
 
 
 def test_targets_are_mixtures_of_the_auxiliary_peers():
     okddip = method(detach=True)
-    views, terms, _ = okddip(batch())
-    auxiliaries = views[:-1]
-    attention = okddip.attention(torch.stack([view.embedding for view in auxiliaries]))
+    outputs, terms, _ = okddip(batch())
+    auxiliaries = outputs[:-1]
+    attention = okddip.attention(torch.stack([output.embedding for output in auxiliaries]))
     slowly = torch.zeros(())
     for a in range(3):
         target = sum(attention[:, a, b, None] * auxiliaries[b].logits for b in range(3))
         slowly = slowly + softened_kl(auxiliaries[a].logits, target, 3.0)
     torch.testing.assert_close(terms["peer_distillation"], slowly, rtol=1e-4, atol=1e-6)
-    mean = sum(view.logits for view in auxiliaries) / 3
-    torch.testing.assert_close(terms["leader_distillation"], softened_kl(views[-1].logits, mean, 3.0))
+    mean = sum(output.logits for output in auxiliaries) / 3
+    torch.testing.assert_close(terms["leader_distillation"], softened_kl(outputs[-1].logits, mean, 3.0))
 
 
 def test_the_attention_learns_from_the_peers_targets_unless_they_are_detached():

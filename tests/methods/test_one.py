@@ -33,22 +33,22 @@ def test_gate_weighs_every_branch_for_every_image():
 
 def test_ensemble_is_the_gated_sum():
     one = method(peers=3).eval()
-    views = one.networks(batch().images)
-    gate = one.gate(views[-1].stages[-2])
-    slowly = torch.stack([sum(gate[n, m] * views[m].logits[n] for m in range(3)) for n in range(12)])
-    torch.testing.assert_close(one.ensemble(views), slowly)
-    torch.testing.assert_close(one.predictions(views)["ensemble"], slowly)
-    assert set(one.predictions(views)) == {"student", "peer1", "peer2", "ensemble"}
+    outputs = one.networks(batch().images)
+    gate = one.gate(outputs[-1].stages[-2])
+    slowly = torch.stack([sum(gate[n, m] * outputs[m].logits[n] for m in range(3)) for n in range(12)])
+    torch.testing.assert_close(one.ensemble(outputs), slowly)
+    torch.testing.assert_close(one.predictions(outputs)["ensemble"], slowly)
+    assert set(one.predictions(outputs)) == {"student", "peer1", "peer2", "ensemble"}
 
 
 def test_the_ensemble_is_float32_under_autocast():
     one = method(peers=3).eval()
-    views = one.networks(batch().images)
-    gate = one.gate(views[-1].stages[-2])
-    exact = (gate.T[:, :, None] * torch.stack([view.logits for view in views])).sum(0)
+    outputs = one.networks(batch().images)
+    gate = one.gate(outputs[-1].stages[-2])
+    exact = (gate.T[:, :, None] * torch.stack([output.logits for output in outputs])).sum(0)
     one.gate.forward = lambda trunk: gate
     with torch.autocast("cpu", torch.bfloat16):
-        ensemble = one.ensemble(views)
+        ensemble = one.ensemble(outputs)
     assert ensemble.dtype == torch.float32
     torch.testing.assert_close(ensemble, exact)
 
@@ -57,8 +57,8 @@ def test_distillation_sums_over_branches_and_ramps_up():
     one = method(peers=3, ramp=10)
     one.epochs, images = 20, batch()
     one.epoch = 10
-    views, terms, _ = one(images)
-    expected = sum(softened_kl(view.logits, one.ensemble(views), 3.0) for view in views)
+    outputs, terms, _ = one(images)
+    expected = sum(softened_kl(output.logits, one.ensemble(outputs), 3.0) for output in outputs)
     torch.testing.assert_close(terms["distillation"], expected, rtol=1e-4, atol=1e-6)
     one.eval()
     late = one(images).terms["distillation"]
@@ -79,8 +79,8 @@ def test_the_gate_learns_from_the_ensembles_cross_entropy_alone():
 def test_cross_entropies():
     one = method(peers=2)
     images = batch()
-    views, terms, _ = one(images)
-    torch.testing.assert_close(terms["ce"], sum(F.cross_entropy(view.logits, images.labels) for view in views))
+    outputs, terms, _ = one(images)
+    torch.testing.assert_close(terms["ce"], sum(F.cross_entropy(output.logits, images.labels) for output in outputs))
     assert terms["ensemble_ce"] > 0
 
 

@@ -41,7 +41,7 @@ def make(tiny_network, tiny_data):
 
 def test_the_first_epoch_is_cross_entropy(make, tiny_batch):
     output = make()(tiny_batch)
-    torch.testing.assert_close(output.total, F.cross_entropy(output.views[-1].logits, tiny_batch.labels))
+    torch.testing.assert_close(output.total, F.cross_entropy(output.outputs[-1].logits, tiny_batch.labels))
 
 
 @pytest.mark.parametrize(("epoch", "share"), [(1, 0.16), (4, 0.4), (9, 0.8)])
@@ -51,7 +51,7 @@ def test_the_share_of_the_past_grows_to_alpha(make, tiny_batch, epoch, share):
     method.memory.copy_(past)
     output = method(tiny_batch)
     targets = (1 - share) * torch.eye(4)[tiny_batch.labels] + share * past[tiny_batch.indices]
-    expected = -(targets * output.views[-1].logits.log_softmax(-1)).sum(-1).mean()
+    expected = -(targets * output.outputs[-1].logits.log_softmax(-1)).sum(-1).mean()
     torch.testing.assert_close(output.total, expected)
 
 
@@ -69,7 +69,7 @@ def test_a_step_remembers_its_own_predictions_by_index(make, tiny_batch, memory_
     method = make(memory_dtype=memory_dtype)
     before, storage = method.memory.clone(), method.memory.data_ptr()
     output = method(tiny_batch)
-    predictions = output.views[-1].logits.detach().softmax(-1).to(before.dtype)
+    predictions = output.outputs[-1].logits.detach().softmax(-1).to(before.dtype)
     assert torch.equal(method.memory[tiny_batch.indices], predictions)
     others = [index for index in range(36) if index not in tiny_batch.indices.tolist()]
     assert torch.equal(method.memory[others], before[others])

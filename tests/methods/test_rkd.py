@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from classmates.contracts import Batch, DataSpec
-from classmates.losses.relational import relational_angle, relational_distance
+from classmates.losses.rkd import relational_angle, relational_distance
 from classmates.methods import RKD
 
 DATA = DataSpec(4, torch.arange(32) % 4, (1, 8, 8))
@@ -18,7 +18,7 @@ def network(name: str = "resnet8") -> nn.Module:
 def test_distances_and_angles_of_embeddings_of_any_width() -> None:
     method = RKD(network(), DATA, teacher=network("resnet18_cifar")).eval()
     output = method(BATCH)
-    embeddings = output.views[-1].embedding, method.teacher(BATCH.images).embedding
+    embeddings = output.outputs[-1].embedding, method.teacher(BATCH.images).embedding
     distance, angle = relational_distance(*embeddings).item(), relational_angle(*embeddings).item()
     assert output.total.item() == pytest.approx(output.terms["ce"].item() + 25 * distance + 50 * angle, rel=1e-5)
 

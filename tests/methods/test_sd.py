@@ -78,11 +78,11 @@ def make(tiny_network, tiny_data):
 @pytest.mark.parametrize("scale", [True, False])
 def test_the_loss_is_the_formula(make, tiny_batch, skip, scale):
     method = make(alpha=0.4, lam=0.2, temperature=2.0, skip=skip, scale=scale)
-    output = method(tiny_batch)
-    view = output.views[-1]
-    logits, embeddings = method.shallow(view.stages)  # in training mode: the same batch statistics
-    soft = (view.logits.detach() / 2).softmax(-1)
-    expected = F.cross_entropy(view.logits, tiny_batch.labels)
+    step = method(tiny_batch)
+    output = step.outputs[-1]
+    logits, embeddings = method.shallow(output.stages)  # in training mode: the same batch statistics
+    soft = (output.logits.detach() / 2).softmax(-1)
+    expected = F.cross_entropy(output.logits, tiny_batch.labels)
     for row in logits:
         cross_entropy = -(soft * (row / 2).log_softmax(-1)).sum(-1).mean()
         entropy = -(soft * soft.log()).sum(-1).mean()
@@ -90,9 +90,9 @@ def test_the_loss_is_the_formula(make, tiny_batch, skip, scale):
         expected = expected + 0.6 * F.cross_entropy(row, tiny_batch.labels) + 0.4 * kl
     hinted = {"deepest": [0], "shallowest": [1], "none": [0, 1]}[skip]
     for adapter, place in zip(method.adapters, hinted, strict=True):
-        difference = adapter(embeddings[place]) - view.embedding.detach()
+        difference = adapter(embeddings[place]) - output.embedding.detach()
         expected = expected + 0.2 * difference.square().sum().sqrt()
-    torch.testing.assert_close(output.total, expected)
+    torch.testing.assert_close(step.total, expected)
 
 
 def test_released_values_are_the_defaults(make):
@@ -123,8 +123,8 @@ def test_without_adaptation_and_attention_it_has_no_such_layers(make, tiny_batch
     assert not list(method.adapters.parameters())
     assert all(isinstance(exit_.attention, nn.Identity) for exit_ in method.shallow.exits)
     output = method(tiny_batch)
-    _, embeddings = method.shallow(output.views[-1].stages)
-    difference = embeddings - output.views[-1].embedding
+    _, embeddings = method.shallow(output.outputs[-1].stages)
+    difference = embeddings - output.outputs[-1].embedding
     torch.testing.assert_close(output.terms["embeddings"], difference.square().sum() / 9)
 
 

@@ -33,7 +33,7 @@ def kl_by_hand(teacher_rows, student_rows, teacher_temperature, student_temperat
 def test_against_the_virtual_teacher(tiny_network, tiny_data, tiny_batch, temper_student, student_temperature):
     method = TfKD(tiny_network(), tiny_data, alpha=0.3, multiplier=2.0, temper_student=temper_student)
     output = method(tiny_batch)
-    logits = output.views[-1].logits.detach()
+    logits = output.outputs[-1].logits.detach()
     teacher = virtual_teacher(tiny_batch.labels, 4)
     kl = kl_by_hand(teacher, logits, 20.0, student_temperature)
     assert output.terms["distillation"].item() == pytest.approx(kl, rel=1e-3, abs=1e-7)
@@ -58,7 +58,7 @@ def test_against_a_trained_copy(tiny_network, tiny_data, tiny_batch):
     output = method(tiny_batch)
     with torch.no_grad():
         teacher = copy.eval()(tiny_batch.images)
-    kl = kl_by_hand(teacher, output.views[-1].logits.detach(), 6.0, 6.0)
+    kl = kl_by_hand(teacher, output.outputs[-1].logits.detach(), 6.0, 6.0)
     assert output.terms["distillation"].item() == pytest.approx(36 * kl, rel=1e-3, abs=1e-5)
     output.total.backward()
     assert all(parameter.grad is not None for parameter in method.parameters())

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import classmates.models
-from classmates.networks.complexity import count_parameters, multiply_adds
+from classmates.networks.building.complexity import count_parameters, multiply_adds
 
 # name: (parameters, multiply-adds) for 100 classes at 32×32 pixels; Conv-4 without classifier at 84×84
 PUBLISHED = {

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 import classmates.models
 from classmates.models.hcgnet import AttentionPool, _softmax, smg, transition
-from classmates.networks.complexity import count_parameters
+from classmates.networks.building.complexity import count_parameters
 
 BATCH, SIDE = 3, 6
 

@@ -9,10 +9,10 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from classmates.networks.anatomy import Anatomy, examine
-from classmates.networks.branches import Trunk, branch
-from classmates.networks.peers import shared_stages
-from classmates.networks.views import observe
+from classmates.networks.backbone.architecture import Architecture, inspect_network
+from classmates.networks.backbone.observe import observe
+from classmates.networks.peers.branches import Trunk, branch
+from classmates.networks.peers.peers import shared_stages
 
 
 def of_timm(name: str, **options: object) -> Callable[[], nn.Module]:
@@ -73,7 +73,7 @@ BACKBONES: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
 
 class Cut(NamedTuple):
     network: nn.Module
-    anatomy: Anatomy
+    architecture: Architecture
     shared: int
     branched: nn.Module
     trunk: Trunk
@@ -94,10 +94,12 @@ def cut(request: pytest.FixtureRequest) -> Cut:
     make, size, stages = BACKBONES[request.param]
     torch.manual_seed(0)
     network = make()
-    anatomy = examine(network, (3, size, size))
-    assert len(anatomy.stages) == stages
-    shared = shared_stages(anatomy, -2)
-    return Cut(network, anatomy, shared, *branch(network, anatomy, anatomy.stages[shared - 1].name), size)
+    architecture = inspect_network(network, (3, size, size))
+    assert len(architecture.stages) == stages
+    shared = shared_stages(architecture, -2)
+    return Cut(
+        network, architecture, shared, *branch(network, architecture, architecture.stages[shared - 1].name), size
+    )
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
@@ -146,11 +148,11 @@ def test_views(cut: Cut) -> None:
     cut.network.eval(), cut.branched.eval()
     images = cut.images()
     with cut.trunk.recorded():
-        whole = observe(cut.network, cut.anatomy, images)
-        part = observe(cut.branched, cut.anatomy, images, shared=whole.stages[: cut.shared])
+        whole = observe(cut.network, cut.architecture, images)
+        part = observe(cut.branched, cut.architecture, images, shared=whole.stages[: cut.shared])
     assert torch.equal(whole.logits, cut.network(images))
-    assert whole.embedding.shape == (2, cut.anatomy.embedding)
-    assert [tuple(stage.shape[1:]) for stage in whole.stages] == [stage.shape for stage in cut.anatomy.stages]
+    assert whole.embedding.shape == (2, cut.architecture.embedding)
+    assert [tuple(stage.shape[1:]) for stage in whole.stages] == [stage.shape for stage in cut.architecture.stages]
     for one, other in zip((*whole.stages, *whole[:2]), (*part.stages, *part[:2]), strict=True):
         assert torch.equal(one, other)
     if hasattr(cut.network, "forward_intermediates"):  # timm's own way to the maps, always channels first

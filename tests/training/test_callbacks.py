@@ -3,7 +3,7 @@ import time
 import pandas as pd
 import pytest
 
-from classmates.data.loading import MemoryLoader
+from classmates.data.batches.in_memory import MemoryLoader
 
 
 @pytest.fixture

@@ -16,15 +16,15 @@ from safetensors.torch import load_file
 from torch import nn
 
 from classmates.data.augmentation import Augmentation
-from classmates.data.loaders import eval_loader
-from classmates.data.sources import load
+from classmates.data.batches.loaders import eval_loader
+from classmates.data.loading import load
 from classmates.errors import NonFiniteLoss, UserError
 from classmates.evaluation.exits import score_exits
-from classmates.evaluation.metrics import score
 from classmates.methods import CORSD, KD, MCL, Baseline, DeepSupervision
 from classmates.methods.base import Method
-from classmates.networks.peers import Peers
-from classmates.student import load_student
+from classmates.networks.peers.peers import Peers
+from classmates.runs.student import load_student
+from classmates.tasks.metrics import score
 
 
 def test_a_run_leaves_everything_it_says(small_train, small_mcl, tmp_path):
@@ -77,7 +77,7 @@ def test_exits_are_tuned_on_validation_and_scored_on_test(small_train, tmp_path)
 
 def test_a_teacher_remembers_only_where_images_stay_the_same(small_train, tmp_path):
     teacher = timm.create_model("resnet8", num_classes=10, in_chans=1)
-    method = partial(KD, teacher=teacher, remember=True)
+    method = partial(KD, teacher=teacher, cache=True)
     with pytest.raises(UserError, match="augmented"):
         small_train(method=method, out=tmp_path / "varied")
     plain = Augmentation(crop_padding=0, flip=False)
@@ -168,10 +168,10 @@ class Exploding(Method):
         super().__init__(Peers(network, data), weights={"ce": 1.0, "boom": 1.0})
         self.steps = 0
 
-    def terms(self, views, batch):
+    def terms(self, outputs, batch):
         self.steps += 1
         boom = torch.tensor(float("inf") if self.steps > 2 else 0.0)
-        return {"ce": lambda: nn.functional.cross_entropy(views[-1].logits, batch.labels), "boom": lambda: boom}
+        return {"ce": lambda: nn.functional.cross_entropy(outputs[-1].logits, batch.labels), "boom": lambda: boom}
 
 
 def test_a_non_finite_term_stops_at_once_and_is_named(small_train, tmp_path):

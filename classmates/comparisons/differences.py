@@ -1,0 +1,43 @@
+"""How the settings of a comparison's rows differ: what is the same in all of them once, what is not by row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from classmates.comparisons.figure_data import Member
+from classmates.reporting.page import flat
+from classmates.runs.folder import FREE_SETTINGS
+
+NO_DIFFERENCE = {*FREE_SETTINGS, "seed", "model", "data"}  # the table itself says the last three
+
+
+def setting_differences(members: Sequence[Member]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Compares the resolved settings of finished runs.
+
+    Returns:
+        Settings that are equal in every run, and by row its method with all options and every other setting that is
+        not the same everywhere. Where a row's own runs differ, as those on another model may, all values are there.
+    """
+    rows: dict[str, dict[str, list[str]]] = {}
+    for member in members:
+        values = {name: value for name, value in member.run.settings.items() if name not in NO_DIFFERENCE}
+        said = {"method": method_text(values.pop("method"))}
+        said |= {name: "none" if value is None else str(value) for name, value in flat(values).items()}
+        row = rows.setdefault(member.row, {})
+        for name, text in said.items():
+            if text not in row.setdefault(name, []):
+                row[name].append(text)
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    joined = {row: {name: " / ".join(said.get(name, ["–"])) for name in names} for row, said in rows.items()}
+    first = next(iter(joined.values()), {})
+    equal = {name for name in names if name != "method" and all(row[name] == first[name] for row in joined.values())}
+    different = {row: {n: text for n, text in said.items() if n not in equal} for row, said in joined.items()}
+    return {name: first[name] for name in names if name in equal}, different
+
+
+def method_text(method: dict[str, Any]) -> str:
+    """``MCL(peers=4, beta=0.1)`` of a method's class and options."""
+    name = method["class_path"].rpartition(".")[2]
+    options = ", ".join(f"{option}={value}" for option, value in method.get("init_args", {}).items())
+    return f"{name}({options})"

@@ -1,0 +1,147 @@
+"""Which figures a comparison's report has: the numbers behind each, the drawing, and what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from classmates.comparisons import figure_data
+from classmates.comparisons import figures as comparison_figures
+from classmates.comparisons.figure_data import Member
+from classmates.comparisons.formats import unit
+
+USUAL = ("ablation", "learning_curves", "accuracy_against_time", "calibration")
+"""What is drawn where a recipe names no figures."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What figures are made of: the comparison's table, its finished runs with their files, its rows in order."""
+
+    table: pd.DataFrame
+    finished: pd.DataFrame
+    members: Sequence[Member]
+    rows: Sequence[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A figure with its file's ``name``, its title and caption, and the tables behind it by their files' names."""
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+
+def ablation(material: Material) -> Iterator[Drawing]:
+    frame = figure_data.ablation(material.table)
+    if len(frame):
+        yield Drawing(
+            "ablation",
+            "Differences to the reference",
+            "How far each row lies from the reference, in points, paired by seed. Whiskers are 95 % intervals "
+            "(Student’s t), absent where there are too few seeds; a whisker across zero means that the difference is "
+            "not established. Open diamonds: the published difference.",
+            comparison_figures.ablation(frame),
+            {"ablation": frame},
+        )
+
+
+def learning_curves(material: Material) -> Iterator[Drawing]:
+    frame = figure_data.learning_curves(material.members)
+    if len(frame):
+        yield Drawing(
+            "learning_curves",
+            "Learning curves",
+            "The student’s accuracy on validation images by epoch: the mean over seeds, and a band of one standard "
+            "deviation to either side.",
+            comparison_figures.learning_curves(frame, material.rows),
+            {"learning_curves": frame},
+        )
+
+
+def accuracy_against_time(material: Material) -> Iterator[Drawing]:
+    frame = figure_data.accuracy_against_time(material.finished)
+    if len(frame):
+        yield Drawing(
+            "accuracy_against_time",
+            "Accuracy against training time",
+            "Mean and standard deviation over seeds, both ways. The time is that of training alone, on the machine "
+            "as it was; runs that shared a machine or ran on different ones cannot be compared in it.",
+            comparison_figures.accuracy_against_time(frame, material.rows, unit(material.table)),
+            {"accuracy_against_time": frame},
+        )
+
+
+def calibration(material: Material) -> Iterator[Drawing]:
+    frame = figure_data.calibration(material.members)
+    if len(frame):
+        yield Drawing(
+            "calibration",
+            "Calibration",
+            "How often the student’s prediction is right, by the probability it gives to it, in ten bins over the "
+            "test images of all seeds. Below the diagonal it is too sure. Bins of few images say little; the CSV has "
+            "their numbers.",
+            comparison_figures.calibration(frame, material.rows),
+            {"calibration": frame},
+        )
+
+
+def sensitivity(material: Material) -> Iterator[Drawing]:
+    frame = figure_data.sensitivity(material.table, material.members)
+    for (data, model), part in frame.groupby(["data", "model"], sort=False):
+        if (part["setting"] != "").any():
+            yield Drawing(
+                f"sensitivity-{model}-{data}",
+                f"Sensitivity to settings: {model}, {data}",
+                "One setting is varied at a time, the others stay at their usual values; mean and standard deviation "
+                "over seeds. Dashed: the reference and the best row of another method.",
+                comparison_figures.sensitivity(part, unit(material.table)),
+                {f"sensitivity-{model}-{data}": part},
+            )
+
+
+def tsne(material: Material) -> Iterator[Drawing]:
+    points, numbers = figure_data.tsne(material.members)
+    for (data, model), part in points.groupby(["data", "model"], sort=False):
+        names = next(one.run.class_names for one in material.members if (one.data, one.model) == (data, model))
+        said = numbers[(numbers["data"] == data) & (numbers["model"] == model)]
+        yield Drawing(
+            f"tsne-{model}-{data}",
+            f"Features at each depth: {model}, {data}",
+            "t-SNE of the student’s features of the same test images, by row and depth, for the first seed. Under "
+            "each: the silhouette (−1 to 1; higher means tighter, better separated classes) and the share of images "
+            "whose nearest neighbour is of their own class, means over seeds, both measured on the features "
+            "themselves: trust these numbers, as distances between clusters in a t-SNE picture mean little.",
+            comparison_figures.tsne(part, said, names),
+            {f"tsne-{model}-{data}": part, f"tsne-{model}-{data}-numbers": said},
+        )
+
+
+FIGURES: Mapping[str, tuple[Callable[[Material], Iterator[Drawing]], str]] = {
+    "ablation": (ablation, "no row but the reference has finished, and none has a published value"),
+    "learning_curves": (learning_curves, "no finished run had a validation split"),
+    "accuracy_against_time": (accuracy_against_time, "no run has finished"),
+    "calibration": (calibration, "no run has finished"),
+    "sensitivity": (sensitivity, "no two finished rows of one method differ in a single setting that is a number"),
+    "tsne": (tsne, "no finished run stored the features of enough test images"),
+}
+"""By the name that recipes have for it: what draws it, and what it means when there is nothing to draw."""
+
+
+def draw(names: Sequence[str], material: Material) -> tuple[list[Drawing], dict[str, str]]:
+    """The figures of these names, and why those are missing of which there is nothing to draw."""
+    drawings: list[Drawing] = []
+    missing = {}
+    for name in names or USUAL:
+        make, reason = FIGURES[name]
+        made = list(make(material))
+        drawings += made
+        if not made:
+            missing[name] = reason
+    return drawings, missing

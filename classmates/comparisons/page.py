@@ -1,0 +1,109 @@
+"""What a comparison leaves for its readers: tables, figures and one HTML page."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from classmates.comparisons.differences import setting_differences
+from classmates.comparisons.drawings import Drawing, Material, draw
+from classmates.comparisons.figure_data import read_members
+from classmates.comparisons.formats import as_latex, as_markdown, as_text, overview, sections, statistics_sections
+from classmates.comparisons.recipe import Recipe
+from classmates.comparisons.tables import DONE, comparison_table, finished_runs, ordered, remarks
+from classmates.experiments.plan import slug
+from classmates.experiments.records import VERSIONS
+from classmates.reporting import page, theme
+from classmates.runs.files import whole_file
+
+__all__ = ["as_text", "comparison_table", "write_comparison"]
+
+
+def write_comparison(folder: Path, recipe: Recipe, runs: pd.DataFrame, out: Path | None = None) -> None:
+    """Writes table.md, table.tex, table.csv, runs.csv, figures/ and report.html into a comparison's folder.
+
+    Each file is whole or as it was before; a finished run with damaged files is in the tables and is named in the
+    report, but is in no figure.
+
+    Args:
+        folder: of the comparison.
+        recipe: what was compared.
+        runs: of :func:`classmates.experiments.records.read_runs`.
+        out: the page; without it, ``report.html`` in the folder.
+
+    Raises:
+        UserError: the page cannot be written.
+    """
+    out = folder / "report.html" if out is None else out
+    table = comparison_table(runs, recipe)
+    write_text(folder / "table.csv", table.to_csv(index=False))
+    write_text(folder / "table.md", as_markdown(table, recipe.headline))
+    write_text(folder / "table.tex", as_latex(table, recipe.headline))
+    places = [_relative(Path(run), folder / "runs.csv") for run in runs["folder"]]  # so that the folder may move
+    write_text(folder / "runs.csv", runs.assign(folder=places).to_csv(index=False))
+    rows = ordered(recipe.rows, runs["row"])
+    finished = finished_runs(runs, recipe)
+    members, problems = read_members(finished, rows)
+    drawings, missing = draw(recipe.figures, Material(table, finished, members, rows))
+    equal, different = setting_differences(members)
+    filled = page.fill(
+        "comparison.html.j2",
+        recipe=recipe,
+        states=Counter(runs["status"]),
+        marked=table[table["marked"]].to_dict("records"),
+        better=int(table["better"].sum()),
+        compared=int(table["p"].notna().sum()),
+        overview=overview(table),
+        sections=sections(table),
+        statistics=statistics_sections(table),
+        remarks=remarks(table),
+        drawings=[saved(drawing, folder / "figures") for drawing in drawings],
+        missing_figures=missing,
+        equal=equal,
+        different=different,
+        problems=problems,
+        failures=runs[runs["status"] == "failed"].to_dict("records"),
+        unplanned=Counter(status for status in runs["status"] if status.startswith("other ")),
+        runs=[_shown(run, out) for run in runs.to_dict("records") if run["status"] == DONE],
+        environments=environments(runs),
+        folder=folder.name,
+        figures=_relative(folder / "figures", out),
+    )
+    page.write(filled, out)
+
+
+def saved(drawing: Drawing, folder: Path) -> dict[str, Any]:
+    """Writes the drawing as SVG and PNG, and the CSV of each table behind it; what the page shows of it."""
+    name, tables = slug(drawing.name), {slug(table): frame for table, frame in drawing.tables.items()}
+    for table, frame in tables.items():
+        write_text(folder / f"{table}.csv", frame.to_csv(index=False))
+    element = theme.save(drawing.figure, folder / name)
+    return {"name": name, "title": drawing.title, "caption": drawing.caption, "svg": element, "tables": [*tables]}
+
+
+def write_text(path: Path, text: str) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def environments(runs: pd.DataFrame) -> list[dict[str, Any]]:
+    """Versions and hardware of the finished runs: each different set once, with its number of ``runs``."""
+    finished = runs.loc[runs["status"] == DONE, list(VERSIONS)].astype(object).fillna("unknown")
+    found = Counter(finished.itertuples(index=False, name=None))
+    return [{"runs": count, **dict(zip(VERSIONS, values, strict=True))} for values, count in found.items()]
+
+
+def _shown(run: Mapping[Any, Any], out: Path) -> dict[str, Any]:
+    """A run's line, with the way to its own report from the page; None where it has none."""
+    own = Path(run["folder"]) / "report.html"
+    return {**run, "link": _relative(own, out) if own.is_file() else None}
+
+
+def _relative(target: Path, page_file: Path) -> str:
+    """The address of a file as a link on the page has it."""
+    return Path(os.path.relpath(target, page_file.resolve().parent)).as_posix()

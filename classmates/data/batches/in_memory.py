@@ -1,0 +1,152 @@
+"""What all loaders have in common, and the one whose images are in memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from classmates.contracts import Batch
+from classmates.data.augmentation import (
+    Augmentation,
+    Draws,
+    apply_policy,
+    crop_and_flip,
+    cut_out,
+    draw,
+    normalise,
+    pad,
+)
+from classmates.data.batches.randomness import generator
+from classmates.data.batches.samplers import EpochSampler
+from classmates.data.parts import ImageData, Split
+
+
+class Loader:
+    """The batches of one split in the order of its sampler, images float32, normalised, and cut out if asked for.
+
+    Every pass reads the sampler's epoch when its first batch is asked for, not before: Lightning makes the iterator
+    of a resumed run first and says the epoch later. Lightning keeps ``state_dict`` in checkpoints, so that a run that
+    goes on in the middle of an epoch makes only the batches that are left.
+    """
+
+    def __init__(
+        self,
+        data: ImageData,
+        split: Split,
+        sampler: EpochSampler,
+        augmentation: Augmentation,
+        *,
+        seed: int,
+        device: torch.device | str,
+        memory_format: torch.memory_format,
+    ) -> None:
+        if len(sampler.labels) != len(split):
+            raise ValueError(f"the sampler is for {len(sampler.labels)} images, the split has {len(split)}")
+        self.sampler = self.batch_sampler = sampler
+        self.cutout = augmentation.cutout
+        self.seed = seed
+        self.device = torch.device(device)
+        self.memory_format = memory_format
+        self.labels = split.labels.to(self.device)
+        self.mean = torch.tensor(data.mean, device=self.device)
+        self.std = torch.tensor(data.std, device=self.device)
+        self.given = self.skipped = 0  # batches of the current pass; batches that the next one leaves out
+        self.waited = 0.0
+        """Seconds that whoever uses this loader has waited for its batches, over all passes."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next pass."""
+        self.sampler.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, int]:
+        """How many batches of the current pass were given."""
+        return {"given": self.given}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Let the next pass, and only that one, begin after the batches that were given."""
+        self.skipped = state["given"]
+
+    @property
+    def advice(self) -> str:
+        """What helps where training waits for these batches."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.given, self.skipped = self.skipped, 0
+        self.sampler.start_batch = self.given
+        batches = self._batches()
+        while True:
+            began = time.perf_counter()
+            batch = next(batches, None)
+            self.waited += time.perf_counter() - began
+            if batch is None:
+                return
+            self.given += 1
+            yield batch
+
+    def pixels(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images of each batch, [B, H, W, C] in uint8, and their indices, [B], both on the device."""
+        raise NotImplementedError
+
+    def _batches(self) -> Iterator[Batch]:
+        middles = self._middles()
+        for images, indices in self.pixels():
+            images = normalise(images, self.mean, self.std, self.memory_format)
+            if self.cutout:
+                cut_out(images, self.cutout, next(middles))
+            yield Batch(images, self.labels[indices], indices)
+
+    def _middles(self) -> Iterator[Tensor]:
+        """Where each batch's images are cut out."""
+        if self.cutout:
+            epoch = self.sampler.epoch
+            drawn = torch.rand(self.sampler.positions, 2, generator=generator("cutout", self.seed, epoch))
+            yield from self.sampler.split(drawn[self.sampler.shard()].to(self.device))
+
+
+class MemoryLoader(Loader):
+    """Images kept on the device and augmented there, a batch at a time; no workers and no waiting for the device."""
+
+    def __init__(
+        self,
+        data: ImageData,
+        split: Split,
+        sampler: EpochSampler,
+        augmentation: Augmentation,
+        *,
+        seed: int,
+        device: torch.device | str,
+        memory_format: torch.memory_format,
+    ) -> None:
+        super().__init__(data, split, sampler, augmentation, seed=seed, device=device, memory_format=memory_format)
+        assert split.images is not None
+        self.image_size = data.image_size
+        self.padding = augmentation.padding(data.image_size)
+        self.flip = data.flip if augmentation.flip is None else augmentation.flip
+        self.policy = augmentation.make_policy(small=True)
+        images = split.images.to(self.device)
+        self.padded = pad(images, self.padding, augmentation.padding_mode, augmentation.fill)
+
+    @property
+    def advice(self) -> str:
+        if self.policy is not None:
+            return "training without --augmentation.policy, which takes most of that time"
+        return "a larger --batch_size; the network is so small that making its batches shows"
+
+    def pixels(self) -> Iterator[tuple[Tensor, Tensor]]:
+        epoch, share = self.sampler.epoch, self.sampler.shard()
+        order = self.sampler.order(epoch)
+        # Drawn for every place of the epoch's order: the same picture in any batch and on any number of devices.
+        drawn = draw(len(order), self.padding, self.flip, generator("augmentation", self.seed, epoch))
+        columns = [order[share].to(self.device), *(column[share].to(self.device) for column in drawn)]
+        for places, indices, *draws in zip(*map(self.sampler.split, [share, *columns]), strict=True):
+            images = crop_and_flip(self.padded, self.image_size, indices, Draws(*draws))
+            if self.policy is not None:
+                images = apply_policy(self.policy, images, places, self.seed, epoch)
+            yield images, indices

@@ -1,0 +1,138 @@
+"""Batches for training and evaluation, from memory or from files, for any training loop.
+
+Lightning finds ``set_epoch`` at ``loader.sampler`` and calls it before each epoch; these loaders are no
+``DataLoader``, so it leaves them as they are (a sampler has its own share for each process already).
+"""
+
+from __future__ import annotations
+
+import torch
+from torchvision.transforms import v2
+
+from classmates.data.augmentation import Augmentation
+from classmates.data.batches.in_memory import Loader, MemoryLoader
+from classmates.data.batches.samplers import EpochSampler, InOrder
+from classmates.data.batches.streaming import StreamingLoader
+from classmates.data.parts import ImageData, Split
+from classmates.errors import UserError
+
+NOT_VARIED = Augmentation(crop_padding=0, flip=False)
+
+
+def train_loader(
+    data: ImageData,
+    sampler: EpochSampler,
+    augmentation: Augmentation,
+    *,
+    seed: int,
+    num_workers: int = 2,
+    device: torch.device | str = "cpu",
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Loader:
+    """The training batches: in memory, random crops and flips; from files, RandomResizedCrop and flips.
+
+    What is done to an image depends on the seed, the epoch and its place in the epoch alone: not on workers,
+    processes or the batch size, and the program's own random numbers are left alone.
+
+    Args:
+        data: its training split is used.
+        sampler: over the labels of that split.
+        augmentation: how images are varied.
+        seed: of the augmentation.
+        num_workers: processes that read files; images in memory need none.
+        device: where the batches are made.
+        memory_format: of the images; torch.channels_last for a network that has it.
+
+    Raises:
+        UserError: as ``check_loading``.
+    """
+    check_loading(data, augmentation, num_workers)
+    if data.train.images is not None:
+        return MemoryLoader(
+            data, data.train, sampler, augmentation, seed=seed, device=device, memory_format=memory_format
+        )
+    flip = data.flip if augmentation.flip is None else augmentation.flip
+    steps = [v2.RandomResizedCrop(data.image_size, antialias=True), v2.RandomHorizontalFlip(0.5 if flip else 0.0)]
+    if policy := augmentation.make_policy(small=False):
+        steps.append(policy)
+    return StreamingLoader(
+        data,
+        data.train,
+        sampler,
+        augmentation,
+        v2.Compose(steps),
+        seed=seed,
+        num_workers=num_workers,
+        device=device,
+        memory_format=memory_format,
+    )
+
+
+def check_loading(data: ImageData, augmentation: Augmentation, num_workers: int) -> list[str]:
+    """What ``train_loader`` makes of its settings, told before there is a sampler: notes on what has no effect.
+
+    ``fill`` has none without a policy on images from files, which are cropped without padding. It is no error there,
+    so that one recipe is for images of any size.
+
+    Raises:
+        UserError: an augmentation that these images cannot have, or a number of workers below 0.
+    """
+    require_workers(num_workers)
+    augmentation.require_room_for_cutout(data.image_size)
+    if data.train.images is not None:
+        augmentation.padding(data.image_size)
+        return []
+    if augmentation.crop_padding is not None or augmentation.padding_mode != "constant":
+        raise UserError(
+            "crop_padding and padding_mode are for images kept in memory (up to 64 pixels); larger ones are cropped "
+            "at random sizes: leave these two out, or give an image_size of 64 or less"
+        )
+    if augmentation.fill == 0 or augmentation.policy is not None:
+        return []
+    return [f"fill {augmentation.fill} has no effect: images larger than 64 pixels are cropped without padding"]
+
+
+def require_workers(num_workers: int) -> None:
+    """UserError for fewer than none, also where the images are in memory and need none."""
+    if num_workers < 0:
+        raise UserError(f"num_workers is {num_workers}; give 0 (none) or more")
+
+
+def varies(data: ImageData, augmentation: Augmentation) -> bool:
+    """Whether a training image looks different from epoch to epoch."""
+    cropped = data.train.images is None or augmentation.padding(data.image_size) > 0
+    mirrored = data.flip if augmentation.flip is None else augmentation.flip
+    return cropped or mirrored or augmentation.cutout > 0 or augmentation.policy is not None
+
+
+def eval_loader(
+    data: ImageData,
+    split: Split,
+    batch_size: int,
+    *,
+    num_workers: int = 2,
+    device: torch.device | str = "cpu",
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Loader:
+    """Every image of a split once, in order, not augmented; indices 0..N−1.
+
+    Images from files: the shorter side resized to 256/224 of the image size, then the middle.
+
+    Raises:
+        UserError: a number of workers below 0.
+    """
+    require_workers(num_workers)
+    sampler = InOrder(split.labels, batch_size)
+    if split.images is not None:
+        return MemoryLoader(data, split, sampler, NOT_VARIED, seed=0, device=device, memory_format=memory_format)
+    return StreamingLoader(
+        data,
+        split,
+        sampler,
+        NOT_VARIED,
+        v2.Compose([v2.Resize(data.resize, antialias=True), v2.CenterCrop(data.image_size)]),
+        seed=0,
+        num_workers=num_workers,
+        device=device,
+        memory_format=memory_format,
+    )

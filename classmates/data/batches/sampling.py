@@ -1,0 +1,151 @@
+"""Which images belong together in a batch, and their order in an epoch: frozen values, compared by what they say."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from classmates.data.batches.randomness import shuffled_by_class
+from classmates.data.batches.triplets import disjoint_triplets, triplets_with_replacement
+from classmates.errors import UserError
+
+
+@dataclass(frozen=True)
+class Sampling(ABC):
+    """The batches that a task or a method needs.
+
+    Attributes:
+        smallest: how many groups a batch has at least: BatchNorm cannot train on one.
+    """
+
+    smallest: ClassVar[int] = 2
+
+    @property
+    def group(self) -> int:
+        """How many consecutive images belong together."""
+        return 1
+
+    @abstractmethod
+    def order(self, labels: Tensor, batch_size: int, random: torch.Generator) -> Tensor:
+        """Draw an epoch's sample indices, the images of a group side by side: as many in every epoch.
+
+        labels: [N]. batch_size: images a batch, over all processes.
+        """
+
+    def check_batch_size(self, batch_size: int, world_size: int = 1) -> None:
+        """Raise UserError where a batch of so many images cannot be shared by the processes in whole groups."""
+        unit = self.group * world_size
+        least = self.smallest * unit
+        if batch_size >= least and batch_size % unit == 0:
+            return
+        below = batch_size // unit * unit
+        nearest = sorted({max(below, least), max(below + unit, least)})
+        between = f", shared by {world_size} processes" if world_size > 1 else ""
+        raise UserError(
+            f"batch_size is {batch_size}{between}; {type(self).__name__} needs a multiple of {unit}, "
+            f"{least} or more: use {' or '.join(map(str, nearest))}"
+        )
+
+
+@dataclass(frozen=True)
+class Shuffled(Sampling):
+    """Every sample once, in random order."""
+
+    def order(self, labels: Tensor, batch_size: int, random: torch.Generator) -> Tensor:
+        return torch.randperm(len(labels), generator=random)
+
+
+@dataclass(frozen=True)
+class InOrder(Sampling):
+    """Every sample once, as they lie: for evaluation."""
+
+    smallest = 1
+
+    def order(self, labels: Tensor, batch_size: int, random: torch.Generator) -> Tensor:
+        return torch.arange(len(labels))
+
+
+@dataclass(frozen=True)
+class Triplets(Sampling):
+    """Anchor, positive, negative, anchor, ...: y_anchor = y_positive ≠ y_negative.
+
+    Args:
+        disjoint: each image at most once an epoch, as CORSD's paper says; otherwise each image is an anchor once and
+            its partners are drawn at random, as CORSD's released code does.
+    """
+
+    disjoint: bool = True
+
+    @property
+    def group(self) -> int:
+        return 3
+
+    def order(self, labels: Tensor, batch_size: int, random: torch.Generator) -> Tensor:
+        draw = disjoint_triplets if self.disjoint else triplets_with_replacement
+        return draw(labels, random).flatten()
+
+
+@dataclass(frozen=True)
+class ClassPairs(Sampling):
+    """Anchor, partner, anchor, ...: each image once as an anchor, its partner drawn at random from its class.
+
+    A partner may be the anchor itself, which is then seen in two augmentations, as in CS-KD's released code.
+    """
+
+    @property
+    def group(self) -> int:
+        return 2
+
+    def order(self, labels: Tensor, batch_size: int, random: torch.Generator) -> Tensor:
+        counts = labels.bincount()
+        if counts.max() < 2:
+            raise UserError(
+                f"none of the {len(counts)} classes has two training images; pairs of a class need two images or more"
+            )
+        anchors = torch.randperm(len(labels), generator=random)
+        classes = labels[anchors]
+        rank = (torch.rand(len(anchors), generator=random, dtype=torch.float64) * counts[classes]).long()
+        first = counts.cumsum(0) - counts
+        return torch.column_stack([anchors, labels.argsort()[first[classes] + rank]]).flatten()
+
+
+@dataclass(frozen=True)
+class ClassUniform(Sampling):
+    """P classes x ``size`` images, as CC's paper trains with 8: every image at least once an epoch, its group's first
+    ones again where a class does not divide by it.
+
+    An epoch has as many rounds as the largest class has groups, R. A class comes at most once in a round: one of g
+    groups every ⌊R / g⌋ or ⌈R / g⌉ rounds, the largest in all. With P groups a batch and C classes, the order of the
+    classes is drawn anew every P / gcd(P, C) rounds. Where all classes have equally many groups, that is whenever a
+    round begins with a batch, so a batch has each class ⌊P / C⌋ or ⌈P / C⌉ times: none twice where P ≤ C. Otherwise a
+    class comes in a batch at most as often as there are rounds that the batch reaches into.
+    """
+
+    size: int = 8
+
+    @property
+    def group(self) -> int:
+        return self.size
+
+    def order(self, labels: Tensor, batch_size: int, random: torch.Generator) -> Tensor:
+        by_class, _ = shuffled_by_class(labels, random)
+        counts = labels.bincount()
+        first = counts.cumsum(0) - counts
+        groups = -(-counts // self.group)  # of each class, rounded up
+        owner = torch.arange(len(counts)).repeat_interleave(groups)  # [G], the class of each group
+        number = torch.arange(len(owner)) - (groups.cumsum(0) - groups)[owner]  # [G], within its class
+        place = number[:, None] * self.group + torch.arange(self.group)
+        images = by_class[first[owner, None] + place % counts[owner, None]]
+        most = int(groups.max())
+        shift = torch.randint(most, (len(counts),), generator=random)
+        rounds = (number * most + shift[owner]) // groups[owner]  # [G], that of each group
+        batch = batch_size // self.group
+        stay = batch // math.gcd(batch, int((counts > 0).sum()))  # the order stays for so many rounds
+        _, draw = torch.unique_consecutive(owner * most + rounds // stay, return_inverse=True)
+        rank = torch.randperm(len(owner), generator=random)[draw]
+        return images[(rounds * len(owner) + rank).argsort()].flatten()

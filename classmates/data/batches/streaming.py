@@ -1,0 +1,138 @@
+"""Large images, read and varied in worker processes while the network trains."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as transforms
+
+from classmates.data.augmentation import Augmentation
+from classmates.data.batches.in_memory import Loader
+from classmates.data.batches.randomness import stream_seed
+from classmates.data.batches.samplers import EpochSampler
+from classmates.data.parts import Encoded, Files, ImageData, ImageFile, Split
+from classmates.data.readers.images import decode
+
+BATCHES_AHEAD = 2
+"""How many batches each worker makes ahead; more would only take memory where workers keep up on average."""
+
+
+class StreamingLoader(Loader):
+    """Images read, cropped and resized in worker processes; what is done to one depends on its place in the epoch."""
+
+    def __init__(
+        self,
+        data: ImageData,
+        split: Split,
+        sampler: EpochSampler,
+        augmentation: Augmentation,
+        transform: v2.Transform,
+        *,
+        seed: int,
+        num_workers: int,
+        device: torch.device | str,
+        memory_format: torch.memory_format,
+    ) -> None:
+        super().__init__(data, split, sampler, augmentation, seed=seed, device=device, memory_format=memory_format)
+        assert split.paths is not None
+        self.shorter_side = data.resize
+        self.loader = DataLoader(
+            _Images(split.paths, data.channels, transform, seed),
+            batch_sampler=_Places(sampler),
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            prefetch_factor=BATCHES_AHEAD if num_workers > 0 else None,
+            pin_memory=self.device.type == "cuda",
+            worker_init_fn=use_any_core,
+            generator=torch.Generator(),  # else it would draw from the program's own, once a pass
+        )
+
+    @property
+    def advice(self) -> str:
+        cores = os.cpu_count() or 1
+        more = f"more --num_workers (there are {self.loader.num_workers}, and {cores} cores), or "
+        smaller = f"images stored smaller, with a shorter side of {self.shorter_side} pixels"
+        return (more if self.loader.num_workers < cores else "") + smaller
+
+    def pixels(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, indices in self.loader:
+            yield images.to(self.device, non_blocking=True), indices.to(self.device, non_blocking=True)
+
+    @property
+    def _iterator(self) -> Any:
+        """Lightning ends a loader's workers through this name when its loop is over. Left to the garbage collector,
+        they are told too late, and the program waits five seconds for each."""
+        return self.loader._iterator
+
+    @_iterator.setter
+    def _iterator(self, iterator: Any) -> None:
+        self.loader._iterator = iterator
+
+
+Place = tuple[int, int, int]
+"""(epoch, place in the epoch's order, sample index): what a worker must know to make one image."""
+
+
+class _Places(torch.utils.data.Sampler[list[Place]]):
+    """A sampler's batches with the epoch beside each index: workers live on from epoch to epoch and know of none."""
+
+    def __init__(self, sampler: EpochSampler) -> None:
+        self.sampler = sampler
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        epoch = self.sampler.epoch
+        places = self.sampler.split(self.sampler.shard())
+        for batch, indices in zip(places, self.sampler, strict=True):
+            yield [(epoch, place, index) for place, index in zip(batch.tolist(), indices, strict=True)]
+
+
+class _Images(Dataset[tuple[Tensor, int]]):
+    """Images as uint8 tensors [H, W, C], each with its own random numbers, whichever worker reads it."""
+
+    def __init__(self, files: Files, channels: int, transform: v2.Transform, seed: int) -> None:
+        self.files = files
+        self.channels = channels
+        self.transform = transform
+        self.seed = seed
+
+    def __getitem__(self, at: Any) -> tuple[Tensor, int]:
+        epoch, place, index = at
+        image = decode_fast(self.files[index], self.channels)
+        with torch.random.fork_rng(devices=[]):  # torchvision's transforms know only the global generator
+            torch.default_generator.manual_seed(stream_seed("augmentation", self.seed, epoch, place))
+            return self.transform(image).permute(1, 2, 0), index
+
+
+def decode_fast(file: ImageFile, channels: int) -> Tensor:
+    """What ``decode`` gives, as uint8 [C, H, W]. Colour JPEGs are decoded by torchvision, the same to the bit and in
+    two thirds of Pillow's time."""
+    if channels == 3 and not isinstance(file, Image.Image):
+        try:
+            content = file.content if isinstance(file, Encoded) else Path(file).read_bytes()
+            if content.startswith(b"\xff\xd8"):
+                return decode_jpeg(
+                    torch.frombuffer(bytearray(content), dtype=torch.uint8),
+                    ImageReadMode.RGB,
+                    apply_exif_orientation=True,
+                )
+        except (OSError, RuntimeError):  # Pillow may know better; if not, it says which file it is
+            pass
+    return transforms.pil_to_tensor(decode(file, channels))
+
+
+def use_any_core(worker: int) -> None:
+    """With OMP_PROC_BIND, OpenMP ties the program's main thread to one core, and workers inherit that: free them."""
+    if "OMP_PROC_BIND" in os.environ and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))

@@ -1,0 +1,102 @@
+"""A folder of parquet shards as the Hugging Face Hub lays them out."""
+
+from __future__ import annotations
+
+import glob
+import re
+from pathlib import Path
+
+from classmates.data.readers.cache import cache_folder
+from classmates.data.readers.hub import PARTS, list_splits, require_datasets
+from classmates.data.readers.listing import Listing
+from classmates.errors import UserError
+
+Shards = dict[str, list[Path]]
+"""The files of each split, by its published name."""
+
+
+def find_shards(folder: Path) -> Shards:
+    """The parquet files by split; empty where the folder has none.
+
+    They lie in the folder itself, in its ``data/``, or in the one folder of a configuration; either named after their
+    split (``train-00000-of-00002.parquet``) or in a folder that is (``train/0000.parquet``). Files with nothing but a
+    number for a name, and in no such folder, are training images.
+
+    Raises:
+        UserError: several folders have shards, or one of a numbered row of shards is missing.
+    """
+    if not folder.is_dir():
+        return {}
+    places = [folder, *sorted(below for below in folder.iterdir() if below.is_dir() and below.name not in PARTS)]
+    found = {place: shards for place in places if (shards := shards_in(place))}
+    if len(found) > 1:
+        raise UserError(f"several folders in {folder} hold parquet files: give one of {', '.join(map(str, found))}")
+    return next(iter(found.values()), {})
+
+
+def shards_in(place: Path) -> Shards:
+    """The parquet files by split that lie right in a folder, or in folders named after their split in it."""
+    shards: Shards = {}
+    for file in sorted(place.glob("*.parquet")):
+        named = re.match(r"[A-Za-z_]+", file.stem)
+        shards.setdefault(named[0] if named else "train", []).append(file)
+    for split in PARTS:
+        if files := sorted((place / split).glob("*.parquet")):
+            shards.setdefault(split, []).extend(files)
+    for files in shards.values():
+        _require_all(files)
+    return shards
+
+
+def list_parquet(folder: Path, shards: Shards, *, label: str | None, name: str) -> Listing:
+    """Shards as a data set; their bytes are copied once to a file from which any row can be read.
+
+    Args:
+        folder: where they were found.
+        shards: as ``find_shards`` returns them.
+        label: as in ``list_splits``.
+        name: of the data set.
+
+    Raises:
+        UserError: ``datasets`` is not installed, a shard is damaged or has other columns than the others, or what
+            ``list_splits`` raises.
+    """
+    datasets = require_datasets(folder)
+    files = [file for split in shards.values() for file in split]
+    _require_same_columns(files)
+    try:
+        splits = datasets.load_dataset(
+            "parquet",
+            data_files={split: [glob.escape(str(file)) for file in found] for split, found in shards.items()},
+            cache_dir=str(cache_folder() / "parquet"),
+        )
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise UserError(f"the parquet files in {folder} cannot be read: {error.__cause__ or error}") from error
+    return list_splits(splits, name=name, where=folder, label=label, stored_in=files)
+
+
+def _require_all(files: list[Path]) -> None:
+    """UserError where one of ``...-00000-of-00003`` is missing."""
+    names = {file.name for file in files}
+    for file in files:
+        if numbered := re.fullmatch(r"(.*-)\d{5}(-of-(\d{5})\.parquet)", file.name):
+            start, end, count = numbered.groups()
+            for number in range(int(count)):
+                if (name := f"{start}{number:05}{end}") not in names:
+                    raise UserError(f"{file.parent / name} is missing: the others say that there are {int(count)}")
+
+
+def _require_same_columns(files: list[Path]) -> None:
+    from pyarrow import ArrowInvalid, parquet  # comes with datasets
+
+    first = None
+    for file in files:
+        try:
+            columns = parquet.read_schema(file).names
+        except (OSError, ArrowInvalid) as error:
+            raise UserError(f"{file} cannot be read, it is no parquet file or is damaged: {error}") from error
+        first = first or columns
+        if columns != first:
+            raise UserError(
+                f"{file} has the columns {', '.join(columns)}, but {files[0].name} has {', '.join(first)}"
+            )

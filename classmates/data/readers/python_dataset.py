@@ -1,0 +1,104 @@
+"""Any map-style dataset of (image, label) as a data set in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+from torchvision.transforms.v2 import functional as transforms
+from tqdm import trange
+
+from classmates.data.parts import Source, Split, moments_of
+from classmates.data.readers.images import convert, fit, stack
+from classmates.errors import UserError
+
+
+def read_dataset(dataset: Dataset[Any], *, image_size: int | None, channels: int | None) -> Source:
+    """Read every item of a dataset once, without random augmentation, and keep the images in memory as uint8.
+
+    An item is (image, label). The image: a PIL image, an array [H, W] or [H, W, C], or a tensor [H, W] or [C, H, W];
+    uint8, or floats in 0..1. The label: a whole number from 0. ``dataset.classes`` names the classes if there is one.
+
+    Raises:
+        UserError: an item is something else, the images differ in size and no image size is given, a class has no
+            image, or there is one class.
+    """
+    if not hasattr(dataset, "__len__"):
+        raise UserError(f"{type(dataset).__name__} has no length: give a map-style dataset of (image, label)")
+    images, labels = [], []
+    for index in trange(len(dataset), desc="reading the images", delay=2, unit="image"):
+        item = dataset[index]
+        if not (isinstance(item, Sequence) and len(item) == 2):
+            raise UserError(f"item {index} of the dataset is a {type(item).__name__}; it must be (image, label)")
+        images.append(_picture(item[0], index))
+        labels.append(_label(item[1], index))
+    if not images:
+        raise UserError(f"the dataset {type(dataset).__name__} is empty")
+
+    sizes = {image.size for image in images}
+    if image_size is None and len(sizes) > 1:
+        raise UserError(f"the dataset's images have {len(sizes)} different sizes: give an image_size")
+    if channels is None:
+        channels = 1 if all(image.mode == "L" for image in images) else 3
+    width, height = sizes.pop() if image_size is None else (image_size, image_size)
+    pixels = stack(fit(convert(image, channels), (height, width)) for image in images)
+    return Source(
+        name=type(dataset).__name__,
+        class_names=_class_names(dataset, labels),
+        image_size=(height, width),
+        moments=moments_of(pixels),
+        train=Split(torch.tensor(labels), pixels),
+    )
+
+
+def _picture(image: Any, index: int) -> Image.Image:
+    """An image of any kind as a PIL image."""
+    if isinstance(image, Image.Image):
+        return image
+    if not isinstance(image, (torch.Tensor, np.ndarray)) or image.ndim not in (2, 3):
+        raise UserError(
+            f"image {index} of the dataset is a {type(image).__name__}; it must be a PIL image, an array [H, W] or "
+            "[H, W, C], or a tensor [H, W] or [C, H, W]"
+        )
+    pixels = transforms.to_image(image).as_subclass(torch.Tensor)
+    if pixels.is_floating_point():
+        if not (pixels.min() >= 0 and pixels.max() <= 1):
+            raise UserError(
+                f"image {index} of the dataset has values from {pixels.min():g} to {pixels.max():g}; floats must lie "
+                "in 0..1: leave the normalisation out of the dataset's transform"
+            )
+        pixels = (pixels * 255).round().to(torch.uint8)
+    if pixels.dtype != torch.uint8 or pixels.shape[0] not in (1, 3, 4):
+        raise UserError(
+            f"image {index} of the dataset has {pixels.shape[0]} channels of {pixels.dtype}; "
+            "there must be 1, 3 or 4, of uint8 or floats in 0..1"
+        )
+    return transforms.to_pil_image(pixels)
+
+
+def _label(label: Any, index: int) -> int:
+    try:
+        number = int(label)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"label {index} of the dataset is {label!r}; it must be a whole number from 0") from error
+    if number != label or number < 0:
+        raise UserError(f"label {index} of the dataset is {label!r}; it must be a whole number from 0")
+    return number
+
+
+def _class_names(dataset: Dataset[Any], labels: list[int]) -> tuple[str, ...]:
+    """The dataset's own names if it has some, else the numbers; every class must have an image."""
+    count = max(labels) + 1
+    names = tuple(map(str, getattr(dataset, "classes", range(count))))
+    if len(names) < count:
+        raise UserError(f"the dataset names {len(names)} classes but has a label {count - 1}")
+    if len(names) < 2:
+        raise UserError("the dataset has one class only; a classifier needs two or more")
+    present = set(labels)
+    if empty := [name for number, name in enumerate(names) if number not in present]:
+        raise UserError(f"class '{empty[0]}' of the dataset has no image; number the classes without gaps")
+    return names

@@ -1,0 +1,158 @@
+"""The student for other programs: ONNX, torch.export or safetensors, compared with the original before it is kept."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from classmates.errors import UserError
+from classmates.runs.files import output_file
+from classmates.runs.student import StudentCard, load_student, load_weights, save_weights
+
+Runner = Callable[[Tensor], Tensor]
+
+
+def export(
+    run: str | Path,
+    *,
+    format: Literal["safetensors", "onnx", "torch"] = "onnx",
+    out: Path | None = None,
+    dynamic_batch: bool = True,
+    tolerance: float = 1e-4,
+    network: nn.Module | None = None,
+) -> Path:
+    """Write a finished run's student in a format that other programs read.
+
+    The file takes float32 images [B, C, H, W], already resized and normalised by the run's mean and std, and gives
+    logits [B, K]: no softmax is included. The student's card (class names, input shape, mean, std, ...) goes with it
+    as JSON under the key ``classmates``: metadata in ONNX and safetensors, an extra file in torch.export. ONNX has
+    ``class_names``, ``mean`` and ``std`` under keys of their own too.
+
+    Before the file is kept its logits are compared, on random images, with those of the student in PyTorch; the
+    largest difference is printed, as a share of the largest logit where that is above 1.
+
+    Args:
+        run: the run's folder.
+        format: onnx (any ONNX runtime; needs ``pip install 'classmates[onnx]'``), torch (a .pt2 file for
+            ``torch.export.load``), or safetensors (the weights alone).
+        out: the file to write; by default student.onnx, .pt2 or .safetensors in the run's folder.
+        dynamic_batch: let the file take batches of any size (checked with 1 and 5 images) and not of 1 only.
+            Safetensors holds no batch size.
+        tolerance: the largest difference between logits that is accepted, as a share of the largest logit where
+            that is above 1.
+        network: where to load the weights, for a student that was given to training as an object (in Python).
+
+    Returns:
+        The file written.
+
+    Raises:
+        UserError: no student in the folder, ``out`` with another suffix, ONNX not installed, a network that the
+            format cannot express, or a difference above the tolerance. Nothing is left behind.
+    """
+    if format not in FORMATS:
+        raise UserError(f"format is '{format}'; choose one of {', '.join(FORMATS)}")
+    suffix, write = FORMATS[format].suffix, FORMATS[format].write
+    out = Path(run) / f"student{suffix}" if out is None else Path(out)
+    if out.suffix != suffix:
+        raise UserError(
+            f"out is '{out}', but format {format} is written to a {suffix} file: use '{out.with_suffix(suffix)}'"
+        )
+    student, card = load_student(run, network)
+    sizes = (1, 5) if dynamic_batch else (1,)
+    with output_file(out) as path:
+        try:
+            runner = write(path, student, card, dynamic_batch)
+            difference = _largest_difference(student, runner, card, sizes)
+        except UserError:
+            raise
+        except Exception as error:  # exporters and runtimes raise what they like
+            hint = " (dynamic_batch=False asks less of it)" if dynamic_batch else ""
+            reason = str(error).strip().partition("\n")[0]
+            raise UserError(f"the student cannot be exported as {format}{hint}: {reason}") from error
+        if not difference <= tolerance:  # also true of NaN
+            raise UserError(
+                f"the {format} file's logits differ from the student's by {difference:.2e}, more than the tolerance "
+                f"{tolerance:.2e}: the file was not kept; set a larger tolerance to accept it"
+            )
+    batches = " and ".join(str(size) for size in sizes)
+    print(f"{out}: logits differ from the student's by at most {difference:.1e} (batches of {batches} random images)")
+    return out
+
+
+@torch.no_grad()
+def _largest_difference(student: nn.Module, runner: Runner, card: StudentCard, sizes: tuple[int, ...]) -> float:
+    random = torch.Generator().manual_seed(0)
+    differences = []
+    for size in sizes:
+        images = torch.randn(size, *card.input_shape, generator=random)
+        logits = student(images)
+        differences.append((logits - runner(images)).abs().max() / logits.abs().max().clamp(min=1))
+    return float(torch.stack(differences).max())
+
+
+def _write_safetensors(path: Path, student: nn.Module, card: StudentCard, dynamic_batch: bool) -> Runner:
+    save_weights(path, student, card)
+    reloaded = copy.deepcopy(student)
+    load_weights(path, reloaded)
+    return reloaded
+
+
+def _write_torch(path: Path, student: nn.Module, card: StudentCard, dynamic_batch: bool) -> Runner:
+    torch.export.save(_traced(student, card, dynamic_batch), path, extra_files={"classmates": card.to_json()})
+    return torch.export.load(path).module()
+
+
+def _write_onnx(path: Path, student: nn.Module, card: StudentCard, dynamic_batch: bool) -> Runner:
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401  (torch.onnx needs it)
+    except ImportError as error:
+        raise UserError(
+            f"ONNX needs packages that are not installed ({error}): pip install 'classmates[onnx]'"
+        ) from error
+    program = torch.onnx.export(
+        _traced(student, card, dynamic_batch),
+        dynamo=True,
+        input_names=["images"],
+        output_names=["logits"],
+        verbose=False,
+    )
+    assert program is not None  # None is what the old, non-dynamo exporter returns
+    program.model.metadata_props.update(
+        classmates=card.to_json(),
+        class_names=json.dumps(card.class_names),
+        mean=json.dumps(card.mean),
+        std=json.dumps(card.std),
+    )
+    program.save(path, external_data=False)  # one file, so that it can be moved as one
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
+
+
+def _traced(student: nn.Module, card: StudentCard, dynamic_batch: bool) -> torch.export.ExportedProgram:
+    if not dynamic_batch:
+        return torch.export.export(student, (torch.zeros(1, *card.input_shape),))
+    # Two images: torch.export would take a batch of one for a constant.
+    example = torch.zeros(2, *card.input_shape)
+    return torch.export.export(student, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+
+
+@dataclass(frozen=True)
+class Format:
+    suffix: str
+    write: Callable[[Path, nn.Module, StudentCard, bool], Runner]
+    """Writes the file (path, student, card, dynamic_batch) and gives what runs it, read back from the disk."""
+
+
+FORMATS = {
+    "safetensors": Format(".safetensors", _write_safetensors),
+    "onnx": Format(".onnx", _write_onnx),
+    "torch": Format(".pt2", _write_torch),
+}

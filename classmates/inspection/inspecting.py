@@ -1,0 +1,217 @@
+"""What the tool sees of a data set, before anything is trained."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch.utils.data import Dataset
+
+from classmates.data.augmentation import Augmentation
+from classmates.data.loading import load
+from classmates.data.parts import ImageData
+from classmates.data.readers.listing import skipped
+from classmates.errors import UserError
+from classmates.inspection.contact_sheet import augmented_batch, draw_contact_sheet
+from classmates.inspection.scanning import duplicates, name_of, parts_of, scan
+from classmates.inspection.suggesting import Suggestion, suggest
+
+SHOWN = 10
+"""The longest list that is printed whole."""
+MODES = {
+    "1": "black and white",
+    "L": "grey",
+    "LA": "grey with transparency",
+    "I;16": "16-bit grey",
+    "P": "palette",
+    "RGB": "colour",
+    "RGBA": "colour with transparency",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """A data set in numbers; as text, a page to read.
+
+    Args:
+        data: the data set as ``train`` would have it.
+        images: one row an image, as ``classmates.inspection.scanning.scan`` describes.
+        duplicates: those rows whose pixels occur more than once, and whether they do in several parts.
+        suggestion: where to begin.
+        contact_sheet: the PNG file with some training images before and after augmentation.
+    """
+
+    data: ImageData
+    images: pd.DataFrame
+    duplicates: pd.DataFrame
+    suggestion: Suggestion
+    contact_sheet: Path
+
+    @property
+    def counts(self) -> pd.DataFrame:
+        """Images by class (rows, by name) and part (columns)."""
+        table = pd.crosstab(self.images["label"], self.images["part"])
+        table = table.reindex(index=range(self.data.num_classes), columns=[*parts_of(self.data)], fill_value=0)
+        table.index = pd.Index(self.data.class_names, name="class")
+        table.columns.name = None
+        return table
+
+    @property
+    def sizes(self) -> pd.DataFrame:
+        """The smallest, median and largest ``width`` and ``height``, upright, as stored."""
+        table = self.images[["width", "height"]].agg(["min", "median", "max"])
+        return table.round().astype(int)
+
+    @property
+    def modes(self) -> pd.Series:
+        """How many images are stored in each of Pillow's modes, the commonest first."""
+        return self.images["mode"].value_counts()
+
+    def __str__(self) -> str:
+        blocks = (self._summary(), self._class_counts(), self._duplicates(), self._unreadable(), self._notes())
+        ends = (f"begin with      {self.suggestion}", f"contact sheet   {self.contact_sheet}")
+        return "\n\n".join(["\n".join(lines) for lines in map(list, blocks) if lines] + ["\n".join(ends)])
+
+    def _summary(self) -> Iterator[str]:
+        data, sizes = self.data, self.sizes
+        height, width = data.image_size
+        yield f"{data.name}: {len(self.images):,} images of {data.num_classes:,} classes"
+        yield ""
+        different = len(self.images[["width", "height"]].drop_duplicates())
+        low, median, high = (f"{w}x{h}" for w, h in zip(sizes["width"], sizes["height"], strict=True))
+        if different == 1:
+            yield f"stored          all {low} pixels (width x height)"
+        else:
+            yield f"stored          {different:,} sizes (width x height): {low} to {high} pixels, median {median}"
+        yield "                " + ", ".join(
+            f"{count:,} {MODES.get(str(mode), mode)}" for mode, count in self.modes.items()
+        )
+        kept = "kept in memory" if data.train.images is not None else "read when needed"
+        yield f"used            at {width}x{height} pixels, {'grey' if data.channels == 1 else 'colour'}, {kept}"
+        yield f"mean, std       {_row(data.mean)}  ±  {_row(data.std)} (of the training images, in 0..1)"
+
+    def _class_counts(self) -> Iterator[str]:
+        counts = self.counts
+        shown = counts
+        if len(counts) > SHOWN:
+            shown = pd.concat([counts[: SHOWN // 2], counts[-SHOWN // 2 :]])
+        width = max(14, *map(len, map(_short, shown.index)))
+        yield f"{'class':<{width}}" + "".join(f"{part:>9}" for part in counts.columns)
+        for place, (name, row) in enumerate(shown.iterrows()):
+            if len(counts) > SHOWN and place == SHOWN // 2:
+                yield f"... {len(counts) - SHOWN:,} more"
+            yield f"{_short(str(name)):<{width}}" + "".join(f"{count:>9,}" for count in row)
+        yield f"{'all':<{width}}" + "".join(f"{count:>9,}" for count in counts.sum())
+        train = counts["train"]
+        if train.max() > train.min():
+            yield (
+                f"fewest to train on: {train.min():,} of '{train.idxmin()}'; "
+                f"most: {train.max():,} of '{train.idxmax()}'"
+            )
+
+    def _duplicates(self) -> Iterator[str]:
+        across = self.duplicates[self.duplicates["across"]]
+        within = self.duplicates[~self.duplicates["across"]]
+        if self.duplicates.empty:
+            yield "duplicates      none: no two images have the same pixels once decoded"
+        if len(across):
+            yield (
+                f"WARNING: {len(across):,} images have the same pixels as one in another part, so scores will be too "
+                "good; remove them:"
+            )
+            yield from self._groups(across)
+        if len(within):
+            yield f"duplicates      {len(within):,} images have the same pixels as another of their part:"
+            yield from self._groups(within)
+        if unlike := int((self.duplicates.groupby("pixels")["label"].transform("nunique") > 1).sum()):
+            yield f"{unlike:,} of these have another class than one with the same pixels"
+
+    def _groups(self, twins: pd.DataFrame) -> Iterator[str]:
+        parts, groups = parts_of(self.data), twins.groupby("pixels", sort=False)
+        for number, (_, group) in enumerate(groups):
+            if number == SHOWN // 2:
+                yield f"  ... and {groups.ngroups - number:,} more such groups"
+                return
+            names = [
+                f"{part}: {name_of(parts[part], index)} ({_short(self.data.class_names[label])})"
+                for part, index, label in group[["part", "index", "label"]][:3].to_numpy().tolist()
+            ]
+            more = f" = {len(group) - 3:,} more" if len(group) > 3 else ""
+            yield "  " + "\n    = ".join(names) + more
+
+    def _unreadable(self) -> Iterator[str]:
+        reasons = self.data.unreadable
+        if reasons:
+            yield f"WARNING: {len(reasons):,} images cannot be read; mend or remove them, or --on_bad_image skip:"
+            yield from (f"  {reason}" for reason in reasons[:SHOWN])
+        if len(reasons) > SHOWN:
+            yield f"  ... and {len(reasons) - SHOWN:,} more"
+
+    def _notes(self) -> Iterator[str]:
+        for note in self.data.notes:
+            if note != skipped(self.data.unreadable):
+                yield textwrap.fill(note, 118, initial_indent="note: ", subsequent_indent="      ")
+
+
+def inspect(
+    data: str | Path | Dataset[Any],
+    *,
+    data_dir: Path | None = None,
+    label: str | None = None,
+    image_size: int | None = None,
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    augmentation: Augmentation = Augmentation(),
+    out: Path | None = None,
+) -> Inspection:
+    """Shows what a data set holds, as training would see it, and draws a contact sheet of it.
+
+    Every image is read: their counts, sizes and modes, which have the same pixels (a warning where they are in
+    different parts, the test images in the training set), and which cannot be read, and why.
+
+    Args:
+        data: what to look at: whatever ``train`` takes.
+        data_dir: where the files of a data set known by name are.
+        label: which labels, where the data have several.
+        image_size: pixels of the square that the network gets; as the images are, or 224 where they differ.
+        val_fraction: share of the training images that training would hold out where the data have no validation
+            images.
+        seed: of the validation split, and of the images on the contact sheet.
+        augmentation: how training images are varied; to be seen on the contact sheet.
+        out: the contact sheet, a PNG file; contact_sheet-DATA.png if not given.
+
+    Returns:
+        Counts, sizes, duplicates and the rest as values; as text, a page to read.
+
+    Raises:
+        UserError: the data cannot be trained on at all, such as a folder with one class, or ``out`` is no .png file.
+    """
+    if out is not None and Path(out).suffix.lower() != ".png":
+        raise UserError(f"out is '{out}'; give a file that ends in .png")
+    found = load(
+        data,
+        data_dir=data_dir,
+        label=label,
+        image_size=image_size,
+        val_fraction=val_fraction,
+        seed=seed,
+        on_bad_image="skip",
+    )
+    images = scan(found)
+    path = Path(out or f"contact_sheet-{found.name.replace('/', '_')}.png")
+    indices, before, after = augmented_batch(found, augmentation, seed)
+    names = [found.class_names[label] for label in found.train.labels[indices].tolist()]
+    draw_contact_sheet(before, after, names, path)
+    return Inspection(found, images, duplicates(images), suggest(found, images, image_size), path)
+
+
+def _row(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:.3f}" for value in values)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 30 else f"{name[:29]}…"

@@ -1,0 +1,71 @@
+"""Runs a network and notes, on the way, what its stages return and what its classifier is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from classmates.contracts import NetworkOutput
+from classmates.networks.backbone.architecture import Architecture
+
+
+@contextmanager
+def hooked(
+    network: nn.Module,
+    after: Mapping[str, Callable[[Any], None]],
+    before: Mapping[str, Callable[[Any], None]] | None = None,
+) -> Iterator[None]:
+    """Within the block, ``after[name](output)`` and ``before[name](input)`` are called when that module runs."""
+
+    def on_output(function: Callable[[Any], None]) -> Callable[..., None]:
+        return lambda module, inputs, output: function(output)
+
+    def on_input(function: Callable[[Any], None]) -> Callable[..., None]:
+        return lambda module, inputs: function(inputs[0])
+
+    handles = [network.get_submodule(name).register_forward_hook(on_output(f)) for name, f in after.items()]
+    handles += [
+        network.get_submodule(name).register_forward_pre_hook(on_input(f)) for name, f in (before or {}).items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def observe(
+    network: nn.Module, architecture: Architecture, images: Tensor, shared: tuple[Tensor, ...] = ()
+) -> NetworkOutput:
+    """The network's output of the images; its own forward runs, and nothing of this stays behind in it.
+
+    shared: maps of the first stages where the network is a branch and somebody else has made them.
+    """
+    maps: dict[str, Tensor] = {}
+    entering: list[Tensor] = []
+    own = architecture.stages[len(shared) :]
+    with hooked(
+        network, {stage.name: _keeper(maps, stage.name) for stage in own}, {architecture.classifier: entering.append}
+    ):
+        logits = network(images)
+    embedding = entering[-1]
+    if embedding.ndim > 2:  # a classifier of every place in a map, the logits pooled after it
+        convolutional = isinstance(network.get_submodule(architecture.classifier), nn.Conv2d)
+        embedding = (embedding.movedim(1, -1) if convolutional else embedding).flatten(1, -2).mean(1)
+    image = images.shape[-2], images.shape[-1]
+    return NetworkOutput(
+        logits, embedding, (*shared, *(stage.layout.as_map(maps[stage.name], image) for stage in own))
+    )
+
+
+def stack_logits(outputs: list[NetworkOutput]) -> Tensor:
+    """[M, B, K], one row of peers, the student's last."""
+    return torch.stack([output.logits for output in outputs])
+
+
+def _keeper(kept: dict[str, Tensor], name: str) -> Callable[[Tensor], None]:
+    return lambda output: kept.update({name: output})

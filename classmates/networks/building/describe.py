@@ -1,0 +1,143 @@
+"""What a network is made of, before anything is trained: stages, a trunk, sizes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import timm
+import torch
+from torch import nn
+
+from classmates.contracts import DataSpec
+from classmates.errors import UserError
+from classmates.networks.backbone.architecture import Architecture, inspect_network
+from classmates.networks.backbone.probe import default_input_shape
+from classmates.networks.building.build import build_model, is_file_name
+from classmates.networks.building.complexity import count_parameters, multiply_adds
+from classmates.networks.peers.peers import Peers
+
+IMAGENET_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class Division:
+    """What peers would share and own.
+
+    trunk: the stage with which the trunk ends, None where nothing is shared. shared, owned: numbers of parameters,
+    in the trunk and in each peer beside it.
+    """
+
+    trunk: str | None
+    shared: int
+    owned: int
+
+
+@dataclass(frozen=True)
+class Description:
+    """A network in numbers; as text, a page to read.
+
+    name: as it was given. architecture: its stages, embedding and classifier. parameters, multiply_adds: of the whole
+    network, for one image of ``architecture.input_shape``. division: what peers would share, or why they cannot.
+    """
+
+    name: str
+    architecture: Architecture
+    parameters: int
+    multiply_adds: int
+    division: Division | str
+
+    def __str__(self) -> str:
+        architecture = self.architecture
+        width = max(len(stage.name) for stage in architecture.stages)
+        lines = [
+            f"{self.name}, for images of {_by(architecture.input_shape)} and {architecture.num_classes} classes",
+            "",
+        ]
+        lines += [f"{'stage':<{width}}  map"]
+        lines += [f"{stage.name:<{width}}  {_by(stage.shape)}" for stage in architecture.stages]
+        lines += ["", f"embedding      {architecture.embedding} numbers"]
+        lines += [f"classifier     {architecture.classifier or 'the network itself'}"]
+        lines += [f"parameters     {self.parameters:,}"]
+        lines += [f"multiply-adds  {self.multiply_adds:,}", ""]
+        if isinstance(self.division, str):
+            lines += [f"shared trunk   none: {self.division}"]
+        elif self.division.trunk is None:
+            lines += [f"shared trunk   none: {self.division.owned:,} parameters for each peer"]
+        else:
+            lines += [f"shared trunk   ends with '{self.division.trunk}': {self.division.shared:,} parameters"]
+            lines += [f"each peer      {self.division.owned:,} parameters of its own"]
+        return "\n".join(lines)
+
+
+def describe(
+    model: str | nn.Module,
+    *,
+    image_size: int | None = None,
+    in_chans: int = 3,
+    num_classes: int | None = None,
+    share: int | str | None = None,
+    stages: Sequence[str] | None = None,
+) -> Description:
+    """Shows a network's stages, where peers' shared trunk would end, parameters and multiply-adds.
+
+    The network is run once, on noise; nothing is trained or downloaded.
+
+    Args:
+        model: a name of timm's or of this package's, FILE.py:CLASS for your own, or in Python any nn.Module.
+        image_size: pixels of the square image; the model's own default if not given.
+        in_chans: channels of the image, 1 (grey) or 3; a module given in Python has its own.
+        num_classes: outputs of the classifier; if not given the model's own, or 1000 for a class of yours. A module
+            given in Python has its own.
+        share: what peers would share: -2 all but the last two stages, a stage's name up to and including it, or
+            "nothing". -2 if not given, where the network can be divided so.
+        stages: names of the modules that end its stages, shallow to deep, where they are not found.
+
+    Raises:
+        UserError: an unknown model, one that cannot take such images, whose stages cannot be found, or ``share`` is
+            given and the network cannot be divided there.
+    """
+    if isinstance(model, str):
+        network = build_model(model, num_classes or own_number_of_classes(model), in_chans)
+    else:
+        network = copy.deepcopy(model)
+    if stages is not None:
+        network.stage_names = tuple(stages)  # type: ignore[assignment]
+    channels, height, width = default_input_shape(network)
+    if image_size is not None:
+        height = width = image_size
+    architecture = inspect_network(network, (channels, height, width))
+    try:
+        division: Division | str = divide(network, architecture, -2 if share is None else share)
+    except UserError as error:
+        if share is not None:
+            raise
+        division = str(error)
+    return Description(
+        name=model if isinstance(model, str) else type(model).__name__,
+        architecture=architecture,
+        parameters=count_parameters(network),
+        multiply_adds=multiply_adds(network, architecture.input_shape),
+        division=division,
+    )
+
+
+def own_number_of_classes(name: str) -> int:
+    """The number of classes that timm has for a model of this name."""
+    config = None if is_file_name(name) or not timm.is_model(name) else timm.get_pretrained_cfg(name)
+    return (config.num_classes if config else None) or IMAGENET_CLASSES
+
+
+def divide(network: nn.Module, architecture: Architecture, share: int | str) -> Division:
+    """What two peers of this network would share and own; as ``Peers`` would arrange them."""
+    data = DataSpec(architecture.num_classes, torch.zeros(1, dtype=torch.int64), architecture.input_shape)
+    with torch.random.fork_rng(devices=[]):
+        peers = Peers(network, data, 2, share=share)
+    owned = count_parameters(peers.networks[0])
+    trunk = architecture.stages[peers.shared - 1].name if peers.shared else None
+    return Division(trunk, shared=count_parameters(network) - owned, owned=owned)
+
+
+def _by(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))

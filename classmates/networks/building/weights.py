@@ -1,0 +1,81 @@
+"""Pretrained weights from a local file into any network; only classifier and input channels may differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from timm.models import adapt_input_conv, load_state_dict
+from torch import Tensor, nn
+
+from classmates.errors import UserError
+from classmates.networks.backbone.architecture import inspect_network
+
+
+def load_pretrained(network: nn.Module, file: str | Path, input_shape: tuple[int, int, int]) -> list[str]:
+    """Loads a checkpoint of the same architecture (safetensors, or a PyTorch state dict, without running any code).
+
+    A classifier for other classes is left as it is, fresh; a first convolution for another number of channels is
+    adapted as timm does (colours summed, or grey repeated).
+
+    Args:
+        network: with the names of timm or torchvision, whichever wrote the file.
+        file: what they published, or a training checkpoint with the weights under "state_dict" or "model".
+        input_shape: (C, H, W) of the images at hand.
+
+    Returns:
+        What was not taken over as it is, one sentence each.
+
+    Raises:
+        UserError: no such file, a damaged one, or weights of another network (named, with both shapes).
+    """
+    if not Path(file).is_file():
+        raise UserError(f"model_weights: there is no file '{file}'")
+    try:
+        found = dict(load_state_dict(str(file)))
+    except Exception as error:  # whatever a damaged or foreign file makes the reader do
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"model_weights: '{file}' is damaged or no file of weights: {reason}") from error
+    wanted = network.state_dict()
+    classifier = inspect_network(network, input_shape).classifier
+    notes = _keep_classifier(found, wanted, classifier) + _adapt_input(found, wanted)
+    load_matching(network, found, str(file))
+    return notes
+
+
+def load_matching(network: nn.Module, found: Mapping[str, Tensor], source: str) -> None:
+    """Loads weights that must be exactly this network's; UserError with the names and shapes where they are not."""
+    wanted = network.state_dict()
+    problems = [
+        *(f"{name} is missing" for name in wanted if name not in found),
+        *(f"{name} is not in the network" for name in found if name not in wanted),
+        *(
+            f"{name} is {tuple(found[name].shape)}, the network's is {tuple(wanted[name].shape)}"
+            for name in wanted
+            if name in found and found[name].shape != wanted[name].shape
+        ),
+    ]
+    if problems:
+        shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
+        raise UserError(f"'{source}' does not fit the network {type(network).__name__}: {shown}")
+    network.load_state_dict(found)
+
+
+def _keep_classifier(found: dict[str, Tensor], wanted: Mapping[str, Tensor], classifier: str) -> list[str]:
+    """The network's own classifier in place of one for another number of classes."""
+    weight, bias = f"{classifier}.weight", f"{classifier}.bias"
+    if weight not in found or found[weight].shape == wanted[weight].shape:
+        return []
+    note = f"the classifier '{classifier}' is new: the file's is for {len(found[weight])} classes"
+    found |= {name: wanted[name] for name in (weight, bias) if name in wanted}
+    return [note]
+
+
+def _adapt_input(found: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """The first convolution, made fit for the images' channels."""
+    name = next((name for name, weight in wanted.items() if weight.ndim == 4), None)
+    if name is None or name not in found or found[name].ndim != 4 or found[name].shape[1] == wanted[name].shape[1]:
+        return []
+    channels = (found[name].shape[1], wanted[name].shape[1])
+    found[name] = adapt_input_conv(channels[1], found[name])
+    return [f"the first convolution '{name}' was adapted from {channels[0]} to {channels[1]} channels"]

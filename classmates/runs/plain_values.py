@@ -1,0 +1,30 @@
+"""Settings as plain values, which YAML and JSON can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+
+def plain_value(value: Any) -> Any:
+    """A value as YAML can hold it; an object of another kind becomes its type's name in brackets."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_value(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    kind = type(value)
+    return (
+        f"<{kind.__qualname__}>"
+        if isinstance(value, nn.Module)
+        else f"<{kind.__module__}.{kind.__qualname__} object>"
+    )

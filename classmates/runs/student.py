@@ -1,0 +1,147 @@
+"""The trained student on disk: its weights, and a card that says what it is and how its images are prepared.
+
+``student.safetensors`` holds the weights, under the names of the network's own ``state_dict``, and ``student.json``
+the card. Neither can carry code; but a card whose ``model`` is a Python file has that file run when it is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import nn
+
+from classmates.errors import UserError
+from classmates.networks.building.build import build_model, is_file_name
+from classmates.networks.building.weights import load_matching
+from classmates.runs.files import whole_file
+
+WEIGHTS = "student.safetensors"
+CARD = "student.json"
+
+
+@dataclass(frozen=True)
+class StudentCard:
+    """All that is needed to rebuild a student and to feed it.
+
+    ``timm.create_model(card.model, num_classes=len(card.class_names), **card.model_args,
+    checkpoint_path="student.safetensors")`` gives the same network, after ``import classmates.models`` where the
+    model is one of ours.
+
+    Args:
+        model: a name that ``build_model`` takes; None for a network that was given as an object, which no name can
+            rebuild.
+        class_names: [K], in the order of the logits.
+        input_shape: (C, H, W) of the images it takes.
+        mean, std: [C], of the training images in 0..1; images are normalised by them.
+        resize: how an image gets to (H, W). A single number: its shorter side gets this length, then the middle is
+            cropped. (H, W) itself: it is scaled until it fills them, then the middle is cropped.
+        model_args: ``in_chans`` and whatever else the model was built with.
+        classmates: the version that trained it.
+    """
+
+    model: str | None
+    class_names: tuple[str, ...]
+    input_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resize: int | tuple[int, int]
+    model_args: dict[str, Any] = field(default_factory=dict)
+    classmates: str = field(default_factory=lambda: version("classmates"))
+
+    def __post_init__(self) -> None:
+        channels = self.input_shape[0]
+        if not len(self.mean) == len(self.std) == channels:
+            raise ValueError(
+                f"mean {self.mean} and std {self.std} must have one number for each of {channels} channels"
+            )
+        try:
+            json.dumps(self.model_args)
+        except TypeError as error:
+            raise UserError(
+                f"model_args must be plain numbers, strings and lists, to go into {CARD}: {error}"
+            ) from error
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> StudentCard:
+        """The card that :meth:`to_json` wrote.
+
+        Raises:
+            ValueError, TypeError, LookupError or AttributeError: the text is anything else.
+        """
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(text).items()
+        }
+        return cls(**fields)
+
+
+def save_student(folder: str | Path, network: nn.Module, card: StudentCard) -> None:
+    """Write ``student.safetensors`` and ``student.json`` into a run's folder, each whole or not at all.
+
+    A model that is a Python file is noted with its full path, so that it is found from any working directory.
+    """
+    if card.model is not None and is_file_name(card.model):
+        file, _, name = card.model.rpartition(":")
+        card = replace(card, model=f"{Path(file).resolve()}:{name}")
+    with whole_file(Path(folder) / WEIGHTS) as path:
+        save_weights(path, network, card)
+    with whole_file(Path(folder) / CARD) as path:
+        path.write_text(card.to_json(), encoding="utf-8")
+
+
+def load_student(run: str | Path, network: nn.Module | None = None) -> tuple[nn.Module, StudentCard]:
+    """The student of a finished run, on the CPU and in eval mode, with its card.
+
+    Args:
+        run: the run's folder.
+        network: where to load the weights, for a student that was given to training as an object; else the card
+            says what to build.
+
+    Raises:
+        UserError: no student in the folder, a damaged file, a model that cannot be rebuilt, or weights that do not
+            fit it (named).
+    """
+    folder = Path(run)
+    for name in (CARD, WEIGHTS):
+        if not (folder / name).is_file():
+            raise UserError(
+                f"there is no trained student in '{folder}' ({name} is missing): give a finished run's folder"
+            )
+    try:
+        card = StudentCard.from_json((folder / CARD).read_text(encoding="utf-8"))
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise UserError(f"'{folder / CARD}' is damaged or not a student's card: {error}") from error
+    if network is None:
+        if card.model is None:
+            raise UserError(
+                f"the student in '{folder}' was trained from a network object, which no name can rebuild: "
+                "build it yourself and call load_student(run, network=my_module), in Python; evaluate, predict and "
+                "export take such a network too"
+            )
+        network = build_model(card.model, len(card.class_names), **card.model_args)
+    load_weights(folder / WEIGHTS, network)
+    return network.eval(), card
+
+
+def save_weights(path: Path, network: nn.Module, card: StudentCard) -> None:
+    """The network's ``state_dict`` as safetensors, with the card in the file's metadata."""
+    # Tied weights share memory, which safetensors refuses; copies load into any network of the same names.
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
+    safetensors.torch.save_file(tensors, path, metadata={"format": "pt", "classmates": card.to_json()})
+
+
+def load_weights(path: Path, network: nn.Module) -> None:
+    """Load safetensors into a network; UserError if the file is damaged or names and shapes are not the network's."""
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"'{path}' is damaged or not a safetensors file: {error}") from error
+    load_matching(network, tensors, str(path))

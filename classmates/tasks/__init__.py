@@ -1,0 +1,1 @@
+"""Tasks: what labels teach a network, and the protocol by which it is judged."""

@@ -1,0 +1,42 @@
+"""What a task is: what labels teach, which batches that needs, and how networks are judged."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+from classmates.contracts import Batch, NetworkOutput, Terms
+from classmates.data.batches.sampling import Sampling, Shuffled
+from classmates.data.parts import ImageData
+from classmates.tasks.protocol import Protocol
+
+
+class Task(ABC):
+    """What labels teach and how a network is judged; methods add their own terms to those of the task.
+
+    Attributes:
+        name: as flags and results have it.
+        weights: the factor in front of each of its terms.
+    """
+
+    name: ClassVar[str]
+    weights: Mapping[str, float]
+
+    @property
+    def sampling(self) -> Sampling:
+        """The batches that its terms need; a method that needs others says so itself."""
+        return Shuffled()
+
+    @property
+    @abstractmethod
+    def protocol(self) -> Protocol:
+        """How networks are judged."""
+
+    @abstractmethod
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        """What the labels say to all networks, term by term: the sum over networks, raw and unweighted."""
+
+    @abstractmethod
+    def check_data(self, data: ImageData) -> None:
+        """Raise UserError where the data are none for this task, such as splits of different classes."""

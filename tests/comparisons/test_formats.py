@@ -1,0 +1,93 @@
+"""A comparison's table as text, Markdown and LaTeX."""
+
+from collections.abc import Callable
+
+import pandas as pd
+import pytest
+
+from classmates.comparisons.formats import as_latex, as_markdown, as_text, overview, sections, statistics_sections
+from classmates.comparisons.recipe import Recipe
+from classmates.comparisons.tables import comparison_table
+
+
+@pytest.fixture
+def table(frame_of: Callable[..., pd.DataFrame], recipe: Recipe) -> pd.DataFrame:
+    base = [0.70, 0.72, 0.71]
+    tops = {
+        "Baseline": base,
+        "MCL": [top1 + 0.04 + 0.01 * seed for seed, top1 in enumerate(base)],
+        "beta_0.2 & more": [top1 - 0.01 * seed for seed, top1 in enumerate(base)],
+    }
+    runs = [{"row": row, "seed": seed, "student": top1} for row in tops for seed, top1 in enumerate(tops[row])]
+    return comparison_table(frame_of(runs), recipe)
+
+
+def test_a_section_has_what_is_there(table: pd.DataFrame) -> None:
+    section, cost = sections(table)
+    assert section.heads[:6] == [
+        *("method", "seeds", "student top-1 accuracy, %", "− Baseline [95 %]", "published", "ours − published"),
+    ]
+    assert "peers, %" not in section.heads
+    assert section.cells[0][:6] == ["Baseline", "3", "71.00 ± 1.00", "", "70.00 ± 0.50", "+1.00"]
+    assert section.cells[1][:4] == ["DML", "", "not run", ""]
+    assert section.cells[2][3] == "+5.00 [+2.52, +7.48]"
+    assert section.cells[3][3] == "−1.00 [−3.48, +1.48]"
+    assert section.bold == [False, False, True, False]
+    assert cost.heads == [
+        *("method", "training, s", "× training", "steps", "ms a step", "× step", "MiB", "× memory", "images seen"),
+    ]
+    assert cost.cells[0] == ["Baseline", "30", "1.00", "3,000", "10.0", "1.00", "100", "1.00", "1,500"]
+    assert [line[0] for line in cost.cells] == ["Baseline", "MCL", "beta_0.2 & more"]
+
+
+def test_statistics_are_of_the_rows_that_have_any(table: pd.DataFrame) -> None:
+    (section,) = statistics_sections(table)
+    assert [line[0] for line in section.cells] == ["MCL", "beta_0.2 & more"]
+    assert section.title == "tiny, digits: differences to Baseline"
+    assert section.heads[-1] == "one run"
+
+
+def test_models_stand_side_by_side(table: pd.DataFrame) -> None:
+    assert overview(table) is None
+    found = overview(pd.concat([table, table.assign(model="other", mean=50.0)]))
+    assert found is not None
+    assert found.heads == ["method", "tiny, digits", "other, digits"]
+    assert found.cells[2] == ["MCL", "76.00 ± 1.73", "50.00 ± 1.73"]
+
+
+def test_text_has_aligned_columns_and_stars(table: pd.DataFrame) -> None:
+    text = as_text(table)
+    lines = text.splitlines()
+    heads = next(line for line in lines if line.startswith("method"))
+    place = heads.index("student top-1")
+    assert [line[place:].split("  ")[0] for line in lines[3:7]] == [
+        *("71.00 ± 1.00", "not run", "76.00 ± 1.73 *", "70.00 ± 1.00"),
+    ]
+    assert "Marked (bold, or *): better than Baseline" in text
+
+
+def test_markdown_tables_are_tables(table: pd.DataFrame) -> None:
+    text = as_markdown(table.replace("DML", "a|b"), "A title")
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert text.startswith("## A title\n\n- Marked")
+    assert "| **76.00 ± 1.73** |" in text
+    assert text.count("**") == 2
+    assert r"| a\|b |" in text
+    for first, last in ((0, 6), (6, 11), (11, len(rows))):
+        assert len({row.replace(r"\|", "").count("|") for row in rows[first:last]}) == 1
+
+
+def test_latex_is_escaped_booktabs(table: pd.DataFrame) -> None:
+    text = as_latex(table, "50 % & more")
+    assert text.count(r"\toprule") == text.count(r"\bottomrule") == 3
+    assert r"\textbf{76.00 $\pm$ 1.73}" in text
+    assert r"beta\_0.2 \& more &" in text
+    assert r"\caption{50 \% \& more: tiny, digits}" in text
+    assert not any(ord(character) > 127 for line in text.splitlines() for character in line if line[:1] != "%")
+
+
+def test_rows_with_another_score_say_so(table: pd.DataFrame) -> None:
+    mixed = table.assign(who=["student", "student", "ensemble", "student"])
+    section, _ = sections(mixed)
+    assert section.heads[2] == "top-1 accuracy, %"
+    assert [line[2] for line in section.cells][1:3] == ["not run", "76.00 ± 1.73 (ensemble)"]

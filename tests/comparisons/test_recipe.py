@@ -1,0 +1,94 @@
+"""Recipes of comparisons: what they may say, and every wrong one."""
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from classmates.comparisons.recipe import Recipe, Score, load_recipe, read, read_seeds
+from classmates.errors import UserError
+
+WHOLE = """
+title: A table
+source: Somebody, Table 1
+base: common
+settings: {epochs: 3}
+models: [resnet8]
+data: [digits]
+seeds: 2
+reference: Baseline
+score: {who: student, metric: top1, as: error}
+rows:
+  Baseline: {method: {class_path: classmates.Baseline}}
+  Two peers: {method: {class_path: classmates.MCL, init_args: {peers: 2}}, lr: 0.1}
+models_settings: {vgg16: {lr: 0.01, rows: {Two peers: {epochs: 4}}}}
+scores: {Two peers: {who: ensemble}}
+published: {resnet8: {Baseline: "71.24 ± 0.18", Two peers: 73.9}}
+notes: [none]
+"""
+
+
+def test_a_whole_recipe_is_read(tmp_path):
+    (tmp_path / "table.yaml").write_text(WHOLE)
+    recipe = load_recipe(str(tmp_path / "table.yaml"))
+    assert recipe.seeds == (0, 1)
+    assert list(recipe.rows) == ["Baseline", "Two peers"]
+    assert recipe.score_of("Baseline") == Score("student", "top1", "error")
+    assert recipe.score_of("Two peers") == Score("ensemble", "top1", "error")  # the rest as in `score`
+    assert recipe.published["resnet8"]["Two peers"] == 73.9
+
+
+def test_plain_values_give_the_same_recipe_back():
+    recipe = read(yaml.safe_load(WHOLE), "here")
+    assert read(yaml.safe_load(yaml.safe_dump(recipe.plain())), "here").plain() == recipe.plain()
+
+
+WRONG = {
+    "tilte: A table": ["unknown key in", "'tilte'", "'title'"],
+    "base: comon": ["unknown base in", "'comon'", "'common'"],
+    "reference: MLC\nrows: {MCL: {}}": ["unknown reference in", "'MLC'", "MCL"],
+    "published: {resnet8: {MLC: 1}}\nrows: {MCL: {}}": ["published row of resnet8", "'MLC'"],
+    "scores: {MLC: {who: student}}\nrows: {MCL: {}}": ["row among the scores", "'MLC'"],
+    "models_settings: {vgg: {rows: {MLC: {}}}}\nrows: {MCL: {}}": ["row among the settings of vgg", "'MLC'"],
+    "score: {who: teacher}": ["unknown word in", "score 'teacher'"],
+    "score: {whose: student}": ["'whose'", "'who'"],
+    "rows: [MCL]": ["rows must have lines"],
+    "models: resnet8": ["models must be a list of texts"],
+    "seeds: 0": ["seeds is 0"],
+    "[1]": ["must have lines"],
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_wrong_recipes(text, tmp_path):
+    (tmp_path / "table.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"table\.yaml|seeds") as error:
+        load_recipe(str(tmp_path / "table.yaml"))
+    for part in WRONG[text]:
+        assert part in str(error.value)
+
+
+def test_recipes_that_are_not_there(tmp_path):
+    with pytest.raises(UserError, match="there is no such file"):
+        load_recipe(str(tmp_path / "nothing.yaml"))
+    with pytest.raises(UserError, match="unknown recipe 'papers/nothing'"):
+        load_recipe("papers/nothing")
+    (tmp_path / "broken.yaml").write_text("a: [1")
+    with pytest.raises(UserError, match=r"broken\.yaml cannot be read"):
+        load_recipe(str(tmp_path / "broken.yaml"))
+
+
+@given(st.lists(st.integers(0, 100), min_size=1, unique=True))
+def test_seeds_are_kept_in_order(seeds):
+    assert read_seeds(seeds) == tuple(seeds)
+
+
+@pytest.mark.parametrize("seeds", [0, -1, [], [1, 1], [-1], [0.5], True, "3"])
+def test_seeds_that_cannot_be(seeds):
+    with pytest.raises(UserError, match="seeds"):
+        read_seeds(seeds)
+
+
+def test_a_number_of_seeds_counts_from_zero():
+    assert read_seeds(3) == (0, 1, 2)
+    assert Recipe().seeds == (0, 1, 2)

@@ -1,0 +1,122 @@
+"""The numbers of a comparison, worked out by hand."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import isnan
+
+import pandas as pd
+import pytest
+
+from classmates.comparisons.recipe import Recipe, Score
+from classmates.comparisons.tables import comparison_table, remarks
+
+Frame = Callable[..., pd.DataFrame]
+
+
+@pytest.fixture
+def runs(frame_of: Frame) -> pd.DataFrame:
+    """Differences to Baseline: DML +1, −1, +0; MCL +4, +5, +6; the last row failed twice and runs once."""
+    return frame_of(
+        [
+            *({"row": "Baseline", "seed": n, "student": top1} for n, top1 in enumerate([0.70, 0.72, 0.71])),
+            *({"row": "DML", "seed": n, "student": top1, "peers": 0.6, "ensemble": 0.75, "peak_memory_mib": 150.0}
+              for n, top1 in enumerate([0.71, 0.71, 0.71])),
+            *({"row": "MCL", "seed": n, "student": top1, "seconds_per_step": 0.03}
+              for n, top1 in enumerate([0.74, 0.77, 0.77])),
+            *({"row": "beta_0.2 & more", "seed": n, "status": "failed"} for n in range(2)),
+            {"row": "beta_0.2 & more", "seed": 2, "status": "running"},
+        ]
+    )  # fmt: skip
+
+
+def test_means_differences_and_costs(runs: pd.DataFrame, recipe: Recipe) -> None:
+    table = comparison_table(runs, recipe).set_index("row")
+    assert table.index.tolist() == list(recipe.rows)
+    mcl, dml, base = table.loc["MCL"], table.loc["DML"], table.loc["Baseline"]
+    assert (mcl["seeds"], mcl["mean"], mcl["std"]) == (3, pytest.approx(76.0), pytest.approx(3**0.5))
+    assert (mcl["pairs"], mcl["difference"]) == (3, pytest.approx(5.0))
+    # 5 ± t(0.975, 2) · 1 / √3, t = 4.302653
+    assert (mcl["low"], mcl["high"]) == (pytest.approx(2.515862), pytest.approx(7.484138))
+    assert mcl["better"]
+    assert not dml["better"]
+    assert dml["difference"] == pytest.approx(0.0)
+    assert isnan(base["difference"])
+    assert mcl["p_holm"] == pytest.approx(2 * mcl["p"])
+    assert mcl["seeds_needed"] == 3
+    assert isnan(dml["seeds_needed"])
+    assert (mcl["time_ratio"], dml["memory_ratio"], base["time_ratio"]) == (pytest.approx(3), 1.5, 1)
+    assert (dml["peers"], dml["ensemble"], mcl["ece"]) == (pytest.approx(60), pytest.approx(75), pytest.approx(5))
+    # Half of Wilson's interval of 152 of 200: z / (1 + z²/n) · √(0.76 · 0.24 / n + z²/4n²)
+    assert mcl["one_run"] == pytest.approx(5.883, abs=0.001)
+
+
+def test_what_the_correction_leaves_is_marked(runs: pd.DataFrame, recipe: Recipe, frame_of: Frame) -> None:
+    table = comparison_table(runs, recipe).set_index("row")
+    assert table["marked"].tolist() == [False, False, True, False]
+    # More rows that differ by chance: the interval still excludes zero, the correction takes the mark away.
+    chance = [
+        {"row": f"row {n}", "seed": seed, "student": top1}
+        for n in range(9)
+        for seed, top1 in enumerate([0.70, 0.73, 0.72])
+    ]
+    crowded = comparison_table(pd.concat([runs, frame_of(chance)]), recipe).set_index("row")
+    assert crowded.loc["MCL", "better"]
+    assert not crowded["marked"].any()
+
+
+def test_published_values_stand_beside_ours(runs: pd.DataFrame, recipe: Recipe) -> None:
+    table = comparison_table(runs, recipe).set_index("row")
+    assert table["published"].tolist() == ["70.00 ± 0.50", "", "74.50", ""]
+    assert table["beyond_published"].tolist() == pytest.approx([1.0, float("nan"), 1.5, float("nan")], nan_ok=True)
+
+
+def test_what_was_not_run_is_there_and_says_so(runs: pd.DataFrame, recipe: Recipe) -> None:
+    wider = replace(recipe, published={**recipe.published, "other": {"Baseline": 60.0, "Missing": 61.0}})
+    table = comparison_table(runs, wider)
+    assert table["note"].tolist()[:4] == ["", "", "", "2 failed, 1 running"]
+    other = table[table["model"] == "other"].set_index("row")
+    assert set(other["note"]) == {"not run"}
+    assert other.loc["Missing", "published"] == "61.00"
+    assert other["mean"].isna().all()
+    assert "7 of 10 lines have no finished run" in " ".join(remarks(table))
+
+
+def test_errors_turn_the_sign(runs: pd.DataFrame, recipe: Recipe) -> None:
+    table = comparison_table(runs, replace(recipe, score=Score(as_="error"))).set_index("row")
+    mcl = table.loc["MCL"]
+    assert (mcl["mean"], mcl["difference"]) == (pytest.approx(24.0), pytest.approx(-5.0))
+    assert mcl["better"]
+    assert table.loc["DML", "peers"] == pytest.approx(40.0)
+
+
+def test_a_row_may_be_scored_by_its_ensemble(runs: pd.DataFrame, recipe: Recipe) -> None:
+    scores = {"DML": Score(who="ensemble"), "MCL": Score(who="ensemble")}
+    table = comparison_table(runs, replace(recipe, scores=scores)).set_index("row")
+    assert table.loc["DML", "mean"] == pytest.approx(75.0)
+    assert (table.loc["MCL", "seeds"], table.loc["MCL", "note"]) == (0, "has no ensemble")
+
+
+def test_runs_of_other_code_are_no_part_of_it(runs: pd.DataFrame, recipe: Recipe, frame_of: Frame) -> None:
+    other = frame_of([{"row": "MCL", "seed": 5, "student": 0.1, "status": "other version"}])
+    table = comparison_table(pd.concat([runs, other]), recipe).set_index("row")
+    assert table.loc["MCL", "mean"] == pytest.approx(76.0)
+    assert table.loc["MCL", "note"] == "1 other version"
+
+
+def test_remarks_say_how_much_it_is_worth(runs: pd.DataFrame, recipe: Recipe) -> None:
+    said = " ".join(remarks(comparison_table(runs, recipe)))
+    assert "better than Baseline" in said
+    assert "2 comparisons with the reference were made" in said
+    assert "1 excluded it on the good side, 1 remain" in said
+    assert "Few seeds: with 3" in said
+    assert "uncertain by up to ± 6." in said
+    one_seed = comparison_table(runs[runs["seed"] == 0], recipe)
+    assert not one_seed["better"].any()
+    assert "No row is marked as better" in " ".join(remarks(one_seed))
+    assert "One seed has no spread" in " ".join(remarks(one_seed))
+
+
+def test_nothing_run_is_a_table_too(runs: pd.DataFrame, recipe: Recipe) -> None:
+    table = comparison_table(runs.iloc[:0], recipe)
+    assert len(table) == 4
+    assert "Nothing has finished yet" in " ".join(remarks(table))

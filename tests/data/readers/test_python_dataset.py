@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import IterableDataset, TensorDataset
+
+from classmates.data.readers.python_dataset import read_dataset
+from classmates.errors import UserError
+
+
+class Items(list):
+    """A map-style dataset needs an index and a length, nothing more."""
+
+
+def read(items, image_size=None, channels=None):
+    return read_dataset(items, image_size=image_size, channels=channels)
+
+
+def test_every_kind_of_image_gives_the_same_pixels():
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    kinds = [Image.fromarray(pixels), pixels, tensor, tensor / 255, pixels.astype(np.float32) / 255]
+    source = read(Items((image, index % 2) for index, image in enumerate(kinds)))
+    assert source.train.images.shape == (5, 4, 5, 3)
+    assert source.train.images.is_contiguous()
+    for image in source.train.images:
+        assert torch.equal(image, torch.from_numpy(pixels))
+    assert source.train.labels.tolist() == [0, 1, 0, 1, 0]
+    assert source.class_names == ("0", "1")
+    assert source.image_size == (4, 5)
+    assert source.test is source.val is None
+
+
+def test_grey_images_keep_one_channel_unless_asked():
+    grey = torch.full((6, 4, 4), 7, dtype=torch.uint8)
+    dataset = TensorDataset(grey, torch.tensor([0, 1] * 3))
+    assert read(dataset).train.images.shape == (6, 4, 4, 1)
+    assert read(dataset, channels=3).train.images.shape == (6, 4, 4, 3)
+    mixed = Items([(grey[0], 0), (Image.new("RGB", (4, 4)), 1)])
+    assert read(mixed).train.images.shape == (2, 4, 4, 3)
+
+
+def test_class_names_come_from_the_dataset():
+    dataset = Items((Image.new("L", (2, 2), label), label) for label in (0, 1))
+    dataset.classes = ["cat", "dog"]
+    assert read(dataset).class_names == ("cat", "dog")
+    dataset.classes = ["cat", "dog", "emu"]
+    with pytest.raises(UserError, match="class 'emu' of the dataset has no image"):
+        read(dataset)
+    dataset.classes = ["cat"]
+    with pytest.raises(UserError, match="names 1 classes but has a label 1"):
+        read(dataset)
+
+
+def test_images_of_different_sizes_need_an_image_size():
+    dataset = Items([(Image.new("L", (4, 4)), 0), (Image.new("L", (6, 8)), 1)])
+    with pytest.raises(UserError, match="2 different sizes: give an image_size"):
+        read(dataset)
+    assert read(dataset, image_size=5).train.images.shape == (2, 5, 5, 1)
+
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        yield None
+
+
+IMAGE = Image.new("L", (2, 2))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (Endless(), "Endless has no length"),
+        (Items(), "Items is empty"),
+        (Items([IMAGE]), r"item 0 of the dataset is a Image; it must be \(image, label\)"),
+        (Items([(IMAGE, 0), ("cat.png", 1)]), "image 1 of the dataset is a str"),
+        (Items([(torch.zeros(2), 0)]), "image 0 of the dataset is a Tensor"),
+        (Items([(torch.tensor([[-1.5, 2.0]]), 0)]), r"values from -1\.5 to 2; floats must lie in 0\.\.1"),
+        (Items([(torch.full((2, 2), torch.nan), 0)]), "values from nan to nan"),
+        (
+            Items([(torch.zeros(2, 2, 2, dtype=torch.uint8), 0)]),
+            r"2 channels of torch\.uint8; there must be 1, 3 or 4",
+        ),
+        (Items([(torch.zeros(1, 2, 2, dtype=torch.int32), 0)]), r"1 channels of torch\.int32"),
+        (Items([(IMAGE, "cat")]), "label 0 of the dataset is 'cat'; it must be a whole number"),
+        (Items([(IMAGE, 0.5)]), r"label 0 of the dataset is 0\.5"),
+        (Items([(IMAGE, -1)]), "label 0 of the dataset is -1"),
+        (Items([(IMAGE, 0), (IMAGE, 0)]), "one class only"),
+        (Items([(IMAGE, 0), (IMAGE, 2)]), "class '1' of the dataset has no image"),
+    ],
+)
+def test_what_is_no_dataset_of_images_is_refused(dataset, message):
+    with pytest.raises(UserError, match=message):
+        read(dataset)

@@ -1,0 +1,76 @@
+"""Weights from a local file: whole, for other classes, for other channels, of another network, damaged, with code."""
+
+import os
+import pickle
+
+import pytest
+import timm
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+import classmates.models  # noqa: F401  (registers resnet8)
+from classmates.errors import UserError
+from classmates.networks.building.weights import load_pretrained
+
+
+def network(**arguments):
+    return timm.create_model("resnet8", **{"num_classes": 10, **arguments})
+
+
+def test_the_same_network_takes_everything(tmp_path):
+    source, target = network(), network()
+    save_file(source.state_dict(), tmp_path / "weights.safetensors")
+    assert load_pretrained(target, tmp_path / "weights.safetensors", (3, 32, 32)) == []
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(source.eval()(images), target.eval()(images))
+
+
+@pytest.mark.parametrize("key", [None, "state_dict", "model"])
+def test_other_classes_keep_their_own_classifier_and_say_so(tmp_path, key):
+    source, target = network(num_classes=7), network()
+    own = target.fc.weight.clone()
+    weights = source.state_dict()
+    torch.save(weights if key is None else {key: weights, "epoch": 3}, tmp_path / "weights.pth")
+    (note,) = load_pretrained(target, tmp_path / "weights.pth", (3, 32, 32))
+    assert "'fc' is new: the file's is for 7 classes" in note
+    assert torch.equal(target.fc.weight, own)
+    assert torch.equal(target.layer1[0].conv1.weight, source.layer1[0].conv1.weight)
+
+
+def test_colour_weights_for_grey_images_are_summed(tmp_path):
+    source, target = network(), network(in_chans=1)
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    (note,) = load_pretrained(target, tmp_path / "weights.pth", (1, 32, 32))
+    assert "from 3 to 1 channels" in note
+    first = next(name for name, weight in source.state_dict().items() if weight.ndim == 4)
+    torch.testing.assert_close(target.state_dict()[first], source.state_dict()[first].sum(1, keepdim=True))
+
+
+def test_torchvision_weights_fit_timms_network(tmp_path):
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "resnet18.pth")
+    target = timm.create_model("resnet18", num_classes=5)
+    assert len(load_pretrained(target, tmp_path / "resnet18.pth", (3, 64, 64))) == 1
+
+
+def test_another_network_is_named_with_its_shapes(tmp_path):
+    torch.save(timm.create_model("resnet14", num_classes=10).state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(UserError, match=r"layer1\.1\.conv1\.weight is not in the network"):
+        load_pretrained(network(), tmp_path / "weights.pth", (3, 32, 32))
+
+
+def test_missing_damaged_and_foreign_files(tmp_path):
+    with pytest.raises(UserError, match="there is no file"):
+        load_pretrained(network(), tmp_path / "nothing.pth", (3, 32, 32))
+    (tmp_path / "damaged.safetensors").write_bytes(b"not weights")
+    with pytest.raises(UserError, match="damaged or no file of weights"):
+        load_pretrained(network(), tmp_path / "damaged.safetensors", (3, 32, 32))
+
+    class Foreign:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    torch.save({"state_dict": Foreign()}, tmp_path / "foreign.pth", pickle_module=pickle)
+    with pytest.raises(UserError, match="damaged or no file of weights"):
+        load_pretrained(network(), tmp_path / "foreign.pth", (3, 32, 32))
+    assert not (tmp_path / "executed").exists()

@@ -1,0 +1,63 @@
+import subprocess
+import sys
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from classmates.networks.memory.gather import from_first, gather, last_occurrence, local_buffers
+
+PROCESS = """
+import sys
+import torch
+import torch.distributed as dist
+from classmates.networks.memory.gather import from_first, gather
+
+rank, folder = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+rows = torch.arange(6.0).view(2, 3) + 10 * rank
+gathered = gather(rows), gather(rows.T, dim=1)
+from_first(rows)
+torch.save((*gathered, rows), f"{folder}/{rank}.pt")
+dist.destroy_process_group()
+"""
+
+
+def test_every_process_gets_all_batches_in_the_order_of_ranks(tmp_path):
+    processes = [
+        subprocess.Popen([sys.executable, "-c", PROCESS, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    expected = torch.tensor([[0.0, 1, 2], [3, 4, 5], [10, 11, 12], [13, 14, 15]])
+    for rank in range(2):
+        rows, columns, first = torch.load(tmp_path / f"{rank}.pt")
+        assert torch.equal(rows, expected)
+        assert torch.equal(columns, expected.T)
+        assert torch.equal(first, torch.arange(6.0).view(2, 3))
+
+
+def test_one_process_keeps_its_own():
+    rows = torch.randn(3, 2)
+    assert gather(rows) is rows
+    kept = rows.clone()
+    from_first(rows)
+    assert torch.equal(rows, kept)
+
+
+def test_local_buffers_are_named_in_full_wherever_they_are():
+    class Rows(nn.Module):
+        local_buffers = ("rows", "labels")
+
+    assert local_buffers(Rows()) == ["rows", "labels"]
+    outer = nn.Sequential(nn.BatchNorm2d(2), nn.ModuleDict({"bank": Rows()}))
+    assert local_buffers(outer) == ["1.bank.rows", "1.bank.labels"]
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=20))
+def test_last_occurrence(indices):
+    expected = [len(indices) - 1 - indices[::-1].index(index) for index in indices]
+    assert last_occurrence(torch.tensor(indices)).tolist() == expected

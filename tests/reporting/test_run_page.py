@@ -1,0 +1,259 @@
+"""The page: what it says, that it is safe to open, and that a browser shows it as meant."""
+
+import base64
+import io
+import json
+import os
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Callable
+from html.parser import HTMLParser
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from classmates.errors import UserError
+from classmates.experiments.report import report
+from classmates.reporting.page import duration
+from classmates.reporting.run_page import _data_uri
+
+Change = Callable[[Path, Callable[[Any], object]], None]
+FIGURES = ("accuracy", "validation", "losses", "confusion", "reliability", "features")
+
+
+class Page(HTMLParser):
+    """The elements of a page, its attributes that can load something, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.texts: list[str] = []
+        self.feed(page)
+        self.text = re.sub(r"\s+", " ", " ".join(self.texts))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+@pytest.fixture(scope="module")
+def page_file(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return report(finished_run, out=tmp_path_factory.mktemp("page") / "report.html")
+
+
+@pytest.fixture(scope="module")
+def page(page_file: Path) -> Page:
+    return Page(page_file.read_text("utf-8"))
+
+
+def few_samples(arrays: dict[str, Any]) -> None:
+    """Without t-SNE a report takes less than a second."""
+    for key in arrays:
+        if key.startswith("feature"):
+            arrays[key] = arrays[key][:3]
+
+
+def test_the_page_says_what_came_out(page: Page, finished_run: Path) -> None:
+    result = json.loads((finished_run / "result.json").read_text())
+    student, ensemble = result["test"]["student"], result["test"]["ensemble"]
+    low, high = student["top1_interval"]
+    with np.load(finished_run / "evaluation.npz") as arrays:
+        labels, predicted = arrays["labels"], arrays["logits/student"].argmax(1)
+    pairs = Counter((true, taken_for) for true, taken_for in zip(labels, predicted, strict=True) if true != taken_for)
+    most = max(pairs.values())
+    for expected in (
+        f"{student['top1']:.2%}".replace("%", " %")
+        + " of the 797 test images are classified correctly by the student",
+        f"95 % interval: {100 * low:.2f} to {100 * high:.2f} %",
+        "The test set was looked at once",
+        f"The ensemble of all networks reaches {100 * ensemble['top1']:.2f} %",
+        "last (8) student",
+        f"best ({result['validation']['best']['epoch']}) student",
+        f"Expected calibration error: {100 * student['ece']:.2f} %",
+        "of 60 test images",
+        "method.init_args.temperature 3.0",
+        "max_time none",
+        "Training time 41.2 s",
+        "Peak memory not measured",
+        "Multiply-adds of the student, one image 1,234,567",
+        "A fixture of the file format",
+        "one run with one seed (0)",
+        "cpu two cores",
+    ):
+        assert expected in page.text, expected
+    first = re.search(r"frequent mistakes on the test images: (\d) taken for (\d) \((\d+) of (\d+)\)", page.text)
+    assert first is not None
+    true, taken_for, count, total = map(int, first.groups())
+    assert (count, total) == (most, (labels == true).sum())
+    assert pairs[true, taken_for] == most
+
+
+def test_the_page_has_every_figure_and_picture_with_a_description(page: Page) -> None:
+    assert page.tags.count("svg") == len(FIGURES)
+    assert page.attributes.count(("role", "img")) == len(FIGURES)
+    assert sum(name == "aria-label" and len(value) > 20 for name, value in page.attributes) == len(FIGURES)
+    assert page.tags.count("img") == 12
+    assert sum(name == "alt" and value.startswith("Test image") for name, value in page.attributes) == 12
+    ids = [value for name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_page_loads_nothing_and_runs_nothing(page_file: Path, page: Page) -> None:
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+    for name, value in page.attributes:
+        if name in ("src", "href", "xlink:href", "srcset", "data", "action"):
+            assert value.startswith(("data:image/png;base64,", "#")), (name, value)
+        assert not name.startswith("on")
+    before_addresses = re.findall(r"(.{13})https?://", page_file.read_text("utf-8"))
+    assert before_addresses
+    assert all(text.endswith(('xmlns="', 'xmlns:xlink="')) for text in before_addresses)
+    assert not re.search(r"@import|url\((?!#)", page_file.read_text("utf-8"))
+
+
+def test_names_and_paths_are_escaped(run_copy: Path, change: Change) -> None:
+    """And images of two channels, which no browser shows, are said to be such."""
+    attack, path = "<script>alert(1)</script>", """/home/o'brien/"my" <b>photos</b>&amp;"""
+    change(run_copy / "student.json", lambda card: card.update(class_names=[attack, '"><img src=x>', *"23456789"]))
+
+    def arrays(content: dict[str, Any]) -> None:
+        few_samples(content)
+        content["wrong_images"] = content["wrong_images"].repeat(2, axis=-1)
+
+    def edit(result: dict[str, Any]) -> None:
+        result |= {"data": path, "name": attack, "notes": [attack]}
+        result["environment"]["commit"] = attack
+
+    change(run_copy / "evaluation.npz", arrays)
+    change(run_copy / "result.json", edit)
+    quoted = run_copy.rename(run_copy.with_name("""it's "here" & <i>there"""))
+    text = report(quoted).read_text("utf-8")
+    page = Page(text)
+    assert "<script" not in text
+    assert "<i>" not in text
+    assert page.tags.count("img") == 0
+    assert page.text.count("Not a grey or colour image: it cannot be shown") == 12
+    assert attack in page.texts
+    assert any(path in text for text in page.texts)
+    assert str(quoted) in page.texts
+
+
+def test_what_is_missing_is_said(run_copy: Path, change: Change) -> None:
+    """One network, no validation, no mistakes, many classes, no pictures, too few features, no notes."""
+
+    def result(content: dict[str, Any]) -> None:
+        content |= {"validation": None, "notes": [], "test": {"student": content["test"]["student"]}}
+        content["training"] |= {"peak_memory_mib": 512.0, "epochs": 1}
+
+    def arrays(content: dict[str, Any]) -> None:
+        few_samples(content)
+        content["logits/student"] = np.eye(31, dtype=np.float32)[content["labels"]]
+        content["wrong_images"], content["wrong_rows"] = content["wrong_images"][:0], content["wrong_rows"][:0]
+
+    change(run_copy / "result.json", result)
+    change(run_copy / "evaluation.npz", arrays)
+    change(run_copy / "student.json", lambda card: card.update(class_names=[str(n) for n in range(31)]))
+    metrics = pd.read_csv(run_copy / "metrics.csv").iloc[:1]
+    metrics.filter(regex="^(?!val|train)").to_csv(run_copy / "metrics.csv", index=False)
+    page = Page(report(run_copy).read_text("utf-8"))
+    assert page.tags.count("svg") == 1
+    assert page.tags.count("img") == 0
+    for expected in (
+        "(top-1, after 1 epoch of training)",
+        "The method trains one network",
+        "There was no validation split",
+        "No curve of validation accuracy: the run logged none, as it had no validation split",
+        "No curves of the loss",
+        "The student made no mistake",
+        "No confusion matrix: with 31 classes",
+        "There are none",
+        "No t-SNE: features were stored of only 3 test images",
+        "The run left no notes",
+        "512 MiB",
+    ):
+        assert expected in page.text, expected
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_are_shown_pixel_by_pixel(channels: int) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (5, 4, channels)).astype(np.uint8)
+    found = Image.open(io.BytesIO(base64.b64decode(_data_uri(picture).removeprefix("data:image/png;base64,"))))
+    assert found.mode == {1: "L", 3: "RGB"}[channels]
+    np.testing.assert_array_equal(np.asarray(found).reshape(picture.shape), picture)
+
+
+def test_the_report_is_written_whole_or_not_at_all(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    html = import_module(
+        "classmates.reporting.run_page"
+    )  # by its name, as the package's `report` is also a function's
+    monkeypatch.setattr(html, "render", lambda run: f"the page of {run.result.name}")
+    assert report(str(run_copy)) == run_copy / "report.html"
+    assert (run_copy / "report.html").read_text() == "the page of MCL-linear-digits-0"
+    files = sorted(run_copy.iterdir())
+
+    def fail(*paths: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(html, "render", lambda run: "another page")
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(UserError, match=r"cannot write the report to .*report.html: No space left"):
+        report(run_copy)
+    assert (run_copy / "report.html").read_text() == "the page of MCL-linear-digits-0"
+    assert sorted(run_copy.iterdir()) == files
+
+
+def test_a_place_that_cannot_be_written_is_refused(finished_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="it is a folder; give a file"):
+        report(finished_run, out=tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot write the report to .*report.html: .*; give another file"):
+        report(finished_run, out=tmp_path / "file" / "report.html")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(5.25, "5.2 s"), (59.96, "1 min 0 s"), (125, "2 min 5 s"), (3700, "1 h 1 min")]
+)
+def test_durations(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+def test_a_browser_finds_every_figure_and_nothing_to_complain_about(
+    page_file: Path, browse: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    shown = browse(page_file, "--dump-dom")
+    assert "CONSOLE" not in shown.stderr
+    dom = Page(shown.stdout)
+    assert dom.tags.count("svg") == len(FIGURES)
+    assert dom.tags.count("img") == 12
+    for prefix in FIGURES:
+        assert any(name == "id" and value.startswith(f"{prefix}-") for name, value in dom.attributes), prefix
+
+
+@pytest.mark.parametrize(("scheme", "paper"), [("1", (253, 253, 251)), ("0", (23, 24, 26))])
+def test_a_browser_draws_the_page_in_light_and_in_dark(
+    page_file: Path,
+    browse: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+    scheme: str,
+    paper: tuple[int, int, int],
+) -> None:
+    flags = [f"--blink-settings=preferredColorScheme={scheme}", f"--screenshot={tmp_path / 'page.png'}"]
+    shown = browse(page_file, *flags)
+    assert "CONSOLE" not in shown.stderr
+    pixels = np.asarray(Image.open(tmp_path / "page.png").convert("RGB")).astype(int)
+    assert pixels.shape == (4000, 1200, 3)
+    np.testing.assert_array_equal(pixels[5, 5], paper)
+    drawn = np.abs(pixels - paper).max(axis=2) > 60
+    assert 0.02 < drawn.mean() < 0.5
+    rows = drawn.any(axis=1)
+    assert rows.mean() > 0.4  # all the way down, not only the first lines

@@ -1,0 +1,186 @@
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import safetensors
+import safetensors.torch
+import timm
+import torch
+from torch import Tensor, nn
+
+from classmates.errors import UserError
+from classmates.networks.building.build import build_model
+from classmates.runs.files import whole_file
+from classmates.runs.student import StudentCard, load_student, save_student
+
+CARD = StudentCard(
+    model="test_resnet",
+    class_names=("cat", "dog", "größer < 'ä'"),
+    input_shape=(1, 32, 32),
+    mean=(0.5,),
+    std=(0.25,),
+    resize=(32, 32),
+    model_args={"in_chans": 1, "drop_rate": 0.1},
+)
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    """A small network whose BatchNorm has seen images, so that its buffers matter."""
+    torch.manual_seed(0)
+    network = build_model("test_resnet", 3, in_chans=1, drop_rate=0.1).train()
+    with torch.no_grad():
+        network(torch.randn(16, 1, 32, 32))
+    return network
+
+
+@torch.no_grad()
+def logits(network: nn.Module) -> Tensor:
+    return network.eval()(torch.randn(4, 1, 32, 32, generator=torch.Generator().manual_seed(1)))
+
+
+def test_what_was_saved_is_what_is_loaded(tmp_path: Path, network: nn.Module) -> None:
+    save_student(tmp_path / "run", network, CARD)
+    loaded, card = load_student(str(tmp_path / "run"))
+    assert card == CARD
+    assert not loaded.training
+    assert torch.equal(logits(loaded), logits(network))
+    assert sorted(os.listdir(tmp_path / "run")) == ["student.json", "student.safetensors"]
+
+
+def test_timm_loads_it_without_us(tmp_path: Path, network: nn.Module) -> None:
+    save_student(tmp_path, network, CARD)
+    card = json.loads((tmp_path / "student.json").read_text())
+    loaded = timm.create_model(
+        card["model"],
+        num_classes=len(card["class_names"]),
+        **card["model_args"],
+        checkpoint_path=tmp_path / "student.safetensors",
+    )
+    assert torch.equal(logits(loaded), logits(network))
+
+
+def test_weights_carry_their_card(tmp_path: Path, network: nn.Module) -> None:
+    save_student(tmp_path, network, CARD)
+    with safetensors.safe_open(tmp_path / "student.safetensors", "pt") as file:
+        assert StudentCard.from_json(file.metadata()["classmates"]) == CARD
+
+
+def test_card_survives_json() -> None:
+    large = replace(CARD, model=None, resize=256, input_shape=(1, 224, 224))
+    assert StudentCard.from_json(large.to_json()) == large
+
+
+def test_class_from_a_file_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self, num_classes, width):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(width, num_classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    network = build_model("net.py:Net", 3, width=1024)
+    card = replace(CARD, model="net.py:Net", model_args={"in_chans": 1, "width": 1024})
+    save_student("run", network, card)
+    monkeypatch.chdir("/")
+    loaded, card = load_student(tmp_path / "run")
+    assert torch.equal(logits(loaded), logits(network))
+    assert card.model == f"{tmp_path / 'net.py'}:Net"
+
+
+class Tied(nn.Module):
+    """Two names for one weight, which lies transposed in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
+        self.first.weight = self.second.weight = nn.Parameter(torch.randn(3, 3).T)
+
+
+def test_network_object_is_loaded_into_one(tmp_path: Path) -> None:
+    network, empty = Tied(), Tied()
+    save_student(tmp_path, network, replace(CARD, model=None))
+    with pytest.raises(UserError, match=r"network object.*load_student\(run, network=my_module\)"):
+        load_student(tmp_path)
+    loaded, _ = load_student(tmp_path, network=empty)
+    assert loaded is empty
+    assert torch.equal(loaded.first.weight, network.first.weight)
+    assert loaded.first.weight is loaded.second.weight
+
+
+@pytest.mark.parametrize("missing", ["student.json", "student.safetensors"])
+def test_folder_without_a_student(tmp_path: Path, network: nn.Module, missing: str) -> None:
+    save_student(tmp_path, network, CARD)
+    (tmp_path / missing).unlink()
+    with pytest.raises(UserError, match=f"no trained student in .*{missing} is missing"):
+        load_student(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", '{"model": "resn', "[]", "{}", '{"model": "test_resnet", "surprise": 1}', "\xff"]
+)
+def test_damaged_card(tmp_path: Path, network: nn.Module, text: str) -> None:
+    save_student(tmp_path, network, CARD)
+    (tmp_path / "student.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=r"student.json' is damaged"):
+        load_student(tmp_path)
+
+
+class Trap:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("trapped",)
+
+
+def test_damaged_weights_and_foreign_pickles_are_refused(
+    tmp_path: Path, network: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_student(tmp_path, network, CARD)
+    weights = tmp_path / "student.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"student.safetensors' is damaged"):
+        load_student(tmp_path)
+    torch.save({"weights": Trap()}, weights)
+    with pytest.raises(UserError, match=r"student.safetensors' is damaged"):
+        load_student(tmp_path)
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path: Path, network: nn.Module) -> None:
+    save_student(tmp_path, network, replace(CARD, class_names=("a", "b")))
+    with pytest.raises(UserError, match=r"fc.weight is \(3, \d+\), the network's is \(2, \d+\); fc.bias is \(3,\)"):
+        load_student(tmp_path)
+    save_student(tmp_path, network, CARD)
+    with pytest.raises(UserError, match=r"network Linear: weight is missing; bias is missing; .*; and \d+ more"):
+        load_student(tmp_path, network=nn.Linear(2, 2))
+
+
+def test_card_is_checked_before_anything_is_trained() -> None:
+    with pytest.raises(ValueError, match="number for each of 1 channels"):
+        replace(CARD, mean=(0.5, 0.5))
+    with pytest.raises(UserError, match=r"student.json.*type is not JSON serializable"):
+        replace(CARD, model_args={"act_layer": nn.GELU})
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+
+    def write_half() -> None:
+        with whole_file(path) as temporary:
+            temporary.write_text("ne")
+            assert temporary.parent == path.parent
+            assert path.read_text() == "old"
+            raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space"):
+        write_half()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file.txt"]
+    with whole_file(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+    assert os.listdir(tmp_path) == ["file.txt"]
