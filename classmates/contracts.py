@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from classmates.tasks.task import Task
 
 Terms = dict[str, Callable[[], Tensor]]
-"""The terms of a loss by name, each a function of nothing that returns a raw, unweighted scalar; a term of weight 0 is
-never called."""
+"""The terms of a loss by name, each a function of nothing that returns a raw, unweighted scalar."""
 
 
 class Batch(NamedTuple):

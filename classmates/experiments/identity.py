@@ -17,7 +17,8 @@ from torch import Tensor
 from classmates.data.loading import load
 from classmates.data.parts import Split
 from classmates.data.readers.paths import Paths
-from classmates.runs.folder import FREE_SETTINGS, plain_value
+from classmates.runs.folder import FREE_SETTINGS
+from classmates.runs.plain_values import plain_value
 from classmates.training.train import train
 
 ONLY_SHOW = ("cli", "configuration", "reporting", "experiments")

@@ -15,8 +15,9 @@ from classmates.configuration.settings import Settings
 from classmates.errors import UserError, unknown
 from classmates.experiments.identity import Identity, code_version, config_hash, data_fingerprint
 from classmates.experiments.rows import DECIDED, base_settings, row_of
+from classmates.methods.spec import class_path
 from classmates.networks.building.build import check_model_name
-from classmates.runs.folder import class_path, plain_value
+from classmates.runs.plain_values import plain_value
 from classmates.training.train import train
 
 

@@ -12,7 +12,7 @@ import yaml
 from classmates.comparisons.recipe import recipes_folder
 from classmates.configuration.choosing import find_method
 from classmates.errors import UserError
-from classmates.runs.folder import class_path
+from classmates.methods.spec import class_path
 
 DECIDED = ("model", "data", "seed", "out", "resume")
 """Arguments of ``train`` that the comparison decides for each run."""

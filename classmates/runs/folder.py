@@ -1,33 +1,32 @@
-"""A run's folder: what it was asked for, what it may not overwrite, and how it goes on."""
+"""The folder of a run: its files, its settings, what it may not overwrite, and when it can be resumed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from torch import nn
 
 from classmates.errors import UserError
-from classmates.methods.base import Method
 from classmates.runs.files import output_file
 
 # What may differ when a run goes on: none of it changes what is computed.
 FREE_SETTINGS = {"resume", "out", "max_time", "report", "progress", "loggers", "num_workers", "checkpoint_steps"}
 
 
-class Run:
+class RunFolder:
     """The files of one run.
 
     Args:
         folder: where they are.
         settings: every argument of ``train``, as plain values.
+        name: of the run, for its record and loggers.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]):
+    def __init__(self, folder: Path, settings: Mapping[str, Any], name: str):
         self.folder = folder
+        self.name = name
         self.settings = dict(settings)
         self.config = folder / "config.yaml"
         self.metrics = folder / "metrics.csv"
@@ -38,7 +37,7 @@ class Run:
         self.evaluation = folder / "evaluation.npz"
 
     def begin(self) -> None:
-        """Makes the folder and writes the settings; UserError where it already holds something."""
+        """Make the folder and write the settings; UserError where it already holds something."""
         if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
             raise UserError(
                 f"'{self.folder}' already holds {'a run' if self.config.exists() else 'something else'}: "
@@ -48,7 +47,7 @@ class Run:
             path.write_text(yaml.safe_dump(self.settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
     def check_resumable(self) -> None:
-        """UserError where there is no run to go on with, or where it was asked for something else."""
+        """Raise UserError where there is no run to go on with, or one with other settings."""
         if not self.config.exists():
             raise UserError(f"'{self.folder}' holds no run to go on with: leave out --resume to start one")
         if not self.last.exists():
@@ -69,9 +68,9 @@ class Run:
             )
 
 
-def run_name(method: Method, model: object, data: object, seed: int) -> str:
-    """``<method>-<model>-<data>-<seed>``, from names that may be paths or objects."""
-    return "-".join([type(method).__name__, _short(model), _short(data), str(seed)])
+def run_name(method: str, model: object, data: object, seed: int) -> str:
+    """Return ``<method>-<model>-<data>-<seed>``, from names that may be paths or objects."""
+    return "-".join([method, _short(model), _short(data), str(seed)])
 
 
 def _short(thing: object) -> str:
@@ -81,37 +80,3 @@ def _short(thing: object) -> str:
         path, _, name = str(thing).rpartition(":")
         return (name if path else Path(thing).name or Path(thing).resolve().name).replace("/", "_")
     return type(thing).__name__
-
-
-def plain_settings(method: Method, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of ``train`` as values that YAML can hold and the command line can read back."""
-    plain = {name: plain_value(value) for name, value in settings.items()}
-    options = {name: plain_value(value) for name, value in method.options.items()}
-    plain["method"] = {"class_path": class_path(type(method)), "init_args": options}
-    return plain
-
-
-def class_path(cls: type) -> str:
-    """The name that the command line and YAML have for a class: ``classmates.MCL``, ``my_module.MyMethod``."""
-    package = cls.__module__.split(".")[0]
-    return f"{package}.{cls.__name__}" if package == "classmates" else f"{cls.__module__}.{cls.__qualname__}"
-
-
-def plain_value(value: Any) -> Any:
-    """A value as YAML can hold it; an object of another kind becomes its type's name in brackets."""
-    if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
-    if isinstance(value, Mapping):
-        return {str(key): plain_value(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain_value(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    kind = type(value)
-    return (
-        f"<{kind.__module__}.{kind.__qualname__} object>"
-        if not isinstance(value, nn.Module)
-        else f"<{kind.__qualname__}>"
-    )

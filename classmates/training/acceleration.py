@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
 import torch
 
@@ -17,7 +17,7 @@ class Acceleration(NamedTuple):
     """precision: as Lightning names it. memory_format: a key of ``FORMATS``. notes: what was chosen, and why."""
 
     precision: str
-    memory_format: str
+    memory_format: MemoryFormat
     notes: list[str]
 
 
@@ -56,7 +56,7 @@ def choose(
         kind = f"{'with' if bfloat16 else 'without'} bfloat16" if large else f"and images below {SMALLEST} pixels"
         why = f"{device} {kind}"
         notes.append(f"{words}: chosen for {why}; tests are in float32 whatever the precision of training")
-    return Acceleration(settled["precision"], settled["memory_format"], notes)
+    return Acceleration(settled["precision"], cast(MemoryFormat, settled["memory_format"]), notes)
 
 
 def device_type(accelerator: str) -> str:

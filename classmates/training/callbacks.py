@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from classmates.errors import UserError
 from classmates.runs.files import whole_file
-from classmates.runs.folder import Run
+from classmates.runs.folder import RunFolder
 from classmates.training.module import TrainingModule
 
 WAITING_SHOWN = 0.1
@@ -30,7 +30,7 @@ WAITING_TOLD_SECONDS = 2.0
 
 
 def watchers(
-    run: Run, *, validates: bool, progress: bool, checkpoint_steps: int | None, max_time: str | None
+    run: RunFolder, *, validates: bool, progress: bool, checkpoint_steps: int | None, max_time: str | None
 ) -> Iterable[Callback]:
     """The table of epochs, the progress bar, the checkpoints (the last state, and the best on validation) and the
     time limit."""

@@ -24,7 +24,7 @@ from classmates.evaluation.predict import read
 from classmates.methods.base import Method
 from classmates.networks.building.complexity import count_parameters, multiply_adds
 from classmates.runs.files import whole_file
-from classmates.runs.folder import Run
+from classmates.runs.folder import RunFolder
 from classmates.runs.student import StudentCard, save_student
 from classmates.tasks.metrics import Score, score
 from classmates.training.callbacks import History, load_checkpoint
@@ -63,7 +63,7 @@ class Result:
 
 
 def finish(
-    run: Run,
+    run: RunFolder,
     name: str,
     trainer: L.Trainer,
     module: TrainingModule,
@@ -152,7 +152,7 @@ def predict_all(
 
 
 def score_validation(
-    run: Run, method: Method, epoch: int, last: Predictions, look_again: Callable[[], Predictions]
+    run: RunFolder, method: Method, epoch: int, last: Predictions, look_again: Callable[[], Predictions]
 ) -> dict[str, Any]:
     """Scores on the validation split after the last epoch and, looked at again, after the best one."""
 

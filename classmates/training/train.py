@@ -3,40 +3,36 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 from torch.utils.data import Dataset
 
 from classmates.contracts import DataSpec
 from classmates.data.augmentation import Augmentation
-from classmates.data.batches.loaders import check_loading, eval_loader, train_loader, varies
-from classmates.data.loading import load
-from classmates.errors import UserError
+from classmates.data.batches.loaders import check_loading
 from classmates.methods.base import Method
 from classmates.methods.baseline import Baseline
-from classmates.networks.building.build import build_model
-from classmates.networks.building.weights import load_pretrained
 from classmates.networks.peers.peers import Recompute
 from classmates.reporting.run_page import write_run_page
 from classmates.runs.files import require_writable
-from classmates.runs.folder import Run, plain_settings, run_name
-from classmates.runs.student import StudentCard
 from classmates.training.acceleration import FORMATS, MemoryFormat, choose
-from classmates.training.callbacks import AtomicCheckpointIO, watchers
-from classmates.training.loggers import make_loggers
-from classmates.training.module import TrainingModule
-from classmates.training.optimisation import make_optimizer, make_schedule
+from classmates.training.config import TrainConfig
 from classmates.training.result import Result, finish
+from classmates.training.setup import (
+    build_method,
+    load_images,
+    make_trainer,
+    run_folder,
+    student_card,
+    training_module,
+)
 
 
 def train(
@@ -149,144 +145,73 @@ def train(
         UserError: anything in the arguments or the data that cannot work, before training starts.
         NonFiniteLoss: a term of the loss became NaN or infinite.
     """
-    settings = {name: value for name, value in locals().items() if name != "callbacks"}
-    check_settings(settings)
-    if first_process():
-        require_writable(Path("runs" if out is None else out) / "config.yaml")
-    L.seed_everything(seed, verbose=False)
-    images = load(
-        data,
+    config = TrainConfig(
+        data=data,
+        model=model,
+        method=method,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        seed=seed,
+        out=out,
+        resume=resume,
+        checkpoint_steps=checkpoint_steps,
         data_dir=data_dir,
         label=label,
         image_size=image_size,
         train_size=train_size,
         val_fraction=val_fraction,
-        seed=seed,
         on_bad_image=on_bad_image,
+        augmentation=augmentation,
+        num_workers=num_workers,
+        pretrained=pretrained,
+        model_weights=model_weights,
+        model_args=model_args,
+        stages=stages,
+        optimizer=optimizer,
+        optimizer_args=optimizer_args,
+        schedule=schedule,
+        schedule_args=schedule_args,
+        gradient_clip=gradient_clip,
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=num_nodes,
+        strategy=strategy,
+        precision=precision,
+        memory_format=memory_format,
+        compile=compile,
+        recompute=recompute,
+        deterministic=deterministic,
+        max_time=max_time,
+        loggers=loggers,
+        report=report,
+        progress=progress,
+        callbacks=callbacks,
     )
+    if first_process():
+        require_writable(Path("runs" if out is None else out) / "config.yaml")
+    L.seed_everything(seed, verbose=False)
+    images = load_images(config)
     acceleration = choose(precision, memory_format, accelerator, images.image_size)
-    settings |= {"precision": acceleration.precision, "memory_format": acceleration.memory_format}
-    model_args = dict(model_args or {})
-    network = model
-    if isinstance(network, str):
-        network = build_model(network, images.num_classes, images.channels, pretrained, **model_args)
-    if stages is not None:
-        network.stage_names = tuple(stages)  # type: ignore[assignment]
-    notes = [*images.notes, *check_loading(images, augmentation, num_workers), *acceleration.notes]
-    if model_weights is not None:
-        notes += load_pretrained(network, model_weights, images.input_shape)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # what the method notes is said with the data's notes
-        known = DataSpec(
-            images.num_classes,
-            images.train.labels,
-            images.input_shape,
-            images.mean,
-            images.std,
-            augmented=varies(images, augmentation),
-        )
-        built = method(network, known)
-    if compile:
-        built.networks.compile_parts()
-    built.networks.recompute_parts(recompute)
-    if (pretrained or model_weights) and len(built.networks) > 1 and built.networks.start == "fresh":
-        raise UserError("fresh peers would not begin from the given weights: say --method.start same")
-    notes += [*built.notes, *built.check_length(epochs)]
-
-    sampler = built.sampling(images.train.labels, batch_size, seed=seed)
-    # Lightning cannot clip the gradients of a fused step that also undoes the scaling of float16.
-    fused = gradient_clip is None or acceleration.precision != "16-mixed"
-    new_optimizer = partial(make_optimizer, optimizer, lr=lr, arguments=dict(optimizer_args or {}), fused=fused)
-    new_schedule = partial(
-        make_schedule, schedule, arguments=dict(schedule_args or {}), epochs=epochs, steps_per_epoch=len(sampler)
-    )
-    new_schedule(new_optimizer(built.parameters()))  # so that wrong arguments are told before anything is written
-
-    def loaders(rank: int, world_size: int, device: torch.device) -> tuple[Any, Any]:
-        share = built.sampling(images.train.labels, batch_size, seed=seed, rank=rank, world_size=world_size)
-        how: Any = {"num_workers": num_workers, "device": device}
-        how["memory_format"] = FORMATS[acceleration.memory_format]
-        training = train_loader(images, share, augmentation, seed=seed, **how)
-        return training, None if images.val is None else eval_loader(images, images.val, batch_size, **how)
-
-    card = StudentCard(
-        model=model if isinstance(model, str) else None,
-        class_names=images.class_names,
-        input_shape=images.input_shape,
-        mean=images.mean,
-        std=images.std,
-        resize=images.resize,
-        model_args={"in_chans": images.channels, **model_args},
-    )
-    name = run_name(built, model, data, seed)
-    run = Run(Path(out) if out is not None else Path("runs") / name, plain_settings(built, settings))
-    module = TrainingModule(built, new_optimizer, new_schedule, loaders, seed)
-    made_loggers = make_loggers(loggers, run.folder, name)
-    try:
-        watching = watchers(
-            run,
-            validates=images.val is not None,
-            progress=progress,
-            checkpoint_steps=checkpoint_steps,
-            max_time=max_time,
-        )
-        trainer = L.Trainer(
-            max_epochs=epochs,
-            accelerator=accelerator,
-            devices=devices,
-            num_nodes=num_nodes,
-            strategy=strategy,
-            precision=acceleration.precision,  # type: ignore[arg-type]
-            gradient_clip_val=gradient_clip,
-            deterministic=deterministic,
-            logger=made_loggers,
-            callbacks=[*watching, *callbacks],
-            plugins=[AtomicCheckpointIO()],
-            default_root_dir=run.folder,
-            num_sanity_val_steps=0,
-            limit_val_batches=0 if images.val is None else 1.0,
-            use_distributed_sampler=False,
-            enable_model_summary=False,
-            enable_progress_bar=False,
-        )
-    except (ValueError, TypeError, MisconfigurationException) as error:  # what it says names the setting
-        raise UserError(f"accelerator, devices, strategy, precision or max_time: {error}") from error
+    config = replace(config, precision=acceleration.precision, memory_format=acceleration.memory_format)
+    built, notes = build_method(config, images)
+    notes = [*images.notes, *check_loading(images, augmentation, num_workers), *acceleration.notes, *notes]
+    module = training_module(config, built, images)
+    run = run_folder(config, built)
+    trainer = make_trainer(config, run, validates=images.val is not None)
     if first_process():
         run.check_resumable() if resume else run.begin()
     for note in notes:
         print(f"note: {note}")
-    built.to(memory_format=FORMATS[acceleration.memory_format])
+    built.to(memory_format=FORMATS[config.memory_format])
     trainer.fit(module, ckpt_path=run.last if resume else None, weights_only=True)
     built.networks.plain_forwards()
     built.to(memory_format=torch.contiguous_format)
-    result = finish(run, name, trainer, module, images, card, notes, progress=progress)
+    card = student_card(config, images)
+    result = finish(run, run.name, trainer, module, images, card, notes, progress=progress)
     if report and trainer.is_global_zero:
         write_run_page(run.folder, run.folder / "report.html")
     return result
-
-
-def check_settings(settings: Mapping[str, Any]) -> None:
-    """UserError for what cannot work whatever the data are."""
-    given = SimpleNamespace(**settings)
-    if given.epochs < 1:
-        raise UserError(f"epochs={given.epochs}: at least 1 is needed")
-    if not 0 <= given.seed < 2**32:
-        raise UserError(f"seed={given.seed}: give a number from 0 to {2**32 - 1}")
-    if given.checkpoint_steps is not None and given.checkpoint_steps < 1:
-        raise UserError(
-            f"checkpoint_steps={given.checkpoint_steps}: give 1 or more, or none to keep whole epochs only"
-        )
-    if given.gradient_clip is not None and not given.gradient_clip > 0:
-        raise UserError(f"gradient_clip={given.gradient_clip}: give a norm above 0, or none not to clip")
-    if given.compile and given.recompute != "nothing":
-        raise UserError(
-            f"compile and recompute='{given.recompute}' both change how the networks run: choose one of them"
-        )
-    if isinstance(given.model, nn.Module) and (given.pretrained or given.model_args):
-        raise UserError(
-            "pretrained and model_args are for a model known by name, not for a network given as an object: "
-            "build it with them, or give model_weights"
-        )
 
 
 def first_process() -> bool:

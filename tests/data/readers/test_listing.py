@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from classmates.data.readers import images as reading
 from classmates.data.loading import load
+from classmates.data.readers import images as reading
 from classmates.errors import UserError
 
 

@@ -1,0 +1,107 @@
+"""Every argument of ``train`` as one typed value, checked for what cannot work whatever the data are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.pytorch.callbacks import Callback
+from torch import nn
+from torch.utils.data import Dataset
+
+from classmates.contracts import DataSpec
+from classmates.data.augmentation import Augmentation
+from classmates.errors import UserError
+from classmates.methods.base import Method
+from classmates.methods.spec import MethodSpec
+from classmates.networks.peers.peers import Recompute
+from classmates.runs.plain_values import plain_value
+from classmates.training.acceleration import MemoryFormat
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The arguments of ``train``, whose docstring says what each is and whose signature has the defaults.
+
+    Raises:
+        UserError: a value that cannot work with any data.
+    """
+
+    data: str | Path | Dataset
+    model: str | nn.Module
+    method: Callable[[nn.Module, DataSpec], Method]
+    epochs: int
+    batch_size: int
+    lr: float
+    seed: int
+    out: str | Path | None
+    resume: bool
+    checkpoint_steps: int | None
+    data_dir: str | Path | None
+    label: str | None
+    image_size: int | None
+    train_size: int | None
+    val_fraction: float
+    on_bad_image: Literal["error", "skip"]
+    augmentation: Augmentation
+    num_workers: int
+    pretrained: bool
+    model_weights: str | Path | None
+    model_args: Mapping[str, Any] | None
+    stages: Sequence[str] | None
+    optimizer: str
+    optimizer_args: Mapping[str, Any] | None
+    schedule: str
+    schedule_args: Mapping[str, Any] | None
+    gradient_clip: float | None
+    accelerator: str
+    devices: int | str
+    num_nodes: int
+    strategy: str
+    precision: str
+    memory_format: MemoryFormat
+    compile: bool
+    recompute: Recompute
+    deterministic: bool
+    max_time: str | None
+    loggers: Sequence[str]
+    report: bool
+    progress: bool
+    callbacks: Sequence[Callback]
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise UserError(f"epochs={self.epochs}: at least 1 is needed")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"seed={self.seed}: give a number from 0 to {2**32 - 1}")
+        if self.checkpoint_steps is not None and self.checkpoint_steps < 1:
+            raise UserError(
+                f"checkpoint_steps={self.checkpoint_steps}: give 1 or more, or none to keep whole epochs only"
+            )
+        if self.gradient_clip is not None and not self.gradient_clip > 0:
+            raise UserError(f"gradient_clip={self.gradient_clip}: give a norm above 0, or none not to clip")
+        if self.compile and self.recompute != "nothing":
+            raise UserError(
+                f"compile and recompute='{self.recompute}' both change how the networks run: choose one of them"
+            )
+        if isinstance(self.model, nn.Module) and (self.pretrained or self.model_args):
+            raise UserError(
+                "pretrained and model_args are for a model known by name, not for a network given as an object: "
+                "build it with them, or give model_weights"
+            )
+
+    def plain(self, method: dict[str, Any]) -> dict[str, Any]:
+        """The arguments as YAML can hold them and the command line reads them back; callbacks are for Python alone.
+
+        method: as ``describe_method`` gives it.
+        """
+        names = [field.name for field in fields(self) if field.name != "callbacks"]
+        return {name: plain_value(getattr(self, name)) for name in names} | {"method": method}
+
+
+def describe_method(given: Callable[[nn.Module, DataSpec], Method]) -> dict[str, Any] | None:
+    """A method with all its options as plain values; None for a function that makes one, which only Python knows."""
+    spec = MethodSpec.of(given)
+    return None if spec is None else spec.plain()

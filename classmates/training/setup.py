@@ -1,0 +1,171 @@
+"""The four steps that set a run up, from its configuration: data, method, optimisation, trainer."""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from classmates.contracts import DataSpec
+from classmates.data.batches.loaders import eval_loader, train_loader, varies
+from classmates.data.loading import load
+from classmates.data.parts import ImageData
+from classmates.errors import UserError
+from classmates.methods.base import Method
+from classmates.networks.building.build import build_model
+from classmates.networks.building.weights import load_pretrained
+from classmates.runs.folder import RunFolder, run_name
+from classmates.runs.student import StudentCard
+from classmates.training.acceleration import FORMATS
+from classmates.training.callbacks import AtomicCheckpointIO, watchers
+from classmates.training.config import TrainConfig, describe_method
+from classmates.training.loggers import make_loggers
+from classmates.training.module import TrainingModule
+from classmates.training.optimisation import make_optimizer, make_schedule
+
+
+def load_images(config: TrainConfig) -> ImageData:
+    """Load the data set and split it."""
+    return load(
+        config.data,
+        data_dir=config.data_dir,
+        label=config.label,
+        image_size=config.image_size,
+        train_size=config.train_size,
+        val_fraction=config.val_fraction,
+        seed=config.seed,
+        on_bad_image=config.on_bad_image,
+    )
+
+
+def build_method(config: TrainConfig, images: ImageData) -> tuple[Method, list[str]]:
+    """Build the network and, around it, the method, with notes on what had to be decided.
+
+    Raises:
+        UserError: a network, weights, a method or options of it that do not work with these data.
+    """
+    network = config.model
+    if isinstance(network, str):
+        arguments = dict(config.model_args or {})
+        network = build_model(network, images.num_classes, images.channels, config.pretrained, **arguments)
+    if config.stages is not None:
+        network.stage_names = tuple(config.stages)  # type: ignore[assignment]
+    notes = []
+    if config.model_weights is not None:
+        notes += load_pretrained(network, config.model_weights, images.input_shape)
+    spec = DataSpec(
+        images.num_classes,
+        images.train.labels,
+        images.input_shape,
+        images.mean,
+        images.std,
+        augmented=varies(images, config.augmentation),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # what the method notes is said with the data's notes
+        built = config.method(network, spec)
+    if config.compile:
+        built.networks.compile_parts()
+    built.networks.recompute_parts(config.recompute)
+    if (config.pretrained or config.model_weights) and len(built.networks) > 1 and built.networks.start == "fresh":
+        raise UserError("fresh peers would not begin from the given weights: say --method.start same")
+    return built, [*notes, *built.notes, *built.check_length(config.epochs)]
+
+
+def training_module(config: TrainConfig, method: Method, images: ImageData) -> TrainingModule:
+    """Make what Lightning trains: the method with its optimiser, schedule and loaders.
+
+    Raises:
+        UserError: a batch size, or names, arguments and values of optimiser and schedule that cannot work.
+    """
+    sampler = method.sampling(images.train.labels, config.batch_size, seed=config.seed)
+    # Lightning cannot clip the gradients of a fused step that also undoes the scaling of float16.
+    fused = config.gradient_clip is None or config.precision != "16-mixed"
+    optimizer = partial(
+        make_optimizer, config.optimizer, lr=config.lr, arguments=dict(config.optimizer_args or {}), fused=fused
+    )
+    schedule = partial(
+        make_schedule,
+        config.schedule,
+        arguments=dict(config.schedule_args or {}),
+        epochs=config.epochs,
+        steps_per_epoch=len(sampler),
+    )
+    schedule(optimizer(method.parameters()))  # so that wrong arguments are told before anything is written
+
+    def loaders(rank: int, world_size: int, device: torch.device) -> tuple[Any, Any]:
+        shard = method.sampling(
+            images.train.labels, config.batch_size, seed=config.seed, rank=rank, world_size=world_size
+        )
+        how: Any = {"num_workers": config.num_workers, "device": device}
+        how["memory_format"] = FORMATS[config.memory_format]
+        training = train_loader(images, shard, config.augmentation, seed=config.seed, **how)
+        return training, None if images.val is None else eval_loader(images, images.val, config.batch_size, **how)
+
+    return TrainingModule(method, optimizer, schedule, loaders, config.seed)
+
+
+def make_trainer(config: TrainConfig, run: RunFolder, *, validates: bool) -> L.Trainer:
+    """Make Lightning's trainer, with all that watches the run.
+
+    Raises:
+        UserError: hardware, precision, loggers or a time limit that cannot work.
+    """
+    loggers = make_loggers(config.loggers, run.folder, run.name)
+    try:
+        watching = watchers(
+            run,
+            validates=validates,
+            progress=config.progress,
+            checkpoint_steps=config.checkpoint_steps,
+            max_time=config.max_time,
+        )
+        return L.Trainer(
+            max_epochs=config.epochs,
+            accelerator=config.accelerator,
+            devices=config.devices,
+            num_nodes=config.num_nodes,
+            strategy=config.strategy,
+            precision=config.precision,  # type: ignore[arg-type]
+            gradient_clip_val=config.gradient_clip,
+            deterministic=config.deterministic,
+            logger=loggers,
+            callbacks=[*watching, *config.callbacks],
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=run.folder,
+            num_sanity_val_steps=0,
+            limit_val_batches=1.0 if validates else 0,
+            use_distributed_sampler=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+        )
+    except (ValueError, TypeError, MisconfigurationException) as error:  # what it says names the setting
+        raise UserError(f"accelerator, devices, strategy, precision or max_time: {error}") from error
+
+
+def run_folder(config: TrainConfig, method: Method) -> RunFolder:
+    """The run's folder with the settings that repeat it."""
+    described = describe_method(config.method)
+    if described is None:  # a function in Python, which no file can name
+        described = {"class_path": f"<{type(method).__name__} made by a function>", "init_args": {}}
+    name = run_name(type(method).__name__, config.model, config.data, config.seed)
+    folder = Path("runs") / name if config.out is None else Path(config.out)
+    return RunFolder(folder, config.plain(described), name)
+
+
+def student_card(config: TrainConfig, images: ImageData) -> StudentCard:
+    """What is needed to rebuild the student and to feed it."""
+    return StudentCard(
+        model=config.model if isinstance(config.model, str) else None,
+        class_names=images.class_names,
+        input_shape=images.input_shape,
+        mean=images.mean,
+        std=images.std,
+        resize=images.resize,
+        model_args={"in_chans": images.channels, **(config.model_args or {})},
+    )
