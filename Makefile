@@ -21,10 +21,11 @@ demo: setup  ## train a small network with MCL-OKD on handwritten digits and wri
 test: setup  ## the whole test suite
 	$(BIN)/python -m pytest
 
-lint: setup  ## style and types
+lint: setup  ## style, types, and which part may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: setup  ## speed and memory of everything, on a machine that does nothing else
 	$(BIN)/python -m benchmarks

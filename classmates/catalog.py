@@ -11,21 +11,14 @@ from typing import Literal
 
 import timm
 
-import classmates.methods
 import classmates.models
 from classmates.data.readers.by_name import NAMED
-from classmates.errors import unknown
-from classmates.methods import Method
+from classmates.errors import check_choice
+from classmates.methods.spec import known_methods as methods
 
+__all__ = ["Catalog", "list", "methods", "models"]
 
-def methods() -> dict[str, type[Method]]:
-    """The methods of this package by name."""
-    public = {name: getattr(classmates.methods, name) for name in classmates.methods.__all__}
-    return {
-        name: found
-        for name, found in public.items()
-        if inspect.isclass(found) and issubclass(found, Method) and not inspect.isabstract(found)
-    }
+Kind = Literal["all", "methods", "models", "datasets"]
 
 
 def models() -> dict[str, Callable[..., object]]:
@@ -77,7 +70,7 @@ TITLES = {
 }
 
 
-def list(what: Literal["all", "methods", "models", "datasets"] = "all", *, pattern: str = "") -> Catalog:
+def list(what: Kind = "all", *, pattern: str = "") -> Catalog:
     """Lists methods, models and data sets by name.
 
     Args:
@@ -95,8 +88,7 @@ def list(what: Literal["all", "methods", "models", "datasets"] = "all", *, patte
         "models": {name: first_sentence(constructor) for name, constructor in models().items()},
         "datasets": {name: first_sentence(known.find) for name, known in NAMED.items()},
     }
-    if what not in ("all", *every):
-        raise unknown("kind of thing to list", what, ("all", *every))
+    check_choice("kind of thing to list", what, Kind)
 
     def fits(name: str) -> bool:
         return not pattern or fnmatch(name.lower(), pattern.lower())

@@ -134,8 +134,9 @@ def run(command: str, typed: list[str]) -> int:
     from classmates.cli.help import command_help, options_help
     from classmates.cli.words import read
     from classmates.configuration.arguments import arguments_of
-    from classmates.configuration.choosing import find_method, options_of
+    from classmates.configuration.choosing import options_of
     from classmates.configuration.settings import Settings
+    from classmates.methods.spec import find_method
 
     entry = COMMANDS[command]
     function = getattr(classmates, entry.function or command)
@@ -145,16 +146,18 @@ def run(command: str, typed: list[str]) -> int:
     sys.path.append(os.getcwd())  # for methods of the user's own
     arguments = arguments_of(function)
     settings = Settings(command, arguments)
-    flags = []
+    flags, files = [], []
     for name, text in read(typed, arguments, entry.positions):
         if name == "config":
-            settings.add_file(Path(text))
+            files.append(Path(text))
         elif name.endswith(".help") and name.removesuffix(".help") in arguments:
             method = find_method(text)
             print(options_help(method, options_of(method), name.removesuffix(".help")))
             return 0
         else:
             flags.append((name, text))
+    for file in files:
+        settings.add_file(file, method=dict(flags).get("method"))
     settings.add_flags(flags)
     values = settings.typed()
     silence_lightning()

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import yaml
 
-from classmates.errors import UserError, unknown
+from classmates.errors import UserError, check_choice, unknown
 
-BASES = ("common", "paper", "none")
+Base = Literal["common", "paper", "none"]
+FigureName = Literal["ablation", "learning_curves", "accuracy_against_time", "calibration", "sensitivity", "tsne"]
 WHO = ("student", "peers", "ensemble")
 METRICS = ("top1",)
 SCALES = ("accuracy", "error")
-FIGURES = ("ablation", "learning_curves", "accuracy_against_time", "calibration", "sensitivity", "tsne")
 
 
 @dataclass(frozen=True)
@@ -178,11 +178,10 @@ def read_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
 
 def _check(recipe: Recipe, where: str) -> None:
     """UserError for words that are none of those known and for rows that there are not."""
-    if recipe.base not in BASES:
-        raise unknown(f"base in {where}", str(recipe.base), BASES)
+    check_choice(f"base in {where}", recipe.base, Base)
     if recipe.reference is not None:
         _known("reference", [recipe.reference], recipe.rows, where)
-    _known("figure", recipe.figures, FIGURES, where)
+    _known("figure", recipe.figures, get_args(FigureName), where)
 
 
 def _check_rows(recipe: Recipe, where: str) -> None:

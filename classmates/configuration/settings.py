@@ -6,10 +6,12 @@ them, so that a wrong one is told with the nearest right one.
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from argparse import ArgumentError
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +19,13 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from classmates.configuration.arguments import Argument, in_words
-from classmates.configuration.choosing import (
-    find_method,
-    import_path,
-    likely,
-    options_of,
-    takes_keywords,
-    unknown_option,
-)
+from classmates.configuration.choosing import likely, options_of, unknown_option
 from classmates.errors import UserError
+from classmates.methods.spec import MethodSpec, class_path, find_method, present_names
+from classmates.runs.plain_values import plain_value
 
-OUTER_COMMA = re.compile(r",\s*(?![^()]*\))")
-"""A comma outside parentheses: ``MCL(peers=2, beta=0.1),CORSD`` are two."""
+
+MISSING = object()
 
 
 class Settings:
@@ -45,8 +42,16 @@ class Settings:
         self.values: dict[str, Any] = {}
         self.spelled: dict[str, str] = {}
 
-    def add_file(self, path: Path) -> None:
-        """Adds what a YAML file says; UserError where it cannot be read."""
+    def add_file(self, path: Path, method: str | None = None) -> None:
+        """Add what a YAML file says.
+
+        Args:
+            path: of the file. Under ``methods`` it may have settings for single methods, by name.
+            method: the name of the method that flags choose, over the file's.
+
+        Raises:
+            UserError: the file cannot be read.
+        """
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except OSError as error:
@@ -55,7 +60,15 @@ class Settings:
             raise UserError(f"--config {path} is no YAML file: {' '.join(str(error).split())}") from error
         if not isinstance(content, dict):
             raise UserError(f"--config {path} must have lines 'name: value', the names those of the flags")
-        self.add({str(name): value for name, value in content.items()}, lambda name: f"key '{name}' in {path}")
+
+        def spell(name: str) -> str:
+            return f"key '{name}' in {path}"
+
+        by_method = {} if "methods" in self.arguments else content.pop("methods", {})
+        self.add({str(name): value for name, value in content.items()}, spell)
+        if by_method:
+            kind = self.chosen("method") if method is None else find_method(method)
+            self.add(for_method(by_method, kind), spell)
 
     def add_flags(self, flags: Iterable[tuple[str, str]]) -> None:
         given = {name: self.listed(name, text) for name, text in flags}
@@ -67,21 +80,32 @@ class Settings:
         if text.startswith("[") or text == "null" or (kind is int and "," not in text):
             return text
         if kind is str:
-            return json.dumps(OUTER_COMMA.split(text))
+            return json.dumps(cut_at_commas(text))
         return f"[{text}]" if kind is int else text
 
     def add(self, given: Mapping[str, Any], spell: Callable[[str], str]) -> None:
-        """Adds values; ``spell`` says of a name how the user gave it, for errors."""
+        """Add values; ``spell`` says of a name how the user gave it, for errors."""
         flat = dict(self.flatten(given))
         for name in [name for name in flat if name in self.arguments and self.arguments[name].is_class]:
             flat[name] = find_method(flat[name])
             if flat[name] is not self.chosen(name):  # the options so far were another one's
                 self.forget_parts(name)
+        flat = dict(self.present(flat))
         for name in flat:
             if f"{name}_args" in self.arguments and flat[name] != self.chosen(name):
                 self.forget_parts(f"{name}_args")  # another optimiser's, another schedule's
         self.values |= flat
         self.spelled |= {name: spell(name) for name in flat}
+
+    def present(self, flat: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """Yield the values with the options of a method under their present names."""
+        for name, value in flat.items():
+            head, _, part = name.partition(".")
+            if part and head in self.arguments and self.arguments[head].is_class:
+                kind = flat.get(head, self.chosen(head))
+                (part,) = present_names(kind, {part: value})
+                name = f"{head}.{part}"
+            yield name, value
 
     def forget_parts(self, name: str) -> None:
         """Drops what was given under an argument's name and a dot."""
@@ -114,7 +138,7 @@ class Settings:
         argument = self.arguments.get(head)
         if argument is None or not part:
             return None if argument is None or argument.fields or argument.is_mapping else argument
-        if argument.is_mapping or (argument.is_class and takes_keywords(self.chosen(head))):
+        if argument.is_mapping:
             return Argument(part, Any, None, "")
         return self.parts_of(argument).get(part)
 
@@ -145,9 +169,10 @@ class Settings:
             default = None if argument.required else argument.default
             parser.add_argument(f"--{name}", type=argument.type, default=default)
         try:
-            return dict(vars(parser.instantiate(parser.parse_object(self.nested()))))
+            typed = dict(vars(parser.instantiate(parser.parse_object(self.nested()))))
         except ArgumentError as error:
             raise self.wrong_value(str(error)) from error
+        return {name: as_spec(value) if self.arguments[name].is_class else value for name, value in typed.items()}
 
     def nested(self) -> dict[str, Any]:
         """The values as jsonargparse wants them."""
@@ -172,5 +197,50 @@ class Settings:
 
 
 def as_class(cls: type) -> dict[str, Any]:
-    """A class as jsonargparse wants it, without options so far."""
-    return {"class_path": import_path(cls), "init_args": {}}
+    """Return a class as jsonargparse wants it, without options so far."""
+    return {"class_path": class_path(cls), "init_args": {}}
+
+
+def as_spec(made: Any) -> MethodSpec:
+    """Return the spec of a method that jsonargparse has as a class or as a partial of its own, options checked.
+
+    Options at their defaults are left out. Methods among the options become the mappings that YAML has for them.
+    """
+    if not isinstance(made, partial):
+        spec = MethodSpec.of(made)
+        assert spec is not None  # an argument that takes a method has a class
+        return spec
+    (kind,) = (argument for argument in made.args if inspect.isclass(argument))
+    defaults = plain_value(MethodSpec(class_path(kind)).resolved())
+    given = {name: without_partials(value) for name, value in made.keywords.items()}
+    changed = {name: value for name, value in given.items() if plain_value(value) != defaults.get(name, MISSING)}
+    return MethodSpec(class_path(kind), changed)
+
+
+def without_partials(value: Any) -> Any:
+    """Return a value with each method in it as the mapping that YAML has for it."""
+    if isinstance(value, partial):
+        spec = as_spec(value)
+        return {"class_path": spec.class_path, "init_args": dict(spec.options)}
+    return [without_partials(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def for_method(by_method: Any, kind: type) -> dict[str, Any]:
+    """Return the settings for one method among those by method's name; none where there are none for it."""
+    found = by_method.get(kind.__name__) if isinstance(by_method, Mapping) else None
+    if not isinstance(found, Mapping):
+        return {}
+    options = found.get("method")
+    return {**found, "method": {"class_path": class_path(kind), **options}} if options else dict(found)
+
+
+def cut_at_commas(text: str) -> list[str]:
+    """Cut a text at its commas outside brackets: ``MCL(peers=2, beta=0.1),CORSD`` are two."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]

@@ -87,7 +87,7 @@ def _find(data: str | Path, data_dir: Path | None, label: str | None) -> Listing
     """What a text or path stands for, by the rule that ``load`` states."""
     if isinstance(data, str) and data.startswith("hf:"):
         return list_hub(data.removeprefix("hf:"), data_dir, label)
-    if _is_folder(data):
+    if is_folder(data):
         return _find_folder(Path(data).expanduser(), str(data), data_dir, label)
     if data in NAMED:
         listing = list_named(str(data), data_dir, label)
@@ -101,7 +101,8 @@ def _find(data: str | Path, data_dir: Path | None, label: str | None) -> Listing
     )
 
 
-def _is_folder(data: str | Path) -> bool:
+def is_folder(data: str | Path) -> bool:
+    """Whether data are a folder and not the name of a data set."""
     return isinstance(data, Path) or os.sep in data or "/" in data or Path(data).expanduser().is_dir()
 
 

@@ -12,7 +12,6 @@ from classmates.experiments.ledger import Ledger
 from classmates.experiments.plan import Job
 
 Budget = Literal["epochs", "passes", "steps", "time"]
-COSTS = ("passes", "steps", "time")
 PILOT_EPOCHS = 2
 """A pilot's last epoch is measured: in its first one caches and memory are still cold."""
 

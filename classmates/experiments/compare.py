@@ -6,23 +6,20 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
 from classmates.comparisons.page import as_text, comparison_table, write_comparison
 from classmates.comparisons.recipe import Recipe
-from classmates.errors import UserError, unknown
+from classmates.errors import UserError, check_choice
 from classmates.experiments.budget import Budget, equalised, pilots
 from classmates.experiments.ledger import Ledger
-from classmates.experiments.plan import Job, choose, jobs_of, slug
+from classmates.experiments.plan import Job, choose, jobs_of, short, slug
 from classmates.experiments.preview import Plan, failures
 from classmates.experiments.records import read_runs
 from classmates.experiments.running import run_all
-from classmates.experiments.workers import workers_on
-
-BUDGETS = ("epochs", "passes", "steps", "time")
-PLACES = ("here", "ray")
+from classmates.experiments.workers import Place, workers_on
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ def compare(
     reference: str | None = None,
     out: str | Path | None = None,
     workers: int = 1,
-    on: Literal["here", "ray"] = "here",
+    on: Place = "here",
     gpus_per_run: float = 1.0,
     any_version: bool = False,
     dry_run: bool = False,
@@ -97,9 +94,8 @@ def compare(
     Raises:
         UserError: anything that cannot work, before the first run starts. A run that fails stops no other.
     """
-    for word, words, kind in ((budget, BUDGETS, "budget"), (on, PLACES, "place")):
-        if word not in words:
-            raise unknown(kind, word, words)
+    check_choice("budget", budget, Budget)
+    check_choice("place", on, Place)
     if workers < (1 if on == "ray" else 0):
         raise UserError(f"workers={workers}: give 1 or more, or on this machine 0 for runs in this process")
     chosen = choose(recipe, methods, models, data, seeds, reference)
@@ -146,4 +142,4 @@ def default_name(recipe: str, chosen: Recipe) -> str:
     """Of the folder: the recipe's name, or what is compared."""
     if "/" in recipe or "." in recipe:
         return slug(recipe.removesuffix(".yaml").replace("/", "-"))
-    return "-".join([recipe, *map(slug, [*chosen.rows, *chosen.models, *chosen.data])])[:120]
+    return "-".join([recipe, *map(slug, [*chosen.rows, *map(short, [*chosen.models, *chosen.data])])])[:120]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,15 +16,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from classmates.data.loading import load
+from classmates import models
+from classmates.data.loading import is_folder, load
 from classmates.data.parts import Split
+from classmates.data.readers.by_name import NAMED
+from classmates.data.readers.folder import list_folder
+from classmates.data.readers.hub import list_hub
+from classmates.data.readers.listing import read_listing
+from classmates.data.readers.parquet import list_parquet
 from classmates.data.readers.paths import Paths
+from classmates.errors import UserError
+from classmates.experiments.sources import Package, Source
+from classmates.methods.base import Method
+from classmates.methods.spec import MethodSpec, find_method, known_methods
 from classmates.runs.folder import FREE_SETTINGS
 from classmates.runs.plain_values import plain_value
+from classmates.runs.student import CARD
 from classmates.training.train import train
 
-ONLY_SHOW = ("cli", "configuration", "reporting", "experiments")
-"""Subpackages that change no result of a run."""
+ONLY_SHOW = ("cli", "configuration", "reporting", "experiments", "comparisons", "inspection", "catalog")
+"""Rooms of the package that change no result of a run."""
+LISTS = ("classmates", "classmates.methods", "classmates.models", "classmates.data.readers.by_name")
+"""Modules that list things of which a run uses few: those are looked at, not the list."""
 ONLY_SPLIT = ("seed", "train_size", "val_fraction")
 """Arguments of ``load`` that choose among the images; the data are the same with any of them."""
 
@@ -31,9 +46,8 @@ ONLY_SPLIT = ("seed", "train_size", "val_fraction")
 class Identity:
     """Hashes of what a run is made of: equal ones are the same run, whenever and wherever it takes place.
 
-    config: its settings (those that change what is computed), with the content of files they name. code: the
-    sources of this package that compute (whatever else of a checkout was changed), and of the user's own method.
-    data: class names, image size, and of every part its labels and its images: their pixels where they are kept in
+    config: its settings (those that change what is computed), with the content of files they name. code: the sources
+    of this package that the run depends on (whatever else was changed), and of the user's own method. data: class names, image size, and of every part its labels and its images: their pixels where they are kept in
     memory, else the names and sizes of their files.
     """
 
@@ -47,7 +61,7 @@ class Identity:
 
 
 def digest(*parts: str | bytes | Tensor) -> str:
-    """The SHA-256 of several parts, 16 hexadecimal digits of it; of a tensor, of its numbers."""
+    """Return 16 hexadecimal digits of the SHA-256 of several parts; a tensor counts by its numbers."""
     whole = hashlib.sha256()
     for part in parts:
         content: Any = part.encode() if isinstance(part, str) else part
@@ -58,27 +72,29 @@ def digest(*parts: str | bytes | Tensor) -> str:
     return whole.hexdigest()[:16]
 
 
-def config_hash(settings: Mapping[str, Any], method: type) -> str:
-    """Of the settings, as plain values, that are not the defaults; not of where the data lie: those have a hash too.
+def config_hash(settings: Mapping[str, Any]) -> str:
+    """Hash the settings, as plain values, that are not the defaults; not where the data lie: those have a hash too.
 
     Without the defaults, so that an argument that a later version adds does not make another run of it; a default
     that a later version changes is a change of its code.
     """
     free = {*FREE_SETTINGS, "data", "data_dir", "method"}
-    options = not_default(settings["method"]["init_args"], method)
-    matters = {name: value for name, value in not_default(settings, train).items() if name not in free}
-    matters["method"] = {"class_path": settings["method"]["class_path"], "init_args": options}
+    method = settings["method"]
+    defaults = {name: entry.default for name, entry in inspect.signature(train).parameters.items()}
+    matters = {name: value for name, value in not_default(settings, defaults).items() if name not in free}
+    options = not_default(method["init_args"], MethodSpec(method["class_path"]).resolved())
+    matters["method"] = {"class_path": method["class_path"], "init_args": options}
     return digest(json.dumps(matters, sort_keys=True), *files_named(matters))
 
 
-def not_default(values: Mapping[str, Any], function: Callable[..., Any]) -> dict[str, Any]:
-    """Those of the arguments of a function, as plain values, that are not what its signature has."""
-    defaults = {name: plain_value(entry.default) for name, entry in inspect.signature(function).parameters.items()}
-    return {name: value for name, value in values.items() if name not in defaults or value != defaults[name]}
+def not_default(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the plain values that are not the defaults."""
+    plain = plain_value(defaults)
+    return {name: value for name, value in values.items() if name not in plain or value != plain[name]}
 
 
 def files_named(value: Any) -> Iterable[bytes]:
-    """The contents of files that settings name: a teacher's student, weights to begin from, a model's source."""
+    """Yield the hashes of files that settings name: a teacher's student, weights to begin from, a model's source."""
     if isinstance(value, Mapping):
         for item in value.values():
             yield from files_named(item)
@@ -94,25 +110,98 @@ def files_named(value: Any) -> Iterable[bytes]:
 
 @cache
 def file_hash(path: Path, changed: int) -> str:
-    """Of a file's content; ``changed`` is when it was written, so that a file is read once."""
+    """Hash a file's content; ``changed`` is when it was written, so that a file is read once."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def code_version(settings: Mapping[str, Any]) -> str:
+    """Hash the code that a run with these settings depends on."""
+    return code_hash(settings, this_package())
+
+
+def code_hash(settings: Mapping[str, Any], package: Package) -> str:
+    """Hash the sources of a package that a run's method, network and data import, and the method's own file.
+
+    Docstrings, comments and layout do not count, as ``ast.unparse`` has the code without them; nor do rooms that only
+    show, plan or configure, nor other methods, models and readers. Methods and models are those that the settings
+    name anywhere: the parts of a combined method and a teacher's model are among them.
+    """
+    methods = list(methods_named(settings["method"]))
+    kinds = {base for method in methods for base in method.__mro__ if issubclass(base, Method)}
+    own = [Source(Path(inspect.getfile(kind))) for kind in kinds if not within(kind, package)]
+    roots = {
+        "classmates.training.train",
+        *(kind.__module__ for kind in kinds if within(kind, package)),
+        *(module for source in own for module in package.modules_of(source)),
+        *(getattr(models, name).__module__ for name in texts(settings) if name in models.__all__),
+        *readers(settings["data"]),
+    }
+    every_method = {kind.__module__ for kind in known_methods().values()}
+
+    def counts(importer: str, imported: str) -> bool:
+        by_name = imported in every_method and not importer.startswith("classmates.methods.")
+        reader = importer == "classmates.data.loading" and imported.startswith("classmates.data.readers.")
+        return not (by_name or reader or imported in LISTS or imported.split(".")[1] in ONLY_SHOW)
+
+    modules = sorted(package.closure((root for root in roots if root not in LISTS), counts))
+    code = [part for module in modules for part in (module, package.code(module))]
+    flipped = str(NAMED[settings["data"]].flip if settings["data"] in NAMED else True)
+    return digest(*code, *sorted(source.code for source in own), flipped)
+
+
 @cache
-def code_version(method: type) -> str:
-    """Of every source of this package that computes something, and of the file of a method that is not its own."""
-    package = Path(__file__).resolve().parents[1]
-    own = [path for path in package.rglob("*.py") if path.relative_to(package).parts[0] not in ONLY_SHOW]
-    sources = {path.relative_to(package).as_posix(): path.read_bytes() for path in own}
-    file = inspect.getsourcefile(method)
-    if file is not None and package not in Path(file).resolve().parents:
-        sources[method.__name__] = Path(file).read_bytes()
-    return digest(*(part for name in sorted(sources) for part in (name, sources[name])))
+def this_package() -> Package:
+    return Package(Path(__file__).resolve().parents[1])
+
+
+def within(kind: type, package: Package) -> bool:
+    """Whether a class is one of the package's."""
+    return kind.__module__.partition(".")[0] == package.name
+
+
+def methods_named(value: Any) -> Iterator[type[Method]]:
+    """Yield the methods that a method's settings name: its own class, and those among its options."""
+    if isinstance(value, Mapping):
+        for item in value.values():
+            yield from methods_named(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from methods_named(item)
+    elif isinstance(value, str) and re.fullmatch(r"\w+(\.\w+)*", value):
+        with suppress(UserError):  # most texts name no method
+            yield find_method(value)
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Yield every text among settings, and for the folder of a trained student the name of its model."""
+    if isinstance(value, Mapping):
+        for item in value.values():
+            yield from texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from texts(item)
+    elif isinstance(value, str):
+        yield value
+        card = Path(value) / CARD
+        if card.is_file():
+            yield from texts(json.loads(card.read_text(encoding="utf-8")).get("model"))
+
+
+def readers(data: str) -> tuple[str, ...]:
+    """Return the modules that read a data set of this name."""
+    kinds = [read_listing]
+    if data.startswith("hf:"):
+        kinds += [list_hub]
+    elif is_folder(data):
+        kinds += [list_folder, list_parquet]
+    elif data in NAMED:
+        kinds += [NAMED[data].find, list_parquet]
+    return tuple(kind.__module__ for kind in kinds)
 
 
 def data_fingerprint(settings: Mapping[str, Any]) -> str:
-    """Of the data set that a run with these settings reads, before anything of it is held out.
+    """Hash the data set that a run with these settings reads, before anything of it is held out.
 
     Raises:
         UserError: there is no such data set, or it cannot be read.
@@ -130,7 +219,7 @@ def _fingerprint(arguments: str) -> str:
 
 
 def split_hash(split: Split) -> str:
-    """Of the labels, and of the pixels in memory or else of each file's name and size.
+    """Hash the labels, and the pixels in memory or else each file's name and size.
 
     Of images that are neither, as the Hub's are, the labels are all that is looked at.
     """

@@ -69,7 +69,7 @@ class Ledger:
     def job(self, name: str) -> Job:
         """The run of this name; UserError where its file is damaged."""
         try:
-            return Job.read(_read(self._job(name)))
+            return Job.read(_read(self._job(name)), name)
         except (TypeError, KeyError) as error:
             raise UserError(f"'{self._job(name)}' is damaged: remove it, and compare writes it again") from error
 

@@ -6,18 +6,19 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from classmates.comparisons.recipe import BASES, Recipe, load_recipe, read_seeds
+from classmates.comparisons.recipe import Base, Recipe, load_recipe, read_seeds
 from classmates.configuration.arguments import arguments_of
-from classmates.configuration.choosing import find_method
 from classmates.configuration.settings import Settings
 from classmates.errors import UserError, unknown
+from classmates.experiments.checking import Trial, check_trials
 from classmates.experiments.identity import Identity, code_version, config_hash, data_fingerprint
 from classmates.experiments.rows import DECIDED, base_settings, row_of
-from classmates.methods.spec import class_path
+from classmates.methods.spec import MethodSpec, class_path
 from classmates.networks.building.build import check_model_name
 from classmates.runs.plain_values import plain_value
+from classmates.training.config import TrainConfig
 from classmates.training.train import train
 
 
@@ -26,7 +27,7 @@ class Job:
     """One run that is wanted.
 
     row, model, data, seed: its place in the comparison. settings: every argument of ``train`` as a plain value.
-    identity: what makes it this run and no other.
+    identity: what makes it this run and no other. given_name: of its folder, where an earlier version chose it.
     """
 
     row: str
@@ -35,35 +36,44 @@ class Job:
     seed: int
     settings: Mapping[str, Any]
     identity: Identity
+    given_name: str | None = None
 
     @property
     def name(self) -> str:
-        """Of its folder: where it stands in the comparison, and what it is."""
-        parts = (self.row, self.model, self.data)
-        return "-".join([*map(slug, parts), str(self.seed), self.identity.key])
+        """The name of its folder: its place in the comparison, and the key of its identity."""
+        if self.given_name is not None:
+            return self.given_name
+        parts = (slug(self.row), slug(short(self.model)), slug(short(self.data)))
+        return "-".join([*parts, str(self.seed), self.identity.key])
 
     @property
     def epochs(self) -> int:
         return int(self.settings["epochs"])
 
+    @property
+    def method(self) -> MethodSpec:
+        spec = MethodSpec.of(self.settings["method"])
+        assert spec is not None  # settings name a class
+        return spec
+
     def plain(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return the job as YAML can hold it."""
+        return {name: value for name, value in asdict(self).items() if name != "given_name"}
 
     @classmethod
-    def read(cls, plain: Mapping[str, Any]) -> Job:
-        """A job from what ``plain`` gave."""
-        return cls(**{**plain, "identity": Identity(**plain["identity"])})
+    def read(cls, plain: Mapping[str, Any], name: str | None = None) -> Job:
+        """Make a job from what ``plain`` gave and from the name that its file has."""
+        job = cls(**{**plain, "identity": Identity(**plain["identity"])})
+        return job if name in (None, job.name) else replace(job, given_name=name)
 
     def with_epochs(self, epochs: int) -> Job:
-        """The same run over another number of epochs; what the schedule and the method count in epochs follows."""
+        """Return the same run over another number of epochs; what schedule and method count in epochs follows."""
         factor = epochs / self.epochs
         schedule = in_proportion(self.settings["schedule_args"] or {}, LENGTHS, factor)
-        method = find_method(self.settings["method"]["class_path"])
-        options = in_proportion(self.settings["method"]["init_args"], method.lengths, factor)
-        settings = {**self.settings, "epochs": epochs, "schedule_args": schedule or None}
-        settings["method"] = {**self.settings["method"], "init_args": options}
-        config = config_hash(settings, method)
-        return replace(self, settings=settings, identity=replace(self.identity, config=config))
+        method = self.method.scaled(factor).plain()
+        settings = {**self.settings, "epochs": epochs, "schedule_args": schedule or None, "method": method}
+        identity = replace(self.identity, config=config_hash(settings))
+        return replace(self, settings=settings, identity=identity, given_name=None)
 
 
 LENGTHS = ("milestones", "step_size", "T_max", "T_0", "total_iters", "total_steps")
@@ -71,20 +81,25 @@ LENGTHS = ("milestones", "step_size", "T_max", "T_0", "total_iters", "total_step
 
 
 def in_proportion(values: Mapping[str, Any], lengths: Sequence[str], factor: float) -> dict[str, Any]:
-    """The values with those that are lengths times the factor."""
+    """Return the values, those that are lengths times the factor."""
     return {name: scaled(value, factor) if name in lengths else value for name, value in values.items()}
 
 
 def scaled(length: Any, factor: float) -> Any:
-    """A number of epochs or steps, or a list of them, times a factor; whole, and 0 only where it was."""
+    """Return a number of epochs or steps, or a list of them, times a factor: whole, and 0 only where it was."""
     if isinstance(length, list):
         return [scaled(one, factor) for one in length]
     return max(1, round(length * factor)) if length else length
 
 
 def slug(text: str) -> str:
-    """What of a label, a path or a name can be part of a folder's name."""
-    return re.sub(r"[^\w.]+", "-", Path(text).name if "/" in text else text).strip("-.")[:40]
+    """Return what of a text can be part of a folder's name."""
+    return re.sub(r"[^\w.]+", "-", text).strip("-.")[:40]
+
+
+def short(name: str) -> str:
+    """Return the last part of a path or of the name of a data set of the Hub; any other name as it is."""
+    return Path(name).name if "/" in name else name
 
 
 def choose(
@@ -95,12 +110,12 @@ def choose(
     seeds: int | Sequence[int] | None,
     reference: str | None,
 ) -> Recipe:
-    """The recipe of this name, or its part that is asked for; "common" and "paper" are made of the methods.
+    """Return the recipe of this name, or its part that is asked for; "common" and "paper" are made of the methods.
 
     Raises:
         UserError: nothing to compare, an unknown recipe, row, method or model, or a reference that is not compared.
     """
-    if recipe in BASES:
+    if recipe in get_args(Base):
         if not methods:
             raise UserError("methods: there is nothing to compare; name some, such as --methods Baseline,MCL")
         chosen = Recipe(title=f"{', '.join(methods)}", base=recipe)
@@ -127,7 +142,7 @@ def choose(
 
 
 def choose_reference(rows: Mapping[str, Any], reference: str | None, *, asked: bool) -> str:
-    """The row that others are compared with: the one given, else Baseline, else the first one.
+    """Return the row that others are compared with: the one given, else Baseline, else the first one.
 
     Raises:
         UserError: the one given is not among the rows.
@@ -142,34 +157,56 @@ def choose_reference(rows: Mapping[str, Any], reference: str | None, *, asked: b
 
 
 def jobs_of(recipe: Recipe, overrides: Mapping[str, Any]) -> list[Job]:
-    """Every run of a recipe, the seeds outermost, so that each row has one result before any has two.
+    """List every run of a recipe, the seeds outermost, so that each row has one result before any has two.
+
+    Every method is built once for its model and data, so that what cannot work is told before the first run.
 
     Args:
         recipe: with rows, models, data and seeds.
         overrides: arguments of ``train`` that go over everything else.
 
     Raises:
-        UserError: a setting that ``train`` does not take, of the wrong type, or that the comparison decides.
+        UserError: a setting that ``train`` does not take, of the wrong type, or that the comparison decides; or rows
+            that cannot work, with the reasons.
     """
     plans = []
     for name in recipe.data:
         for model in recipe.models:
             for row in recipe.rows:
-                settings, method = settings_of(recipe, row, model, name, overrides)
-                plans.append((row, model, name, settings, method, data_fingerprint(settings)))
+                typed = typed_settings(recipe, row, model, name, overrides)
+                settings = plain_settings(typed)
+                plans.append((typed, row, model, name, settings, code_version(settings), data_fingerprint(settings)))
+    check_trials(
+        [trial(typed | {"seed": recipe.seeds[0]}, row, model, name) for typed, row, model, name, *_ in plans]
+    )
     jobs = []
     for seed in recipe.seeds:
-        for row, model, name, settings, method, fingerprint in plans:
+        for _, row, model, name, settings, code, data in plans:
             seeded = {**settings, "seed": seed}
-            identity = Identity(config_hash(seeded, method), code_version(method), fingerprint)
-            jobs.append(Job(row, model, name, seed, seeded, identity))
+            jobs.append(Job(row, model, name, seed, seeded, Identity(config_hash(seeded), code, data)))
     return jobs
 
 
-def settings_of(
-    recipe: Recipe, row: str, model: str, data: str, overrides: Mapping[str, Any]
-) -> tuple[dict[str, Any], type]:
-    """(every argument of ``train`` as a plain value, the method's class) of a row's runs on a model and data."""
+def trial(typed: Mapping[str, Any], row: str, model: str, data: str) -> Trial:
+    """Return what is tried of a row; UserError for values that cannot work with any data."""
+    try:
+        return Trial(row, model, data, TrainConfig(**typed, callbacks=()))
+    except UserError as error:
+        raise UserError(f"row '{row}' with model '{model}': {error}") from error
+
+
+def plain_settings(typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run, but for its folder, as plain values."""
+    plain = {name: plain_value(value) for name, value in typed.items() if name not in ("out", "resume", "method")}
+    return {**plain, "method": typed["method"].plain()}
+
+
+def typed_settings(recipe: Recipe, row: str, model: str, data: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every argument of ``train`` for a row's runs on a model and data, but for callbacks.
+
+    Raises:
+        UserError: as ``jobs_of``.
+    """
     settings = Settings("train", arguments_of(train))
     settings.add(
         {"progress": False, "method": recipe.rows[row].get("method", {})}, lambda name: f"key of row '{row}'"
@@ -179,25 +216,18 @@ def settings_of(
         add_layer(settings, layer, where)
     settings.add({"model": model, "data": data}, str)
     typed = settings.typed()
-    plain = {name: plain_value(value) for name, value in typed.items() if name not in ("out", "resume", "method")}
-    options = {name: plain_value(value) for name, value in typed["method"].keywords.items()}
-    method = settings.chosen("method")
     if (typed["devices"] not in ("auto", 1, "1")) or typed["num_nodes"] != 1:
         raise UserError(
             f"row '{row}' with model '{model}': a run of a comparison takes one device; several runs at a time "
             "(--workers, --on ray) use several"
         )
-    try:
-        method.sampling_for(options).check_batch_size(typed["batch_size"])
-    except UserError as error:
-        raise UserError(f"row '{row}' with model '{model}': {error}") from error
-    return {**plain, "method": {"class_path": class_path(method), "init_args": options}}, method
+    return typed
 
 
 def layers(
     recipe: Recipe, row: str, model: str, overrides: Mapping[str, Any]
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(where it is from, settings) over the base; what comes later goes over what came before."""
+    """Yield (where it is from, settings) over the base; what comes later goes over what came before."""
     own = dict(recipe.models_settings.get(model, {}))
     of_row = (own.pop("rows", None) or {}).get(row, {})
     yield "the recipe's settings", recipe.settings
@@ -208,7 +238,7 @@ def layers(
 
 
 def add_layer(settings: Settings, layer: Mapping[str, Any], where: str) -> None:
-    """Adds settings; options of a method without its name are those of the method chosen so far."""
+    """Add settings; options of a method without its name are those of the method chosen so far."""
     for name in layer:
         if name in DECIDED:
             raise UserError(f"{where}: '{name}' is for the comparison to say: --models, --data, --seeds or --out")

@@ -1,4 +1,4 @@
-"""What stands for a row on the command line, and the settings that a row starts from."""
+"""Rows by what the command line calls them, and the settings that a row starts from."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 
 import yaml
 
-from classmates.comparisons.recipe import recipes_folder
-from classmates.configuration.choosing import find_method
+from classmates.comparisons.recipe import Base, recipes_folder
+from classmates.configuration.settings import for_method
 from classmates.errors import UserError
-from classmates.methods.spec import class_path
+from classmates.methods.spec import class_path, find_method
 
 DECIDED = ("model", "data", "seed", "out", "resume")
 """Arguments of ``train`` that the comparison decides for each run."""
 
 
 def row_of(entry: str) -> tuple[str, dict[str, Any]]:
-    """(label, settings) of a row by what the user calls it.
+    """Return (label, settings) of a row by what the user calls it.
 
     Args:
         entry: a method (``MCL``), a variant of it (``MCL(peers=2, beta=0.1)``), or a YAML file of settings, such as
@@ -38,7 +38,7 @@ def row_of(entry: str) -> tuple[str, dict[str, Any]]:
 
 
 def variant(entry: str) -> tuple[str, dict[str, Any]]:
-    """(method, options) of ``MCL(peers=2, beta=0.1)``; UserError where it is not written so."""
+    """Return (method, options) of ``MCL(peers=2, beta=0.1)``; UserError where it is not written so."""
     try:
         call = ast.parse(entry.strip(), mode="eval").body
         if not isinstance(call, ast.Call) or call.args:
@@ -51,30 +51,29 @@ def variant(entry: str) -> tuple[str, dict[str, Any]]:
     return ast.unparse(call.func), {str(name): value for name, value in options.items()}
 
 
-def base_settings(method: type, base: str) -> dict[str, Any]:
-    """The settings that a row with this method starts from.
+def base_settings(method: type, base: Base) -> dict[str, Any]:
+    """Return the settings that a row with this method starts from.
 
     Args:
         method: the row's.
-        base: "common" (a method without a recipe, such as one of the user's own, gets Baseline's), "paper" or "none".
+        base: "common" (``recipes/common.yaml``), "paper" (the method's own recipe) or "none".
 
     Raises:
         UserError: the method has no published settings.
     """
     if base == "none":
         return {}
-    folder = recipes_folder() / "common" if base == "common" else recipes_folder()
-    files = {path.stem.replace("_", ""): path for path in folder.glob("*.yaml")}
-    file = files.get(method.__name__.lower())
-    if file is not None:
-        return read_settings(file)
-    if base == "paper":
+    if base == "common":
+        settings = read_settings(recipes_folder() / "common.yaml")
+        return settings | for_method(settings.pop("methods"), method)
+    files = {path.stem.replace("_", ""): path for path in recipes_folder().glob("*.yaml")}
+    if method.__name__.lower() not in files:
         raise UserError(f"{method.__name__} has no published settings: use --recipe common, or a recipe of your own")
-    return {name: value for name, value in read_settings(files["baseline"]).items() if name != "method"}
+    return read_settings(files[method.__name__.lower()])
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The settings in a YAML file without what the comparison decides."""
+    """Read the settings in a YAML file, without what the comparison decides."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:

@@ -10,20 +10,19 @@ from typing import Any, Literal
 import pandas as pd
 import yaml
 
-from classmates.comparisons.recipe import BASES, Recipe, read_seeds
-from classmates.errors import UserError, unknown
-from classmates.experiments.compare import PLACES
+from classmates.comparisons.recipe import Base, Recipe, read_seeds
+from classmates.errors import UserError, check_choice
 from classmates.experiments.ledger import Ledger
-from classmates.experiments.plan import Job, jobs_of, slug
+from classmates.experiments.plan import Job, jobs_of, short, slug
 from classmates.experiments.preview import Plan
 from classmates.experiments.rows import row_of
 from classmates.experiments.running import epoch_seconds, run_all
 from classmates.experiments.space import draws, grid
-from classmates.experiments.workers import workers_on
+from classmates.experiments.workers import Place, workers_on
 from classmates.networks.building.build import check_model_name
 from classmates.runs.files import whole_file
 
-SEARCHES = ("grid", "random")
+Search = Literal["grid", "random"]
 
 
 @dataclass(frozen=True)
@@ -58,15 +57,15 @@ def sweep(
     data: str = "digits",
     *,
     space: Mapping[str, Any] | None = None,
-    search: Literal["grid", "random"] = "grid",
+    search: Search = "grid",
     trials: int = 20,
     seeds: int | Sequence[int] = 1,
-    recipe: Literal["common", "paper", "none"] = "common",
+    recipe: Base = "common",
     train: Mapping[str, Any] | None = None,
     val_fraction: float = 0.1,
     out: str | Path | None = None,
     workers: int = 1,
-    on: Literal["here", "ray"] = "here",
+    on: Place = "here",
     gpus_per_run: float = 1.0,
     dry_run: bool = False,
 ) -> Sweep | Plan:
@@ -99,9 +98,9 @@ def sweep(
     Raises:
         UserError: anything that cannot work, before the first run starts; or if no trial came to its end.
     """
-    for word, words, kind in ((search, SEARCHES, "search"), (on, PLACES, "place"), (recipe, BASES, "recipe")):
-        if word not in words:
-            raise unknown(kind, word, words)
+    check_choice("search", search, Search)
+    check_choice("place", on, Place)
+    check_choice("recipe", recipe, Base)
     if not space:
         raise UserError("space: there is nothing to search; give settings, such as --space.lr [0.01,0.1]")
     if trials < 1:
@@ -127,7 +126,7 @@ def sweep(
         models_settings={model: {**(train or {}), "rows": settings}},
     )
     jobs = jobs_of(plan, {"val_fraction": val_fraction})
-    ledger = Ledger(Path("sweeps") / "-".join(map(slug, (label, model, data))) if out is None else Path(out))
+    ledger = Ledger(Path("sweeps") / "-".join(map(slug, (label, short(model), short(data)))) if out is None else Path(out))
     if dry_run:
         return Plan(ledger.folder, jobs, ledger)
     ledger.write_plan(plan, jobs)

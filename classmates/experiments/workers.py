@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
@@ -25,6 +25,8 @@ from classmates.experiments.ledger import Ledger
 from classmates.experiments.plan import Job
 from classmates.training.callbacks import load_checkpoint
 from classmates.training.train import train
+
+Place = Literal["here", "ray"]
 
 ELSEWHERE = 75
 """Exit code of a process that found its run taken by another one."""
@@ -53,10 +55,9 @@ def run_job(folder: Path, name: str, callbacks: Sequence[Any] = ()) -> bool:
             settings = Settings("train", arguments_of(train))
             settings.add(job.settings, str)
             typed = settings.typed()
-            method = settings.chosen("method")
-            if code_version(method) != job.identity.code:
+            if code_version(job.settings) != job.identity.code:
                 raise UserError("the code has changed since this comparison began: give its command again")
-            if config_hash(job.settings, method) != job.identity.config:
+            if config_hash(job.settings) != job.identity.config:
                 raise UserError(
                     "a file that the settings name has changed since: give the comparison's command again"
                 )
@@ -170,7 +171,7 @@ class Processes:
             process.wait()
 
 
-def workers_on(place: str, ledger: Ledger, count: int, gpus_per_run: float) -> Workers:
+def workers_on(place: Place, ledger: Ledger, count: int, gpus_per_run: float) -> Workers:
     """Where the runs take place: "here" (0: in this process) or on "ray"; ``count`` of them at a time.
 
     Raises:

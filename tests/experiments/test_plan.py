@@ -8,11 +8,11 @@ from PIL import Image
 from classmates.comparisons.recipe import Recipe
 from classmates.errors import UserError
 from classmates.experiments.identity import config_hash, digest
-from classmates.experiments.plan import Job, choose, jobs_of, slug
+from classmates.experiments.plan import Job, choose, jobs_of, short, slug
 from classmates.experiments.rows import row_of
-from classmates.methods import MCL
 
 BASELINE = {"method": {"class_path": "classmates.Baseline"}}
+ONE_PEER = {"class_path": "classmates.MCL", "init_args": {"peers": 1}}
 TWO_PEERS = {"method": {"class_path": "classmates.MCL", "init_args": {"peers": 2}}}
 
 
@@ -102,7 +102,7 @@ def test_other_images_are_other_data(tmp_path):
             folder = tmp_path / name / "photos" / part / f"class{number % 2 ^ swapped}"
             folder.mkdir(parents=True, exist_ok=True)
             Image.new("L", (8, 8), shade).save(folder / f"{number}.png")
-        (job,) = jobs({"epochs": 1}, data=(str(tmp_path / name / "photos"),))
+        (job,) = jobs({"epochs": 1, "val_fraction": 0, "batch_size": 6}, data=(str(tmp_path / name / "photos"),))
         return job.identity.data
 
     assert photos("one") == photos("same")
@@ -110,19 +110,19 @@ def test_other_images_are_other_data(tmp_path):
 
 
 def test_the_content_of_files_that_are_named_counts(tmp_path, monkeypatch):
-    (job,) = jobs({"model_weights": str(tmp_path / "weights.pt")})
-    settings = dict(job.settings)
+    (job,) = jobs()
+    settings = {**job.settings, "model_weights": str(tmp_path / "weights.pt")}
     monkeypatch.chdir(tmp_path)
-    before = config_hash(settings, MCL)
+    before = config_hash(settings)
     (tmp_path / "weights.pt").write_bytes(b"1")
-    first = config_hash(settings, MCL)
+    first = config_hash(settings)
     teacher = tmp_path / "teacher"
     teacher.mkdir()
     (teacher / "student.safetensors").write_bytes(b"2")
-    second = config_hash({**settings, "stages": [str(teacher)]}, MCL)
-    third = config_hash({**settings, "stages": ["teacher"]}, MCL)
+    second = config_hash({**settings, "stages": [str(teacher)]})
+    third = config_hash({**settings, "stages": ["teacher"]})
     (teacher / "student.safetensors").write_bytes(b"333")
-    assert len({before, first, second, third, config_hash({**settings, "stages": ["teacher"]}, MCL)}) == 5
+    assert len({before, first, second, third, config_hash({**settings, "stages": ["teacher"]})}) == 5
 
 
 def test_lengths_of_a_schedule_follow_the_epochs():
@@ -148,7 +148,35 @@ def test_a_job_survives_its_file():
 
 def test_names_of_folders_are_names():
     assert slug("MCL (K=256), lr 0.1") == "MCL-K-256-lr-0.1"
-    assert slug("/data/my photos") == "my-photos"
+    assert slug(short("/data/my photos")) == "my-photos"
+    assert slug(short("vit.py:Tiny")) == "vit.py-Tiny"
+
+
+def test_a_row_is_not_named_after_a_path_among_its_options(tmp_path):
+    model = tmp_path / "mine.py"
+    model.write_text("from classmates.models import resnet8 as Mine")
+    model = f"{model}:Mine"
+    (job,) = plan(f"MCL(peer_models=['{model}'], peers=2, share='nothing')")
+    assert job.name.startswith("MCL-peer_models-")
+    assert slug("dkd.DKD(teacher='runs/t')") == "dkd.DKD-teacher-runs-t"
+
+
+def test_a_folder_that_an_earlier_version_named_is_found_by_that_name():
+    (job,) = jobs()
+    assert Job.read(job.plain(), job.name) == job
+    old = Job.read(job.plain(), "t-resnet8-digits-0-12345678")
+    assert old.name == "t-resnet8-digits-0-12345678"
+    assert old.plain() == job.plain()
+
+
+def test_combined_methods_are_planned_with_their_options():
+    (named,) = plan("Combined(methods=['CORSD', 'MCL'])")
+    assert named.settings["method"]["init_args"] == {"methods": ["CORSD", "MCL"]}
+    parts = ["CORSD", {"class_path": "classmates.MCL", "init_args": {"peers": 2}}]
+    (nested,) = jobs(rows={"A": {"method": {"class_path": "Combined", "init_args": {"methods": parts}}}})
+    assert nested.settings["method"] == {"class_path": "classmates.Combined", "init_args": {"methods": parts}}
+    with pytest.raises(UserError, match="row 'A'.*peers=1"):
+        jobs(rows={"A": {"method": {"class_path": "Combined", "init_args": {"methods": ["CORSD", ONE_PEER]}}}})
 
 
 def test_a_hash_tells_where_parts_end():
@@ -175,8 +203,17 @@ WRONG = [
     ({"out": "here"}, "'out' is for the comparison to say"),
     (
         {"methods": ["Baseline", "CORSD"], "batch_size": 32},
-        "row 'CORSD' with model 'resnet8': .*: use 30 or 33",
+        "row 'CORSD' with model 'resnet8' on 'digits': .*: use 30 or 33",
     ),
+    ({"methods": ["Baseline", "MCL(peers=1)"]}, "row 'MCL.peers=1.' with model 'resnet8' on 'digits': .*peers=1"),
+    ({"methods": ["KD"]}, "row 'KD' with model 'resnet8' on 'digits': KD needs a teacher"),
+    ({"methods": ["KD"], "recipe": "common"}, "row 'KD' .*runs/common-teacher"),
+    ({"methods": ["KD", "AT"]}, "(?s)2 rows cannot work:.*row 'KD'.* needs a teacher.*row 'AT'"),
+    ({"optimizer": "SDG"}, "row 'Baseline' .*unknown optimizer 'SDG'"),
+    ({"schedule": "StepLR"}, "row 'Baseline' .*schedule StepLR: .*step_size"),
+    ({"schedule_args": {"T_min": 3}}, "row 'Baseline' .*argument of schedule CosineAnnealingLR 'T_min'"),
+    ({"epochs": 0}, "row 'Baseline' with model 'resnet8': epochs=0"),
+    ({"train_size": 5}, "row 'Baseline' .*train_size is 5"),
     ({"recipe": "paper", "methods": ["Combined"]}, "Combined has no published settings"),
 ]
 

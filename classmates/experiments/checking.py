@@ -1,0 +1,97 @@
+"""The set-up of every run, made once on its real data before the first run starts, so that errors are found there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from classmates.data.parts import ImageData
+from classmates.errors import UserError
+from classmates.runs.plain_values import plain_value
+from classmates.training.config import TrainConfig, describe_method
+from classmates.training.setup import build_method, load_images, training_module
+
+OF_DATA = (
+    *("data", "data_dir", "label", "image_size", "train_size", "val_fraction", "seed", "on_bad_image"),
+    "augmentation",
+)
+OF_NETWORKS = ("model", "pretrained", "model_weights", "model_args", "stages", "compile", "recompute")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A row with a model and a data set, and the configuration of its runs."""
+
+    row: str
+    model: str
+    data: str
+    config: TrainConfig
+
+    @property
+    def data_key(self) -> str:
+        """Equal where the same images are loaded."""
+        return json.dumps([plain_value(getattr(self.config, name)) for name in OF_DATA])
+
+    @property
+    def method_key(self) -> str:
+        """Equal where, on equal data, the same networks and method are built."""
+        networks = [plain_value(getattr(self.config, name)) for name in OF_NETWORKS]
+        return json.dumps([networks, describe_method(self.config.method)], sort_keys=True)
+
+
+def check_trials(trials: Sequence[Trial]) -> None:
+    """Build every distinct method once, on the CPU, and with it each optimiser and schedule.
+
+    Raises:
+        UserError: some cannot work; the message names each with its row, model and data, and says why.
+    """
+    with torch.random.fork_rng(devices=[]):
+        errors = {id(trial): str(error) for trial, error in failing(trials)}
+    places: dict[str, list[str]] = {}
+    for trial in trials:
+        if id(trial) in errors:
+            place = f"row '{trial.row}' with model '{trial.model}' on '{trial.data}'"
+            places.setdefault(errors[id(trial)], []).append(place)
+    told = [f"{', '.join(where)}: {why}" for why, where in places.items()]
+    if len(told) > 1:
+        told = ["\n  ".join([f"{len(errors)} rows cannot work:", *told])]
+    if told:
+        raise UserError(told[0])
+
+
+def failing(trials: Sequence[Trial]) -> Iterator[tuple[Trial, UserError]]:
+    """Yield the trials that cannot work, and why; images are loaded and methods built once for all that share them."""
+    for of_data in grouped(trials, [trial.data_key for trial in trials]):
+        try:
+            images = load_images(of_data[0].config)
+        except UserError as error:
+            yield from ((trial, error) for trial in of_data)
+            continue
+        for alike in grouped(of_data, [trial.method_key for trial in of_data]):
+            yield from failing_on(images, alike)
+
+
+def failing_on(images: ImageData, alike: Sequence[Trial]) -> Iterator[tuple[Trial, UserError]]:
+    """Yield the same among trials of one method on one data set."""
+    try:
+        method, _ = build_method(alike[0].config, images)
+    except UserError as error:
+        yield from ((trial, error) for trial in alike)
+        return
+    for trial in alike:
+        try:
+            method.check_length(trial.config.epochs)
+            training_module(trial.config, method, images)
+        except UserError as error:
+            yield trial, error
+
+
+def grouped(trials: Iterable[Trial], keys: Iterable[str]) -> list[list[Trial]]:
+    """Return the trials with equal keys together, in the order of their first ones."""
+    groups: dict[str, list[Trial]] = {}
+    for trial, key in zip(trials, keys, strict=True):
+        groups.setdefault(key, []).append(trial)
+    return [*groups.values()]
