@@ -1,4 +1,4 @@
-"""Every recipe is one that ``train`` understands, and every method has both of its recipes."""
+"""Every recipe is one that ``train`` understands, and every method has a published and a common one."""
 
 import inspect
 from pathlib import Path
@@ -8,10 +8,47 @@ import yaml
 
 from classmates import methods
 from classmates.catalog import methods as methods_by_name
+from classmates.comparisons.recipe import Recipe
+from classmates.configuration.arguments import arguments_of
+from classmates.configuration.settings import Settings
+from classmates.experiments.plan import plain_settings, typed_settings
 from classmates.training.train import train
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
-FILES = sorted([*RECIPES.glob("*.yaml"), *RECIPES.glob("common/*.yaml")])
+COMMON = RECIPES / "common.yaml"
+FILES = sorted(file for file in RECIPES.glob("*.yaml") if file != COMMON)
+
+COMMON_OPTIONS = {
+    "Baseline": {},
+    "LabelSmoothing": {"epsilon": 0.1},
+    "DeepSupervision": {"weight": 1.0, "depths": 4, "attention": True},
+    "SD": {"alpha": 0.3, "lam": 0.03, "temperature": 3.0, "scale": False, "distance": "norm", "skip": "deepest"},
+    "TfKD": {"teacher": None, "alpha": 0.1, "temperature": 20.0, "multiplier": 1.0, "correct": 0.99},
+    "PSKD": {"alpha": 0.8},
+    "CSKD": {"lam": 1.0, "temperature": 4.0},
+    "CORSD": {"alpha": 0.01, "beta": 0.01, "sigma": 0.01, "gamma_p": 0.2, "gamma_n": 0.05, "lam": 0.8, "margin": 1.0},
+    "DML": {"peers": 2, "temperature": 1.0, "share": "nothing"},
+    "CLILR": {"peers": 4, "hard": 0.5, "temperature": 2.0},
+    "ONE": {"peers": 3, "share": -1, "temperature": 3.0, "ramp": 80},
+    "OKDDip": {"peers": 4, "share": -1, "temperature": 3.0, "ramp": 80},
+    "MCL": {"peers": 4, "share": -2, "temperature": 3.0, "beta": 0.025, "num_negatives": 256},
+    "AT": {"teacher": "runs/common-teacher", "attention": 1000.0},
+    "CC": {"teacher": "runs/common-teacher", "correlation": 100.0, "class_uniform": True},
+    "FitNet": {"teacher": "runs/common-teacher", "hint": 100.0, "hint_epochs": 0},
+    "KD": {"teacher": "runs/common-teacher", "temperature": 4.0, "ce": 0.1, "distillation": 0.9},
+    "RKD": {"teacher": "runs/common-teacher", "distance": 25.0, "angle": 50.0},
+    "SP": {"teacher": "runs/common-teacher", "similarity": 3000.0},
+}
+"""What the common recipe says of each method, written out."""
+SHARED = {
+    "epochs": 200,
+    "lr": 0.1,
+    "optimizer": "SGD",
+    "optimizer_args": {"momentum": 0.9, "nesterov": True, "weight_decay": 0.0005},
+    "schedule": "CosineAnnealingLR",
+    "val_fraction": 0,
+}
+BATCHES = {"CORSD": 129, "CSKD": 256}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(RECIPES)))
@@ -23,15 +60,41 @@ def test_its_keys_are_arguments(file):
     assert options.keys() <= inspect.signature(method).parameters.keys()
 
 
-def test_every_method_has_its_published_and_its_common_recipe():
-    for folder in (RECIPES, RECIPES / "common"):
-        found = {yaml.safe_load(file.read_text())["method"]["class_path"] for file in folder.glob("*.yaml")}
-        assert {f"classmates.{name}" for name in methods_by_name() if name != "Combined"} <= found
+def test_every_method_has_its_published_recipe():
+    found = {yaml.safe_load(file.read_text())["method"]["class_path"] for file in FILES}
+    assert {f"classmates.{name}" for name in methods_by_name() if name != "Combined"} <= found
 
 
-def test_the_common_recipes_differ_in_the_method_alone():
-    recipes = [yaml.safe_load(file.read_text()) for file in (RECIPES / "common").glob("*.yaml")]
-    for recipe in recipes:
-        recipe.pop("method")
-        recipe.pop("batch_size")  # a multiple of three for triplets, pairs count twice
-    assert all(recipe == recipes[0] for recipe in recipes)
+def test_the_common_recipe_names_methods_that_there_are():
+    assert yaml.safe_load(COMMON.read_text())["methods"].keys() <= methods_by_name().keys()
+    assert COMMON_OPTIONS.keys() == methods_by_name().keys() - {"Combined"}
+
+
+@pytest.mark.parametrize("name", COMMON_OPTIONS)
+def test_the_common_recipe_of_a_method(name):
+    expected = {**SHARED, "batch_size": BATCHES.get(name, 128)}
+    recipe = Recipe(base="common", rows={name: {"method": {"class_path": f"classmates.{name}"}}})
+    compared = plain_settings(typed_settings(recipe, name, "resnet8", "digits", {}))
+    trained = Settings("train", arguments_of(train))
+    trained.add_file(COMMON, method=name)
+    trained.add_flags([("method", name)])
+    typed = trained.typed()
+    for settings, method in ((compared, compared["method"]), (typed, typed["method"].plain())):
+        assert {key: settings[key] for key in expected} == expected
+        assert method["class_path"] == f"classmates.{name}"
+        assert {key: method["init_args"][key] for key in COMMON_OPTIONS[name]} == COMMON_OPTIONS[name]
+    assert (typed["data"], typed["model"]) == ("cifar100", "resnet32")
+
+
+def test_flags_go_over_what_a_file_says_of_a_method(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("batch_size: 10\nmethods: {MCL: {batch_size: 20, method: {init_args: {peers: 3}}}}\n")
+    settings = Settings("train", arguments_of(train))
+    settings.add_file(file, method="MCL")
+    settings.add_flags([("method", "MCL"), ("batch_size", "30")])
+    typed = settings.typed()
+    assert typed["batch_size"] == 30
+    assert typed["method"].options == {"peers": 3}
+    other = Settings("train", arguments_of(train))
+    other.add_file(file)
+    assert other.typed()["batch_size"] == 10

@@ -24,7 +24,6 @@ from classmates.errors import UserError
 from classmates.methods.spec import MethodSpec, class_path, find_method, present_names
 from classmates.runs.plain_values import plain_value
 
-
 MISSING = object()
 
 

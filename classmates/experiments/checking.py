@@ -63,7 +63,7 @@ def check_trials(trials: Sequence[Trial]) -> None:
 
 
 def failing(trials: Sequence[Trial]) -> Iterator[tuple[Trial, UserError]]:
-    """Yield the trials that cannot work, and why; images are loaded and methods built once for all that share them."""
+    """Yield the trials that cannot work, and why; images and methods are made once for all that share them."""
     for of_data in grouped(trials, [trial.data_key for trial in trials]):
         try:
             images = load_images(of_data[0].config)

@@ -47,8 +47,9 @@ class Identity:
     """Hashes of what a run is made of: equal ones are the same run, whenever and wherever it takes place.
 
     config: its settings (those that change what is computed), with the content of files they name. code: the sources
-    of this package that the run depends on (whatever else was changed), and of the user's own method. data: class names, image size, and of every part its labels and its images: their pixels where they are kept in
-    memory, else the names and sizes of their files.
+    of this package that the run depends on (whatever else was changed), and of the user's own method. data: class
+    names, image size, and of every part its labels and its images: their pixels where they are kept in memory, else
+    the names and sizes of their files.
     """
 
     config: str

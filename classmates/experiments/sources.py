@@ -104,7 +104,7 @@ class Package:
     def modules_of(self, source: Source) -> Iterator[str]:
         """Yield the modules of the package that a file imports from.
 
-        A name that a package only hands on (``from classmates.methods import MCL``) is taken from where it is defined.
+        A name that a package only hands on (``from classmates.methods import MCL``) counts where it is defined.
         """
         for module, name in source.imports:
             found = module if name is None else self.defining(module, name)

@@ -126,7 +126,9 @@ def sweep(
         models_settings={model: {**(train or {}), "rows": settings}},
     )
     jobs = jobs_of(plan, {"val_fraction": val_fraction})
-    ledger = Ledger(Path("sweeps") / "-".join(map(slug, (label, short(model), short(data)))) if out is None else Path(out))
+    ledger = Ledger(
+        Path("sweeps") / "-".join(map(slug, (label, short(model), short(data)))) if out is None else Path(out)
+    )
     if dry_run:
         return Plan(ledger.folder, jobs, ledger)
     ledger.write_plan(plan, jobs)

@@ -17,7 +17,9 @@ from classmates.contracts import Batch
 from classmates.data import NAMES
 from classmates.experiments.plan import choose, jobs_of
 from classmates.methods.teacher_method import TeacherMethod
+from classmates.networks.building.build import build_model
 from classmates.networks.building.complexity import multiply_adds
+from classmates.runs.student import StudentCard, save_student
 from classmates.training.optimisation import make_optimizer, make_schedule
 from classmates.training.train import train
 
@@ -68,6 +70,16 @@ def column(name: str, row: str) -> list[float]:
     return [published(name, model)[row] for model in recipe_of(name).models]
 
 
+@pytest.fixture
+def teachers(tmp_path, monkeypatch):
+    """The folders that recipes take teachers from, with one that has learnt nothing, for digits of 8x8 pixels."""
+    card = StudentCard("resnet8", tuple("0123456789"), (1, 8, 8), (0.5,), (0.5,), (8, 8), {"in_chans": 1})
+    network = build_model("resnet8", 10, 1)
+    for name in ("corsd-teacher-cifar100", "corsd-teacher-cub200"):
+        save_student(tmp_path / "runs" / name, network, card)
+    monkeypatch.chdir(tmp_path)
+
+
 def settings_of(recipe: Recipe, row: str) -> dict:
     """What a row says, over what all rows have in common."""
     return {**recipe.settings, **recipe.rows[row]}
@@ -103,7 +115,7 @@ class TestEveryRecipe:
         expected = dict.fromkeys(recipe.models, printed) if printed else {}
         assert {model: set(values) for model, values in recipe.published.items()} == expected
 
-    def test_its_runs_can_be_planned(self, name):
+    def test_its_runs_can_be_planned(self, name, teachers):
         recipe = choose(f"papers/{name}", [], ["resnet8"], ["digits"], 1, None)
         jobs = jobs_of(recipe, {"image_size": 8})
         assert [job.row for job in jobs] == list(recipe.rows)
@@ -158,7 +170,7 @@ def test_the_same_experiment_has_the_same_published_value_everywhere():
         ("mcl-okd/table2_ensemble", "mcl-okd/table2", {"MCL-OKD"}),
     ],
 )
-def test_runs_that_tables_have_in_common_are_made_once(name, whole, shared):
+def test_runs_that_tables_have_in_common_are_made_once(name, whole, shared, teachers):
     planned = []
     for one in (name, whole):
         jobs = jobs_of(choose(f"papers/{one}", [], ["resnet8"], ["digits"], 1, None), {"image_size": 8})

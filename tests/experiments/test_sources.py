@@ -101,7 +101,10 @@ def test_the_copy_has_the_hashes_of_the_original(before):
         ("training/module.py", ALL),
         ("evaluation/collect.py", ALL),
         ("networks/peers/peers.py", ALL),
-        *((f"{room}/__init__.py", set()) for room in ("cli", "experiments", "comparisons", "inspection", "reporting")),
+        *(
+            (f"{room}/__init__.py", set())
+            for room in ("cli", "experiments", "comparisons", "inspection", "reporting")
+        ),
         ("reporting/run_page.py", set()),
         ("experiments/identity.py", set()),
         ("configuration/settings.py", set()),
@@ -133,7 +136,9 @@ def test_what_is_imported_for_types_alone_does_not_count(tmp_path):
     folder = tmp_path / "house"
     folder.mkdir()
     (folder / "__init__.py").write_text("from house.one import thing\n")
-    (folder / "one.py").write_text("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import house.two\nthing = 1")
+    (folder / "one.py").write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import house.two\nthing = 1"
+    )
     (folder / "two.py").write_text("")
     (folder / "three.py").write_text("def late():\n    from . import thing\n    from .two import nothing")
     package = Package(folder)
