@@ -6,6 +6,7 @@ import tempfile
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -132,7 +133,8 @@ def workers(dataset: Dataset[tuple[torch.Tensor, int]]) -> DataLoader[tuple[torc
 
 
 def image_data(train: Split, side: int) -> ImageData:
-    return ImageData("benchmark", tuple("0123456789"), 3, (side, side), MEAN, STD, train, None, train)
+    train = replace(train, class_names=tuple("0123456789"))
+    return ImageData("benchmark", 3, (side, side), MEAN, STD, train, None, train)
 
 
 def photographs(folder: Path, count: int) -> list[Path]:

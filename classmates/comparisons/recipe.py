@@ -56,7 +56,7 @@ class Recipe:
 
     title: str = ""
     source: str = ""
-    base: str = "none"
+    base: Base = "none"
     settings: Mapping[str, Any] = field(default_factory=dict)
     models: Sequence[str] = ()
     data: Sequence[str] = ()

@@ -130,7 +130,7 @@ def _require_unused(what: str, **settings: object) -> None:
 
 
 def _split(source: Source, train_size: int | None, val_fraction: float, seed: int) -> ImageData:
-    names, notes = source.class_names, source.notes
+    names, notes = source.train.class_names, source.notes
     labels = source.train.labels
     train = torch.arange(len(labels))
     test, val = source.test, source.val
@@ -149,7 +149,6 @@ def _split(source: Source, train_size: int | None, val_fraction: float, seed: in
     mean, std = mean_and_std(source.moments[train])
     return ImageData(
         name=source.name,
-        class_names=names,
         channels=len(mean),
         image_size=source.image_size,
         mean=mean,

@@ -1,4 +1,4 @@
-"""What a data set is made of, before and after it is split."""
+"""The parts of a data set, before and after it is split."""
 
 from __future__ import annotations
 
@@ -42,22 +42,25 @@ class Split:
     """One part of a data set: all its images in memory, or the files to read them from when needed.
 
     labels: [N], int64. images: [N, H, W, C], uint8, or None. paths: N files; None where images come from none. With
-    both, the images are what training sees, and the files are where they came from.
+    both, the images are what training sees, and the files are where they came from. class_names: by class number; the
+    parts of a data set may have different classes.
     """
 
     labels: Tensor
     images: Tensor | None = None
     paths: Files | None = None
+    class_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: Tensor) -> Split:
-        """The samples of these indices, in their order."""
+        """Return the samples of these indices, in their order."""
         return Split(
             self.labels[indices],
             None if self.images is None else self.images[indices],
             None if self.paths is None else self.paths.take(indices),
+            self.class_names,
         )
 
 
@@ -70,7 +73,6 @@ class Source:
     """
 
     name: str
-    class_names: tuple[str, ...]
     image_size: tuple[int, int]
     moments: Tensor
     train: Split
@@ -87,7 +89,6 @@ class ImageData:
 
     Args:
         name: of the data set or its folder.
-        class_names: by class number.
         channels: 1 (grey) or 3.
         image_size: (height, width) of an image as the network gets it.
         mean: per channel, of pixel values in 0..1, over the training split only.
@@ -101,7 +102,6 @@ class ImageData:
     """
 
     name: str
-    class_names: tuple[str, ...]
     channels: int
     image_size: tuple[int, int]
     mean: tuple[float, ...]
@@ -112,6 +112,11 @@ class ImageData:
     notes: tuple[str, ...] = ()
     flip: bool = True
     unreadable: tuple[str, ...] = ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Those of the training images, by class number."""
+        return self.train.class_names
 
     @property
     def num_classes(self) -> int:

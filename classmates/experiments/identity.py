@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -191,7 +191,7 @@ def texts(value: Any) -> Iterator[str]:
 
 def readers(data: str) -> tuple[str, ...]:
     """Return the modules that read a data set of this name."""
-    kinds = [read_listing]
+    kinds: list[Callable[..., Any]] = [read_listing]
     if data.startswith("hf:"):
         kinds += [list_hub]
     elif is_folder(data):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from classmates.comparisons.recipe import Base, Recipe, load_recipe, read_seeds
 from classmates.configuration.arguments import arguments_of
@@ -118,7 +118,7 @@ def choose(
     if recipe in get_args(Base):
         if not methods:
             raise UserError("methods: there is nothing to compare; name some, such as --methods Baseline,MCL")
-        chosen = Recipe(title=f"{', '.join(methods)}", base=recipe)
+        chosen = Recipe(title=f"{', '.join(methods)}", base=cast(Base, recipe))
     else:
         chosen = load_recipe(recipe)
     rows = dict(chosen.rows) if not methods else {}

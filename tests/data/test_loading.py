@@ -34,6 +34,7 @@ def test_digits():
     assert (len(data.train), len(data.val), len(data.test)) == (900, 100, 797)
     assert not data.flip
     for split in (data.train, data.val, data.test):
+        assert split.class_names == data.class_names
         assert split.images.shape == (len(split), 8, 8, 1)
         assert split.images.dtype == torch.uint8
         assert split.images.is_contiguous()

@@ -10,7 +10,8 @@ from classmates.errors import UserError
 
 def test_take_keeps_labels_and_images_together():
     images = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1)
-    taken = Split(torch.arange(5), images).take(torch.tensor([4, 0]))
+    taken = Split(torch.arange(5), images, class_names=("a", "b", "c", "d", "e")).take(torch.tensor([4, 0]))
+    assert taken.class_names == ("a", "b", "c", "d", "e")
     assert taken.labels.tolist() == taken.images.flatten().tolist() == [4, 0]
     assert taken.paths is None
     files = Split(torch.arange(3), paths=Paths(Path("root"), ["abc"])).take(torch.tensor([2, 1]))

@@ -20,6 +20,7 @@ from classmates.errors import UserError
 from classmates.experiments import workers
 from classmates.experiments.compare import Comparison, asked, compare
 from classmates.experiments.ledger import Ledger
+from classmates.experiments.plan import Job
 from classmates.experiments.preview import Plan
 from classmates.experiments.records import read_runs
 from classmates.networks.building.build import build_model
@@ -108,6 +109,27 @@ def test_another_version_is_taken_on_request(small, monkeypatch):
     again = small(any_version=True)
     assert small.made == []
     assert states(again) == states(first)
+
+
+def test_a_ledger_of_an_earlier_version_is_read(small, monkeypatch):
+    """Its code was hashed in another way, and rows with a path among their options were named after it."""
+    monkeypatch.setattr("classmates.experiments.plan.code_version", lambda settings: "a hash of every file")
+    monkeypatch.setattr(workers, "code_version", lambda settings: "a hash of every file")
+    monkeypatch.setattr(Job, "name", property(lambda job: f"t-resnet8-digits-{job.seed}-{job.identity.key}"))
+    old = small()
+    monkeypatch.undo()
+    seen = every_run(old.folder)
+    assert seen["status"].tolist() == ["done"]
+    assert Path(seen["folder"][0]).name.startswith("t-resnet8")
+    plan = small_again(old.folder)
+    assert plan.ledger.status(plan.jobs[0]) == "waiting"
+    assert read_runs(plan.ledger, plan.jobs)["status"].tolist() == ["waiting", "other version"]
+    taken = small_again(old.folder, any_version=True)
+    assert [(job.name, taken.ledger.status(job)) for job in taken.jobs] == [(Path(seen["folder"][0]).name, "done")]
+
+
+def small_again(folder, **arguments):
+    return compare(["Baseline"], seeds=1, recipe="none", train=TINY, out=folder, dry_run=True, **arguments)
 
 
 def test_of_several_versions_the_present_one_or_else_the_newest_is_taken(small, monkeypatch):

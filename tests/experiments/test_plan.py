@@ -175,7 +175,7 @@ def test_combined_methods_are_planned_with_their_options():
     parts = ["CORSD", {"class_path": "classmates.MCL", "init_args": {"peers": 2}}]
     (nested,) = jobs(rows={"A": {"method": {"class_path": "Combined", "init_args": {"methods": parts}}}})
     assert nested.settings["method"] == {"class_path": "classmates.Combined", "init_args": {"methods": parts}}
-    with pytest.raises(UserError, match="row 'A'.*peers=1"):
+    with pytest.raises(UserError, match=r"row 'A'.*peers=1"):
         jobs(rows={"A": {"method": {"class_path": "Combined", "init_args": {"methods": ["CORSD", ONE_PEER]}}}})
 
 

@@ -13,11 +13,10 @@ def in_memory(train, test, val=None):
 
     def split(values):
         labels = torch.arange(len(values)) % 2
-        return Split(labels, torch.tensor(values, dtype=torch.uint8).view(-1, 1, 1, 1))
+        return Split(labels, torch.tensor(values, dtype=torch.uint8).view(-1, 1, 1, 1), class_names=("a", "b"))
 
     return ImageData(
         name="values",
-        class_names=("a", "b"),
         channels=1,
         image_size=(1, 1),
         mean=(0.5,),
@@ -30,7 +29,7 @@ def in_memory(train, test, val=None):
 
 def of_files(folder, names):
     """The same with training images from files."""
-    train = Split(torch.arange(len(names)) % 2, paths=Paths(folder, [names]))
+    train = Split(torch.arange(len(names)) % 2, paths=Paths(folder, [names]), class_names=("a", "b"))
     return replace(in_memory([], test=[3]), train=train)
 
 

@@ -9,8 +9,8 @@ LARGE = [(500, 375), (400, 400), (375, 500)]
 
 
 def suggested(count, sizes, used, chosen=None):
-    split = Split(torch.zeros(count, dtype=torch.int64))
-    data = ImageData("x", ("a", "b"), 3, (used, used), (0.5,) * 3, (0.2,) * 3, split, None, split)
+    split = Split(torch.zeros(count, dtype=torch.int64), class_names=("a", "b"))
+    data = ImageData("x", 3, (used, used), (0.5,) * 3, (0.2,) * 3, split, None, split)
     return suggest(data, pd.DataFrame(sizes, columns=["width", "height"]), chosen)
 
 

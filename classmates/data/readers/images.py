@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -40,19 +41,38 @@ _USUAL = ("JPEG", "PNG", "WEBP")  # tried first: of the others Pillow tries many
 _SIDEWAYS = (5, 6, 7, 8)  # the EXIF orientations that exchange width and height
 
 
-def set_pixel_limit(text: str) -> None:
-    """Tell Pillow how many pixels an image may have; an empty text leaves its own limit, 89 million.
+class PixelLimit:
+    """The number of pixels that Pillow allows an image to have, set while any thread is within, and then set back.
 
-    Raises:
-        UserError: the text is no number.
+    Without the environment variable Pillow's own limit, 89 million, is left as it is.
+
+    Raises UserError where the variable is no number.
     """
-    if text and not text.isdecimal():
-        raise UserError(f"the environment variable {PIXEL_LIMIT} is '{text}'; give a number of pixels")
-    if text:
-        Image.MAX_IMAGE_PIXELS = int(text)
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.within = 0
+        self.before: int | None = None
+
+    def __enter__(self) -> None:
+        text = os.environ.get(PIXEL_LIMIT, "")
+        if text and not text.isdecimal():
+            raise UserError(f"the environment variable {PIXEL_LIMIT} is '{text}'; give a number of pixels")
+        with self.lock:
+            if self.within == 0:
+                self.before = Image.MAX_IMAGE_PIXELS
+            self.within += 1
+            if text:
+                Image.MAX_IMAGE_PIXELS = int(text)
+
+    def __exit__(self, *error: object) -> None:
+        with self.lock:
+            self.within -= 1
+            if self.within == 0:
+                Image.MAX_IMAGE_PIXELS = self.before
 
 
-set_pixel_limit(os.environ.get(PIXEL_LIMIT, ""))  # on import, so in every process that reads images
+_pixel_limit = PixelLimit()
 
 
 class UnreadableImage(UserError):
@@ -231,15 +251,18 @@ def _with_threads(function: Callable[[int], Out], count: int) -> Iterator[Out]:
 
 @contextmanager
 def opened(path: ImageFile) -> Iterator[Image.Image]:
-    """An image as it is stored; whatever goes wrong within is an UnreadableImage that names it."""
-    try:
-        with _open(path) as image:
-            pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
-            if limit and pixels > limit:  # Pillow itself warns, and refuses what is twice as large
-                raise Image.DecompressionBombError(f"Image size ({pixels} pixels) exceeds limit of {limit} pixels")
-            yield image
-    except Exception as error:  # on damaged files the decoders raise whatever they stumble over
-        raise UnreadableImage(f"cannot read the image {path}: {_reason(path, error)}") from error
+    """Open an image as it is stored; whatever goes wrong within is an UnreadableImage that names it."""
+    with _pixel_limit:
+        try:
+            with _open(path) as image:
+                pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
+                if limit and pixels > limit:  # Pillow itself warns, and refuses what is twice as large
+                    raise Image.DecompressionBombError(
+                        f"Image size ({pixels} pixels) exceeds limit of {limit} pixels"
+                    )
+                yield image
+        except Exception as error:  # on damaged files the decoders raise whatever they stumble over
+            raise UnreadableImage(f"cannot read the image {path}: {_reason(path, error)}") from error
 
 
 def _open(file: ImageFile) -> AbstractContextManager[Image.Image]:

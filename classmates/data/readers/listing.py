@@ -27,7 +27,7 @@ class Listing:
     Args:
         name: of the data set.
         where: the folder or address it came from, for messages.
-        class_names: by class number.
+        class_names: by class number, of every part that does not say its own.
         parts: "train" and, where published, "val" and "test"; each a split without pixels.
         notes: what was decided for the user and must be said.
         flip: whether a mirrored image is still one of its class.
@@ -80,7 +80,6 @@ def read_listing(
         parts[part] = replace(split, images=images)
     return Source(
         name=listing.name,
-        class_names=listing.class_names,
         image_size=size,
         moments=checks["train"].moments[:, :, :channels],
         train=parts["train"],
@@ -127,7 +126,8 @@ def _without_bad(
     for part, split in listing.parts.items():
         assert split.paths is not None
         checks[part] = Checks(*(found[f"{part} {name}"] for name in Checks._fields))
-        parts[part] = replace(split, images=found.get(f"{part} images"))
+        names = split.class_names or listing.class_names
+        parts[part] = replace(split, images=found.get(f"{part} images"), class_names=names)
         if not checks[part].readable.all():
             # What the cache has as unreadable may be readable by now, though the file is the same: look again.
             again = (~checks[part].readable).nonzero()[:, 0]
@@ -157,8 +157,8 @@ def skipped(unreadable: Sequence[str]) -> str:
 def require_images(listing: Listing, parts: dict[str, Split]) -> None:
     """UserError where a class has no image in a part."""
     for part, split in parts.items():
-        counts = split.labels.bincount(minlength=len(listing.class_names)).tolist()
-        if empty := [name for name, count in zip(listing.class_names, counts, strict=True) if not count]:
+        counts = split.labels.bincount(minlength=len(split.class_names)).tolist()
+        if empty := [name for name, count in zip(split.class_names, counts, strict=True) if not count]:
             raise UserError(
                 f"no readable image in {listing.where} ({part}) for {listed(empty)}: add images or remove the class"
             )

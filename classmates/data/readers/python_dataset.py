@@ -48,10 +48,9 @@ def read_dataset(dataset: Dataset[Any], *, image_size: int | None, channels: int
     pixels = stack(fit(convert(image, channels), (height, width)) for image in images)
     return Source(
         name=type(dataset).__name__,
-        class_names=_class_names(dataset, labels),
         image_size=(height, width),
         moments=moments_of(pixels),
-        train=Split(torch.tensor(labels), pixels),
+        train=Split(torch.tensor(labels), pixels, class_names=_class_names(dataset, labels)),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a network is made of, before anything is trained: stages, a trunk, sizes."""
+"""A network described before anything is trained: its stages, a shared trunk, its size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IMAGENET_CLASSES = 1000
 
 @dataclass(frozen=True)
 class Division:
-    """What peers would share and own.
+    """The parts of a network that peers would share and own.
 
     trunk: the stage with which the trunk ends, None where nothing is shared. shared, owned: numbers of parameters,
     in the trunk and in each peer beside it.
@@ -80,7 +80,7 @@ def describe(
     share: int | str | None = None,
     stages: Sequence[str] | None = None,
 ) -> Description:
-    """Shows a network's stages, where peers' shared trunk would end, parameters and multiply-adds.
+    """Show a network's stages, where peers' shared trunk would end, parameters and multiply-adds.
 
     The network is run once, on noise; nothing is trained or downloaded.
 
@@ -95,11 +95,14 @@ def describe(
         stages: names of the modules that end its stages, shallow to deep, where they are not found.
 
     Raises:
-        UserError: an unknown model, one that cannot take such images, whose stages cannot be found, or ``share`` is
-            given and the network cannot be divided there.
+        UserError: an unknown model, a number of classes below 1, a network that cannot take such images or whose stages
+            cannot be found, or ``share`` is given and the network cannot be divided there.
     """
+    if num_classes is not None and num_classes < 1:
+        raise UserError(f"num_classes={num_classes}: give 1 or more, or none for the model's own")
     if isinstance(model, str):
-        network = build_model(model, num_classes or own_number_of_classes(model), in_chans)
+        classes = own_number_of_classes(model) if num_classes is None else num_classes
+        network = build_model(model, classes, in_chans)
     else:
         network = copy.deepcopy(model)
     if stages is not None:
@@ -124,13 +127,13 @@ def describe(
 
 
 def own_number_of_classes(name: str) -> int:
-    """The number of classes that timm has for a model of this name."""
+    """Return the number of classes that timm has for a model of this name."""
     config = None if is_file_name(name) or not timm.is_model(name) else timm.get_pretrained_cfg(name)
     return (config.num_classes if config else None) or IMAGENET_CLASSES
 
 
 def divide(network: nn.Module, architecture: Architecture, share: int | str) -> Division:
-    """What two peers of this network would share and own; as ``Peers`` would arrange them."""
+    """Return what two peers of this network would share and own, as ``Peers`` would arrange them."""
     data = DataSpec(architecture.num_classes, torch.zeros(1, dtype=torch.int64), architecture.input_shape)
     with torch.random.fork_rng(devices=[]):
         peers = Peers(network, data, 2, share=share)

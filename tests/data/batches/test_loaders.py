@@ -22,8 +22,8 @@ MEAN, STD = (0.2, 0.5, 0.7), (0.3, 0.25, 0.2)
 def in_memory(count=30, side=8, flip=True):
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (count, side, side, 3), dtype=torch.uint8, generator=generator)
-    split = Split(torch.arange(count) % 3, images)
-    return ImageData("random", ("a", "b", "c"), 3, (side, side), MEAN, STD, split, None, split, flip=flip)
+    split = Split(torch.arange(count) % 3, images, class_names=("a", "b", "c"))
+    return ImageData("random", 3, (side, side), MEAN, STD, split, None, split, flip=flip)
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,8 @@ def streamed(tmp_path_factory):
         pixels = generator.integers(0, 256, (height // 6, width // 6, 3), dtype=np.uint8)
         paths.append(folder / f"{number}.png")
         Image.fromarray(pixels).resize((int(width), int(height))).save(paths[-1])
-    split = Split(torch.arange(18) % 3, paths=tuple(paths))
-    return ImageData("files", ("a", "b", "c"), 3, (48, 48), MEAN, STD, split, None, split)
+    split = Split(torch.arange(18) % 3, paths=tuple(paths), class_names=("a", "b", "c"))
+    return ImageData("files", 3, (48, 48), MEAN, STD, split, None, split)
 
 
 def train(data, sampler=None, augmentation=Augmentation(), epoch=0, seed=0, **options):
@@ -278,7 +278,7 @@ def test_fill_is_the_grey_of_the_border():
 
 
 def test_grey_files_have_one_channel(streamed):
-    grey = ImageData("grey", ("a", "b", "c"), 1, (48, 48), (0.5,), (0.2,), streamed.train, None, streamed.test)
+    grey = ImageData("grey", 1, (48, 48), (0.5,), (0.2,), streamed.train, None, streamed.test)
     [batch] = eval_loader(grey, grey.test, 100, num_workers=0)
     assert batch.images.shape == (18, 1, 48, 48)
     assert train(grey, num_workers=0)[0].images.shape == (6, 1, 48, 48)

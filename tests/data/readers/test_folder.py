@@ -31,7 +31,7 @@ def test_train_val_and_test_folders(tmp_path):
     write_classes(tmp_path / "test", count=1)
     source = read(tmp_path)
     assert source.name == tmp_path.name
-    assert source.class_names == ("cat", "dog")
+    assert source.train.class_names == ("cat", "dog")
     assert source.train.labels.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
     assert source.train.labels.dtype == torch.int64
     assert source.val.labels.tolist() == [0, 0, 1, 1]
@@ -59,7 +59,7 @@ def test_class_folders_alone(tmp_path):
         "hidden files or folders (a dot at the start of the name) left out: 3, such as .cache",
         "files in class folders left out, by their names no images: 1, such as a/notes.txt",
     )
-    assert source.class_names == ("a", "b", "Ünï code")
+    assert source.train.class_names == ("a", "b", "Ünï code")
     assert source.train.labels.tolist() == [0, 0, 0, 1, 1, 2, 2]
     assert source.val is None
     assert source.test is None
@@ -255,6 +255,6 @@ def test_odd_names(tmp_path):
     for name in ("with space", "日本", "a'quote", "..two dots"):
         write(tmp_path / name / "im age №1.png")
     source = read(tmp_path)
-    assert source.class_names == ("a'quote", "with space", "日本")
+    assert source.train.class_names == ("a'quote", "with space", "日本")
     assert [path.name for path in source.train.paths] == ["im age №1.png"] * 3
     assert "such as ..two dots" in source.notes[0]

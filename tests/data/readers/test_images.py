@@ -1,3 +1,5 @@
+from multiprocessing.pool import ThreadPool
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from classmates.data.readers.images import (
     decode,
     fit,
     for_all,
-    set_pixel_limit,
+    opened,
     stack,
     unreadable,
 )
@@ -201,17 +203,25 @@ def test_the_limit_is_an_error_where_pillow_only_warns(save, monkeypatch):
     assert decode(path, 1).size == (11, 10)
 
 
-def test_the_limit_can_be_moved(tmp_path, bomb, monkeypatch):
-    huge = tmp_path / "huge.png"
+def test_the_limit_can_be_moved_and_is_pillows_own_elsewhere(tmp_path, bomb, monkeypatch):
+    huge, before = tmp_path / "huge.png", Image.MAX_IMAGE_PIXELS
     huge.write_bytes(bomb)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
-    set_pixel_limit("")
+    monkeypatch.setenv("CLASSMATES_MAX_IMAGE_PIXELS", "1000000000")
+    with opened(huge) as image, ThreadPool(2) as pool:
+        assert image.size == (30_000, 30_000)
+        assert pool.map(size_of, [huge] * 20) == [(30_000, 30_000)] * 20
+        assert size_of(huge) == (30_000, 30_000)
+    assert before == Image.MAX_IMAGE_PIXELS
     with pytest.raises(Image.DecompressionBombError):
         Image.open(huge)
-    set_pixel_limit("1000000000")
-    assert Image.open(huge).size == (30_000, 30_000)
+    monkeypatch.setenv("CLASSMATES_MAX_IMAGE_PIXELS", "many")
     with pytest.raises(UserError, match="CLASSMATES_MAX_IMAGE_PIXELS is 'many'; give a number"):
-        set_pixel_limit("many")
+        size_of(huge)
+
+
+def size_of(path):
+    with opened(path) as image:
+        return image.size
 
 
 def test_a_link_to_nothing_is_named(tmp_path):

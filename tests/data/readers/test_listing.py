@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,8 @@ from PIL import Image
 
 from classmates.data.loading import load
 from classmates.data.readers import images as reading
+from classmates.data.readers.folder import list_folder
+from classmates.data.readers.listing import read_listing
 from classmates.errors import UserError
 
 
@@ -118,3 +121,13 @@ def test_a_damaged_cache_is_made_again_and_said(folder, cache):
     assert_same(again, first)
     assert any("is damaged, and was made again" in note for note in again.notes)
     assert load(folder).notes == first.notes
+
+
+def test_a_part_may_have_classes_of_its_own(folder):
+    listing = list_folder(folder)
+    own = replace(listing.parts["train"], class_names=("new", "other"))
+    parts = read_listing(
+        replace(listing, parts={**listing.parts, "test": own}), image_size=None, channels=None, on_bad_image="error"
+    )
+    assert parts.train.class_names == listing.class_names
+    assert parts.test.class_names == parts.test.take(torch.tensor([0])).class_names == ("new", "other")

@@ -26,7 +26,7 @@ def test_every_kind_of_image_gives_the_same_pixels():
     for image in source.train.images:
         assert torch.equal(image, torch.from_numpy(pixels))
     assert source.train.labels.tolist() == [0, 1, 0, 1, 0]
-    assert source.class_names == ("0", "1")
+    assert source.train.class_names == ("0", "1")
     assert source.image_size == (4, 5)
     assert source.test is source.val is None
 
@@ -43,7 +43,7 @@ def test_grey_images_keep_one_channel_unless_asked():
 def test_class_names_come_from_the_dataset():
     dataset = Items((Image.new("L", (2, 2), label), label) for label in (0, 1))
     dataset.classes = ["cat", "dog"]
-    assert read(dataset).class_names == ("cat", "dog")
+    assert read(dataset).train.class_names == ("cat", "dog")
     dataset.classes = ["cat", "dog", "emu"]
     with pytest.raises(UserError, match="class 'emu' of the dataset has no image"):
         read(dataset)

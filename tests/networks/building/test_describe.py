@@ -105,3 +105,8 @@ def test_the_network_stays_as_it_was():
 def test_wrong_input(arguments, message):
     with pytest.raises(UserError, match=message):
         describe(**arguments)
+
+
+def test_no_number_of_classes_is_refused():
+    with pytest.raises(UserError, match="num_classes=0: give 1 or more"):
+        describe("conv4", num_classes=0)
