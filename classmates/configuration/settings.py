@@ -26,6 +26,7 @@ from classmates.configuration.choosing import (
     unknown_option,
 )
 from classmates.errors import UserError
+from classmates.methods.spec import MethodSpec, class_path
 
 OUTER_COMMA = re.compile(r",\s*(?![^()]*\))")
 """A comma outside parentheses: ``MCL(peers=2, beta=0.1),CORSD`` are two."""
@@ -145,9 +146,13 @@ class Settings:
             default = None if argument.required else argument.default
             parser.add_argument(f"--{name}", type=argument.type, default=default)
         try:
-            return dict(vars(parser.instantiate(parser.parse_object(self.nested()))))
+            typed = dict(vars(parser.instantiate(parser.parse_object(self.nested()))))
         except ArgumentError as error:
             raise self.wrong_value(str(error)) from error
+        for name, argument in self.arguments.items():
+            if argument.is_class:  # jsonargparse's own partial says less of itself
+                typed[name] = MethodSpec(class_path(self.chosen(name)), typed[name].keywords)
+        return typed
 
     def nested(self) -> dict[str, Any]:
         """The values as jsonargparse wants them."""

@@ -180,7 +180,7 @@ def settings_of(
     settings.add({"model": model, "data": data}, str)
     typed = settings.typed()
     plain = {name: plain_value(value) for name, value in typed.items() if name not in ("out", "resume", "method")}
-    options = {name: plain_value(value) for name, value in typed["method"].keywords.items()}
+    options = {name: plain_value(value) for name, value in typed["method"].options.items()}
     method = settings.chosen("method")
     if (typed["devices"] not in ("auto", 1, "1")) or typed["num_nodes"] != 1:
         raise UserError(

@@ -197,7 +197,7 @@ def train(
     built, notes = build_method(config, images)
     notes = [*images.notes, *check_loading(images, augmentation, num_workers), *acceleration.notes, *notes]
     module = training_module(config, built, images)
-    run = run_folder(config, built)
+    run, card = run_folder(config, built), student_card(config, images)
     trainer = make_trainer(config, run, validates=images.val is not None)
     if first_process():
         run.check_resumable() if resume else run.begin()
@@ -207,7 +207,6 @@ def train(
     trainer.fit(module, ckpt_path=run.last if resume else None, weights_only=True)
     built.networks.plain_forwards()
     built.to(memory_format=torch.contiguous_format)
-    card = student_card(config, images)
     result = finish(run, run.name, trainer, module, images, card, notes, progress=progress)
     if report and trainer.is_global_zero:
         write_run_page(run.folder, run.folder / "report.html")
