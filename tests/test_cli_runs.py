@@ -71,7 +71,7 @@ def test_export_prints_the_file_it_wrote(run, tmp_path, capsys):
 
 
 def test_report_gets_the_run_and_prints_the_file(tmp_path, monkeypatch, capsys):
-    module = import_module("classmates.reporting.run_page")
+    module = import_module("classmates.experiments.report")
     monkeypatch.setattr(module, "report", functools.wraps(module.report)(lambda run, out: Path(run, "written.html")))
     assert main(["report", "some_run"]) == 0
     assert capsys.readouterr().out == f"{Path('some_run', 'written.html')}\n"

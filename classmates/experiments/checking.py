@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -18,7 +18,11 @@ OF_DATA = (
     *("data", "data_dir", "label", "image_size", "train_size", "val_fraction", "seed", "on_bad_image"),
     "augmentation",
 )
-OF_NETWORKS = ("model", "pretrained", "model_weights", "model_args", "stages", "compile", "recompute")
+OF_STEPS = (
+    *("epochs", "batch_size", "lr", "optimizer", "optimizer_args", "schedule", "schedule_args", "gradient_clip"),
+    *("checkpoint_steps", "max_time", "loggers", "report", "progress", "callbacks", "out", "resume"),
+)
+"""Settings on which no network and no method depends."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,8 @@ class Trial:
     @property
     def method_key(self) -> str:
         """Equal where, on equal data, the same networks and method are built."""
-        networks = [plain_value(getattr(self.config, name)) for name in OF_NETWORKS]
+        names = [entry.name for entry in fields(self.config) if entry.name not in (*OF_DATA, *OF_STEPS, "method")]
+        networks = {name: plain_value(getattr(self.config, name)) for name in names}
         return json.dumps([networks, describe_method(self.config.method)], sort_keys=True)
 
 

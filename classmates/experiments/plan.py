@@ -70,8 +70,13 @@ class Job:
         """Return the same run over another number of epochs; what schedule and method count in epochs follows."""
         factor = epochs / self.epochs
         schedule = in_proportion(self.settings["schedule_args"] or {}, LENGTHS, factor)
-        method = self.method.scaled(factor).plain()
-        settings = {**self.settings, "epochs": epochs, "schedule_args": schedule or None, "method": method}
+        settings = {
+            **in_proportion(self.settings, ("freeze_epochs",), factor),
+            "epochs": epochs,
+            "warmup_epochs": self.settings.get("warmup_epochs", 0) * factor,
+            "schedule_args": schedule or None,
+            "method": self.method.scaled(factor).plain(),
+        }
         identity = replace(self.identity, config=config_hash(settings))
         return replace(self, settings=settings, identity=identity, given_name=None)
 

@@ -68,6 +68,15 @@ class RunFolder:
             )
 
 
+def stored_settings(folder: Path) -> dict[str, Any]:
+    """Return the settings in a run's folder; empty where there are none that can be read."""
+    try:
+        settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    return settings if isinstance(settings, dict) else {}
+
+
 def run_name(method: str, model: object, data: object, seed: int) -> str:
     """Return ``<method>-<model>-<data>-<seed>``, from names that may be paths or objects."""
     return "-".join([method, _short(model), _short(data), str(seed)])

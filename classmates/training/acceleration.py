@@ -1,16 +1,32 @@
-"""Precision and memory format: what pays on a device, chosen where the user leaves it open, and always said."""
+"""Precision and memory format: timed on the network at hand where the user leaves them open, and always said."""
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from itertools import product
+from statistics import median
 from typing import Literal, NamedTuple, cast, get_args
 
 import torch
+from torch import nn
 
+from classmates.data.readers.cache import cache_folder
 from classmates.errors import unknown
+from classmates.runs.files import whole_file
+from classmates.training.environment import cpu_name
 
 MemoryFormat = Literal["auto", "contiguous", "channels_last"]
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-SMALLEST = 32  # pixels; maps of smaller images are too small for half precision to make up for its conversions
+WARM_UP, TIMED = 1, 3
+"""Steps of each candidate: the first ones are slower."""
+CLEARLY = 0.9
+"""A candidate must take less than this share of the plain one's time; a smaller gain is noise, and not worth it."""
 
 
 class Acceleration(NamedTuple):
@@ -22,41 +38,118 @@ class Acceleration(NamedTuple):
 
 
 def choose(
-    precision: str, memory_format: MemoryFormat, accelerator: str, image_size: tuple[int, int]
+    precision: str,
+    memory_format: MemoryFormat,
+    accelerator: str,
+    network: nn.Module,
+    input_shape: tuple[int, int, int],
+    batch_size: int,
 ) -> Acceleration:
-    """Puts what usually pays on a device in the place of each "auto"; other words stay as they are.
+    """Put the fastest in the place of each "auto", timed over a few training steps of the network; keep other words.
 
-    On GPUs that compute in bfloat16, "bf16-mixed" and channels-last. On CPUs channels-last, and "bf16-mixed" where
-    the processor multiplies in bfloat16; without such instructions it takes up to twice the time. On all else, and
-    for images below 32 pixels, float32 and contiguous maps; but channels-last on CPUs always.
+    "bf16-mixed" is tried only where the device multiplies in bfloat16; without such instructions it takes many times
+    as long. The timings are kept in the cache, so that every run of a network on a machine is computed alike.
 
     Args:
         precision: "auto" or any of Lightning's words.
         memory_format: "auto", "contiguous" or "channels_last".
         accelerator: as Lightning names it.
-        image_size: height and width in pixels.
+        network: the student; a copy of it is timed.
+        input_shape: (C, H, W) of an image.
+        batch_size: images a step.
 
     Raises:
         UserError: an unknown memory format.
     """
     if memory_format not in get_args(MemoryFormat):
         raise unknown("memory_format", memory_format, get_args(MemoryFormat))
-    device, large = device_type(accelerator), min(image_size) >= SMALLEST
+    device = device_type(accelerator)
     bfloat16 = {"cpu": cpu_has_bfloat16, "cuda": cuda_has_bfloat16}.get(device, bool)()
-    chosen = {
-        "precision": "bf16-mixed" if bfloat16 and large else "32-true",
-        "memory_format": "channels_last" if device == "cpu" or (bfloat16 and large) else "contiguous",
-    }
-    settled = {"precision": precision, "memory_format": memory_format}
-    left_open = [name for name, word in settled.items() if word == "auto"]
-    settled |= {name: chosen[name] for name in left_open}
-    notes = []
-    if left_open:
-        words = ", ".join(f"{name} {settled[name]}" for name in left_open)
-        kind = f"{'with' if bfloat16 else 'without'} bfloat16" if large else f"and images below {SMALLEST} pixels"
-        why = f"{device} {kind}"
-        notes.append(f"{words}: chosen for {why}; tests are in float32 whatever the precision of training")
-    return Acceleration(settled["precision"], cast(MemoryFormat, settled["memory_format"]), notes)
+    precisions = [precision] if precision != "auto" else ["32-true", *(["bf16-mixed"] if bfloat16 else [])]
+    formats = [memory_format] if memory_format != "auto" else [*FORMATS]
+    candidates = list(product(precisions, formats))
+    open_settings = [
+        name for name, word in (("precision", precision), ("memory_format", memory_format)) if word == "auto"
+    ]
+    if not open_settings:
+        return Acceleration(precision, memory_format, [])
+    if device not in ("cpu", "cuda") or len(candidates) == 1:
+        found, why = candidates[0], f"on {device} there is nothing else to try"
+    else:
+        milliseconds = timings(network, input_shape, batch_size, torch.device(device), candidates)
+        found, why = fastest(milliseconds), said(milliseconds)
+    settled = dict(zip(("precision", "memory_format"), found, strict=True))
+    words = ", ".join(f"{name} {settled[name]}" for name in open_settings)
+    note = f"{words}: {why}; tests are in float32 whatever the precision of training"
+    return Acceleration(found[0], cast(MemoryFormat, found[1]), [note])
+
+
+def fastest(milliseconds: dict[tuple[str, str], float]) -> tuple[str, str]:
+    """The candidate that takes least, or the first, plainest one where none is clearly faster."""
+    plain = next(iter(milliseconds))
+    best = min(milliseconds, key=lambda candidate: milliseconds[candidate])
+    return best if milliseconds[best] < CLEARLY * milliseconds[plain] else plain
+
+
+def said(milliseconds: dict[tuple[str, str], float]) -> str:
+    """Say what each candidate took, the fastest first."""
+    ranked = sorted(milliseconds.items(), key=lambda item: item[1])
+    return "measured, ms a step: " + ", ".join(f"{' '.join(names)} {value:.1f}" for names, value in ranked)
+
+
+def timings(
+    network: nn.Module,
+    input_shape: tuple[int, int, int],
+    batch_size: int,
+    device: torch.device,
+    candidates: Iterable[tuple[str, str]],
+) -> dict[tuple[str, str], float]:
+    """Milliseconds of a training step by (precision, memory format), from the cache where they were measured before.
+
+    The network, the random state and the BatchNorm statistics stay as they are.
+    """
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
+    shapes = [(name, tuple(value.shape)) for name, value in network.state_dict().items()]
+    # Batches of nearly one size share a measurement, so that the rows of a comparison are computed alike.
+    about = 2 ** round(math.log2(batch_size))
+    key = [hardware, torch.get_num_threads(), torch.__version__, type(network).__name__, input_shape, about]
+    digest = hashlib.sha256(json.dumps([*key, shapes], default=str).encode()).hexdigest()
+    name = f"speed-{digest[:24]}.json"
+    known: dict[str, float] = {}
+    with suppress(OSError, RuntimeError, ValueError):  # no cache, or none that can be read: measured again
+        known = json.loads((cache_folder() / name).read_text(encoding="utf-8"))
+    missing = [candidate for candidate in candidates if " ".join(candidate) not in known]
+    if missing:
+        with torch.random.fork_rng(range(torch.cuda.device_count()) if device.type == "cuda" else ()):
+            known |= {" ".join(one): _time_step(network, input_shape, batch_size, device, *one) for one in missing}
+        with suppress(OSError, RuntimeError), whole_file(cache_folder() / name) as path:
+            path.write_text(json.dumps(known), encoding="utf-8")
+    return {candidate: known[" ".join(candidate)] for candidate in candidates}
+
+
+def _time_step(
+    network: nn.Module,
+    input_shape: tuple[int, int, int],
+    batch_size: int,
+    device: torch.device,
+    precision: str,
+    memory_format: str,
+) -> float:
+    """The median milliseconds of a forward and backward pass on noise."""
+    how = FORMATS[memory_format]
+    tried = copy.deepcopy(network).to(device).to(memory_format=how).train()
+    images = torch.randn(batch_size, *input_shape, device=device).to(memory_format=how)
+    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+    taken = []
+    for _ in range(WARM_UP + TIMED):
+        started = time.perf_counter()
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            loss = tried(images).float().square().mean()
+        loss.backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        taken.append(1000 * (time.perf_counter() - started))
+    return median(taken[WARM_UP:])
 
 
 def device_type(accelerator: str) -> str:
@@ -69,10 +162,10 @@ def device_type(accelerator: str) -> str:
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether the processor multiplies in bfloat16 (AVX-512 BF16, AMX) instead of converting back and forth."""
+    """Return whether the processor multiplies in bfloat16 (AVX-512 BF16, AMX), not converting back and forth."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def cuda_has_bfloat16() -> bool:
-    """Whether every visible GPU has bfloat16 in hardware (Ampere and later)."""
+    """Return whether every visible GPU has bfloat16 in hardware (Ampere and later)."""
     return all(torch.cuda.get_device_capability(number)[0] >= 8 for number in range(torch.cuda.device_count()))

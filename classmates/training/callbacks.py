@@ -86,7 +86,7 @@ class History(Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, TrainingModule)
         row: dict[str, float] = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
-        row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        row["lr"] = max(group["lr"] for group in trainer.optimizers[0].param_groups)
         means = module.meter.means()
         row["train/total"] = means.pop("total")
         for name, value in means.items():

@@ -55,6 +55,13 @@ class TrainConfig:
     optimizer_args: Mapping[str, Any] | None
     schedule: str
     schedule_args: Mapping[str, Any] | None
+    warmup_epochs: float
+    layer_decay: float | None
+    accumulate: int
+    ema: float | None
+    freeze_stages: int
+    freeze_epochs: int | None
+    patience: int | None
     gradient_clip: float | None
     accelerator: str
     devices: int | str
@@ -82,6 +89,18 @@ class TrainConfig:
             )
         if self.gradient_clip is not None and not self.gradient_clip > 0:
             raise UserError(f"gradient_clip={self.gradient_clip}: give a norm above 0, or none not to clip")
+        if not 0 <= self.warmup_epochs < self.epochs:
+            raise UserError(
+                f"warmup_epochs={self.warmup_epochs}: give 0 (none) or more, and fewer than epochs={self.epochs}"
+            )
+        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
+            raise UserError(f"layer_decay={self.layer_decay}: give a factor above 0, at most 1, such as 0.75")
+        if self.accumulate < 1:
+            raise UserError(f"accumulate={self.accumulate}: batches a step, 1 or more")
+        if self.patience is not None and self.patience < 1:
+            raise UserError(f"patience={self.patience}: epochs without a gain on validation, 1 or more")
+        if self.freeze_epochs is not None and not self.freeze_stages:
+            raise UserError(f"freeze_epochs={self.freeze_epochs}: say which, with freeze_stages")
         if self.compile and self.recompute != "nothing":
             raise UserError(
                 f"compile and recompute='{self.recompute}' both change how the networks run: choose one of them"

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from classmates.contracts import Batch
 from classmates.data.batches.randomness import stream_seed
@@ -70,8 +71,8 @@ class TrainingModule(L.LightningModule):
 
     Args:
         method: what is trained.
-        optimizer: makes the optimiser from the parameters.
-        schedule: makes the schedule from the optimiser, with what it counts in ("epoch" or "step").
+        optimizer: makes the optimiser.
+        schedules: makes the schedules of an optimiser, each with what it counts in ("epoch" or "step").
         loaders: makes the training loader for (rank, world size, device), and the validation loader or None.
         seed: of the run; every step starts from a random state made of it, the step and the process, so that going on
             from a checkpoint needs no other.
@@ -80,15 +81,15 @@ class TrainingModule(L.LightningModule):
     def __init__(
         self,
         method: Method,
-        optimizer: Callable[[Any], Optimizer],
-        schedule: Callable[[Optimizer], tuple[Any, str]],
+        optimizer: Callable[[], Optimizer],
+        schedules: Callable[[Optimizer], list[tuple[LRScheduler, str]]],
         loaders: Callable[[int, int, torch.device], tuple[Any, Any]],
         seed: int,
     ):
         super().__init__()
         self.method = method
         self.make_optimizer = optimizer
-        self.make_schedule = schedule
+        self.make_schedules = schedules
         self.make_loaders = loaders
         self.seed = seed
         self.meter = TermMeter()
@@ -109,9 +110,9 @@ class TrainingModule(L.LightningModule):
         return [] if self.val_loader is None else self.val_loader
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.make_optimizer(self.method.parameters())
-        schedule, interval = self.make_schedule(optimizer)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": interval}}
+        optimizer = self.make_optimizer()
+        schedules = self.make_schedules(optimizer)
+        return [optimizer], [{"scheduler": schedule, "interval": interval} for schedule, interval in schedules]
 
     def on_train_epoch_start(self) -> None:
         self.meter.reset()
@@ -119,7 +120,8 @@ class TrainingModule(L.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         self.method.epoch = self.current_epoch
         self.method.epochs = self.trainer.max_epochs or 1
-        seed_everywhere(stream_seed("step", self.seed, self.global_step, self.global_rank), self.device)
+        batches = self.current_epoch * int(self.trainer.num_training_batches) + batch_idx
+        seed_everywhere(stream_seed("step", self.seed, batches, self.global_rank), self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         output = self.method(batch)

@@ -8,6 +8,7 @@ from typing import Any
 
 import timm.optim
 import torch
+from timm.optim import param_groups_layer_decay
 from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
@@ -17,7 +18,7 @@ from classmates.errors import UserError, unknown
 # What the papers train with, where the user does not say otherwise.
 OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {"SGD": {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}}
 
-# Who says any of these has chosen how the step is computed.
+# Given any of these, the user has chosen how the step is computed.
 NOT_WITH_FUSED = {"fused", "foreach", "differentiable"}
 
 # These change the learning rate after every step; all others after every epoch.
@@ -37,10 +38,14 @@ SCHEDULES: dict[str, type[LRScheduler]] = {
 }
 
 
+Parameters = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
+"""Parameters, or groups of them as PyTorch's optimisers take them."""
+
+
 def make_optimizer(
-    name: str, parameters: Iterable[nn.Parameter], lr: float, arguments: Mapping[str, Any], *, fused: bool = True
+    name: str, parameters: Parameters, lr: float, arguments: Mapping[str, Any], *, fused: bool = True
 ) -> Optimizer:
-    """The optimiser ``name`` (a class of torch.optim in any case, else one of timm's names) over the parameters.
+    """Make the optimiser ``name`` (a class of torch.optim in any case, else one of timm's names) over the parameters.
 
     ``arguments`` go over ``OPTIMIZER_DEFAULTS``. Where PyTorch has the optimiser as one fused kernel for the
     parameters' device, that is taken if ``fused`` allows it and ``arguments`` say nothing of it themselves.
@@ -48,7 +53,8 @@ def make_optimizer(
     Raises:
         UserError: unknown names and arguments, and values that the optimiser refuses.
     """
-    parameters = list(parameters)
+    given: list[Any] = list(parameters)
+    flat = [one for entry in given for one in (entry["params"] if isinstance(entry, dict) else [entry])]
     of_torch = {known.lower(): known for known in OPTIMIZERS}.get(name.lower())
     of_timm = [str(known) for known in timm.optim.list_optimizers()]
     cls: Any
@@ -59,13 +65,36 @@ def make_optimizer(
     else:
         raise unknown("optimizer", name, [*OPTIMIZERS, *of_timm])
     arguments = {**OPTIMIZER_DEFAULTS.get(name, {}), **arguments}
-    if fused and of_torch is not None and can_fuse(cls, parameters) and not arguments.keys() & NOT_WITH_FUSED:
+    if fused and of_torch is not None and can_fuse(cls, flat) and not arguments.keys() & NOT_WITH_FUSED:
         arguments["fused"] = True
-    return _call(f"optimizer {name}", cls, parameters, arguments, {"lr": lr})
+    return _call(f"optimizer {name}", cls, given, arguments, {"lr": lr})
+
+
+def layer_groups(networks: Iterable[nn.Module], every: Iterable[nn.Parameter], lr: float, decay: float) -> Parameters:
+    """Group parameters so that each layer of a network learns at ``decay`` times the rate of the layer after it.
+
+    Layers are timm's (``param_groups_layer_decay``), their norms and biases without weight decay. What belongs to no
+    network, a method's own parts, is new and learns at the whole rate, as classifiers do.
+
+    Args:
+        networks: side by side; parameters that they share are grouped once.
+        every: all parameters that are trained.
+        lr: the rate of the last layer.
+        decay: above 0, at most 1.
+    """
+    groups, grouped = [], set()
+    for network in networks:
+        for group in param_groups_layer_decay(network, weight_decay=1.0, layer_decay=decay):
+            members = [one for one in group["params"] if id(one) not in grouped]
+            grouped |= set(map(id, members))
+            no_decay = {"weight_decay": 0.0} if group["weight_decay"] == 0 else {}
+            groups.append({"params": members, "lr": lr * group["lr_scale"], **no_decay})
+    new = [one for one in every if one.requires_grad and id(one) not in grouped]
+    return [group for group in (*groups, {"params": new, "lr": lr}) if group["params"]]
 
 
 def can_fuse(cls: type[Optimizer], parameters: Iterable[nn.Parameter]) -> bool:
-    """Whether PyTorch has a fused kernel of this optimiser for all of the parameters."""
+    """Return whether PyTorch has a fused kernel of this optimiser for all of the parameters."""
     return "fused" in inspect.signature(cls).parameters and all(
         parameter.device.type in ("cpu", "cuda") and parameter.is_floating_point() for parameter in parameters
     )
@@ -74,7 +103,7 @@ def can_fuse(cls: type[Optimizer], parameters: Iterable[nn.Parameter]) -> bool:
 def make_schedule(
     name: str, optimizer: Optimizer, arguments: Mapping[str, Any], *, epochs: int, steps_per_epoch: int
 ) -> tuple[LRScheduler, str]:
-    """The schedule ``name`` of torch.optim.lr_scheduler and what it counts in, "epoch" or "step".
+    """Make the schedule ``name`` of torch.optim.lr_scheduler; also return what it counts in, "epoch" or "step".
 
     What follows from the run is filled in where it is not given: ``T_max``, ``total_iters`` and ``num_epochs`` are
     its epochs, ``total_steps`` its steps, ``max_lr`` its learning rate.
@@ -85,7 +114,7 @@ def make_schedule(
         "T_max": epochs,
         "total_iters": epochs,
         "total_steps": epochs * steps_per_epoch,
-        "max_lr": optimizer.param_groups[0]["lr"],
+        "max_lr": [group["lr"] for group in optimizer.param_groups],
     }
     takes = inspect.signature(SCHEDULES[name]).parameters
     filled = {key: value for key, value in from_run.items() if key in takes}
@@ -93,8 +122,19 @@ def make_schedule(
     return schedule, "step" if name in STEPPED_BY_BATCH else "epoch"
 
 
+def make_warmup(schedule: str, optimizer: Optimizer, steps: int) -> LRScheduler:
+    """Make a linear warm-up over the first ``steps``, which multiplies what any schedule gives.
+
+    Raises:
+        UserError: a schedule that begins with a warm-up of its own.
+    """
+    if schedule in STEPPED_BY_BATCH:
+        raise UserError(f"warmup_epochs: {schedule} rises by itself (pct_start, step_size_up): leave the warm-up out")
+    return lr_scheduler.LinearLR(optimizer, start_factor=1 / (steps + 1), total_iters=steps)
+
+
 def _call(what: str, cls: Any, first: Any, arguments: Mapping[str, Any], fixed: Mapping[str, Any]) -> Any:
-    """``cls(first, **fixed, **arguments)``, with the errors that a user can mend."""
+    """Call ``cls(first, **fixed, **arguments)``, with errors that say how to mend them."""
     takes = [name for name in inspect.signature(cls).parameters if name not in fixed][1:]
     for name in arguments:
         if name in fixed:

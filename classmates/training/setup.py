@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from classmates.contracts import DataSpec
 from classmates.data.batches.loaders import eval_loader, train_loader, varies
@@ -19,14 +24,21 @@ from classmates.errors import UserError
 from classmates.methods.base import Method
 from classmates.networks.building.build import build_model
 from classmates.networks.building.weights import load_pretrained
-from classmates.runs.folder import RunFolder, run_name
+from classmates.runs.folder import RunFolder, run_name, stored_settings
 from classmates.runs.student import StudentCard
-from classmates.training.acceleration import FORMATS
+from classmates.training.acceleration import FORMATS, choose
 from classmates.training.callbacks import AtomicCheckpointIO, watchers
 from classmates.training.config import TrainConfig, describe_method
+from classmates.training.finetuning import FrozenStages, WeightAverage
 from classmates.training.loggers import make_loggers
 from classmates.training.module import TrainingModule
-from classmates.training.optimisation import make_optimizer, make_schedule
+from classmates.training.optimisation import (
+    Parameters,
+    layer_groups,
+    make_optimizer,
+    make_schedule,
+    make_warmup,
+)
 
 
 def load_images(config: TrainConfig) -> ImageData:
@@ -77,6 +89,18 @@ def build_method(config: TrainConfig, images: ImageData) -> tuple[Method, list[s
     return built, [*notes, *built.notes, *built.check_length(config.epochs)]
 
 
+def accelerate(config: TrainConfig, method: Method, images: ImageData) -> tuple[TrainConfig, list[str]]:
+    """Settle precision and memory format where they are "auto", with a note; a resumed run keeps what it had."""
+    precision, memory_format = config.precision, config.memory_format
+    if config.resume and config.out is not None:
+        stored = stored_settings(Path(config.out))
+        precision = stored.get("precision", precision) if precision == "auto" else precision
+        memory_format = stored.get("memory_format", memory_format) if memory_format == "auto" else memory_format
+    student = method.networks.student
+    chosen = choose(precision, memory_format, config.accelerator, student, images.input_shape, config.batch_size)
+    return replace(config, precision=chosen.precision, memory_format=chosen.memory_format), chosen.notes
+
+
 def training_module(config: TrainConfig, method: Method, images: ImageData) -> TrainingModule:
     """Make what Lightning trains: the method with its optimiser, schedule and loaders.
 
@@ -84,19 +108,26 @@ def training_module(config: TrainConfig, method: Method, images: ImageData) -> T
         UserError: a batch size, or names, arguments and values of optimiser and schedule that cannot work.
     """
     sampler = method.sampling(images.train.labels, config.batch_size, seed=config.seed)
-    # Lightning cannot clip the gradients of a fused step that also undoes the scaling of float16.
-    fused = config.gradient_clip is None or config.precision != "16-mixed"
-    optimizer = partial(
-        make_optimizer, config.optimizer, lr=config.lr, arguments=dict(config.optimizer_args or {}), fused=fused
-    )
-    schedule = partial(
-        make_schedule,
-        config.schedule,
-        arguments=dict(config.schedule_args or {}),
-        epochs=config.epochs,
-        steps_per_epoch=len(sampler),
-    )
-    schedule(optimizer(method.parameters()))  # so that wrong arguments are told before anything is written
+    # Lightning cannot clip the gradients of a fused step that also undoes the scaling of float16; and a fused step
+    # cannot take parameters that have learnt beside others that begin to.
+    clipped = config.gradient_clip is not None and config.precision == "16-mixed"
+    fused = not clipped and config.freeze_epochs is None
+    steps_per_epoch = math.ceil(len(sampler) / config.accumulate)
+
+    def optimizer() -> Optimizer:
+        parameters: Parameters = method.parameters()
+        if config.layer_decay is not None:
+            parameters = layer_groups(method.networks.networks, method.parameters(), config.lr, config.layer_decay)
+        arguments = dict(config.optimizer_args or {})
+        return make_optimizer(config.optimizer, parameters, config.lr, arguments, fused=fused)
+
+    def schedules(made: Optimizer) -> list[tuple[LRScheduler, str]]:
+        arguments = dict(config.schedule_args or {})
+        whole = make_schedule(config.schedule, made, arguments, epochs=config.epochs, steps_per_epoch=steps_per_epoch)
+        warm = round(config.warmup_epochs * steps_per_epoch)
+        return [whole, *([(make_warmup(config.schedule, made, warm), "step")] if warm else [])]
+
+    schedules(optimizer())  # so that wrong arguments are told before anything is written
 
     def loaders(rank: int, world_size: int, device: torch.device) -> tuple[Any, Any]:
         shard = method.sampling(
@@ -107,10 +138,10 @@ def training_module(config: TrainConfig, method: Method, images: ImageData) -> T
         training = train_loader(images, shard, config.augmentation, seed=config.seed, **how)
         return training, None if images.val is None else eval_loader(images, images.val, config.batch_size, **how)
 
-    return TrainingModule(method, optimizer, schedule, loaders, config.seed)
+    return TrainingModule(method, optimizer, schedules, loaders, config.seed)
 
 
-def make_trainer(config: TrainConfig, run: RunFolder, *, validates: bool) -> L.Trainer:
+def make_trainer(config: TrainConfig, run: RunFolder, method: Method, *, validates: bool) -> L.Trainer:
     """Make Lightning's trainer, with all that watches the run.
 
     Raises:
@@ -135,7 +166,8 @@ def make_trainer(config: TrainConfig, run: RunFolder, *, validates: bool) -> L.T
             gradient_clip_val=config.gradient_clip,
             deterministic=config.deterministic,
             logger=loggers,
-            callbacks=[*watching, *config.callbacks],
+            callbacks=[*fine_tuning(config, method), *watching, *config.callbacks],
+            accumulate_grad_batches=config.accumulate,
             plugins=[AtomicCheckpointIO()],
             default_root_dir=run.folder,
             num_sanity_val_steps=0,
@@ -146,6 +178,14 @@ def make_trainer(config: TrainConfig, run: RunFolder, *, validates: bool) -> L.T
         )
     except (ValueError, TypeError, MisconfigurationException) as error:  # what it says names the setting
         raise UserError(f"accelerator, devices, strategy, precision or max_time: {error}") from error
+
+
+def fine_tuning(config: TrainConfig, method: Method) -> Iterator[Callback]:
+    """Yield the callbacks that fine-tuning asks for; they come before those that watch and write checkpoints."""
+    if config.freeze_stages:
+        yield FrozenStages(method, config.freeze_stages, config.freeze_epochs)
+    if config.ema is not None:
+        yield WeightAverage(config.ema)
 
 
 def run_folder(config: TrainConfig, method: Method) -> RunFolder:

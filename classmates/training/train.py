@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,10 +21,11 @@ from classmates.methods.baseline import Baseline
 from classmates.networks.peers.peers import Recompute
 from classmates.reporting.run_page import write_run_page
 from classmates.runs.files import require_writable
-from classmates.training.acceleration import FORMATS, MemoryFormat, choose
+from classmates.training.acceleration import FORMATS, MemoryFormat
 from classmates.training.config import TrainConfig
 from classmates.training.result import Result, finish
 from classmates.training.setup import (
+    accelerate,
     build_method,
     load_images,
     make_trainer,
@@ -63,6 +63,13 @@ def train(
     optimizer_args: Mapping[str, Any] | None = None,
     schedule: str = "CosineAnnealingLR",
     schedule_args: Mapping[str, Any] | None = None,
+    warmup_epochs: float = 0.0,
+    layer_decay: float | None = None,
+    accumulate: int = 1,
+    ema: float | None = None,
+    freeze_stages: int = 0,
+    freeze_epochs: int | None = None,
+    patience: int | None = None,
     gradient_clip: float | None = None,
     accelerator: str = "auto",
     devices: int | str = "auto",
@@ -120,14 +127,22 @@ def train(
         optimizer_args: its arguments; for SGD momentum 0.9, Nesterov and weight decay 5e-4 are set beforehand.
         schedule: how the learning rate goes: a class of torch.optim.lr_scheduler. Lengths follow the run.
         schedule_args: its arguments, such as --schedule_args.milestones [150,225].
+        warmup_epochs: epochs, or parts of one, over which the learning rate rises from nearly 0 at the beginning.
+        layer_decay: each layer learns at this factor times the rate of the layer after it, norms and biases without
+            weight decay (timm); 1 is the same rate for all; for pretrained networks, with AdamW, 0.65 to 0.9.
+        accumulate: batches whose gradients make one step, for a batch larger than memory.
+        ema: decay of an average of the weights over steps, such as 0.999, which is what is scored and deployed.
+        freeze_stages: so many first stages stay as they are, their BatchNorm statistics too.
+        freeze_epochs: for how many epochs; to the end if not given.
+        patience: stop after so many epochs without a gain on validation images.
         gradient_clip: largest norm of the gradient.
         accelerator: "cpu", "gpu", "mps" or whatever Lightning knows; "auto" takes the best there is.
         devices: how many of them, or which.
         num_nodes: how many machines.
         strategy: how they work together, as Lightning names it ("ddp").
-        precision: "32-true", "bf16-mixed" or "16-mixed"; "auto" takes bf16-mixed on devices that compute in it, and
-            says so.
-        memory_format: how maps lie in memory; "auto" takes channels_last where it pays.
+        precision: "32-true", "bf16-mixed" or "16-mixed"; "auto" times a few steps of the network and takes the
+            fastest, bf16-mixed only on devices that compute in it.
+        memory_format: how maps lie in memory, "contiguous" or "channels_last"; "auto" takes the faster one.
         compile: torch.compile for the networks; worth it on GPUs, not on CPUs.
         recompute: run "shared" stages or "all" of them again in backward instead of keeping what they computed, which
             saves memory and takes time; BatchNorm's statistics stay as they would have been.
@@ -172,6 +187,13 @@ def train(
         optimizer_args=optimizer_args,
         schedule=schedule,
         schedule_args=schedule_args,
+        warmup_epochs=warmup_epochs,
+        layer_decay=layer_decay,
+        accumulate=accumulate,
+        ema=ema,
+        freeze_stages=freeze_stages,
+        freeze_epochs=freeze_epochs,
+        patience=patience,
         gradient_clip=gradient_clip,
         accelerator=accelerator,
         devices=devices,
@@ -192,13 +214,13 @@ def train(
         require_writable(Path("runs" if out is None else out) / "config.yaml")
     L.seed_everything(seed, verbose=False)
     images = load_images(config)
-    acceleration = choose(precision, memory_format, accelerator, images.image_size)
-    config = replace(config, precision=acceleration.precision, memory_format=acceleration.memory_format)
-    built, notes = build_method(config, images)
-    notes = [*images.notes, *check_loading(images, augmentation, num_workers), *acceleration.notes, *notes]
+    notes = [*images.notes, *check_loading(images, augmentation, num_workers)]
+    built, notes_of_method = build_method(config, images)
+    config, notes_of_speed = accelerate(config, built, images)
+    notes += [*notes_of_method, *notes_of_speed]
     module = training_module(config, built, images)
-    run = run_folder(config, built)
-    trainer = make_trainer(config, run, validates=images.val is not None)
+    run, card = run_folder(config, built), student_card(config, images)
+    trainer = make_trainer(config, run, built, validates=images.val is not None)
     if first_process():
         run.check_resumable() if resume else run.begin()
     for note in notes:
@@ -207,7 +229,6 @@ def train(
     trainer.fit(module, ckpt_path=run.last if resume else None, weights_only=True)
     built.networks.plain_forwards()
     built.to(memory_format=torch.contiguous_format)
-    card = student_card(config, images)
     result = finish(run, run.name, trainer, module, images, card, notes, progress=progress)
     if report and trainer.is_global_zero:
         write_run_page(run.folder, run.folder / "report.html")

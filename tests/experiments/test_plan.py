@@ -132,6 +132,9 @@ def test_lengths_of_a_schedule_follow_the_epochs():
     assert half.settings["schedule_args"] == {"milestones": [50, 75], "gamma": 0.1}
     assert half.name != job.name
     assert half.with_epochs(200).name == job.name
+    (warmed,) = jobs({"epochs": 200, "warmup_epochs": 5, "freeze_stages": 1, "freeze_epochs": 10})
+    assert warmed.with_epochs(2).settings["warmup_epochs"] == 0.05
+    assert warmed.with_epochs(100).settings["freeze_epochs"] == 5
 
 
 def test_what_a_method_counts_in_epochs_follows_too():

@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+import yaml
 from lightning.pytorch.callbacks import Callback
+from torch import nn
 
 from classmates.errors import UserError
 from classmates.training import acceleration
@@ -22,33 +24,70 @@ def machine(monkeypatch):
     return make
 
 
-@pytest.mark.parametrize(
-    ("gpu", "bfloat16", "pixels", "precision", "memory_format"),
-    [
-        (True, True, 32, "bf16-mixed", "channels_last"),
-        (True, False, 224, "32-true", "contiguous"),
-        (False, True, 32, "bf16-mixed", "channels_last"),
-        (False, False, 32, "32-true", "channels_last"),
-        (False, True, 28, "32-true", "channels_last"),
-        (True, True, 8, "32-true", "contiguous"),
-    ],
-)
-def test_auto(machine, gpu, bfloat16, pixels, precision, memory_format):
-    machine(gpu=gpu, bfloat16=bfloat16)
-    chosen = choose("auto", "auto", "auto", (pixels, 2 * pixels))
-    assert chosen[:2] == (precision, memory_format)
-    (note,) = chosen.notes
-    assert note.startswith(f"precision {precision}, memory_format {memory_format}: chosen for ")
+SHAPE = (3, 16, 16)
 
 
-def test_what_is_given_stays(machine):
+def chosen(precision, memory_format, accelerator, network, batch_size=8):
+    return choose(precision, memory_format, accelerator, network, SHAPE, batch_size)
+
+
+def test_auto_takes_what_is_clearly_faster_and_says_what_was_measured(machine, monkeypatch, tiny_network):
+    machine(gpu=False, bfloat16=True)
+    taken = {("32-true", "contiguous"): 10.0, ("32-true", "channels_last"): 9.5, ("bf16-mixed", "contiguous"): 12.0}
+    monkeypatch.setattr(acceleration, "_time_step", lambda *how: taken.get(how[-2:], 4.0))
+    settled = chosen("auto", "auto", "auto", tiny_network())
+    assert settled[:2] == ("bf16-mixed", "channels_last")
+    (note,) = settled.notes
+    assert note.startswith("precision bf16-mixed, memory_format channels_last: measured, ms a step: bf16-mixed")
+    assert "32-true contiguous 10.0" in note
+
+
+def test_what_is_hardly_faster_is_not_taken(machine, monkeypatch, tiny_network):
+    machine(gpu=False, bfloat16=False)
+    monkeypatch.setattr(acceleration, "_time_step", lambda *how: 9.5 if "channels_last" in how else 10.0)
+    assert chosen("auto", "auto", "auto", tiny_network(seed=1))[:2] == ("32-true", "contiguous")
+
+
+def test_bfloat16_is_not_tried_where_the_processor_lacks_it(machine, monkeypatch, tiny_network):
+    machine(gpu=False, bfloat16=False)
+    tried = []
+    monkeypatch.setattr(acceleration, "_time_step", lambda *how: tried.append(how[-2:]) or 1.0)
+    chosen("auto", "auto", "cpu", tiny_network(widths=(5, 6, 7)))
+    assert tried == [("32-true", "contiguous"), ("32-true", "channels_last")]
+
+
+def test_a_measurement_is_made_once_and_shared_by_batches_of_nearly_one_size(machine, monkeypatch, tiny_network):
+    machine(gpu=False, bfloat16=False)
+    tried = []
+    monkeypatch.setattr(acceleration, "_time_step", lambda *how: tried.append(how[2]) or float(len(tried)))
+    first = chosen("auto", "auto", "cpu", tiny_network(widths=(6, 7, 8)), batch_size=128)
+    again = chosen("auto", "auto", "cpu", tiny_network(widths=(6, 7, 8), seed=3), batch_size=129)
+    assert first == again
+    assert tried == [128, 128]
+    chosen("auto", "auto", "cpu", tiny_network(widths=(6, 7, 8)), batch_size=32)
+    assert tried == [128, 128, 32, 32]
+
+
+def test_measuring_leaves_network_and_random_numbers_as_they_were(machine, tiny_network):
+    machine(gpu=False, bfloat16=False)
+    network = tiny_network(widths=(7, 8, 9))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    torch.manual_seed(5)
+    chosen("auto", "auto", "cpu", network)
+    drawn = torch.rand(3)
+    torch.manual_seed(5)
+    assert torch.equal(drawn, torch.rand(3))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(parameter.grad is None and parameter.is_contiguous() for parameter in network.parameters())
+
+
+def test_what_is_given_stays(machine, tiny_network):
     machine(gpu=True, bfloat16=True)
-    assert choose("32-true", "contiguous", "auto", (32, 32)) == ("32-true", "contiguous", [])
-    assert choose("16-mixed", "auto", "gpu", (32, 32))[:2] == ("16-mixed", "channels_last")
-    (note,) = choose("auto", "contiguous", "cpu", (32, 32)).notes
-    assert note.startswith("precision 32-true: chosen for cpu without bfloat16")
+    assert chosen("32-true", "contiguous", "auto", tiny_network()) == ("32-true", "contiguous", [])
+    machine(gpu=False, bfloat16=False)
+    assert chosen("16-mixed", "contiguous", "cpu", tiny_network()) == ("16-mixed", "contiguous", [])
     with pytest.raises(UserError, match="unknown memory_format 'channel_last': did you mean 'channels_last'"):
-        choose("auto", "channel_last", "auto", (32, 32))
+        chosen("auto", "channel_last", "auto", tiny_network())
 
 
 def test_which_device_it_will_be(machine):
@@ -56,7 +95,15 @@ def test_which_device_it_will_be(machine):
     assert [device_type(word) for word in ("auto", "gpu", "cuda", "cpu", "tpu")] == ["cuda"] * 3 + ["cpu", "tpu"]
     machine(gpu=False, bfloat16=True)
     assert device_type("auto") == "cpu"
-    assert choose("auto", "auto", "tpu", (32, 32))[:2] == ("32-true", "contiguous")
+    assert chosen("auto", "auto", "tpu", nn.Linear(3, 2))[:2] == ("32-true", "contiguous")
+
+
+class BrokenOff(Callback):
+    """Ends a run in its second epoch, as a crash would."""
+
+    def on_train_epoch_start(self, trainer, module):
+        if trainer.current_epoch == 1:
+            raise RuntimeError("broken off")
 
 
 class Witness(Callback):
@@ -78,11 +125,21 @@ def test_what_is_chosen_is_what_runs(small_train, tmp_path, precision):
     assert (witness.channels_last, witness.autocast, witness.fused) == (True, precision, True)
     assert all(parameter.is_contiguous() for parameter in result.student.parameters())
     assert result.record["config"]["memory_format"] == "channels_last"
-    assert not any("chosen for" in note for note in result.record["notes"])
+    assert not any("measured" in note for note in result.record["notes"])
 
 
 def test_the_record_holds_what_auto_became(small_train, tmp_path):
     result = small_train(out=tmp_path, epochs=1)
-    assert result.record["config"]["precision"] == "32-true"
-    assert result.record["config"]["memory_format"] == "channels_last"
-    assert any("chosen for cpu and images below 32 pixels" in note for note in result.record["notes"])
+    assert result.record["config"]["precision"] != "auto"
+    assert result.record["config"]["memory_format"] in acceleration.FORMATS
+    assert any("measured, ms a step" in note for note in result.record["notes"])
+
+
+def test_a_resumed_run_keeps_what_auto_became(small_train, tmp_path, monkeypatch):
+    with pytest.raises(RuntimeError, match="broken off"):
+        small_train(out=tmp_path, epochs=2, callbacks=[BrokenOff()])
+    before = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    monkeypatch.setattr(acceleration, "timings", lambda *how: pytest.fail("measured again"))
+    resumed = small_train(out=tmp_path, epochs=2, resume=True)
+    for name in ("precision", "memory_format"):
+        assert resumed.record["config"][name] == before[name]

@@ -1,0 +1,149 @@
+"""Callbacks for fine-tuning: an average of the weights, and first stages that stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from classmates.errors import UserError
+from classmates.methods.base import Method
+from classmates.networks.peers.branches import finished_by
+from classmates.training.module import TrainingModule
+
+AVERAGE = "average"
+"""The key of a checkpoint under which the averaged weights are, by the names of the method's ``networks``."""
+
+
+class WeightAverage(Callback):
+    """Keep an exponential moving average of every network's weights and BatchNorm statistics.
+
+    It is what validation scores and, when training ends, what the networks become. The decay grows with the number n
+    of steps, min(decay, (1 + n) / (10 + n)), so that a short training does not end where it began.
+
+    Args:
+        decay: of the average, a step; above 0 and below 1.
+
+    Raises:
+        UserError: another decay.
+    """
+
+    def __init__(self, decay: float):
+        if not 0 < decay < 1:
+            raise UserError(f"ema={decay}: the decay of an average lies between 0 and 1, such as 0.999")
+        self.decay = decay
+        self.steps = 0
+        self.average: dict[str, Tensor] = {}
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        current = _state(module)
+        kept = self.average or current
+        self.average = {name: kept[name].to(value.device, copy=True) for name, value in current.items()}
+
+    @torch.no_grad()
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, i: int
+    ) -> None:
+        if trainer.global_step == self.steps:  # gradients are accumulated: no step yet
+            return
+        self.steps = trainer.global_step
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        current = _state(module)
+        floats = [name for name, value in current.items() if value.is_floating_point()]
+        update = get_ema_multi_avg_fn(decay)
+        update([self.average[name] for name in floats], [current[name] for name in floats], None)
+        for name in current.keys() - set(floats):
+            self.average[name].copy_(current[name])
+
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._exchange(module)
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._exchange(module)
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._exchange(module)
+
+    @torch.no_grad()
+    def _exchange(self, module: L.LightningModule) -> None:
+        """Let the networks and the average change places."""
+        for name, value in _state(module).items():
+            kept = value.clone()
+            value.copy_(self.average[name])
+            self.average[name].copy_(kept)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint[AVERAGE] = self.average
+
+    def on_load_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.average = dict(checkpoint[AVERAGE])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.steps = state["steps"]
+
+
+def _state(module: L.LightningModule) -> dict[str, Tensor]:
+    assert isinstance(module, TrainingModule)
+    return module.method.networks.state_dict(keep_vars=False)
+
+
+class FrozenStages(Callback):
+    """Keep every network's first stages as they are, BatchNorm statistics included, for some epochs.
+
+    Args:
+        method: whose networks they are.
+        stages: how many of the student's stages.
+        epochs: for how many epochs from the first; None for all.
+
+    Raises:
+        UserError: fewer than 1 stage or epoch, or so many stages that nothing but the classifier would learn.
+    """
+
+    def __init__(self, method: Method, stages: int, epochs: int | None = None):
+        count = len(method.networks.architecture.stages)
+        if not 1 <= stages < count:
+            raise UserError(
+                f"freeze_stages={stages}: the student has {count} stages; freeze 1 to {count - 1} of them, or leave "
+                "freeze_stages out"
+            )
+        if epochs is not None and epochs < 1:
+            raise UserError(f"freeze_epochs={epochs}: give 1 or more, or leave it out to freeze to the end")
+        self.epochs = epochs
+        self.modules = list(_first_stages(method, stages))
+        self.frozen = {parameter for module in self.modules for parameter in module.parameters()}
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._set(trainer.current_epoch)
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._set(trainer.current_epoch)  # of a run that goes on in the middle of an epoch, no epoch starts
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._set(trainer.current_epoch)  # Lightning has put everything back into training mode
+
+    def _set(self, epoch: int) -> None:
+        learns = self.epochs is not None and epoch >= self.epochs
+        for parameter in self.frozen:
+            parameter.requires_grad_(learns)
+        for part in self.modules:
+            part.train(learns)
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        for parameter in self.frozen:
+            parameter.requires_grad_(True)
+
+
+def _first_stages(method: Method, stages: int) -> Iterator[nn.Module]:
+    """Every network's own modules that have ended with its first stages; a branch has none of those it shares."""
+    networks = method.networks
+    for network, architecture in zip(networks.networks, networks.architectures, strict=True):
+        for name in finished_by(architecture.calls, architecture.stages[stages - 1].name):
+            yield network.get_submodule(name)

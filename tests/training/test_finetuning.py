@@ -1,0 +1,159 @@
+"""What people fine-tune with: it does what it says, in whole runs."""
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from classmates.errors import UserError
+from classmates.methods import MCL, Baseline
+from classmates.training.callbacks import load_checkpoint
+from classmates.training.finetuning import WeightAverage
+
+
+class Rates(Callback):
+    """Notes the learning rates of every step."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.seen.append([group["lr"] for group in trainer.optimizers[0].param_groups])
+
+
+class Watched(Callback):
+    """Keeps the networks' weights after every step, and those that are validated."""
+
+    def __init__(self):
+        self.steps, self.validated = [], []
+
+    def weights(self, module):
+        return {name: value.clone() for name, value in module.method.networks.state_dict().items()}
+
+    def on_train_start(self, trainer, module):
+        self.steps.append(self.weights(module))
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.steps.append(self.weights(module))
+
+    def on_validation_epoch_end(self, trainer, module):
+        self.validated.append(self.weights(module))
+
+
+@pytest.mark.parametrize("schedule", ["CosineAnnealingLR", "ConstantLR", "ExponentialLR"])
+def test_a_warm_up_goes_with_any_schedule(small_train, tmp_path, schedule):
+    arguments = {"ConstantLR": {"factor": 1.0}, "ExponentialLR": {"gamma": 0.5}}.get(schedule)
+    plain, warm = Rates(), Rates()
+    shared = {"schedule": schedule, "schedule_args": arguments, "lr": 0.01, "epochs": 3}
+    small_train(out=tmp_path / "plain", callbacks=[plain], **shared)
+    small_train(out=tmp_path / "warm", callbacks=[warm], warmup_epochs=1.5, **shared)
+    factors = [one[0] / other[0] for one, other in zip(warm.seen, plain.seen, strict=True)]
+    steps = len(factors) // 3
+    expected = [min(1.0, (step + 1) / (1.5 * steps + 1)) for step in range(3 * steps)]
+    assert factors == pytest.approx(expected, rel=1e-6)
+
+
+def test_layers_learn_at_decaying_rates_and_new_parts_at_the_whole(small_train, small_mcl, tmp_path):
+    rates = Rates()
+    settings = {"optimizer": "AdamW", "lr": 0.01, "epochs": 1, "callbacks": [rates]}
+    result = small_train(method=small_mcl, out=tmp_path / "run", layer_decay=0.5, **settings)
+    first = rates.seen[0]
+    assert max(first) == pytest.approx(0.01)
+    assert min(first) < 0.01 / 2
+    assert result.record["config"]["layer_decay"] == 0.5
+
+
+def test_every_parameter_is_in_one_group(tiny_network, tiny_data):
+    from classmates.training.optimisation import layer_groups
+
+    method = MCL(tiny_network(), tiny_data, peers=3, num_negatives=8, dimension=4)
+    groups = list(layer_groups(method.networks.networks, method.parameters(), 0.1, 0.7))
+    members = [id(one) for group in groups for one in group["params"]]
+    assert sorted(members) == sorted(id(one) for one in method.parameters())
+    own = {id(one) for one in method.projections.parameters()}
+    assert {group["lr"] for group in groups if own & set(map(id, group["params"]))} == {0.1}
+
+
+def test_accumulated_batches_make_one_step(small_train, tmp_path):
+    # Without BatchNorm's batch statistics the mean gradient of two batches is that of one twice as large.
+    result = small_train(out=tmp_path / "run", epochs=2, accumulate=2)
+    assert result.record["training"]["steps"] == 4  # 4 batches an epoch
+    assert small_train(out=tmp_path / "plain", epochs=2).record["training"]["steps"] == 8
+
+
+def test_the_average_is_validated_and_becomes_the_student(small_train, small_mcl, tmp_path):
+    watched = Watched()
+    result = small_train(method=small_mcl, out=tmp_path / "run", epochs=2, ema=0.9, callbacks=[watched])
+    average = watched.steps[0]
+    for number, weights in enumerate(watched.steps[1:], start=1):
+        decay = min(0.9, (1 + number) / (10 + number))
+        average = {
+            name: torch.lerp(weights[name], average[name], decay) if value.is_floating_point() else weights[name]
+            for name, value in average.items()
+        }
+    final = result.method.networks.state_dict()
+    for name, value in average.items():
+        torch.testing.assert_close(watched.validated[-1][name], value, msg=name)
+        torch.testing.assert_close(final[name], value, msg=name)
+    assert not torch.equal(watched.steps[-1]["networks.1.fc.weight"], final["networks.1.fc.weight"])
+
+
+def test_a_run_with_an_average_goes_on_bit_for_bit(small_train, tmp_path):
+    class Broken(Exception):
+        pass
+
+    class Break(Callback):
+        def on_train_epoch_start(self, trainer, module):
+            if trainer.current_epoch == 1:
+                raise Broken
+
+    whole = small_train(out=tmp_path / "whole", epochs=3, ema=0.95).student.state_dict()
+    with pytest.raises(Broken):
+        small_train(out=tmp_path / "parts", epochs=3, ema=0.95, callbacks=[Break()])
+    resumed = small_train(out=tmp_path / "parts", epochs=3, ema=0.95, resume=True).student.state_dict()
+    assert all(torch.equal(value, whole[name]) for name, value in resumed.items())
+    assert "average" in load_checkpoint(tmp_path / "parts" / "checkpoints" / "last.ckpt")
+
+
+@pytest.mark.parametrize("epochs", [None, 1])
+@pytest.mark.parametrize("method", [Baseline, "MCL"])
+def test_frozen_stages_stay_as_they_are(small_train, small_mcl, tmp_path, epochs, method):
+    watched = Watched()
+    method = small_mcl if method == "MCL" else method
+    small_train(
+        method=method, out=tmp_path / "run", epochs=2, freeze_stages=1, freeze_epochs=epochs, callbacks=[watched]
+    )
+    begin, middle, end = watched.steps[0], watched.steps[len(watched.steps) // 2], watched.steps[-1]
+    frozen = [name for name in begin if torch.equal(begin[name], middle[name])]
+    assert any("conv1" in name for name in frozen)
+    assert any("running_mean" in name for name in frozen)
+    assert not any("fc" in name for name in frozen)
+    assert all(torch.equal(begin[name], end[name]) for name in frozen) == (epochs is None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"warmup_epochs": 4}, "warmup_epochs=4: give 0"),
+        ({"warmup_epochs": -1}, "warmup_epochs=-1"),
+        ({"warmup_epochs": 1, "schedule": "OneCycleLR"}, "OneCycleLR rises by itself"),
+        ({"layer_decay": 0.0}, r"layer_decay=0\.0"),
+        ({"layer_decay": 1.5}, r"layer_decay=1\.5"),
+        ({"accumulate": 0}, "accumulate=0"),
+        ({"ema": 1.0}, r"ema=1\.0"),
+        ({"ema": 0.0}, r"ema=0\.0"),
+        ({"freeze_stages": 3}, "freeze_stages=3: the student has 3 stages"),
+        ({"freeze_stages": -1}, "freeze_stages=-1"),
+        ({"freeze_epochs": 2}, "freeze_epochs=2: say which"),
+        ({"freeze_stages": 1, "freeze_epochs": 0}, "freeze_epochs=0"),
+        ({"patience": 0}, "patience=0"),
+    ],
+)
+def test_what_cannot_work_is_told_before_anything_is_written(settings, message, small_train, tmp_path):
+    with pytest.raises(UserError, match=message):
+        small_train(out=tmp_path / "run", **settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_decay_of_an_average_is_checked():
+    with pytest.raises(UserError, match="between 0 and 1"):
+        WeightAverage(2.0)
