@@ -1,4 +1,4 @@
-"""What there is: methods, models and data sets, by the names that the other commands take."""
+"""The catalog of methods, models and data sets, by the names that the commands take."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Kind = Literal["all", "methods", "models", "datasets"]
 
 
 def models() -> dict[str, Callable[..., object]]:
-    """The constructors of this package's own models by name; timm knows them by the same names."""
+    """Return the constructors of this package's own models by name; timm knows them by the same names."""
     return {name: getattr(classmates.models, name) for name in classmates.models.__all__}
 
 
@@ -46,7 +46,7 @@ class Catalog:
         return "\n".join([TITLES[kind], *rows, *self._more(kind)])
 
     def _more(self, kind: str) -> Sequence[str]:
-        """What there is beyond this package's own names."""
+        """Return lines on what there is beyond this package's own names."""
         if kind == "models" and self.pattern:
             return [f"  {name:<28}of timm" for name in self.timm_models]
         if kind == "models":
@@ -70,7 +70,7 @@ TITLES = {
 
 
 def list(what: Kind = "all", *, pattern: str = "") -> Catalog:
-    """Lists methods, models and data sets by name.
+    """List methods, models and data sets by name.
 
     Args:
         what: which of them.
@@ -106,5 +106,5 @@ def list(what: Kind = "all", *, pattern: str = "") -> Catalog:
 
 
 def first_sentence(thing: object) -> str:
-    """The first sentence of its docstring, or what of it is on the first line."""
+    """Return the first sentence of its docstring, or what of it is on the first line."""
     return (thing.__doc__ or "").strip().partition("\n")[0].partition(". ")[0].rstrip(".")

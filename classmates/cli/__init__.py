@@ -36,7 +36,7 @@ class Command(NamedTuple):
 
 
 def show_run(result: Result) -> str:
-    """A run's scores; the other processes of a distributed run have nothing to say."""
+    """Return a run's scores; the other processes of a distributed run have nothing to say."""
     return str(result) if result.record else ""
 
 
@@ -51,7 +51,7 @@ def show_scores(scores: Score) -> str:
 
 
 def runs_failed(result: Comparison | Sweep | Plan) -> bool:
-    """Whether a run of a comparison or a search failed; a plan has tried none."""
+    """Return whether a run of a comparison or a search failed; a plan has tried none."""
     table = getattr(result, "runs", getattr(result, "trials", None))
     return table is not None and bool(table["status"].str.contains("failed").any())
 
@@ -101,7 +101,7 @@ classmates COMMAND --help explains a command."""
 
 
 def main(typed: Sequence[str] | None = None) -> int:
-    """Runs one command and gives the exit code: 0, 2 for what the user can mend, 3 for a loss that is not finite, 4
+    """Run one command and return the exit code: 0, 2 for what the user can mend, 3 for a loss that is not finite, 4
     where runs of a comparison or a search failed, 130 when interrupted. Any other exception is a bug, and keeps its
     traceback."""
     command, *rest = (sys.argv[1:] if typed is None else typed) or ["--help"]
@@ -128,8 +128,7 @@ def main(typed: Sequence[str] | None = None) -> int:
 
 
 def run(command: str, typed: list[str]) -> int:
-    """Runs the function that the command is named after and prints what it returns, or prints its help; the exit
-    code."""
+    """Run the function of a command and print what it returns, or print its help; return the exit code."""
     # Imported here, with all of PyTorch, and not for the overview.
     from classmates.cli.help import command_help, options_help
     from classmates.cli.words import read
@@ -169,7 +168,7 @@ def run(command: str, typed: list[str]) -> int:
 
 
 def silence_lightning() -> None:
-    """Leaves out what Lightning says of a machine without a GPU, of its own age and what it calls possibly wrong."""
+    """Leave out what Lightning says of a machine without a GPU, of its own age and what it calls possibly wrong."""
     from lightning.fabric.utilities.warnings import PossibleUserWarning
 
     for name in ("lightning.pytorch", "lightning.fabric"):

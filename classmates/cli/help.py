@@ -1,4 +1,4 @@
-"""What ``--help`` prints, made of signatures and docstrings, a screen for each topic."""
+"""The text of ``--help``, made of signatures and docstrings, a screen for each topic."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ CONFIG = Argument("config", Path, None, "a YAML file of settings, named as the f
 
 
 def command_help(command: str, function: Callable[..., Any], words: tuple[str, ...]) -> str:
-    """The help of one command. words: the arguments that are given by position."""
+    """Return the help of one command. words: the arguments that are given by position."""
     arguments = arguments_of(function)
     usage = " ".join(["classmates", command, *(placeholder(arguments[word]) for word in words), "[--FLAG VALUE ...]"])
     topics = {title: [arguments[name] for name in names] for title, names in TOPICS.get(command, {}).items()}
@@ -79,14 +79,14 @@ def command_help(command: str, function: Callable[..., Any], words: tuple[str, .
 
 
 def options_help(cls: type, options: Mapping[str, Argument], flag: str) -> str:
-    """The help of a class that is chosen by name, such as a method; its options follow the flag with a dot."""
+    """Return the help of a class that is chosen by name, such as a method; its options follow the flag with a dot."""
     rows = [flag_row(f"--{flag}.{option.name}", option) for option in options.values()]
     title = f"Options of --{flag} {cls.__name__}"
     return "\n\n".join([f"{cls.__name__}: {description(cls)}", "\n".join([title, *(rows or ["  none"])])])
 
 
 def description(thing: Callable[..., Any]) -> str:
-    """The docstring down to its first section, wrapped."""
+    """Return the docstring down to its first section, wrapped."""
     parsed = parse_docstring(thing.__doc__ or "")
     paragraphs = [parsed.short_description or "", *(parsed.long_description or "").split("\n\n")]
     return "\n\n".join(textwrap.fill(" ".join(text.replace("``", "").split()), WIDTH) for text in paragraphs if text)
@@ -100,7 +100,7 @@ def sections(topics: Mapping[str, Iterable[Argument]], words: tuple[str, ...]) -
 
 
 def rows_of(argument: Argument, words: tuple[str, ...]) -> Iterable[str]:
-    """One argument, or each field of a dataclass."""
+    """Yield the row of an argument, or those of the fields of a dataclass."""
     if argument.name in words:
         choices = f" ({in_words(argument.type)})" if get_origin(argument.type) is Literal else ""
         yield row(placeholder(argument), argument, choices)
@@ -111,12 +111,12 @@ def rows_of(argument: Argument, words: tuple[str, ...]) -> Iterable[str]:
 
 
 def flag_row(flag: str, argument: Argument) -> str:
-    """One flag with what it takes."""
+    """Write the row of a flag, with what it takes."""
     return row(f"{flag}.NAME VALUE" if argument.is_mapping else f"{flag} {in_words(argument.type)}", argument)
 
 
 def row(start: str, argument: Argument, more: str = "") -> str:
-    """What is typed, and beside it the help and the default."""
+    """Write what is typed, and beside it the help and the default."""
     indent = " " * COLUMN
     text = argument.help.replace("``", "").rstrip(".") + more + default(argument)
     lead = f"  {start} ".ljust(COLUMN)
@@ -126,13 +126,13 @@ def row(start: str, argument: Argument, more: str = "") -> str:
 
 
 def placeholder(argument: Argument) -> str:
-    """How an argument that is given by position stands in a usage line: ``RUN``, ``IMAGES ...``, ``[WHAT]``."""
+    """Write an argument that is given by position for the usage line: ``RUN``, ``IMAGES ...``, ``[WHAT]``."""
     text = argument.name.upper() + (" ..." if argument.is_list else "")
     return text if argument.required else f"[{text}]"
 
 
 def default(argument: Argument) -> str:
-    """The default in brackets, where there is one to speak of."""
+    """Return the default in brackets, where there is one to speak of."""
     value = argument.default
     if argument.required or value in (None, "", ()):
         return ""

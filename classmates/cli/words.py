@@ -1,4 +1,4 @@
-"""What was typed, cut into flags: names with underscores, values still text."""
+"""The words of a command line as flags: names with underscores, values still text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NUMBER = re.compile(r"-\.?\d")
 
 
 def read(typed: Sequence[str], arguments: Mapping[str, Argument], positions: Sequence[str]) -> list[tuple[str, str]]:
-    """(name, text) of every flag, and of every word without one, in the order typed.
+    """Return (name, text) of every flag, and of every word without one, in the order typed.
 
     Takes ``--name value``, ``--name=value``, dashes for underscores, dotted names (``--method.peers``), the name of a
     list without its s (``--model resnet20`` where there are ``models``), and a flag that is true or false alone.
@@ -53,7 +53,7 @@ def read(typed: Sequence[str], arguments: Mapping[str, Argument], positions: Seq
 
 
 def full_name(name: str, arguments: Mapping[str, Argument]) -> str:
-    """The argument's name, of which a list's may lack its s."""
+    """Return the argument's name, of which a list's may lack its s."""
     several = arguments.get(f"{name}s")
     return f"{name}s" if name not in arguments and several is not None and several.is_list else name
 
@@ -65,7 +65,7 @@ def is_value(word: str) -> bool:
 def by_position(
     words: list[str], arguments: Mapping[str, Argument], positions: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """The words without a flag, under the names that they are given for."""
+    """Return the words without a flag, under the names that they are given for."""
     found = []
     for name in positions:
         if words and arguments[name].is_list:

@@ -20,7 +20,7 @@ SCALES = ("accuracy", "error")
 
 @dataclass(frozen=True)
 class Score:
-    """Which figure of a run stands in its table.
+    """The figure of a run that stands in its table.
 
     who: whose it is: the student's, the mean of its peers' or the ensemble's. metric: "top1". as_: "accuracy" or
     "error", both in percent ("as" in YAML).
@@ -78,11 +78,11 @@ class Recipe:
         return f"{self.title} ({flags})" if flags else self.title
 
     def score_of(self, row: str) -> Score:
-        """The figure that stands in the table for this row."""
+        """Return the figure that stands in the table for this row."""
         return self.scores.get(row, self.score)
 
     def plain(self) -> dict[str, Any]:
-        """As YAML has it; ``read`` of it gives the same recipe."""
+        """Return the recipe as YAML has it; ``read`` of it gives the same recipe."""
         plain = {name: _plain(value) for name, value in asdict(self).items()}
         for score in (plain["score"], *plain["scores"].values()):
             score["as"] = score.pop("as_")
@@ -90,14 +90,14 @@ class Recipe:
 
 
 def recipes_folder() -> Path:
-    """The recipes that come with the package: in it when installed, beside it in a checkout."""
+    """Return the recipes that come with the package: in it when installed, beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     inside = package / "recipes"
     return inside if inside.is_dir() else package.parent / "recipes"
 
 
 def find_recipe(name: str) -> Path:
-    """The file of a recipe: a YAML file of the user's, or a name below ``recipes/`` (papers/mcl-okd/table1).
+    """Return the file of a recipe: a YAML file of the user's, or a name below ``recipes/`` (papers/mcl-okd/table1).
 
     Raises:
         UserError: there is none.
@@ -115,7 +115,7 @@ def find_recipe(name: str) -> Path:
 
 
 def load_recipe(name: str) -> Recipe:
-    """The recipe in a file, by its path or its name below ``recipes/``.
+    """Return the recipe in a file, by its path or its name below ``recipes/``.
 
     Raises:
         UserError: no such recipe, no YAML, or a key, row or value that cannot be.
@@ -133,7 +133,7 @@ def load_recipe(name: str) -> Recipe:
 
 
 def read(content: Any, where: str) -> Recipe:
-    """A recipe from the plain values of a YAML file. ``where`` begins the messages of errors."""
+    """Return a recipe from the plain values of a YAML file. ``where`` begins the messages of errors."""
     mapping = _mapping(content, where)
     _known("key", mapping, [entry.name for entry in fields(Recipe)], where)
     given = dict(mapping)
@@ -161,7 +161,7 @@ def read(content: Any, where: str) -> Recipe:
 
 
 def read_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
-    """A number of seeds, from 0, or the seeds themselves.
+    """Return a number of seeds, from 0, or the seeds themselves.
 
     Raises:
         UserError: there is none, one is no whole number of 0 or more, or one comes twice.
@@ -177,7 +177,7 @@ def read_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def _check(recipe: Recipe, where: str) -> None:
-    """UserError for words that are none of those known and for rows that there are not."""
+    """Raise UserError for words that are none of those known and for rows that there are not."""
     check_choice(f"base in {where}", recipe.base, Base)
     if recipe.reference is not None:
         _known("reference", [recipe.reference], recipe.rows, where)
@@ -185,7 +185,7 @@ def _check(recipe: Recipe, where: str) -> None:
 
 
 def _check_rows(recipe: Recipe, where: str) -> None:
-    """UserError for rows that there are not; of a recipe as written, as a comparison may be a part of its rows."""
+    """Raise UserError for rows that a whole recipe does not have; a comparison may be a part of its rows."""
     _known("row among the scores", recipe.scores, recipe.rows, where)
     for model, values in recipe.published.items():
         _known(f"published row of {model}", values, recipe.rows, where)
@@ -194,7 +194,7 @@ def _check_rows(recipe: Recipe, where: str) -> None:
 
 
 def _score(given: Any, default: Score, where: str) -> Score:
-    """A score from YAML; what it does not say is as in ``default``."""
+    """Return a score from YAML; what it does not say is as in ``default``."""
     mapping = _mapping(given, where)
     _known("key", mapping, ("who", "metric", "as"), where)
     score = Score(
@@ -219,7 +219,7 @@ def _is_list(value: Any, kind: type) -> bool:
 
 
 def _known(kind: str, given: Mapping[str, Any] | Sequence[str], choices: Any, where: str) -> None:
-    """UserError for the first of ``given`` that is not among ``choices``."""
+    """Raise UserError for the first of ``given`` that is not among ``choices``."""
     for name in given:
         if name not in choices:
             raise unknown(f"{kind} in {where}", str(name), [str(choice) for choice in choices])

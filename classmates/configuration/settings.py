@@ -28,7 +28,7 @@ MISSING = object()
 
 
 class Settings:
-    """What one command was given, by name; a name may have a dot (``method.peers``). What is added later wins.
+    """The values that a command was given, by name, which may have a dot (``method.peers``). What comes later wins.
 
     Args:
         command: the command's name.
@@ -74,7 +74,7 @@ class Settings:
         self.add(given, lambda name: f"flag '--{name}'")
 
     def listed(self, name: str, text: str) -> str:
-        """A flag's text, in brackets where it is a list of texts or numbers without them (``resnet20,vgg16``)."""
+        """Return a flag's text, in brackets where it is a list without them (``resnet20,vgg16``)."""
         kind = self.arguments[name].item_type if name in self.arguments else None
         if text.startswith("[") or text == "null" or (kind is int and "," not in text):
             return text
@@ -107,11 +107,11 @@ class Settings:
             yield name, value
 
     def forget_parts(self, name: str) -> None:
-        """Drops what was given under an argument's name and a dot."""
+        """Drop what was given under an argument's name and a dot."""
         self.values = {key: value for key, value in self.values.items() if not key.startswith(f"{name}.")}
 
     def flatten(self, given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-        """The values with nested ones under dotted names, and the name of a class under that of its argument."""
+        """Yield the values, nested ones by dotted names, and the name of a class by that of its argument."""
         for name, value in given.items():
             argument = self.arguments.get(name)
             if argument is None or not argument.has_parts or not isinstance(value, Mapping | None):
@@ -124,15 +124,15 @@ class Settings:
             yield from ((f"{name}.{part}", inner) for part, inner in parts.items())
 
     def chosen(self, name: str) -> Any:
-        """The class, or another value, that the argument ``name`` has for now."""
+        """Return the class, or another value, that the argument ``name`` has for now."""
         return self.values.get(name, self.arguments[name].default)
 
     def parts_of(self, argument: Argument) -> dict[str, Argument]:
-        """What may follow the argument's name and a dot, where that is known."""
+        """Return what may follow the argument's name and a dot, where that is known."""
         return options_of(self.chosen(argument.name)) if argument.is_class else argument.fields
 
     def find(self, name: str) -> Argument | None:
-        """The argument of this name, dotted or not; None where there is none."""
+        """Return the argument of this name, dotted or not; None where there is none."""
         head, _, part = name.partition(".")
         argument = self.arguments.get(head)
         if argument is None or not part:
@@ -142,7 +142,7 @@ class Settings:
         return self.parts_of(argument).get(part)
 
     def check_names(self) -> None:
-        """UserError for the first unknown name and for the first that is missing."""
+        """Raise UserError for the first unknown name and for the first that is missing."""
         for name in self.values:
             if self.find(name) is None:
                 head, _, part = name.partition(".")
@@ -161,7 +161,7 @@ class Settings:
             yield from (f"{name}.{part}" for part in self.parts_of(argument))
 
     def typed(self) -> dict[str, Any]:
-        """Every argument with its typed value; UserError for an unknown name or a value of another type."""
+        """Return every argument with its typed value; UserError for an unknown name or a value of another type."""
         self.check_names()
         parser = ArgumentParser(exit_on_error=False)
         for name, argument in self.arguments.items():
@@ -174,7 +174,7 @@ class Settings:
         return {name: as_spec(value) if self.arguments[name].is_class else value for name, value in typed.items()}
 
     def nested(self) -> dict[str, Any]:
-        """The values as jsonargparse wants them."""
+        """Return the values as jsonargparse wants them."""
         nested: dict[str, Any] = {}
         for name, value in sorted(self.values.items()):  # a class comes before its options
             head, _, part = name.partition(".")
@@ -187,7 +187,7 @@ class Settings:
         return nested
 
     def wrong_value(self, message: str) -> UserError:
-        """Jsonargparse's message in our words: it names the arguments from the outermost to the one at fault."""
+        """Put jsonargparse's message, which names the arguments from the outermost inwards, into plain words."""
         name = ".".join(re.findall(r'Parser key "([\w.]+)"', message))
         argument = self.find(name)
         if argument is None or name not in self.values:

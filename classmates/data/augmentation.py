@@ -1,4 +1,4 @@
-"""How training images are varied, a whole batch at once, in eight bits until the last moment."""
+"""Augmentation of training images, a whole batch at once, in eight bits until the last step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IMAGES_A_DRAW = 8
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training images are varied: cropped and mirrored at random and, if asked for, more.
+    """The augmentation of training images: cropped and mirrored at random and, if asked for, more.
 
     Images kept in memory are shifted by up to ``crop_padding`` pixels; larger images, which are read when needed, are
     cropped at random sizes instead (``RandomResizedCrop``), and ``crop_padding`` and ``padding_mode`` are not theirs.
@@ -63,7 +63,7 @@ class Augmentation:
             raise unknown("policy", self.policy, POLICIES)
 
     def padding(self, image_size: tuple[int, int]) -> int:
-        """Pixels on each side for images of a size (height, width).
+        """Return the pixels on each side for images of a size (height, width).
 
         Raises:
             UserError: a crop could miss the image altogether.
@@ -78,7 +78,7 @@ class Augmentation:
         return self.crop_padding
 
     def require_room_for_cutout(self, image_size: tuple[int, int]) -> None:
-        """UserError if the blank square could cover a whole image of a size (height, width)."""
+        """Raise UserError if the blank square could cover a whole image of a size (height, width)."""
         if self.cutout >= min(image_size):
             raise UserError(
                 f"cutout is {self.cutout}, but the images are {image_size[0]}x{image_size[1]} pixels: "
@@ -86,7 +86,7 @@ class Augmentation:
             )
 
     def make_policy(self, small: bool) -> v2.Transform | None:
-        """torchvision's transform; AutoAugment's is the one found for CIFAR-10 if the images are small."""
+        """Make torchvision's transform; AutoAugment's is the one found for CIFAR-10 if the images are small."""
         if self.policy is None:
             return None
         if self.policy == "AutoAugment":
@@ -96,7 +96,7 @@ class Augmentation:
 
 
 class Draws(NamedTuple):
-    """What is done to each of n images, [n] each: the crop's top and left, from 0; whether it is mirrored."""
+    """The random choices for n images, [n] each: the crop's top and left, from 0; whether it is mirrored."""
 
     top: Tensor
     left: Tensor
@@ -112,7 +112,7 @@ def draw(count: int, padding: int, flip: bool, generator: torch.Generator) -> Dr
 
 
 def pad(images: Tensor, padding: int, mode: Literal["constant", "reflect"], fill: int) -> Tensor:
-    """Images [N, H, W, C] in uint8 with ``padding`` more pixels on each side: [N, H+2p, W+2p, C]."""
+    """Return images [N, H, W, C] in uint8 with ``padding`` more pixels on each side: [N, H+2p, W+2p, C]."""
     if padding == 0:
         return images.contiguous()
     if mode == "constant":
@@ -125,7 +125,7 @@ def pad(images: Tensor, padding: int, mode: Literal["constant", "reflect"], fill
 
 
 def crop_and_flip(padded: Tensor, size: tuple[int, int], indices: Tensor, draws: Draws) -> Tensor:
-    """The images of these indices, cropped to a size (height, width) and mirrored as drawn, pixel by pixel.
+    """Return the images of these indices, cropped to a size (height, width) and mirrored as drawn, pixel by pixel.
 
     padded: [N, H+2p, W+2p, C], uint8. indices and draws: [B], on the same device. Returns [B, H, W, C].
     """
@@ -157,7 +157,7 @@ def apply_policy(policy: v2.Transform, images: Tensor, places: Tensor, seed: int
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor, memory_format: torch.memory_format) -> Tensor:
-    """(images/255 − mean)/std as float32: [B, C, H, W] in a memory format, of [B, H, W, C] in uint8.
+    """Return (images/255 − mean)/std as float32: [B, C, H, W] in a memory format, of [B, H, W, C] in uint8.
 
     mean and std: [C], float32.
     """

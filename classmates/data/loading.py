@@ -1,4 +1,4 @@
-"""``load``: whatever the user calls a data set, split, counted and measured."""
+"""``load``: a data set by its name, folder or address, split, counted and measured."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def load(
 
 
 def _find(data: str | Path, data_dir: Path | None, label: str | None) -> Listing:
-    """What a text or path stands for, by the rule that ``load`` states."""
+    """Find what a text or path stands for, by the rule that ``load`` states."""
     if isinstance(data, str) and data.startswith("hf:"):
         return list_hub(data.removeprefix("hf:"), data_dir, label)
     if is_folder(data):
@@ -102,7 +102,7 @@ def _find(data: str | Path, data_dir: Path | None, label: str | None) -> Listing
 
 
 def is_folder(data: str | Path) -> bool:
-    """Whether data are a folder and not the name of a data set."""
+    """Return whether data are a folder and not the name of a data set."""
     return isinstance(data, Path) or os.sep in data or "/" in data or Path(data).expanduser().is_dir()
 
 
@@ -123,7 +123,7 @@ def _noting(listing: Listing, note: str) -> Listing:
 
 
 def _require_unused(what: str, **settings: object) -> None:
-    """UserError where a setting was given that means nothing for these data."""
+    """Raise UserError where a setting was given that means nothing for these data."""
     for name, value in settings.items():
         if value is not None:
             raise UserError(f"{name} is '{value}', but {what} has no use for it: leave it out")

@@ -28,12 +28,12 @@ ImageFile = Path | Encoded | Image.Image
 
 
 class Files(Protocol):
-    """Where each image of a split is read from; nothing is read, or made, before it is asked for."""
+    """The files that the images of a split are read from; nothing is read before it is asked for."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> ImageFile: ...
     def take(self, indices: Tensor, /) -> Files:
-        """Those of these indices, in their order."""
+        """Return those of these indices, in their order."""
         ...
 
 
@@ -137,7 +137,7 @@ class ImageData:
 
 
 def mean_and_std(moments: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Per channel over all pixels, every image weighing the same.
+    """Return mean and deviation per channel over all pixels, every image weighing the same.
 
     moments: [N, 2, C], as in Source.
 
@@ -155,7 +155,7 @@ def mean_and_std(moments: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def moments_of(images: Tensor) -> Tensor:
-    """[N, 2, C] for images [N, H, W, C] in uint8; a few images at a time, so that little memory is needed."""
+    """Return moments [N, 2, C] of images [N, H, W, C] in uint8, a few at a time to save memory."""
     chunks = []
     for chunk in images.split(1024):
         values = chunk.double().flatten(1, 2) / 255

@@ -58,7 +58,7 @@ def stratified_split(
 
 
 def stratified_subset(labels: Tensor, count: int, seed: int) -> Tensor:
-    """A smaller training set: the indices, ascending, of ``count`` samples, each class in proportion, one at least.
+    """Choose ``count`` training samples, each class in proportion, one at least; returns their indices, ascending.
 
     Raises:
         UserError: fewer samples than classes are asked for, or more than there are.
@@ -73,7 +73,7 @@ def stratified_subset(labels: Tensor, count: int, seed: int) -> Tensor:
 
 
 def _shares(counts: Tensor, total: int, most: Tensor) -> Tensor:
-    """How many of each class, [K]: proportional to counts, from 1 to ``most`` of each, ``total`` altogether."""
+    """Return how many of each class, [K]: proportional to counts, 1 to ``most`` of each, ``total`` altogether."""
     quotas = counts.double() * total / counts.sum()
     shares = quotas.long().clamp(min=1).minimum(most)
     while missing := total - int(shares.sum()):

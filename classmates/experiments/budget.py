@@ -1,4 +1,4 @@
-"""The same budget for every row: the epochs at which it costs as much as the reference."""
+"""Equal budgets: the epochs at which each row costs as much as the reference."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ PILOT_EPOCHS = 2
 
 
 def pilots(jobs: Sequence[Job]) -> list[Job]:
-    """One short run for each row, model and data set, from which the cost of an epoch is read."""
+    """Make one short run for each row, model and data set, from which the cost of an epoch is read."""
     first = {place(job): job for job in reversed(jobs)}
     return [job.with_epochs(PILOT_EPOCHS) for job in reversed(first.values())]
 
 
 def equalised(jobs: Sequence[Job], ledger: Ledger, budget: Budget, reference: str) -> list[Job]:
-    """The jobs with epochs at which each costs what the reference does on its model and data, rounded, at least one.
+    """Return the jobs with epochs (rounded, 1 or more) at which each costs what the reference does there.
 
     Args:
         jobs: with the epochs of the recipe, which stay the reference's.
@@ -45,7 +45,7 @@ def equalised(jobs: Sequence[Job], ledger: Ledger, budget: Budget, reference: st
 
 
 def epoch_cost(ledger: Ledger, pilot: Job, budget: Budget) -> float:
-    """What the last epoch of a pilot cost; UserError where the pilot has not come to its end."""
+    """Return what the last epoch of a pilot cost; UserError where the pilot has not come to its end."""
     if ledger.result(pilot) is None:
         why = (ledger.failure(pilot) or {"error": "it is not finished"})["error"]
         raise UserError(f"--budget {budget}: the short run that measures an epoch of '{pilot.row}' failed: {why}")
@@ -57,5 +57,5 @@ def epoch_cost(ledger: Ledger, pilot: Job, budget: Budget) -> float:
 
 
 def place(job: Job) -> tuple[str, str, str]:
-    """What jobs of different seeds have in common."""
+    """Return what jobs of different seeds have in common: row, model and data."""
     return job.row, job.model, job.data

@@ -24,7 +24,7 @@ from classmates.experiments.workers import Place, workers_on
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came out of a comparison.
+    """A finished comparison.
 
     folder: where everything is. recipe: what was compared. plan: its runs. runs: a line each, as ``read_runs`` has
     them.
@@ -62,7 +62,7 @@ def compare(
     any_version: bool = False,
     dry_run: bool = False,
 ) -> Comparison | Plan:
-    """Compares methods on models and data sets over several seeds; ends in tables, figures and a report.
+    """Compare methods on models and data sets over several seeds; ends in tables, figures and a report.
 
     Every run is a folder as ``train`` leaves it. The same command given again goes on where it stopped, whatever
     stopped it, tries failed runs again and repeats nothing that is done. Several such commands share the work.
@@ -125,12 +125,12 @@ def compare(
 
 
 def asked(budget: Budget, train: Mapping[str, Any]) -> dict[str, Any]:
-    """What a command asks for beyond its recipe, by flag."""
+    """Return what a command asks for beyond its recipe, by flag."""
     return ({"--budget": budget} if budget != "epochs" else {}) | dict(flags("--train", train))
 
 
 def flags(name: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Settings as the command line takes them: (--train.method.peers, 2)."""
+    """Yield settings as the command line takes them: (--train.method.peers, 2)."""
     for key, value in settings.items():
         if isinstance(value, Mapping):
             yield from flags(f"{name}.{key}", value)
@@ -139,7 +139,7 @@ def flags(name: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def default_name(recipe: str, chosen: Recipe) -> str:
-    """Of the folder: the recipe's name, or what is compared."""
+    """Return the name of the folder: the recipe's, or what is compared."""
     if "/" in recipe or "." in recipe:
         return slug(recipe.removesuffix(".yaml").replace("/", "-"))
     return "-".join([recipe, *map(slug, [*chosen.rows, *map(short, [*chosen.models, *chosen.data])])])[:120]

@@ -157,7 +157,7 @@ def this_package() -> Package:
 
 
 def within(kind: type, package: Package) -> bool:
-    """Whether a class is one of the package's."""
+    """Return whether a class is one of the package's."""
     return kind.__module__.partition(".")[0] == package.name
 
 

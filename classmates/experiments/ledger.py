@@ -47,18 +47,18 @@ class Ledger:
     # The plan
 
     def write_plan(self, recipe: Recipe, jobs: Sequence[Job]) -> None:
-        """Notes what is compared, and its runs."""
+        """Note what is compared, and its runs."""
         self.add(jobs)
         _write(self.comparison, {"recipe": recipe.plain(), "runs": [job.name for job in jobs]})
 
     def add(self, jobs: Sequence[Job]) -> None:
-        """Notes runs, where they are not known so far."""
+        """Note runs, where they are not known so far."""
         for job in jobs:
             if not self._job(job.name).exists():
                 _write(self._job(job.name), job.plain())
 
     def read_plan(self) -> tuple[Recipe, list[Job]]:
-        """The recipe and its runs; UserError where the folder holds no comparison."""
+        """Return the recipe and its runs; UserError where the folder holds no comparison."""
         if not self.comparison.is_file():
             raise UserError(f"'{self.folder}' holds no comparison (there is no comparison.yaml in it)")
         plan = _read(self.comparison)
@@ -67,18 +67,18 @@ class Ledger:
         return read(plan["recipe"], str(self.comparison)), [self.job(name) for name in plan["runs"]]
 
     def job(self, name: str) -> Job:
-        """The run of this name; UserError where its file is damaged."""
+        """Return the run of this name; UserError where its file is damaged."""
         try:
             return Job.read(_read(self._job(name)), name)
         except (TypeError, KeyError) as error:
             raise UserError(f"'{self._job(name)}' is damaged: remove it, and compare writes it again") from error
 
     def every_job(self) -> list[Job]:
-        """Every run that was ever planned here."""
+        """Return every run that was ever planned here."""
         return [self.job(path.stem) for path in sorted(self.jobs.glob("[!.]*.yaml"))]
 
     def same_elsewhere(self, job: Job) -> Job | None:
-        """The newest finished run with the same settings and data by other code; None where there is none."""
+        """Return the newest finished run with the same settings and data by other code; None where there is none."""
         wanted = (job.row, job.identity.config, job.identity.data)
         same = [one for one in self.every_job() if (one.row, one.identity.config, one.identity.data) == wanted]
         finished = [(record["finished"], one) for one in same if (record := self.result(one)) is not None]
@@ -96,12 +96,12 @@ class Ledger:
         return "interrupted" if self.run_folder(job).exists() else "waiting"
 
     def result(self, job: Job) -> dict[str, Any] | None:
-        """What the run's ``result.json`` holds; None where the run has not come to its last epoch."""
+        """Return what the run's ``result.json`` holds; None where the run has not come to its last epoch."""
         record = self.read_result(job)
         return record if record is not None and record["training"]["epochs"] == job.epochs else None
 
     def read_result(self, job: Job) -> dict[str, Any] | None:
-        """The same for a run that ended early too; None where there is no whole file."""
+        """Return the same for a run that ended early too; None where there is no whole file."""
         try:
             record = json.loads((self.run_folder(job) / "result.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -109,7 +109,7 @@ class Ledger:
         return record if isinstance(record, dict) and {"training", "test", "config"} <= record.keys() else None
 
     def failure(self, job: Job) -> dict[str, Any] | None:
-        """Why the run failed at its last attempt (error, traceback, time, host), or that its result is cut off."""
+        """Return why the last attempt failed (error, traceback, time, host), or that its result is cut off."""
         try:
             return dict(json.loads(self._failure(job).read_text(encoding="utf-8")))
         except (OSError, ValueError):
@@ -119,7 +119,7 @@ class Ledger:
         return None
 
     def is_running(self, job: Job) -> bool:
-        """Whether some process is at it."""
+        """Return whether some process is at it."""
         if not self._lock(job).exists():
             return False
         with self._lock(job).open("r") as file:
@@ -127,7 +127,7 @@ class Ledger:
 
     @contextmanager
     def claim(self, job: Job) -> Iterator[bool]:
-        """Makes the run this process's own; gives False where it is another's."""
+        """Make the run this process's own; gives False where it is another's."""
         self.jobs.mkdir(parents=True, exist_ok=True)
         with self._lock(job).open("a") as file:
             mine = _lock(file.fileno(), fcntl.LOCK_EX)
@@ -138,7 +138,7 @@ class Ledger:
             yield mine
 
     def note_failure(self, job: Job, error: BaseException | str) -> None:
-        """Keeps why a run failed."""
+        """Keep why a run failed."""
         name = type(error).__name__ if isinstance(error, BaseException) else "Killed"
         trace = "".join(traceback.format_exception(error)) if isinstance(error, BaseException) else ""
         failure = {"error": f"{name}: {error}", "traceback": trace, "time": _now(), "host": platform.node()}
@@ -165,7 +165,7 @@ class Ledger:
 
 
 def _lock(file: int, kind: int) -> bool:
-    """Takes a lock without waiting; False where another process has it. It ends when the file is closed."""
+    """Take a lock without waiting; False where another process has it. It ends when the file is closed."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""From a recipe to its runs: rows, models, data sets and seeds, each run with all its settings."""
+"""The runs of a recipe: rows, models, data sets and seeds, each run with all its settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from classmates.training.train import train
 
 @dataclass(frozen=True)
 class Job:
-    """One run that is wanted.
+    """A run that is wanted.
 
     row, model, data, seed: its place in the comparison. settings: every argument of ``train`` as a plain value.
     identity: what makes it this run and no other. given_name: of its folder, where an earlier version chose it.

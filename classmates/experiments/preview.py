@@ -1,4 +1,4 @@
-"""What a comparison or a search would run, how it stands, and what the rest takes."""
+"""The plan of a comparison or a search: its runs, their state, and the time that is left."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Plan:
         return "\n\n".join(part for part in parts if part)
 
     def _table(self, states: pd.DataFrame) -> pd.DataFrame:
-        """How the runs of each row, model and data set stand, and what one of them takes."""
+        """Tell how the runs of each row, model and data set stand, and what one of them takes."""
         known = seconds_per_epoch(self.ledger, self.jobs)
         jobs: dict[tuple[str, str, str], list[int]] = {}
         for number, job in enumerate(self.jobs):
@@ -53,7 +53,7 @@ class Plan:
         return pd.DataFrame(lines)
 
     def _rest(self) -> str:
-        """How much is left to do."""
+        """Tell how much is left to do."""
         left = [job for job in self.jobs if self.ledger.result(job) is None]
         begun = f"{len(left)} of {len(self.jobs)} runs to do in {self.folder}"
         seconds = time_left(self.ledger, self.jobs)
@@ -67,7 +67,7 @@ class Plan:
 
 
 def failures(runs: pd.DataFrame) -> list[str]:
-    """A paragraph that says which of the runs (lines of ``read_runs``) failed and why; none where all went well."""
+    """Write which of the runs (lines of ``read_runs``) failed and why: a paragraph, or none."""
     failed = runs[runs["status"] == "failed"]
     if failed.empty:
         return []

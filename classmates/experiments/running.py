@@ -1,4 +1,4 @@
-"""Runs a list of jobs to its end, beside whoever else works on the same ledger, and says how it goes."""
+"""Running a list of jobs to its end, beside other processes on the same ledger, with a line on progress."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REFRESH = 30.0
 
 
 def run_all(ledger: Ledger, jobs: Sequence[Job], workers: Workers, description: str) -> None:
-    """Tries every job once that is not done yet; those that another process has are waited for.
+    """Try every job once that is not done yet; those that another process has are waited for.
 
     A job that fails stops nothing; the ledger knows why. On an interruption the workers are stopped, and the same
     call goes on later.
@@ -51,7 +51,7 @@ def run_all(ledger: Ledger, jobs: Sequence[Job], workers: Workers, description: 
 
 
 def next_job(ledger: Ledger, left: list[Job], started: str) -> Job | None:
-    """Takes the first job off the list that nobody runs, and those that others have ended meanwhile."""
+    """Take the first job off the list that nobody runs, and those that others have ended meanwhile."""
     for job in list(left):
         if ledger.is_running(job):
             continue
@@ -64,7 +64,7 @@ def next_job(ledger: Ledger, left: list[Job], started: str) -> Job | None:
 
 
 class Board:
-    """One line on how many runs are done, running and failed, and about how long the rest takes."""
+    """A line on how many runs are done, running and failed, and about how long the rest takes."""
 
     def __init__(self, ledger: Ledger, jobs: Sequence[Job], description: str):
         self.ledger = ledger
@@ -82,7 +82,7 @@ class Board:
         self.bar.close()
 
     def show(self, running: Sequence[Job], workers: Workers) -> None:
-        """Says it again where something has changed, or after a while."""
+        """Say it again where something has changed, or after a while."""
         now = [job.name for job in running]
         if now != self.shown or time.monotonic() - self.at > REFRESH:
             self.update(running, workers)
@@ -101,7 +101,7 @@ class Board:
 
 
 def time_left(ledger: Ledger, jobs: Sequence[Job]) -> float | None:
-    """Seconds of training that the unfinished jobs still take, one after the other; None while nothing is known.
+    """Estimate the seconds that the unfinished jobs still train, one after the other; None while nothing is known.
 
     A row that has not trained an epoch yet is taken to cost what the others do on average.
     """
@@ -117,7 +117,7 @@ def time_left(ledger: Ledger, jobs: Sequence[Job]) -> float | None:
 
 
 def seconds_per_epoch(ledger: Ledger, jobs: Sequence[Job]) -> dict[tuple[str, str, str], float]:
-    """The median over all epochs trained so far, by (row, model, data); those without any are left out."""
+    """Return the median over all epochs trained so far, by (row, model, data); those without any are left out."""
     seconds: dict[tuple[str, str, str], list[float]] = {}
     for job in jobs:
         seconds.setdefault(place(job), []).extend(epoch_seconds(ledger, job))
@@ -125,6 +125,6 @@ def seconds_per_epoch(ledger: Ledger, jobs: Sequence[Job]) -> dict[tuple[str, st
 
 
 def epoch_seconds(ledger: Ledger, job: Job) -> list[float]:
-    """How long each epoch of the run took that is done; empty while there is none."""
+    """Return the seconds of each finished epoch of a run; empty while there is none."""
     path = ledger.run_folder(job) / "metrics.csv"
     return [float(value) for value in pd.read_csv(path)["seconds"]] if path.exists() else []

@@ -139,12 +139,12 @@ class Package:
 
 
 def is_text(node: ast.stmt) -> bool:
-    """Whether a statement is a text and nothing else: a docstring, or one after an attribute."""
+    """Return whether a statement is a text and nothing else: a docstring, or one after an attribute."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def for_types_only(node: ast.AST) -> bool:
-    """Whether it is ``if TYPE_CHECKING:``."""
+    """Return whether it is ``if TYPE_CHECKING:``."""
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 

@@ -16,7 +16,7 @@ FIX = "give a list ([0.01,0.1]) or, for a random search, one of uniform, logunif
 
 
 def grid(space: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every combination of the values of each setting.
+    """Return every combination of the values of each setting.
 
     Args:
         space: a list of values for each setting.
@@ -31,7 +31,7 @@ def grid(space: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def draws(space: Mapping[str, Any], count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """``count`` combinations at random, the same ones for the same seed; the first of them whatever the count.
+    """Draw ``count`` combinations at random, the same ones for the same seed; the first of them whatever the count.
 
     Args:
         space: for each setting a list to choose from, or a text: ``uniform(LOW, HIGH)``, ``loguniform(LOW, HIGH)``
@@ -48,7 +48,7 @@ def draws(space: Mapping[str, Any], count: int, seed: int = 0) -> list[dict[str,
 
 
 def draw_of(name: str, values: Any) -> Draw:
-    """How a value of one setting is drawn; UserError where it cannot be told."""
+    """Return the function that draws a value of one setting; UserError where there is none."""
     if isinstance(values, list) and values:
         return lambda numbers: numbers.choice(values)
     try:
@@ -74,5 +74,5 @@ DISTRIBUTIONS: dict[str, Callable[[random.Random, float, float], float]] = {
 
 
 def rounded(value: float) -> float:
-    """To three digits: more of them say nothing, and names of trials stay short."""
+    """Round to three digits: more of them say nothing, and names of trials stay short."""
     return float(f"{value:.3g}")

@@ -1,4 +1,4 @@
-"""Where the runs of a comparison take place: this process, processes of their own, or a Ray cluster.
+"""The places where runs of a comparison are made: this process, processes of their own, or a Ray cluster.
 
 All of them do the same: claim a run in the ledger, train, note a failure. So any number of them, on any machine that
 sees the folder, share the work.
@@ -33,7 +33,7 @@ ELSEWHERE = 75
 
 
 def run_job(folder: Path, name: str, callbacks: Sequence[Any] = ()) -> bool:
-    """Makes one run of the ledger in this process, or goes on with it from its last checkpoint.
+    """Make one run of the ledger in this process, or goes on with it from its last checkpoint.
 
     Args:
         folder: of the comparison.
@@ -73,7 +73,7 @@ def run_job(folder: Path, name: str, callbacks: Sequence[Any] = ()) -> bool:
 
 
 def resumable(ledger: Ledger, job: Job) -> bool:
-    """Whether there is a checkpoint to go on from; what cannot be gone on with is removed."""
+    """Return whether there is a checkpoint to go on from; what cannot be gone on with is removed."""
     folder = ledger.run_folder(job)
     cut_off = (folder / "result.json").exists() and ledger.read_result(job) is None
     try:
@@ -119,7 +119,7 @@ class ThisProcess:
         return done
 
     def stop(self) -> None:
-        """There is nothing to stop: a run has ended when ``start`` returns."""
+        """Do nothing: a run has ended when ``start`` returns."""
 
 
 class Processes:
@@ -172,7 +172,7 @@ class Processes:
 
 
 def workers_on(place: Place, ledger: Ledger, count: int, gpus_per_run: float) -> Workers:
-    """Where the runs take place: "here" (0: in this process) or on "ray"; ``count`` of them at a time.
+    """Return the place where runs are made: "here" (0: in this process) or on "ray"; ``count`` of them at a time.
 
     Raises:
         UserError: Ray is not there.
@@ -185,7 +185,7 @@ def workers_on(place: Place, ledger: Ledger, count: int, gpus_per_run: float) ->
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    """Return the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         return [name for name in given.split(",") if name]

@@ -22,7 +22,7 @@ LONGEST_NAME = 18
 
 
 def augmented_batch(data: ImageData, augmentation: Augmentation, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Some training images, from the loader that training uses, in the order of their labels.
+    """Return some training images, from the loader that training uses, in the order of their labels.
 
     Returns:
         Their indices, [n]; the images before augmentation (only brought to the image size), [n, H, W, C] in uint8;

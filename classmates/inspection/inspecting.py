@@ -1,4 +1,4 @@
-"""What the tool sees of a data set, before anything is trained."""
+"""The inspection of a data set, before anything is trained."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def inspect(
     augmentation: Augmentation = Augmentation(),
     out: Path | None = None,
 ) -> Inspection:
-    """Shows what a data set holds, as training would see it, and draws a contact sheet of it.
+    """Show what a data set holds, as training would see it, and draws a contact sheet of it.
 
     Every image is read: their counts, sizes and modes, which have the same pixels (a warning where they are in
     different parts, the test images in the training set), and which cannot be read, and why.

@@ -45,7 +45,7 @@ def scan(data: ImageData) -> pd.DataFrame:
 
 
 def duplicates(scanned: pd.DataFrame) -> pd.DataFrame:
-    """The rows of ``scan`` whose pixels occur more than once, those that are equal one after another.
+    """Return the rows of ``scan`` whose pixels occur more than once, those that are equal one after another.
 
     Returns:
         The same columns and ``across``: whether the same pixels are in several parts.
@@ -58,13 +58,13 @@ def duplicates(scanned: pd.DataFrame) -> pd.DataFrame:
 
 
 def parts_of(data: ImageData) -> dict[str, Split]:
-    """The splits that there are, by name."""
+    """Return the splits that there are, by name."""
     every = {"train": data.train, "val": data.val, "test": data.test}
     return {part: split for part, split in every.items() if split is not None}
 
 
 def name_of(split: Split, index: int) -> str:
-    """What to call an image in a message: its file, or its number where it comes from none."""
+    """Return what to call an image in a message: its file, or its number where it comes from none."""
     file = None if split.paths is None else split.paths[index]
     return f"image {index}" if file is None or isinstance(file, Image.Image) else str(file)
 

@@ -1,4 +1,4 @@
-"""Where to begin with a data set: a network, a batch size, an image size."""
+"""Suggested settings for a data set: a network, a batch size, an image size."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Suggestion:
 
 
 def suggest(data: ImageData, images: pd.DataFrame, image_size: int | None = None) -> Suggestion:
-    """A first choice by image size and number of training images, no more than a rule of thumb.
+    """Return a first choice by image size and number of training images, no more than a rule of thumb.
 
     ========================  =================  ======================================
     pixels                    training images    network
@@ -71,7 +71,7 @@ def suggest(data: ImageData, images: pd.DataFrame, image_size: int | None = None
 
 
 def _image_size(images: pd.DataFrame) -> int | None:
-    """Pixels of the square; None where the images' own size is right."""
+    """Return the pixels of the square; None where the images' own size is right."""
     sides = images[["width", "height"]].to_numpy()  # [N, 2]
     longest, typical = sides.max(), np.median(sides.min(axis=1))
     if longest <= IN_MEMORY:

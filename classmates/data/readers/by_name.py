@@ -17,7 +17,7 @@ from classmates.errors import UserError, unknown
 
 
 class Named(NamedTuple):
-    """What there is to know of a data set before its files are looked at.
+    """A data set known by name, before its files are looked at.
 
     find: lists its images. labels: the kinds of labels to choose from where there are several, the usual ones first.
     flip: whether a mirrored image is still one of its class.
@@ -42,7 +42,7 @@ NAMED = {
 
 
 def list_named(name: str, data_dir: Path | None, label: str | None) -> Listing:
-    """The images of a data set known by name; small ones are downloaded where they are not there.
+    """Return the images of a data set known by name; small ones are downloaded where they are not there.
 
     Parquet files in the Hub's layout, in ``data_dir`` or in a folder of the data set's name in it, are read instead
     of the publisher's own files.

@@ -1,4 +1,4 @@
-"""What was made of many image files, kept as one memory-mapped file, so that the next start need not read them again.
+"""A cache of what was read of many image files: one memory-mapped file, which the next start reads instead.
 
 A cache may be deleted at any time. It is made again when the files have changed, and whenever anything about it is
 not as it was written.
@@ -27,7 +27,7 @@ FORMAT = "classmates cache 1"
 def cached(
     kind: str, of: Sequence[object], content: str, build: Callable[[], dict[str, Tensor]], notes: list[str]
 ) -> dict[str, Tensor]:
-    """The tensors that ``build`` makes, made once; later ones are mapped from the file, and read as they are used.
+    """Return the tensors that ``build`` makes; made once, they are mapped from the file later and read when used.
 
     Of processes that want the same at the same time one builds, and the others wait for it. Where nothing can be
     written, the tensors are built every time.
@@ -61,7 +61,7 @@ def cached(
 
 
 def cache_folder() -> Path:
-    """``$CLASSMATES_CACHE``, or ``classmates`` in ``$XDG_CACHE_HOME``, or ``~/.cache/classmates``.
+    """Return ``$CLASSMATES_CACHE``, or ``classmates`` in ``$XDG_CACHE_HOME``, or ``~/.cache/classmates``.
 
     Raises:
         RuntimeError: none is set and there is no home folder.
@@ -72,7 +72,7 @@ def cache_folder() -> Path:
 
 
 def fingerprint(files: Iterable[Path]) -> str:
-    """A digest of every file's path, size and time of its last change, without reading any."""
+    """Return a digest of every file's path, size and time of its last change, without reading any."""
     digest = hashlib.sha256()
     for file in files:
         digest.update(os.fsencode(os.path.abspath(file)))
@@ -86,7 +86,7 @@ def fingerprint(files: Iterable[Path]) -> str:
 
 
 def _read(path: Path, key: str, content: str, notes: list[str]) -> dict[str, Tensor] | None:
-    """The tensors of a cache that is whole, what was asked for, and up to date; else None."""
+    """Return the tensors of a cache that is whole, what was asked for, and up to date; else None."""
     try:
         # Opening it compares the file's length with the sizes in its header.
         with safe_open(path, framework="pt") as file:
@@ -112,6 +112,6 @@ def _write(path: Path, tensors: dict[str, Tensor], key: str, content: str) -> No
 
 
 def _layout(tensors: dict[str, Tensor]) -> str:
-    """A digest of the names, types and shapes: the header itself has no checksum."""
+    """Return a digest of the names, types and shapes: the header itself has no checksum."""
     shapes = sorted((name, str(tensor.dtype), list(tensor.shape)) for name, tensor in tensors.items())
     return hashlib.sha256(json.dumps(shapes).encode()).hexdigest()

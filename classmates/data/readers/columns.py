@@ -1,4 +1,4 @@
-"""Which columns of a published table hold the images and the labels, and what the classes are."""
+"""The columns of a published table that hold images and labels, and the classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def image_column(features: Features, where: Path | str) -> str:
-    """The column of images: known as such, or of bytes, or of structures with bytes.
+    """Return the column of images: known as such, or of bytes, or of structures with bytes.
 
     Raises:
         UserError: there is none, or there are several and none is called "image" or "img".
@@ -39,7 +39,7 @@ def image_column(features: Features, where: Path | str) -> str:
 
 
 def label_column(features: Features, label: str | None, where: Path | str) -> str:
-    """The column that was asked for; else the only one of whole numbers or, where there is none, of texts.
+    """Return the column that was asked for; else the only one of whole numbers or, where there is none, of texts.
 
     Raises:
         UserError: there is no such column; or several, and none was asked for. The message lists them.
@@ -63,7 +63,7 @@ def label_column(features: Features, label: str | None, where: Path | str) -> st
 def class_numbers(
     parts: Mapping[str, Dataset], label: str, where: Path | str
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """The class names, and for each part that has labels its class numbers, [N], int64.
+    """Return the class names, and for each part that has labels its class numbers, [N], int64.
 
     A column that names its classes keeps their numbers; in others, the classes are the values that the training
     split has, in their order. Published without labels are parts whose labels are all empty or −1.
@@ -96,7 +96,7 @@ def class_numbers(
 
 
 def _values(table: Dataset, label: str) -> tuple[np.ndarray, np.ndarray]:
-    """The labels as published, [N], and which of them are missing, [N]."""
+    """Return the labels as published, [N], and which of them are missing, [N]."""
     column = table.data.column(label)
     missing = column.is_null().to_numpy()
     if "int" in table.features[label].dtype:

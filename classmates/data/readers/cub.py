@@ -39,6 +39,6 @@ def cub200(data_dir: Path) -> Listing:
 
 
 def _table(path: Path) -> dict[str, str]:
-    """A file of lines ``NUMBER VALUE``."""
+    """Return a file of lines ``NUMBER VALUE``."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return dict(line.split(maxsplit=1) for line in lines if line.strip())

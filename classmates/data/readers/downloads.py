@@ -151,7 +151,7 @@ def _unpack(url: str, folder: Path, md5: str) -> None:
 
 
 def _fetch(name: str, make: Callable[[], Out], missing: str) -> Out:
-    """What torchvision makes of files that it finds or downloads; UserError with what is missing where it cannot."""
+    """Have torchvision read files that it finds or downloads; UserError with what is missing where it cannot."""
     try:
         return make()
     except (OSError, RuntimeError) as error:  # no network is an OSError

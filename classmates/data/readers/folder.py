@@ -67,7 +67,7 @@ def _find(root: Path) -> Listing:
 
 
 def _parts(root: Path) -> tuple[dict[str, str], list[str]]:
-    """The folder of each part, relative to the root, and notes on what lies beside the class folders."""
+    """Return the folder of each part, relative to the root, and notes on what lies beside the class folders."""
     below = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
     notes = []
     if "train" in below:

@@ -52,7 +52,7 @@ class Rows:
 
 
 def list_hub(name: str, data_dir: Path | None, label: str | None) -> Listing:
-    """A data set of the Hub, downloaded by the ``datasets`` library.
+    """Return a data set of the Hub, downloaded by the ``datasets`` library.
 
     Args:
         name: ``NAME`` or ``NAME:CONFIG``, as on the Hub.
@@ -78,7 +78,7 @@ def list_hub(name: str, data_dir: Path | None, label: str | None) -> Listing:
 
 
 def require_datasets(data: str | Path) -> ModuleType:
-    """The ``datasets`` library; UserError where it is not installed."""
+    """Return the ``datasets`` library; UserError where it is not installed."""
     try:
         import datasets
     except ModuleNotFoundError as error:
@@ -94,7 +94,7 @@ def list_splits(
     label: str | None,
     stored_in: Sequence[Path] = (),
 ) -> Listing:
-    """Splits as the Hub publishes them. Where there is no labelled test split, the validation split is the test set.
+    """List splits as the Hub publishes them; without a labelled test split, the validation split is the test set.
 
     Args:
         splits: the tables by their published names.

@@ -99,7 +99,7 @@ def mini_imagenet(data_dir: Path) -> Listing:
 
 
 def class_names(wnids: Sequence[str]) -> list[str]:
-    """What WordNet calls them: ``tench, Tinca tinca``; with the number where two are called the same."""
+    """Return what WordNet calls classes: ``tench, Tinca tinca``; with the number where two are called the same."""
     info = ImageNetInfo()
 
     def described(wnid: str) -> str:
@@ -114,7 +114,7 @@ def class_names(wnids: Sequence[str]) -> list[str]:
 
 
 def _validation_classes(place: Path, files: Sequence[str]) -> tuple[list[str], Path]:
-    """The WordNet numbers of the validation images, which are sorted, and the file that says so.
+    """Return the WordNet numbers of the validation images, which are sorted, and the file that says so.
 
     ``LOC_val_solution.csv`` (Kaggle); ``imagenet_2012_validation_synset_labels.txt`` (a number for each image); or
     the development kit's ``ILSVRC2012_validation_ground_truth.txt``, read with its ``meta.mat``. Each lies beside
@@ -144,7 +144,7 @@ def _validation_classes(place: Path, files: Sequence[str]) -> tuple[list[str], P
 
 
 def _wnids(meta: Path, numbers: Sequence[str]) -> list[str]:
-    """WordNet numbers for the development kit's own."""
+    """Return WordNet numbers for the development kit's own."""
     from scipy.io import loadmat  # comes with scikit-learn
 
     try:

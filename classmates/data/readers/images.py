@@ -1,4 +1,4 @@
-"""Image files, read rightly: upright, eight bits, grey or RGB, whatever they were stored as."""
+"""Image files as upright images of eight bits, grey or RGB, whatever they were stored as."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class UnreadableImage(UserError):
 
 
 class Check(NamedTuple):
-    """What reading an image once has shown.
+    """The findings of reading an image once.
 
     size: (width, height), upright. grey: whether it is stored without colour. frames: how many frames (or pages) the
     file has; the first is the image. moments: [2, C], the mean of its pixels and of their squares in 0..1. pixels:
@@ -109,7 +109,7 @@ class Checks(NamedTuple):
         return self.frames > 0
 
     def take(self, indices: Tensor) -> Checks:
-        """The checks of these images, by index or as booleans."""
+        """Return the checks of these images, by index or as booleans."""
         return Checks(*(column[indices] for column in self))
 
 
@@ -175,7 +175,7 @@ def check(path: ImageFile, channels: int, size: tuple[int, int] | None = None) -
 
 
 def check_all(files: Files, channels: int, size: tuple[int, int] | None = None) -> tuple[Checks, Tensor | None]:
-    """``check`` for many files at once, with a progress bar where it takes long.
+    """Run ``check`` for many files at once, with a progress bar where it takes long.
 
     Returns:
         The checks, and the pixels [N, H, W, C], uint8, if they were kept of every image that can be read and are of
@@ -210,13 +210,13 @@ def check_all(files: Files, channels: int, size: tuple[int, int] | None = None) 
 
 
 def unreadable(files: Files, checks: Checks, channels: int) -> list[UnreadableImage]:
-    """Why images cannot be read. These few are read again, so that checks are nothing but numbers, easily kept."""
+    """Return why images cannot be read; these few are read again, so that checks are numbers alone."""
     found = (check(files[index], channels) for index in (~checks.readable).nonzero()[:, 0].tolist())
     return [error for error in found if isinstance(error, UnreadableImage)]
 
 
 def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The middle of an image at a size (height, width), scaled so that it fills it; as it is if it has that size."""
+    """Scale an image so that it fills a size (height, width), and crop its middle; as it is if it has that size."""
     height, width = size
     if image.size == (width, height):
         return image
@@ -226,12 +226,12 @@ def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def stack(images: Iterable[Image.Image]) -> Tensor:
-    """Grey or RGB images of one size as [N, H, W, C], uint8."""
+    """Stack grey or RGB images of one size as [N, H, W, C], uint8."""
     return torch.from_numpy(np.stack([np.atleast_3d(np.asarray(image)) for image in images]))
 
 
 def for_all(function: Callable[[int], Out], count: int, title: str, threads: bool = True) -> Iterator[Out]:
-    """The function's results for 0, 1, ... in order, with a progress bar where it takes long.
+    """Return the function's results for 0, 1, ... in order, with a progress bar where it takes long.
 
     Decoders run outside Python's lock, so threads use every core.
     """
@@ -243,7 +243,7 @@ def for_all(function: Callable[[int], Out], count: int, title: str, threads: boo
 
 
 def _with_threads(function: Callable[[int], Out], count: int) -> Iterator[Out]:
-    """A few thousand are under way at once, however many there are."""
+    """Return a few thousand are under way at once, however many there are."""
     with ThreadPool() as pool:
         for start in range(0, count, AT_ONCE):
             yield from pool.imap(function, range(start, min(start + AT_ONCE, count)), chunksize=16)

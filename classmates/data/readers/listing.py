@@ -94,7 +94,7 @@ def read_listing(
 def _through_cache(
     listing: Listing, channels: int, fitted: tuple[int, int] | None, notes: list[str]
 ) -> dict[str, Tensor]:
-    """What reading every image has shown, and small images, by part and name; kept if the images lie in files."""
+    """Read every image, or the cache of that: checks and small images by part and name."""
     look = partial(_look, listing.parts, channels, fitted)
     if not listing.stored_in:
         return look()
@@ -120,7 +120,7 @@ def _without_bad(
     fitted: tuple[int, int] | None,
     on_bad_image: Literal["error", "skip"],
 ) -> tuple[dict[str, Split], dict[str, Checks], tuple[str, ...]]:
-    """The parts and their checks without the images that cannot be read, and what is wrong with those."""
+    """Return the parts and their checks without the images that cannot be read, and what is wrong with those."""
     parts, checks = {}, {}
     bad: list[str] = []
     for part, split in listing.parts.items():
@@ -149,13 +149,13 @@ def _without_bad(
 
 
 def skipped(unreadable: Sequence[str]) -> str:
-    """The note on images that were left out; some are named."""
+    """Return the note on images that were left out; some are named."""
     more = f"; and {len(unreadable) - 20} more" if len(unreadable) > 20 else ""
     return f"{len(unreadable)} unreadable images skipped: " + "; ".join(unreadable[:20]) + more
 
 
 def require_images(listing: Listing, parts: dict[str, Split]) -> None:
-    """UserError where a class has no image in a part."""
+    """Raise UserError where a class has no image in a part."""
     for part, split in parts.items():
         counts = split.labels.bincount(minlength=len(split.class_names)).tolist()
         if empty := [name for name, count in zip(split.class_names, counts, strict=True) if not count]:
@@ -165,7 +165,7 @@ def require_images(listing: Listing, parts: dict[str, Split]) -> None:
 
 
 def listed(classes: Sequence[str]) -> str:
-    """``class 'a'``, or ``classes 'a', 'b', 'c', 'd', 'e' and 3 more classes``."""
+    """Write ``class 'a'``, or ``classes 'a', 'b', 'c', 'd', 'e' and 3 more classes``."""
     more = f" and {len(classes) - 5} more classes" if len(classes) > 5 else ""
     return ("class " if len(classes) == 1 else "classes ") + ", ".join(f"'{name}'" for name in classes[:5]) + more
 
@@ -173,7 +173,7 @@ def listed(classes: Sequence[str]) -> str:
 def _choose_size(
     sizes: set[tuple[int, int]], image_size: int | None, notes: list[str]
 ) -> tuple[tuple[int, int], bool]:
-    """The (height, width) to train at, and whether the images are kept in memory."""
+    """Return the (height, width) to train at, and whether the images are kept in memory."""
     if image_size is not None:
         return (image_size, image_size), image_size <= IN_MEMORY
     if len(sizes) == 1:

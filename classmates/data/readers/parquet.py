@@ -16,7 +16,7 @@ Shards = dict[str, list[Path]]
 
 
 def find_shards(folder: Path) -> Shards:
-    """The parquet files by split; empty where the folder has none.
+    """Return the parquet files by split; empty where the folder has none.
 
     They lie in the folder itself, in its ``data/``, or in the one folder of a configuration; either named after their
     split (``train-00000-of-00002.parquet``) or in a folder that is (``train/0000.parquet``). Files with nothing but a
@@ -35,7 +35,7 @@ def find_shards(folder: Path) -> Shards:
 
 
 def shards_in(place: Path) -> Shards:
-    """The parquet files by split that lie right in a folder, or in folders named after their split in it."""
+    """Return the parquet files by split that lie right in a folder, or in folders named after their split in it."""
     shards: Shards = {}
     for file in sorted(place.glob("*.parquet")):
         named = re.match(r"[A-Za-z_]+", file.stem)
@@ -49,7 +49,7 @@ def shards_in(place: Path) -> Shards:
 
 
 def list_parquet(folder: Path, shards: Shards, *, label: str | None, name: str) -> Listing:
-    """Shards as a data set; their bytes are copied once to a file from which any row can be read.
+    """List shards as a data set; their bytes are copied once to a file from which any row can be read.
 
     Args:
         folder: where they were found.
@@ -76,7 +76,7 @@ def list_parquet(folder: Path, shards: Shards, *, label: str | None, name: str) 
 
 
 def _require_all(files: list[Path]) -> None:
-    """UserError where one of ``...-00000-of-00003`` is missing."""
+    """Raise UserError where one of ``...-00000-of-00003`` is missing."""
     names = {file.name for file in files}
     for file in files:
         if numbered := re.fullmatch(r"(.*-)\d{5}(-of-(\d{5})\.parquet)", file.name):

@@ -25,7 +25,7 @@ class Paths(Sequence[Path]):
         self._starts = np.concatenate([[0], ends + 1])[: len(ends)]
 
     def take(self, indices: Tensor) -> Paths:
-        """The paths of these indices, in their order, with the same string behind them."""
+        """Return the paths of these indices, in their order, with the same string behind them."""
         taken = Paths.__new__(Paths)
         taken.root, taken._text, taken._starts = self.root, self._text, self._starts[indices.numpy()]
         return taken

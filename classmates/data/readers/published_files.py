@@ -14,7 +14,7 @@ from classmates.errors import UserError, nearest
 
 
 def place_of(name: str, data_dir: Path, folders: Sequence[str], needed: Sequence[str], source: str) -> Path:
-    """The folder of a data set: ``data_dir`` itself, or the first of ``folders`` in it, that has what is needed.
+    """Return the folder of a data set: the first of ``folders`` in ``data_dir``, or itself, that has what is needed.
 
     Args:
         name: of the data set.
@@ -46,7 +46,7 @@ def list_files(
     *,
     notes: Sequence[str] = (),
 ) -> Listing:
-    """Image files as a data set.
+    """List image files as a data set.
 
     parts: for each part the files of every class in turn, relative to ``place``. The rest is as in Listing.
     """
@@ -74,7 +74,7 @@ def list_files(
 
 
 def by_class(class_of: Mapping[str, str], classes: Sequence[str], where: Path) -> list[list[str]]:
-    """The files of each class, in the order of the classes.
+    """Return the files of each class, in the order of the classes.
 
     class_of: the class of each file. where: the file that says so, for messages.
 

@@ -55,7 +55,7 @@ def read_dataset(dataset: Dataset[Any], *, image_size: int | None, channels: int
 
 
 def _picture(image: Any, index: int) -> Image.Image:
-    """An image of any kind as a PIL image."""
+    """Return an image of any kind as a PIL image."""
     if isinstance(image, Image.Image):
         return image
     if not isinstance(image, (torch.Tensor, np.ndarray)) or image.ndim not in (2, 3):
@@ -90,7 +90,7 @@ def _label(label: Any, index: int) -> int:
 
 
 def _class_names(dataset: Dataset[Any], labels: list[int]) -> tuple[str, ...]:
-    """The dataset's own names if it has some, else the numbers; every class must have an image."""
+    """Return the dataset's own names if it has some, else the numbers; every class must have an image."""
     count = max(labels) + 1
     names = tuple(map(str, getattr(dataset, "classes", range(count))))
     if len(names) < count:

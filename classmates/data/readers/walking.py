@@ -27,7 +27,7 @@ class Walk:
         self._seen: dict[str, tuple[int, str]] = {}
 
     def classes(self, folder: str) -> list[str]:
-        """The names of the folders right in a folder, sorted; hidden ones are left out.
+        """Return the names of the folders right in a folder, sorted; hidden ones are left out.
 
         Raises:
             UserError: one is a link to nothing.
@@ -47,7 +47,7 @@ class Walk:
         return names
 
     def images(self, folder: str) -> list[str]:
-        """The image files anywhere below a class folder, sorted.
+        """Return the image files anywhere below a class folder, sorted.
 
         A link to nothing is listed if it has the name of an image: reading it fails, and says why.
 
@@ -61,7 +61,7 @@ class Walk:
         return self._below(folder, (_identity(self.root), _identity(path)))
 
     def notes(self) -> list[str]:
-        """What was left out and followed: how many of each kind, and the first."""
+        """Return what was left out and followed: how many of each kind, and the first."""
         return [f"{kind}: {count}, such as {first}" for kind, (count, first) in self._seen.items()]
 
     def _below(self, folder: str, above: tuple[Identity, ...]) -> list[str]:
@@ -97,7 +97,7 @@ class Walk:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is taken for an image: by the end of its name, if that does not begin with a dot."""
+    """Return whether a file is taken for an image: by the end of its name, if that does not begin with a dot."""
     return not name.startswith(".") and name.lower().endswith(EXTENSIONS)
 
 

@@ -53,7 +53,7 @@ def build_model(
 
 
 def check_model_name(name: str) -> None:
-    """UserError for a name that is none of timm's (ours are among them) and no class in a file; names the nearest."""
+    """Raise UserError for a name that is neither one of timm's (ours included) nor a class in a file."""
     if is_file_name(name):
         load_class(name)
     elif not timm.is_model(name):
@@ -61,12 +61,12 @@ def check_model_name(name: str) -> None:
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a model's name means a Python file and not one of timm's models."""
+    """Return whether a model's name means a Python file and not one of timm's models."""
     return name.endswith(".py") or ".py:" in name
 
 
 def load_class(name: str) -> Callable[..., object]:
-    """The class that ``path/to/file.py:Class`` names; runs the file.
+    """Return the class that ``path/to/file.py:Class`` names; runs the file.
 
     Raises:
         UserError: the class is not named, there is no such file or class, or the file fails when run.

@@ -95,8 +95,8 @@ def describe(
         stages: names of the modules that end its stages, shallow to deep, where they are not found.
 
     Raises:
-        UserError: an unknown model, a number of classes below 1, a network that cannot take such images or whose stages
-            cannot be found, or ``share`` is given and the network cannot be divided there.
+        UserError: an unknown model, a number of classes below 1, a network that cannot take such images or whose
+            stages cannot be found, or ``share`` is given and the network cannot be divided there.
     """
     if num_classes is not None and num_classes < 1:
         raise UserError(f"num_classes={num_classes}: give 1 or more, or none for the model's own")

@@ -13,7 +13,7 @@ from classmates.networks.backbone.architecture import inspect_network
 
 
 def load_pretrained(network: nn.Module, file: str | Path, input_shape: tuple[int, int, int]) -> list[str]:
-    """Loads a checkpoint of the same architecture (safetensors, or a PyTorch state dict, without running any code).
+    """Load a checkpoint of the same architecture (safetensors, or a PyTorch state dict, without running any code).
 
     A classifier for other classes is left as it is, fresh; a first convolution for another number of channels is
     adapted as timm does (colours summed, or grey repeated).
@@ -44,7 +44,7 @@ def load_pretrained(network: nn.Module, file: str | Path, input_shape: tuple[int
 
 
 def load_matching(network: nn.Module, found: Mapping[str, Tensor], source: str) -> None:
-    """Loads weights that must be exactly this network's; UserError with the names and shapes where they are not."""
+    """Load weights that must be exactly this network's; UserError with the names and shapes where they are not."""
     wanted = network.state_dict()
     problems = [
         *(f"{name} is missing" for name in wanted if name not in found),
@@ -62,7 +62,7 @@ def load_matching(network: nn.Module, found: Mapping[str, Tensor], source: str) 
 
 
 def _keep_classifier(found: dict[str, Tensor], wanted: Mapping[str, Tensor], classifier: str) -> list[str]:
-    """The network's own classifier in place of one for another number of classes."""
+    """Return the network's own classifier in place of one for another number of classes."""
     weight, bias = f"{classifier}.weight", f"{classifier}.bias"
     if weight not in found or found[weight].shape == wanted[weight].shape:
         return []
@@ -72,7 +72,7 @@ def _keep_classifier(found: dict[str, Tensor], wanted: Mapping[str, Tensor], cla
 
 
 def _adapt_input(found: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
-    """The first convolution, made fit for the images' channels."""
+    """Return the first convolution, made fit for the images' channels."""
     name = next((name for name, weight in wanted.items() if weight.ndim == 4), None)
     if name is None or name not in found or found[name].ndim != 4 or found[name].shape[1] == wanted[name].shape[1]:
         return []
