@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any, get_args
 
 SHOWN = 12
 """The most names that a message lists."""
@@ -44,3 +45,13 @@ def nearest(name: str, choices: Iterable[str], count: int = 3, *, listed: bool =
 def unknown(kind: str, name: str, choices: Iterable[str]) -> UserError:
     """The error for a name that is not known: ``unknown method 'MLC': did you mean 'MCL'?``"""
     return UserError(f"unknown {kind} '{name}': {nearest(name, choices, listed=kind in LISTED)}")
+
+
+def check_choice(option: str, value: str, words: Any) -> None:
+    """Raise UserError, naming the nearest word, where the value of an option is none of its words.
+
+    words: a ``Literal`` type, or the words themselves.
+    """
+    choices = get_args(words) or tuple(words)
+    if value not in choices:
+        raise unknown(option, value, choices)

@@ -3,36 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import importlib
-import inspect
 from collections.abc import Iterable
-from typing import Any
 
 from classmates.catalog import methods
-from classmates.configuration.arguments import Argument, arguments_of
-from classmates.errors import UserError, unknown
-from classmates.methods import Method
+from classmates.configuration.arguments import Argument, arguments_from, described
+from classmates.errors import UserError
+from classmates.methods.spec import find_method, parameters_of
+from classmates.methods.spec import takes_any_option as takes_keywords
 
-
-def find_method(name: Any) -> type[Method]:
-    """The method class that is called ``MCL`` or ``my_module.MyMethod``.
-
-    Raises:
-        UserError: there is no such thing, or it is no Method.
-    """
-    known = methods()
-    if name in known:
-        return known[name]
-    module, _, attribute = str(name).rpartition(".")
-    if not module:
-        raise unknown("method", str(name), known)
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"method '{name}' cannot be imported: {error}") from error
-    if not (inspect.isclass(found) and issubclass(found, Method)):
-        raise UserError(f"method '{name}' is no method: it must be a class derived from classmates.Method")
-    return found
+__all__ = ["find_method", "import_path", "likely", "options_of", "takes_keywords", "unknown_option"]
 
 
 def import_path(cls: type) -> str:
@@ -40,14 +19,8 @@ def import_path(cls: type) -> str:
 
 
 def options_of(cls: type) -> dict[str, Argument]:
-    """The options of a method by name: all its arguments but the first two, the network and the data."""
-    network_and_data = list(inspect.signature(cls).parameters)[:2]
-    return {name: argument for name, argument in arguments_of(cls).items() if name not in network_and_data}
-
-
-def takes_keywords(cls: type) -> bool:
-    """Whether it hands options on to its base class, so that their names cannot be told from its signature."""
-    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in inspect.signature(cls).parameters.values())
+    """Return the options of a method by name, as the command line has them."""
+    return arguments_from(parameters_of(cls), described(cls))
 
 
 def unknown_option(option: str, cls: type, help_flag: str) -> UserError:

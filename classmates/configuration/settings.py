@@ -26,6 +26,7 @@ from classmates.configuration.choosing import (
     unknown_option,
 )
 from classmates.errors import UserError
+from classmates.methods.spec import MethodSpec
 
 OUTER_COMMA = re.compile(r",\s*(?![^()]*\))")
 """A comma outside parentheses: ``MCL(peers=2, beta=0.1),CORSD`` are two."""
@@ -77,11 +78,19 @@ class Settings:
             flat[name] = find_method(flat[name])
             if flat[name] is not self.chosen(name):  # the options so far were another one's
                 self.forget_parts(name)
+        flat = {self.present_name(name, flat): value for name, value in flat.items()}
         for name in flat:
             if f"{name}_args" in self.arguments and flat[name] != self.chosen(name):
                 self.forget_parts(f"{name}_args")  # another optimiser's, another schedule's
         self.values |= flat
         self.spelled |= {name: spell(name) for name in flat}
+
+    def present_name(self, name: str, given: Mapping[str, Any]) -> str:
+        """Return the present name of a method's option that is given by the name it had in earlier versions."""
+        head, _, part = name.partition(".")
+        if not part or head not in self.arguments or not self.arguments[head].is_class:
+            return name
+        return f"{head}.{given.get(head, self.chosen(head)).renamed.get(part, part)}"
 
     def forget_parts(self, name: str) -> None:
         """Drops what was given under an argument's name and a dot."""
@@ -145,9 +154,13 @@ class Settings:
             default = None if argument.required else argument.default
             parser.add_argument(f"--{name}", type=argument.type, default=default)
         try:
-            return dict(vars(parser.instantiate(parser.parse_object(self.nested()))))
+            typed = dict(vars(parser.instantiate(parser.parse_object(self.nested()))))
         except ArgumentError as error:
             raise self.wrong_value(str(error)) from error
+        for name, argument in self.arguments.items():
+            if argument.is_class:
+                typed[name] = MethodSpec(import_path(self.chosen(name)), typed[name].keywords)
+        return typed
 
     def nested(self) -> dict[str, Any]:
         """The values as jsonargparse wants them."""

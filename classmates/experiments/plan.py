@@ -10,11 +10,12 @@ from typing import Any
 
 from classmates.comparisons.recipe import BASES, Recipe, load_recipe, read_seeds
 from classmates.configuration.arguments import arguments_of
-from classmates.configuration.choosing import find_method
 from classmates.configuration.settings import Settings
 from classmates.errors import UserError, unknown
 from classmates.experiments.identity import Identity, code_version, config_hash, data_fingerprint
 from classmates.experiments.rows import DECIDED, base_settings, row_of
+from classmates.methods.base import scaled_length
+from classmates.methods.spec import MethodSpec
 from classmates.networks.building.build import check_model_name
 from classmates.runs.folder import class_path, plain_value
 from classmates.training.train import train
@@ -57,11 +58,11 @@ class Job:
         """The same run over another number of epochs; what the schedule and the method count in epochs follows."""
         factor = epochs / self.epochs
         schedule = in_proportion(self.settings["schedule_args"] or {}, LENGTHS, factor)
-        method = find_method(self.settings["method"]["class_path"])
-        options = in_proportion(self.settings["method"]["init_args"], method.lengths, factor)
-        settings = {**self.settings, "epochs": epochs, "schedule_args": schedule or None}
-        settings["method"] = {**self.settings["method"], "init_args": options}
-        config = config_hash(settings, method)
+        method = MethodSpec(self.settings["method"]["class_path"], self.settings["method"]["init_args"]).scaled(
+            factor
+        )
+        settings = {**self.settings, "epochs": epochs, "schedule_args": schedule or None, "method": method.plain()}
+        config = config_hash(settings, method.kind)
         return replace(self, settings=settings, identity=replace(self.identity, config=config))
 
 
@@ -71,14 +72,7 @@ LENGTHS = ("milestones", "step_size", "T_max", "T_0", "total_iters", "total_step
 
 def in_proportion(values: Mapping[str, Any], lengths: Sequence[str], factor: float) -> dict[str, Any]:
     """The values with those that are lengths times the factor."""
-    return {name: scaled(value, factor) if name in lengths else value for name, value in values.items()}
-
-
-def scaled(length: Any, factor: float) -> Any:
-    """A number of epochs or steps, or a list of them, times a factor; whole, and 0 only where it was."""
-    if isinstance(length, list):
-        return [scaled(one, factor) for one in length]
-    return max(1, round(length * factor)) if length else length
+    return {name: scaled_length(value, factor) if name in lengths else value for name, value in values.items()}
 
 
 def slug(text: str) -> str:
@@ -179,18 +173,13 @@ def settings_of(
     settings.add({"model": model, "data": data}, str)
     typed = settings.typed()
     plain = {name: plain_value(value) for name, value in typed.items() if name not in ("out", "resume", "method")}
-    options = {name: plain_value(value) for name, value in typed["method"].keywords.items()}
     method = settings.chosen("method")
     if (typed["devices"] not in ("auto", 1, "1")) or typed["num_nodes"] != 1:
         raise UserError(
             f"row '{row}' with model '{model}': a run of a comparison takes one device; several runs at a time "
             "(--workers, --on ray) use several"
         )
-    try:
-        method.sampling_for(options).check_batch_size(typed["batch_size"])
-    except UserError as error:
-        raise UserError(f"row '{row}' with model '{model}': {error}") from error
-    return {**plain, "method": {"class_path": class_path(method), "init_args": options}}, method
+    return {**plain, "method": typed["method"].plain()}, method
 
 
 def layers(

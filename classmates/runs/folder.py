@@ -12,6 +12,7 @@ from torch import nn
 
 from classmates.errors import UserError
 from classmates.methods.base import Method
+from classmates.methods.spec import MethodSpec
 from classmates.runs.files import output_file
 
 # What may differ when a run goes on: none of it changes what is computed.
@@ -86,8 +87,8 @@ def _short(thing: object) -> str:
 def plain_settings(method: Method, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of ``train`` as values that YAML can hold and the command line can read back."""
     plain = {name: plain_value(value) for name, value in settings.items()}
-    options = {name: plain_value(value) for name, value in method.options.items()}
-    plain["method"] = {"class_path": class_path(type(method)), "init_args": options}
+    spec = MethodSpec.of(settings["method"])
+    plain["method"] = spec.plain() if spec else {"class_path": class_path(type(method)), "init_args": {}}
     return plain
 
 

@@ -20,10 +20,12 @@ from torch.utils.data import Dataset
 from classmates.contracts import DataSpec
 from classmates.data.augmentation import Augmentation
 from classmates.data.batches.loaders import check_loading, eval_loader, train_loader, varies
+from classmates.data.batches.samplers import EpochSampler
 from classmates.data.loading import load
 from classmates.errors import UserError
 from classmates.methods.base import Method
 from classmates.methods.baseline import Baseline
+from classmates.methods.spec import MethodSpec
 from classmates.networks.building.build import build_model
 from classmates.networks.building.weights import load_pretrained
 from classmates.networks.peers.peers import Recompute
@@ -151,6 +153,7 @@ def train(
     """
     settings = {name: value for name, value in locals().items() if name != "callbacks"}
     check_settings(settings)
+    spec = MethodSpec.of(method)
     if first_process():
         require_writable(Path("runs" if out is None else out) / "config.yaml")
     L.seed_everything(seed, verbose=False)
@@ -185,7 +188,7 @@ def train(
             images.std,
             augmented=varies(images, augmentation),
         )
-        built = method(network, known)
+        built = (spec or method)(network, known)
     if compile:
         built.networks.compile_parts()
     built.networks.recompute_parts(recompute)
@@ -193,7 +196,7 @@ def train(
         raise UserError("fresh peers would not begin from the given weights: say --method.start same")
     notes += [*built.notes, *built.check_length(epochs)]
 
-    sampler = built.sampling(images.train.labels, batch_size, seed=seed)
+    sampler = EpochSampler(built.sampling, images.train.labels, batch_size, seed=seed)
     # Lightning cannot clip the gradients of a fused step that also undoes the scaling of float16.
     fused = gradient_clip is None or acceleration.precision != "16-mixed"
     new_optimizer = partial(make_optimizer, optimizer, lr=lr, arguments=dict(optimizer_args or {}), fused=fused)
@@ -203,7 +206,8 @@ def train(
     new_schedule(new_optimizer(built.parameters()))  # so that wrong arguments are told before anything is written
 
     def loaders(rank: int, world_size: int, device: torch.device) -> tuple[Any, Any]:
-        share = built.sampling(images.train.labels, batch_size, seed=seed, rank=rank, world_size=world_size)
+        labels = images.train.labels
+        share = EpochSampler(built.sampling, labels, batch_size, seed=seed, rank=rank, world_size=world_size)
         how: Any = {"num_workers": num_workers, "device": device}
         how["memory_format"] = FORMATS[acceleration.memory_format]
         training = train_loader(images, share, augmentation, seed=seed, **how)
