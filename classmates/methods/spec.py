@@ -35,9 +35,10 @@ class MethodSpec:
 
     class_path: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    _kind: type[Method] | None = field(default=None, compare=False, repr=False)  # a class that no path leads to
 
     def __post_init__(self) -> None:
-        kind = find_method(self.class_path)
+        kind = self.kind
         defaults = options_of(kind)
         given = {kind.renamed.get(name, name): value for name, value in self.options.items()}
         options = {
@@ -65,15 +66,15 @@ class MethodSpec:
             return cls(method.get("class_path", ""), dict(method.get("init_args") or {}))
         if isinstance(method, functools.partial) and not method.args:
             inner = cls.of(method.func)
-            return None if inner is None else cls(inner.class_path, {**inner.options, **method.keywords})
+            return None if inner is None else cls(inner.class_path, {**inner.options, **method.keywords}, inner.kind)
         if inspect.isclass(method) and issubclass(method, Method):
-            return cls(class_path(method))
+            return cls(class_path(method), _kind=method)
         return None
 
     @property
     def kind(self) -> type[Method]:
         """The class."""
-        return find_method(self.class_path)
+        return self._kind or find_method(self.class_path)
 
     @property
     def name(self) -> str:
@@ -99,7 +100,7 @@ class MethodSpec:
 
     def scaled(self, factor: float) -> MethodSpec:
         """Return the same with every option that is a number of epochs times a factor, rounded to 1 or more."""
-        return MethodSpec(self.class_path, self.kind.scale_lengths(self.resolved(), factor))
+        return MethodSpec(self.class_path, self.kind.scale_lengths(self.resolved(), factor), self._kind)
 
     def plain(self) -> dict[str, Any]:
         """Return the spec as YAML has it, every option included; ``of`` of it gives the same method.
@@ -185,8 +186,6 @@ def find_method(name: Any) -> type[Method]:
     Raises:
         UserError: there is no such thing, or it is no Method.
     """
-    if inspect.isclass(name) and issubclass(name, Method):
-        return name
     known = known_methods()
     if name in known:
         return known[name]

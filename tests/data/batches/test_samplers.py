@@ -9,10 +9,8 @@ from classmates.data.batches.sampling import (
     ClassPairs,
     ClassUniform,
     InOrder,
-    Sampling,
     Shuffled,
     Triplets,
-    common_sampling,
 )
 from classmates.errors import UserError
 
