@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 Function = Callable[[], object]
 MIB = 2**20
+TORCH = str(Path(torch.__file__).parent)
 # What the host must wait for the device to know: a value, or how large a result is.
 WAITING = {
     "_local_scalar_dense",
@@ -87,10 +90,29 @@ def storage(tensor: Tensor) -> int:
 
 def counts(function: Function) -> Counts:
     """Operations and waits of the call, its backward included. On a CPU the waits are those that a GPU would have."""
+    operations, looks = _watch(function)
+    return Counts(operations.launched, len(operations.waits) + len(looks.waits))
+
+
+def waiting_lines(function: Function) -> list[str]:
+    """The source line of every wait that ``counts`` counts: the innermost one outside of PyTorch."""
+    operations, looks = _watch(function)
+    return [*operations.waits, *looks.waits]
+
+
+def _watch(function: Function) -> tuple[_Operations, _Looks]:
     operations, looks = _Operations(), _Looks()
     with looks, operations:
         function()
-    return Counts(operations.launched, operations.waits + looks.waits)
+    return operations, looks
+
+
+def _source_line() -> str:
+    """Where the program is, outside of PyTorch and of this module: ``file.py:12: code``."""
+    for frame in reversed(traceback.extract_stack()):
+        if frame.filename != __file__ and not frame.filename.startswith(TORCH):
+            return f"{frame.filename}:{frame.lineno}: {frame.line}"
+    return "unknown"
 
 
 def flops(function: Function) -> int:
@@ -105,7 +127,8 @@ class _Operations(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.launched = self.waits = 0
+        self.launched = 0
+        self.waits: list[str] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -113,7 +136,8 @@ class _Operations(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
         self.launched += not func.is_view and name not in ("detach", "_unsafe_view")
-        self.waits += name in WAITING or self._selects(name, args) or self._to_host(args, result)
+        if name in WAITING or self._selects(name, args) or self._to_host(args, result):
+            self.waits.append(_source_line())
         return result
 
     @staticmethod
@@ -131,10 +155,13 @@ class _Operations(TorchDispatchMode):
 class _Looks(TorchFunctionMode):
     """Counts what reads a tensor of the CPU as if it were on a GPU."""
 
-    waits = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[str] = []
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        self.waits += func in TO_HOST and args[0].is_cpu
+        if func in TO_HOST and args[0].is_cpu:
+            self.waits.append(_source_line())
         return func(*args, **(kwargs or {}))

@@ -23,7 +23,8 @@ from torchvision.transforms.v2 import functional as transforms
 from benchmarks.harness import Function, device, interleave, write
 from classmates.data.augmentation import Augmentation
 from classmates.data.batches.loaders import train_loader
-from classmates.data.batches.samplers import Shuffled
+from classmates.data.batches.samplers import EpochSampler
+from classmates.data.batches.sampling import Shuffled
 from classmates.data.batches.streaming import decode_fast, use_any_core
 from classmates.data.parts import Files, ImageData, Split
 from classmates.data.readers.images import decode
@@ -45,7 +46,7 @@ def small_images(out: Path, count: int, rounds: int) -> None:
     """One epoch of CIFAR's size: padding and crop, flip, normalisation."""
     pixels = torch.randint(256, (count, 32, 32, 3), dtype=torch.uint8)
     data = image_data(Split(torch.arange(count) % 10, pixels), 32)
-    sampler = Shuffled(data.train.labels, BATCH)
+    sampler = EpochSampler(Shuffled(), data.train.labels, BATCH)
 
     def ours(augmentation: Augmentation, memory_format: torch.memory_format) -> Iterable[object]:
         return train_loader(data, sampler, augmentation, seed=0, device=device(), memory_format=memory_format)
@@ -89,7 +90,7 @@ def large_images(out: Path, count: int, rounds: int) -> None:
         write(frame, "pipeline_decoders", out, f"{len(some)} JPEGs of 500x375 pixels, {size} on average, one thread.")
 
         data = image_data(Split(torch.arange(count) % 2, paths=Listed(paths)), 224)
-        sampler = Shuffled(data.train.labels, BATCH)
+        sampler = EpochSampler(Shuffled(), data.train.labels, BATCH)
         steps = [usual.RandomResizedCrop(224), usual.RandomHorizontalFlip(), *TO_FLOATS]
         loaders: dict[str, Iterable[object]] = {
             f"Pillow and torchvision, {WORKERS} workers": workers(Transformed(paths, usual.Compose(steps))),

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import write
-from classmates.data.batches.samplers import (
+from classmates.data.batches.samplers import EpochSampler
+from classmates.data.batches.sampling import (
     ClassPairs,
     ClassUniform,
-    EpochSampler,
+    Sampling,
     Shuffled,
     Triplets,
-    TripletsWithReplacement,
 )
 from classmates.data.splits import stratified_split, stratified_subset
 
@@ -39,9 +39,9 @@ def subset(labels: Tensor) -> None:
     stratified_subset(labels, len(labels) // 2, seed=0)
 
 
-def epoch(kind: type[EpochSampler], labels: Tensor) -> None:
-    """A sampler and every batch of one epoch, as indices."""
-    for _ in kind(labels, BATCH):
+def epoch(sampling: Sampling, labels: Tensor) -> None:
+    """Make a sampler and every batch of one epoch, as indices."""
+    for _ in EpochSampler(sampling, labels, BATCH):
         pass
 
 
@@ -49,9 +49,10 @@ TASKS: dict[str, Callable[[Tensor], None]] = {
     "stratified_split": split,
     "stratified_subset": subset,
     **{
-        kind.__name__: partial(epoch, kind)
-        for kind in (Shuffled, Triplets, TripletsWithReplacement, ClassPairs, ClassUniform)
+        type(sampling).__name__: partial(epoch, sampling)
+        for sampling in (Shuffled(), Triplets(), ClassPairs(), ClassUniform())
     },
+    "TripletsWithReplacement": partial(epoch, Triplets(disjoint=False)),
 }
 
 

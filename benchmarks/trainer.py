@@ -21,6 +21,7 @@ from classmates import train
 from classmates.contracts import DataSpec
 from classmates.data.augmentation import Augmentation
 from classmates.data.batches.loaders import train_loader
+from classmates.data.batches.samplers import EpochSampler
 from classmates.data.loading import load
 from classmates.methods import Baseline
 from classmates.training.optimisation import make_optimizer
@@ -87,7 +88,7 @@ def bare_step(epochs: int) -> float:
     images = load("digits", val_fraction=0.1, seed=0)
     method = Baseline(tiny_network(), DataSpec(images.num_classes, images.train.labels, images.input_shape))
     optimizer = make_optimizer("SGD", method.parameters(), 0.05, {})
-    loader = train_loader(images, method.sampling(images.train.labels, BATCH, seed=0), Augmentation(), seed=0)
+    loader = train_loader(images, EpochSampler(method.sampling, images.train.labels, BATCH), Augmentation(), seed=0)
     ends = []
     for epoch in range(epochs):
         loader.set_epoch(epoch)

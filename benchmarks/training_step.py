@@ -17,6 +17,7 @@ import classmates.models  # noqa: F401  (registers the papers' backbones)
 from benchmarks.harness import counts, device, interleave, peak_memory, saved_bytes
 from classmates import methods
 from classmates.contracts import Batch, DataSpec
+from classmates.data.batches.samplers import EpochSampler
 from classmates.methods import Method
 from classmates.methods.teacher_method import TeacherMethod
 from classmates.networks.peers.peers import Recompute
@@ -63,7 +64,7 @@ class TrainingStep:
         data = DataSpec(CLASSES, labels, shape)
         network = partial(timm.create_model, model, num_classes=CLASSES)
         complete: Any = make
-        if inspect.isclass(make) and issubclass(make, TeacherMethod):
+        if inspect.isclass(make) and issubclass(make, TeacherMethod) and make.needs_teacher:
             complete = partial(complete, teacher=network())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # what methods note about the data
@@ -73,7 +74,7 @@ class TrainingStep:
             self.method.networks.compile_parts()
         self.method.networks.recompute_parts(recompute)
         self.optimizer = make_optimizer("SGD", self.method.parameters(), 0.001, {})
-        indices = torch.tensor(next(iter(method.sampling(labels, batch_size))))
+        indices = torch.tensor(next(iter(EpochSampler(method.sampling, labels, batch_size))))
         images = torch.randn(len(indices), *shape).to(memory_format=FORMATS[memory_format])
         self.batch = Batch(images.to(device()), labels[indices].to(device()), indices.to(device()))
         self.precision = precision

@@ -47,11 +47,11 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> UserError:
     return UserError(f"unknown {kind} '{name}': {nearest(name, choices, listed=kind in LISTED)}")
 
 
-def check_choice(option: str, value: str, choices: Any) -> None:
-    """Raise UserError, naming the nearest, where the value of an option is none of its choices.
+def check_choice(option: str, value: str, words: Any) -> None:
+    """Raise UserError, naming the nearest word, where the value of an option is none of its words.
 
-    choices: a ``Literal``, or a collection of names.
+    words: a ``Literal`` type, or the words themselves.
     """
-    names = get_args(choices) or choices
-    if value not in names:
-        raise unknown(option, str(value), names)
+    choices = get_args(words) or tuple(words)
+    if value not in choices:
+        raise unknown(option, value, choices)

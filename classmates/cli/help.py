@@ -17,11 +17,17 @@ COLUMN = 30
 TOPICS = {
     "train": {
         "What to learn": ("data", "model", "method"),
-        "The run": ("epochs", "batch_size", "lr", "seed", "out", "resume", "checkpoint_steps", "max_time"),
+        "The run": (
+            *("epochs", "batch_size", "lr", "seed", "out", "resume", "checkpoint_steps", "max_time", "patience"),
+        ),
         "Data": ("data_dir", "label", "image_size", "train_size", "val_fraction", "on_bad_image", "num_workers"),
         "Augmentation": ("augmentation",),
         "The network": ("pretrained", "model_weights", "model_args", "stages"),
-        "Optimisation": ("optimizer", "optimizer_args", "schedule", "schedule_args", "gradient_clip"),
+        "Optimisation": (
+            *("optimizer", "optimizer_args", "schedule", "schedule_args", "warmup_epochs", "gradient_clip"),
+            *("accumulate", "ema"),
+        ),
+        "Fine-tuning": ("layer_decay", "freeze_stages", "freeze_epochs"),
         "Hardware": ("accelerator", "devices", "num_nodes", "strategy", "deterministic"),
         "Speed": ("precision", "memory_format", "compile", "recompute"),
         "Output": ("loggers", "report", "progress"),

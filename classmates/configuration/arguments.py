@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, Unpack, get_args, get_origin, get_type_hints, is_typeddict
 
 from docstring_parser import parse as parse_docstring
 
@@ -62,13 +63,38 @@ class Argument:
 def arguments_of(thing: Callable[..., Any]) -> dict[str, Argument]:
     """Return every argument that can be typed, by name; the others (a Lightning callback) are for Python alone."""
     hints = get_type_hints(thing.__init__ if inspect.isclass(thing) else thing)
-    help_texts = {entry.arg_name: entry.description or "" for entry in parse_docstring(thing.__doc__ or "").params}
+    parameters = {
+        name: parameter.replace(annotation=hints.get(name, Any))
+        for name, parameter in inspect.signature(thing).parameters.items()
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    }
+    return arguments_from(parameters, described(thing))
+
+
+def arguments_from(parameters: Mapping[str, inspect.Parameter], help_texts: Mapping[str, str]) -> dict[str, Argument]:
+    """Return those of the parameters, whose annotations are types, that can be typed."""
     found = {}
-    for name, parameter in inspect.signature(thing).parameters.items():
-        hint = typable(hints.get(name, Any))
-        if hint is not None and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            found[name] = Argument(name, hint, parameter.default, " ".join(help_texts.get(name, "").split()))
+    for name, parameter in parameters.items():
+        hint = typable(parameter.annotation)
+        if hint is not None:
+            found[name] = Argument(name, hint, parameter.default, help_texts.get(name, ""))
     return found
+
+
+def described(thing: Callable[..., Any]) -> dict[str, str]:
+    """Return what a docstring says of each argument; also of those that ``**options: Unpack[TypedDict]`` names."""
+    documents: list[Any] = [thing]
+    for hint in get_type_hints(thing.__init__ if inspect.isclass(thing) else thing).values():
+        if get_origin(hint) is Unpack:
+            documents += parts_of(*get_args(hint))
+    entries = [entry for one in reversed(documents) for entry in parse_docstring(one.__doc__ or "").params]
+    return {entry.arg_name: " ".join((entry.description or "").split()) for entry in entries}
+
+
+def parts_of(options: Any) -> list[Any]:
+    """Return a TypedDict and those of its module that it extends, of which it keeps no trace itself."""
+    every = [one for one in vars(sys.modules[options.__module__]).values() if is_typeddict(one)]
+    return [one for one in every if one.__annotations__.keys() <= options.__annotations__.keys()]
 
 
 def typable(hint: Any) -> Any:

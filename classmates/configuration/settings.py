@@ -21,10 +21,7 @@ from jsonargparse import ArgumentParser
 from classmates.configuration.arguments import Argument, in_words
 from classmates.configuration.choosing import likely, options_of, unknown_option
 from classmates.errors import UserError
-from classmates.methods.spec import MethodSpec, class_path, find_method, present_names
-from classmates.runs.plain_values import plain_value
-
-MISSING = object()
+from classmates.methods.spec import MethodSpec, class_path, find_method, takes_any_option
 
 
 class Settings:
@@ -89,22 +86,19 @@ class Settings:
             flat[name] = find_method(flat[name])
             if flat[name] is not self.chosen(name):  # the options so far were another one's
                 self.forget_parts(name)
-        flat = dict(self.present(flat))
+        flat = {self.present_name(name, flat): value for name, value in flat.items()}
         for name in flat:
             if f"{name}_args" in self.arguments and flat[name] != self.chosen(name):
                 self.forget_parts(f"{name}_args")  # another optimiser's, another schedule's
         self.values |= flat
         self.spelled |= {name: spell(name) for name in flat}
 
-    def present(self, flat: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-        """Yield the values with the options of a method under their present names."""
-        for name, value in flat.items():
-            head, _, part = name.partition(".")
-            if part and head in self.arguments and self.arguments[head].is_class:
-                kind = flat.get(head, self.chosen(head))
-                (part,) = present_names(kind, {part: value})
-                name = f"{head}.{part}"
-            yield name, value
+    def present_name(self, name: str, given: Mapping[str, Any]) -> str:
+        """Return the present name of a method's option that is given by the name it had in earlier versions."""
+        head, _, part = name.partition(".")
+        if not part or head not in self.arguments or not self.arguments[head].is_class:
+            return name
+        return f"{head}.{given.get(head, self.chosen(head)).renamed.get(part, part)}"
 
     def forget_parts(self, name: str) -> None:
         """Drop what was given under an argument's name and a dot."""
@@ -137,7 +131,7 @@ class Settings:
         argument = self.arguments.get(head)
         if argument is None or not part:
             return None if argument is None or argument.fields or argument.is_mapping else argument
-        if argument.is_mapping:
+        if argument.is_mapping or (argument.is_class and takes_any_option(self.chosen(head))):
             return Argument(part, Any, None, "")
         return self.parts_of(argument).get(part)
 
@@ -201,19 +195,16 @@ def as_class(cls: type) -> dict[str, Any]:
 
 
 def as_spec(made: Any) -> MethodSpec:
-    """Return the spec of a method that jsonargparse has as a class or as a partial of its own, options checked.
+    """Return the spec of a method that jsonargparse gives as a class, or as a partial with typed options.
 
-    Options at their defaults are left out. Methods among the options become the mappings that YAML has for them.
+    Methods among the options become the mappings that YAML has for them.
     """
     if not isinstance(made, partial):
         spec = MethodSpec.of(made)
         assert spec is not None  # an argument that takes a method has a class
         return spec
     (kind,) = (argument for argument in made.args if inspect.isclass(argument))
-    defaults = plain_value(MethodSpec(class_path(kind)).resolved())
-    given = {name: without_partials(value) for name, value in made.keywords.items()}
-    changed = {name: value for name, value in given.items() if plain_value(value) != defaults.get(name, MISSING)}
-    return MethodSpec(class_path(kind), changed)
+    return MethodSpec(class_path(kind), {name: without_partials(value) for name, value in made.keywords.items()})
 
 
 def without_partials(value: Any) -> Any:

@@ -15,6 +15,7 @@ from classmates.errors import UserError, unknown
 from classmates.experiments.checking import Trial, check_trials
 from classmates.experiments.identity import Identity, code_version, config_hash, data_fingerprint
 from classmates.experiments.rows import DECIDED, base_settings, row_of
+from classmates.methods.base import scaled_length
 from classmates.methods.spec import MethodSpec, class_path
 from classmates.networks.building.build import check_model_name
 from classmates.runs.plain_values import plain_value
@@ -87,14 +88,7 @@ LENGTHS = ("milestones", "step_size", "T_max", "T_0", "total_iters", "total_step
 
 def in_proportion(values: Mapping[str, Any], lengths: Sequence[str], factor: float) -> dict[str, Any]:
     """Return the values, those that are lengths times the factor."""
-    return {name: scaled(value, factor) if name in lengths else value for name, value in values.items()}
-
-
-def scaled(length: Any, factor: float) -> Any:
-    """Return a number of epochs or steps, or a list of them, times a factor: whole, and 0 only where it was."""
-    if isinstance(length, list):
-        return [scaled(one, factor) for one in length]
-    return max(1, round(length * factor)) if length else length
+    return {name: scaled_length(value, factor) if name in lengths else value for name, value in values.items()}
 
 
 def slug(text: str) -> str:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from classmates.data.augmentation import Augmentation
 from classmates.data.batches.loaders import train_loader
-from classmates.data.batches.samplers import Shuffled
+from classmates.data.batches.samplers import EpochSampler
+from classmates.data.batches.sampling import Shuffled
 from classmates.data.parts import ImageData
 from classmates.data.readers.images import decode, fit, stack
 from classmates.runs.files import whole_file
@@ -28,7 +29,7 @@ def augmented_batch(data: ImageData, augmentation: Augmentation, seed: int) -> t
         Their indices, [n]; the images before augmentation (only brought to the image size), [n, H, W, C] in uint8;
         and after.
     """
-    sampler = Shuffled(data.train.labels, min(MOST, len(data.train)), seed=seed)
+    sampler = EpochSampler(Shuffled(), data.train.labels, min(MOST, len(data.train)), seed=seed)
     batch = next(iter(train_loader(data, sampler, augmentation, seed=seed, num_workers=0)))
     by_label = batch.labels.argsort(stable=True)[:MOST]
     indices = batch.indices[by_label]

@@ -11,13 +11,13 @@ from it for the reason given.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from classmates.errors import unknown
+from classmates.errors import check_choice
 from classmates.losses.peers import peers_cross_entropy
 from classmates.losses.soft_targets import Reduction, softened_kl
 
@@ -25,7 +25,7 @@ BatchReduction = Literal["mean", "sum"]
 
 
 def triplet_relation(positive: Tensor, negative: Tensor, margin: float = 1.0) -> Tensor:
-    """Σ_i mean_B max(R_p^i − R_n^i + m, 0): the distance is short within a class, long between (eq. 1 without α).
+    """Return Σ_i mean_B max(R_p^i − R_n^i + m, 0): the distance is short within a class (eq. 1 without α).
 
     positive, negative: [k, B]. Relations that end in a sigmoid differ by less than 1, so that at m = 1 the hinge
     never closes: the loss is then linear with the constant gradient (+1/B, −1/B). The margin only bites on
@@ -35,7 +35,7 @@ def triplet_relation(positive: Tensor, negative: Tensor, margin: float = 1.0) ->
 
 
 def relation_distillation(positive: Tensor, negative: Tensor, *, detach_deepest: bool = True) -> Tensor:
-    """Σ_{i<k} mean_B [(R_p^i − R_p^k)² + (R_n^i − R_n^k)²]: shallow stages copy the deepest (eq. 2 without β).
+    """Return Σ_{i<k} mean_B [(R_p^i − R_p^k)² + (R_n^i − R_n^k)²]: shallow stages copy the deepest (eq. 2 without β).
 
     The paper writes an L2 norm, which of a scalar is its absolute value; the square is the released code's, and the
     one β = 0.01 was chosen with.
@@ -56,7 +56,7 @@ def relation_distillation(positive: Tensor, negative: Tensor, *, detach_deepest:
 
 
 def auxiliary_task(logits: Tensor, targets: Tensor) -> Tensor:
-    """Σ_i CE(φ(Z^i), y): the auxiliary classifiers' own task (eq. 3 and L_NAT, without γ(1 − λ)).
+    """Return Σ_i CE(φ(Z^i), y): the auxiliary classifiers' own task (eq. 3 and L_NAT, without γ(1 − λ)).
 
     logits: [k, B, C]. targets: [B] labels for positive pairs, [B, C] probabilities for negative ones (see
     ``pair_targets``). Stages are summed exactly as peers are. Returns a scalar.
@@ -65,7 +65,7 @@ def auxiliary_task(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def pair_targets(anchor_labels: Tensor, negative_labels: Tensor, num_classes: int) -> Tensor:
-    """The soft label of a negative pair, y* = ½ y_o + ½ y_n (section 2.2).
+    """Return the soft label of a negative pair, y* = ½ y_o + ½ y_n (section 2.2).
 
     anchor_labels, negative_labels: [B], int64. Returns [B, C], float32, rows summing to 1. The released code passes
     these through another softmax at temperature 3, which leaves next to nothing of them; that is not followed.
@@ -80,18 +80,16 @@ def auxiliary_distillation(
     logits: Tensor,
     temperature: float = 3.0,
     *,
-    scale: bool = False,
     reduction: Reduction = "batchmean",
     detach_deepest: bool = True,
 ) -> Tensor:
-    """Σ_{i<k} KL(φ(Z^k) ‖ φ(Z^i)): shallow auxiliary classifiers copy the deepest (eq. 4 and L_NLD, without γλ).
+    """Return Σ_{i<k} KL(φ(Z^k) ‖ φ(Z^i)): shallow classifiers copy the deepest one (eq. 4 and L_NLD, without γλ).
 
     Args:
         logits: [k, B, C], k ≥ 2.
         temperature: softens both sides. The paper names none, and the released code feeds raw logits to a KL that
-            expects log-probabilities; 3 without T² is what the same group's self-distillation (Zhang et al., TPAMI
+            expects log-probabilities; 3 is what the same group's self-distillation (Zhang et al., TPAMI
             2021) uses.
-        scale: multiply by T².
         reduction: "batchmean" sums over classes; "mean", the released code's, divides that by C.
         detach_deepest: hold the deepest stage constant; the released code does not.
 
@@ -99,19 +97,16 @@ def auxiliary_distillation(
         A scalar.
     """
     shallow, deepest = logits[:-1], logits[-1]
-    mean_over_stages = softened_kl(
-        shallow, deepest, temperature, scale=scale, reduction=reduction, detach_teacher=detach_deepest
-    )
+    mean_over_stages = softened_kl(shallow, deepest, temperature, reduction=reduction, detach_teacher=detach_deepest)
     return len(shallow) * mean_over_stages
 
 
 def logit_calibration(positive: Tensor, negative: Tensor, *, reduction: BatchReduction = "mean") -> Tensor:
-    """R_p − R_n of the backbone's own logits (L_logit of section 2.2, without σ); there is no margin.
+    """Return R_p − R_n of the backbone's own logits (L_logit of section 2.2, without σ); there is no margin.
 
     positive, negative: [B]. reduction: "mean" over the batch, at which σ = 0.01 has the weight it has elsewhere; the
     released code takes the "sum". Returns a scalar.
     """
-    if reduction not in get_args(BatchReduction):
-        raise unknown("reduction", reduction, get_args(BatchReduction))
+    check_choice("reduction", reduction, BatchReduction)
     difference = positive.float() - negative.float()
     return difference.mean() if reduction == "mean" else difference.sum()

@@ -1,4 +1,4 @@
-"""Several networks side by side: what all of them learn from the labels, and what they say together."""
+"""Losses of several networks side by side: their cross-entropy on the labels, and their ensemble."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def peers_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """The sum over peers of each peer's mean cross-entropy: Σ_m L_ce^m (MCL-OKD, eq. 1 and 2).
+    """Return the sum over peers of each peer's mean cross-entropy: Σ_m L_ce^m (MCL-OKD, eq. 1 and 2).
 
     A sum, not a mean, so that every peer learns at the pace of a network trained alone.
 
@@ -21,7 +21,7 @@ def peers_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def ensemble_logits(logits: Tensor) -> Tensor:
-    """The naive ensemble: the mean over peers of their logits (MCL-OKD, the exponent of eq. 3 at T = 1).
+    """Return the naive ensemble: the mean over peers of their logits (MCL-OKD, the exponent of eq. 3 at T = 1).
 
     logits: [M, B, K]. Returns [B, K], float32, with gradients to every peer.
     """
@@ -29,6 +29,6 @@ def ensemble_logits(logits: Tensor) -> Tensor:
 
 
 def float32_einsum(equation: str, *tensors: Tensor) -> Tensor:
-    """``torch.einsum`` of all of them in float32: under autocast it would round even float32 factors to half."""
+    """Compute ``torch.einsum`` in float32: under autocast it would round even float32 factors to half."""
     with torch.autocast(tensors[0].device.type, enabled=False):
         return torch.einsum(equation, *(tensor.float() for tensor in tensors))

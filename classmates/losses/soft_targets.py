@@ -1,13 +1,13 @@
-"""Learning from probabilities instead of class numbers: the two losses that most distillation methods share."""
+"""Losses whose targets are probabilities, not class numbers: the two that most distillation methods share."""
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from classmates.errors import unknown
+from classmates.errors import check_choice
 
 Reduction = Literal["batchmean", "mean"]
 
@@ -17,21 +17,19 @@ def softened_kl(
     teacher_logits: Tensor,
     temperature: float,
     *,
-    scale: bool = True,
     reduction: Reduction = "batchmean",
     detach_teacher: bool = True,
 ) -> Tensor:
-    """KL(teacher ‖ student) between softmaxes at one temperature, times T² (Hinton et al., 2015, section 2).
+    """Return KL(teacher ‖ student) between softmaxes at one temperature (Hinton et al., 2015, section 2).
 
-    With p = softmax(teacher / T) and q = softmax(student / T): T² · mean over samples of Σ_c p_c (log p_c − log q_c),
-    in float32 whatever the precision of the logits.
+    With p = softmax(teacher / T) and q = softmax(student / T): the mean over samples of Σ_c p_c (log p_c − log q_c),
+    in float32 whatever the precision of the logits. T² is not in it but in the weight: see ``kl_weight``.
 
     Args:
         student_logits: [..., K], any number of leading dimensions; every row is one sample.
         teacher_logits: [..., K], of the same shape or one that broadcasts to it (one teacher for several students).
             Held constant: no gradient reaches it.
         temperature: T > 0.
-        scale: multiply by T², which keeps the gradient's size when T changes.
         reduction: "batchmean" sums over classes; "mean" averages over them too, hence is 1/K of it. PyTorch's
             default for its own KL is the latter, and some released code inherits it (TF-KD, CORSD).
         detach_teacher: False lets the gradient reach the teacher as well, as some released code does.
@@ -39,19 +37,27 @@ def softened_kl(
     Returns:
         A scalar, 0 where both sides agree.
     """
-    if reduction not in get_args(Reduction):
-        raise unknown("reduction", reduction, get_args(Reduction))
+    check_choice("reduction", reduction, Reduction)
     if detach_teacher:
         teacher_logits = teacher_logits.detach()
     student = F.log_softmax(student_logits.float() / temperature, dim=-1)
     teacher = F.log_softmax(teacher_logits.float() / temperature, dim=-1)
     per_class = F.kl_div(student, teacher, reduction="none", log_target=True)
     per_sample = per_class.sum(dim=-1) if reduction == "batchmean" else per_class.mean(dim=-1)
-    return per_sample.mean() * (temperature**2 if scale else 1)
+    return per_sample.mean()
+
+
+def kl_weight(factor: float, temperature: float, *, scale: bool = True) -> float:
+    """Return the weight of a softened KL: the factor times T², which keeps the gradient's size when T changes.
+
+    The gradient of the KL between softmaxes at temperature T shrinks as 1/T² (Hinton et al., 2015, section 2.1).
+    scale: False leaves T² out, as some released code does.
+    """
+    return factor * temperature**2 if scale else factor
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy with target probabilities: the mean over samples of −Σ_c target_c log softmax(logits)_c.
+    """Return cross-entropy with target probabilities: the mean over samples of −Σ_c target_c log softmax(logits)_c.
 
     logits, targets: [..., K]; every row of the targets sums to 1. The targets are held constant. Against
     ``softened_kl`` at T = 1 it differs by the targets' entropy, so the gradients are equal. Returns a scalar,

@@ -1,26 +1,26 @@
-"""What every method is made of: networks, named terms with a weight each, and what is scored and deployed."""
+"""The base class of all methods: networks, named terms with a weight each, and what is scored and deployed."""
 
 from __future__ import annotations
 
-import inspect
+import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
-from functools import wraps
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from classmates.contracts import Batch, NetworkOutput
-from classmates.data.batches.samplers import EpochSampler, Shuffled
-from classmates.errors import UserError, unknown
+from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
+from classmates.data.batches.sampling import Sampling, Shuffled, common_sampling
+from classmates.errors import UserError
 from classmates.losses.peers import ensemble_logits
+from classmates.losses.ramps import Ramp
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.memory.gather import local_buffers
 from classmates.networks.peers.peers import Peers
-
-Terms = dict[str, Callable[[], Tensor]]
+from classmates.tasks.classification import Classification
+from classmates.tasks.task import Task
 
 
 class Output(NamedTuple):
@@ -32,97 +32,143 @@ class Output(NamedTuple):
 
 
 class Method(nn.Module, ABC):
-    """Trains ``networks`` by a weighted sum of named terms; everything else about training is somebody else's.
+    """Trains ``networks`` by a weighted sum of named terms: those of the task, from the labels, and its own.
 
-    A subclass is called with a network and a DataSpec, hands its arrangement and weights to this constructor and says
-    what its terms are. Its other arguments are its options: typed, with the paper's defaults.
+    A subclass is called with a network and a DataSpec, and gives this constructor its networks and weights. Its other
+    arguments are its options: typed, with the paper's defaults.
+
+    Args:
+        networks: the networks side by side, the student last.
+        data: what is known of the training data; names the task.
+        weights: the factor in front of each of its own terms; a term whose factor is 0 is not computed.
+        labels: the factor on the weights of the task's terms; None leaves those terms to the method.
+        sampling: the batches that its terms need; any will do if not given.
+        ramps: by the name of a term, its own or the task's: a factor on its weight that changes with the epoch.
+
+    Raises:
+        UserError: all weights are 0, or the task needs other batches than the method.
 
     Attributes:
-        sampling: what kind of batches it needs; the class's own is that of its default options.
-        lengths: the names of the options that are numbers of epochs, so that they can follow the length of training.
-        networks: the networks side by side, the student last.
-        weights: the factor in front of each term; a term whose factor is 0 is not computed.
-        options: the arguments it was made with, defaults included, without the network and the data.
+        lengths: the names of the options that are numbers of epochs; each is kept as an attribute of that name.
+        renamed: present names of options by those that earlier versions had.
+        task: what the labels teach, and how networks are judged.
+        sampling: the batches that it is trained on.
+        weights, ramps: of all its terms, the task's included.
         notes: what it had to decide for the data at hand.
         epoch, epochs: where training is (from 0) and how long it is; set by whoever drives the loop, read by ramps.
     """
 
-    sampling: type[EpochSampler] = Shuffled
     lengths: ClassVar[tuple[str, ...]] = ()
-    options: dict[str, Any]
+    renamed: ClassVar[Mapping[str, str]] = {}
 
-    def __init__(self, networks: Peers, weights: Mapping[str, float]):
+    def __init__(
+        self,
+        networks: Peers,
+        data: DataSpec,
+        weights: Mapping[str, float] | None = None,
+        *,
+        labels: float | None = 1.0,
+        sampling: Sampling | None = None,
+        ramps: Mapping[str, Ramp] | None = None,
+    ):
         super().__init__()
-        if not any(weights.values()):
+        self.task: Task = data.task or Classification()
+        self.sampling = common_sampling(
+            {type(self).__name__: sampling or Shuffled(), f"the task {self.task.name}": self.task.sampling}
+        )
+        self.has_labels = labels is not None
+        of_labels = {} if labels is None else {name: labels * weight for name, weight in self.task.weights.items()}
+        self.weights = {**of_labels, **(weights or {})}
+        if not any(self.weights.values()):
             raise UserError(
-                f"every term has weight 0 ({', '.join(weights)}): give at least one of them another weight"
+                f"every term has weight 0 ({', '.join(self.weights)}): give at least one of them another weight"
             )
+        self.ramps = dict(ramps or {})
         self.networks = networks
-        self.weights = dict(weights)
         self.epoch = 0
         self.epochs = 1
         self.notes: list[str] = []
 
-    def note(self, text: str) -> None:
-        """Says what had to be decided for the data at hand; kept in ``notes``, for the run's summary and report."""
-        self.notes.append(text)
-        warnings.warn(text, stacklevel=4)  # 4: whoever makes the method, past its wrapped __init__
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        cls.__init__ = _noting_options(cls.__init__)  # type: ignore[method-assign]
+    def weight(self, name: str, epoch: int | None = None) -> float:
+        """Return the factor in front of a term at an epoch (now, if not given): its weight times its ramp."""
+        ramp = self.ramps.get(name)
+        if ramp is None:
+            return self.weights[name]
+        return self.weights[name] * ramp(self.epoch if epoch is None else epoch, self.epochs)
 
     @classmethod
-    def sampling_for(cls, options: Mapping[str, Any]) -> type[EpochSampler]:
-        """What kind of batches it needs with these options, as plain values; those left out are at their defaults.
-
-        Raises UserError for options that no batches are right for.
-        """
-        return cls.sampling
+    def scale_lengths(cls, options: Mapping[str, Any], factor: float) -> dict[str, Any]:
+        """Return the options with every one that is a number of epochs times a factor."""
+        return {
+            name: scaled_length(value, factor) if name in cls.lengths else value for name, value in options.items()
+        }
 
     def check_length(self, epochs: int) -> list[str]:
-        """Called before training: a note for each of its lengths that so many epochs do not reach the end of.
+        """Return a note for each of its lengths that training for so many epochs does not reach the end of.
 
-        Raises UserError where it cannot train for so many epochs.
+        Raises:
+            UserError: it cannot train for so many epochs.
         """
+        lengths = {name: getattr(self, name) for name in self.lengths}
         return [
-            f"{name}={value} epochs, but training has {epochs}: it ends before that is over"
-            for name, value in self.options.items()
-            if name in self.lengths and value > epochs
+            f"{name}={length} epochs, but training has {epochs}: it ends before that is over"
+            for name, length in lengths.items()
+            if length > epochs
         ]
 
     def check_combinable(self) -> None:
-        """Raises UserError where a method is more than its terms, so that ``Combined`` would lose the rest."""
-        for way, does in {"look": "looks at its batches", "forward": "takes its steps"}.items():
-            if getattr(type(self), way) is not getattr(Method, way):
-                raise UserError(f"{type(self).__name__} {does} in a way of its own: it cannot be combined")
+        """Raise UserError where a method is more than its terms, so that ``Combined`` would lose the rest."""
+        for part, does in {"anchors": "trains on a part of each batch", "forward": "takes steps of its own"}.items():
+            if getattr(type(self), part) is not getattr(Method, part):
+                raise UserError(f"{type(self).__name__} {does}: it cannot be combined")
 
-    def look(self, batch: Batch) -> list[NetworkOutput]:
-        """The networks' outputs of the images that the terms are about: for most methods all of the batch."""
-        return self.networks(batch.images)
+    def require_cross_entropy(self) -> None:
+        """Raise UserError where the task has no cross-entropy, for methods that change it."""
+        if "ce" not in self.task.weights:
+            raise UserError(
+                f"{type(self).__name__} changes the labels' cross-entropy, and the task {self.task.name} has none"
+            )
+
+    def note(self, text: str) -> None:
+        """Keep what had to be decided for the data at hand, for the run's summary and report, and warn of it."""
+        self.notes.append(text)
+        warnings.warn(text, stacklevel=level_of_the_user())
+
+    def anchors(self, batch: Batch) -> Batch:
+        """Return the images that the networks run on and whose labels count: for most methods the whole batch."""
+        return batch
 
     @abstractmethod
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
-        """The loss term by term, each a function of nothing that returns a raw, unweighted scalar.
+        """Return the method's own terms by name, each a function of nothing that returns a raw, unweighted scalar.
 
-        Functions, so that a term whose weight is 0 costs nothing. The names are those of ``weights``. A term that
-        keeps something across steps (a memory bank) writes it after its value is made, in training mode only.
+        Functions, so that a term whose weight is 0 costs nothing. The names are those of ``weights``; a term of the
+        same name as one of the task's replaces it. A term that keeps something across steps (a memory bank) writes it
+        after its value is made, in training mode only.
         """
 
+    def label_terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        """Return the task's terms, from the labels of the anchors alone."""
+        return self.task.terms(outputs, batch) if self.has_labels else {}
+
     def forward(self, batch: Batch) -> Output:
-        """One step: the networks' outputs, the raw terms and their weighted sum."""
-        outputs = self.look(batch)
-        offered = self.terms(outputs, batch)
+        """Take one step: run the networks, compute the raw terms and their weighted sum."""
+        anchors = self.anchors(batch)
+        outputs = self.networks(anchors.images)
+        offered = {**self.label_terms(outputs, anchors), **self.terms(outputs, batch)}
         if offered.keys() != self.weights.keys():
             raise TypeError(
                 f"{type(self).__name__} offers terms {sorted(offered)} for weights {sorted(self.weights)}"
             )
-        terms = {name: term() for name, term in offered.items() if self.weights[name] != 0}
-        total = torch.stack([self.weights[name] * term.float() for name, term in terms.items()]).sum()
+        weights = {name: self.weight(name) for name in offered}
+        terms = {name: term() for name, term in offered.items() if weights[name] != 0}
+        if not terms:
+            raise UserError(f"every term of {type(self).__name__} has weight 0 in epoch {self.epoch} (from 0)")
+        total = torch.stack([weights[name] * term.float() for name, term in terms.items()]).sum()
         return Output(outputs, terms, total)
 
     def predictions(self, outputs: list[NetworkOutput]) -> dict[str, Tensor]:
-        """The logits [B, K] that evaluation scores, by whose they are; more than one network also as an ensemble."""
+        """Return the logits [B, K] that evaluation scores, by whose they are; with peers, those of an ensemble."""
         student = {"student": outputs[-1].logits}
         if len(outputs) == 1:
             return student
@@ -134,42 +180,49 @@ class Method(nn.Module, ABC):
         return local_buffers(self)  # read by DistributedDataParallel where it wraps the method itself
 
     def exit_costs(self) -> list[float] | None:
-        """The compute until each exit answers, shallow to deep, the student last with 1; None without exits.
+        """Return the compute until each exit answers, shallow to deep, the student last with 1; None without exits.
 
         With it, ``predictions`` has the logits of all but the last as exit1, exit2, ....
         """
         return None
 
     def student(self) -> nn.Module:
-        """The network that is deployed, with nothing of the method in it."""
+        """Return the network that is deployed, with nothing of the method in it."""
         return self.networks.student
 
 
-def check_word(option: str, word: str, words: Collection[str]) -> None:
-    """Raises UserError, naming the nearest, where the value of an option is none of its words."""
-    if word not in words:
-        raise unknown(option, word, words)
+def scaled_length(length: Any, factor: float) -> Any:
+    """Return a number of epochs or steps, or a list of them, times a factor; whole, and 0 only where it was."""
+    if isinstance(length, list):
+        return [scaled_length(one, factor) for one in length]
+    return max(1, round(length * factor)) if length else length
 
 
 def check_temperature(**temperatures: float) -> None:
-    """Raises UserError, naming the option, for a temperature that is not above 0."""
+    """Raise UserError, naming the option, for a temperature that is not above 0."""
     for name, value in temperatures.items():
         if not value > 0:
             raise UserError(f"{name}={value}: a temperature must be above 0")
 
 
-def _noting_options(init: Callable[..., None]) -> Callable[..., None]:
-    """An ``__init__`` that also keeps its arguments as ``options``, so that a run can say exactly what it was."""
-    signature = inspect.signature(init)
+def check_share(**shares: float) -> None:
+    """Raise UserError, naming the option, for a share outside 0..1."""
+    for name, value in shares.items():
+        if not 0 <= value <= 1:
+            raise UserError(f"{name}={value}: a share lies between 0 and 1")
 
-    @wraps(init)
-    def wrapper(self: Method, *args: Any, **kwargs: Any) -> None:
-        bound = signature.bind(self, *args, **kwargs)
-        bound.apply_defaults()
-        init(self, *args, **kwargs)
-        self.options = dict(list(bound.arguments.items())[3:])  # after self, network and data
-        for name, parameter in signature.parameters.items():
-            if parameter.kind is parameter.VAR_KEYWORD:  # options handed on to a base class
-                self.options |= self.options.pop(name)
 
-    return wrapper
+def check_ramp(**lengths: int) -> None:
+    """Raise UserError, naming the option, for a ramp of fewer than 0 epochs."""
+    for name, value in lengths.items():
+        if value < 0:
+            raise UserError(f"{name}={value}: a number of epochs, 0 for none")
+
+
+def level_of_the_user() -> int:
+    """Return the ``stacklevel`` for a warning by the caller that names the first line outside of this package."""
+    package = __name__.partition(".")[0]
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back
+    return level

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from classmates.contracts import Batch, DataSpec, NetworkOutput
-from classmates.errors import UserError
-from classmates.losses.peers import peers_cross_entropy
-from classmates.losses.soft_targets import softened_kl
-from classmates.methods.base import Method, Terms, check_temperature
+from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
+from classmates.losses.soft_targets import kl_weight, softened_kl
+from classmates.methods.base import Method, check_share, check_temperature
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.peers.peers import Start
 from classmates.networks.peers.tree import PeerTree
 
 
 def consensus_kl(logits: Tensor, temperature: float) -> Tensor:
-    """Σ_h KL(consensus of the other heads ‖ p_h), times T² (eq. 3 and 4); the consensus is held constant.
+    """Return Σ_h KL(consensus of the other heads ‖ p_h) without T² (eq. 3, 4); the consensus is held constant.
 
     The consensus is the mean of the other heads' logits, softened. logits: [M, B, K]; returns a scalar, float32.
     """
@@ -28,6 +26,8 @@ def consensus_kl(logits: Tensor, temperature: float) -> Tensor:
 class CLILR(Method):
     """Heads on a binary tree of shared stages learn from the labels and from the consensus of all other heads.
 
+    L = β Σ_h CE(z_h, y) + (1 − β) T² Σ_h KL(q_h ‖ p_h), q_h the softened mean of the other heads' logits (eq. 4).
+
     The gradient is divided by two wherever two branches meet, so that shared stages are not trained at many times the
     pace of one network. MCL-OKD's released ensemble of this method averages all heads but the last; here, all.
 
@@ -37,8 +37,9 @@ class CLILR(Method):
         temperature: T, softens both sides; 2.
         start: "fresh" branches have weights of their own; "same" begins from the student's (pretrained networks).
 
-    Raises UserError for a number of peers that is no power of two or more than the stages allow, β outside 0..1, and
-    a temperature not above 0.
+    Raises:
+        UserError: a number of peers that is no power of two or more than the stages allow, β outside 0..1, or a
+            temperature not above 0.
     """
 
     def __init__(
@@ -51,15 +52,15 @@ class CLILR(Method):
         temperature: float = 2.0,
         start: Start = "fresh",
     ):
-        if not 0 <= hard <= 1:
-            raise UserError(f"hard={hard}: a share lies between 0 and 1")
+        check_share(hard=hard)
         check_temperature(temperature=temperature)
-        super().__init__(PeerTree(network, data, peers, start=start), weights={"ce": hard, "consensus": 1 - hard})
+        super().__init__(
+            PeerTree(network, data, peers, start=start),
+            data,
+            weights={"consensus": kl_weight(1 - hard, temperature)},
+            labels=hard,
+        )
         self.temperature = temperature
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
-        logits = stack_logits(outputs)
-        return {
-            "ce": lambda: peers_cross_entropy(logits, batch.labels),
-            "consensus": lambda: consensus_kl(logits, self.temperature),
-        }
+        return {"consensus": lambda: consensus_kl(stack_logits(outputs), self.temperature)}

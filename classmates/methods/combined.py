@@ -2,145 +2,135 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from classmates import methods as known_methods
-from classmates.contracts import Batch, DataSpec, NetworkOutput
-from classmates.data.batches.samplers import EpochSampler, Shuffled, Triplets
-from classmates.errors import UserError, unknown
-from classmates.methods.base import Method, Terms
+from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
+from classmates.data.batches.sampling import common_sampling
+from classmates.errors import UserError
+from classmates.methods.base import Method
+from classmates.methods.spec import MethodSpec
 
+T = TypeVar("T")
 Part = str | Mapping[str, Any] | Callable[[nn.Module, DataSpec], Method]
-DEFAULT: tuple[Part, ...] = ("CORSD", "MCL")
-ABSTRACT = ("Method", "Output")  # exported beside the methods
 
 
 class Combined(Method):
     """The terms of all its methods, each under its method's name: ``CORSD/relation``, ``MCL/contrast``.
 
-    At most one of them may bring peers; the others then work on the student among them. The student learns from the
-    labels once, as the method with the peers (else the first one) has it: the others' term ``ce`` has weight 0. At
-    most one of them may need batches of its own; those that take any images take these. Where several have exits, the
-    first one's are scored.
+    L is the sum of its methods' losses, but for the labels' terms: the student learns from the labels once, as the
+    method with the peers (else the first one) has it, and those of the others have weight 0. At most one of them may
+    bring peers; the others then work on the student among them. At most one of them may need batches of its own;
+    those that take any images take these. Where several have exits, the first one's are scored.
 
     Args:
         methods: names (CORSD), names with options ({class_path: MCL, init_args: {peers: 2}}), or in Python anything
             that makes a Method of a network and a DataSpec.
 
-    Raises UserError for fewer than two methods, unknown ones, methods that disagree or are more than their terms, and
-    one with no term but the labels' where another has that.
+    Raises:
+        UserError: fewer than two methods, unknown ones, methods that disagree or are more than their terms, or one
+            with no term but the labels' where another has that.
     """
 
-    sampling: type[EpochSampler] = Triplets
-
-    def __init__(self, network: nn.Module, data: DataSpec, *, methods: Sequence[Part] = DEFAULT):
+    def __init__(self, network: nn.Module, data: DataSpec, *, methods: Sequence[Part] = ("CORSD", "MCL")):
         if len(methods) < 2:
             raise UserError(f"{len(methods)} method to combine: name two or more")
-        parts = [make(part, network, data) for part in methods]
-        names = [type(part).__name__ for part in parts]
-        if len(set(names)) < len(names):
-            raise UserError(f"{', '.join(names)}: a method cannot be combined with itself")
-        for part in parts:
+        parts = named([(MethodSpec.of(part) or part)(network, data) for part in methods])
+        for part in parts.values():
             part.check_combinable()
-        with_peers = [part for part in parts if len(part.networks) > 1]
-        if len(with_peers) > 1:
-            both = " and ".join(type(part).__name__ for part in with_peers)
-            raise UserError(f"{both} each bring peers of their own: only one of the combined methods can")
-        sampling = common_sampling(zip(names, (part.sampling for part in parts), strict=True))
-        leading = (with_peers or parts)[0]
-        for name, part in zip(names, parts, strict=True):
-            if part is not leading and "ce" in part.weights:
-                part.weights["ce"] = 0.0
-                if not any(part.weights.values()):
-                    raise UserError(
-                        f"{name} has no term but the labels', and {type(leading).__name__} has that: leave one of "
-                        f"them out{'' if with_peers else f', or name {name} first'}"
-                    )
-        networks = leading.networks
+        leading = leader(parts)
+        for name, part in parts.items():
+            if name != leading:
+                leave_labels_to(parts[leading], part)
         super().__init__(
-            networks,
-            weights={
-                f"{name}/{term}": weight
-                for name, part in zip(names, parts, strict=True)
-                for term, weight in part.weights.items()
-            },
+            parts[leading].networks,
+            data,
+            weights=by_term({name: part.weights for name, part in parts.items()}),
+            labels=None,
+            sampling=common_sampling({name: part.sampling for name, part in parts.items()}),
+            ramps=by_term({name: part.ramps for name, part in parts.items()}),
         )
-        self.sampling = sampling
-        for part in parts:
+        for part in parts.values():
             self.notes += part.notes
-            part.networks = networks
-        self.parts = nn.ModuleDict(dict(zip(names, parts, strict=True)))
-        self.leading = type(leading).__name__
+            part.networks = self.networks
+        self.parts = nn.ModuleDict(parts)
+        self.leading = leading
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
-        terms: Terms = {}
+        terms: dict[str, Terms] = {}
         for name, part in self.methods():
             part.epoch, part.epochs = self.epoch, self.epochs
-            own_outputs = outputs if name == self.leading else outputs[-1:]
-            terms |= {f"{name}/{term}": value for term, value in part.terms(own_outputs, batch).items()}
-        return terms
+            own = self.outputs_for(name, outputs)
+            terms[name] = {**part.label_terms(own, batch), **part.terms(own, batch)}
+        return by_term(terms)
+
+    def outputs_for(self, name: str, outputs: list[NetworkOutput]) -> list[NetworkOutput]:
+        """Return the outputs of the networks that a method works on: all, or the student's."""
+        return outputs if name == self.leading else outputs[-1:]
 
     def methods(self) -> list[tuple[str, Method]]:
+        """Return its methods by name."""
         return [(name, part) for name, part in self.parts.items() if isinstance(part, Method)]
 
     def leading_first(self) -> list[tuple[str, Method]]:
+        """Return its methods by name, beginning with the one whose networks they all work on."""
         return sorted(self.methods(), key=lambda item: item[0] != self.leading)
 
     def predictions(self, outputs: list[NetworkOutput]) -> dict[str, Tensor]:
-        """As the method with the peers scores them, and whatever the others add on the student."""
+        """Return those of the method with the peers, and whatever the others add on the student."""
         predicted: dict[str, Tensor] = {}
         for name, part in self.leading_first():
-            predicted = part.predictions(outputs if name == self.leading else outputs[-1:]) | predicted
+            predicted = part.predictions(self.outputs_for(name, outputs)) | predicted
         return predicted
 
     def exit_costs(self) -> list[float] | None:
-        """Those of the first method that has exits."""
+        """Return those of the first method that has exits."""
         every = (part.exit_costs() for _, part in self.leading_first())
         return next((costs for costs in every if costs is not None), None)
 
+    @classmethod
+    def scale_lengths(cls, options: Mapping[str, Any], factor: float) -> dict[str, Any]:
+        """Return the options with the lengths of each of its methods times a factor."""
+        specs = [(part, MethodSpec.of(part)) for part in options["methods"]]
+        return {**options, "methods": [part if spec is None else spec.scaled(factor) for part, spec in specs]}
+
     def check_length(self, epochs: int) -> list[str]:
-        """What each of its methods says."""
+        """Return the notes of each of its methods."""
         return [f"{name}: {note}" for name, part in self.methods() for note in part.check_length(epochs)]
 
     def check_combinable(self) -> None:
         raise UserError("a Combined method cannot be combined again: name all methods in one list")
 
-    @classmethod
-    def sampling_for(cls, options: Mapping[str, Any]) -> type[EpochSampler]:
-        """That of its methods, given by their names, with options or without."""
-        found = [find(part) for part in options.get("methods", DEFAULT)]
-        return common_sampling((kind.__name__, kind.sampling_for(given)) for kind, given in found)
+
+def named(parts: Sequence[Method]) -> dict[str, Method]:
+    """Return the methods by the names of their classes; UserError where one comes twice."""
+    names = [type(part).__name__ for part in parts]
+    if len(set(names)) < len(names):
+        raise UserError(f"{', '.join(names)}: a method cannot be combined with itself")
+    return dict(zip(names, parts, strict=True))
 
 
-def common_sampling(wanted: Iterable[tuple[str, type[EpochSampler]]]) -> type[EpochSampler]:
-    """The batches that suit all the methods, of each its name and what it needs; UserError where there are none."""
-    particular = [(name, sampling) for name, sampling in wanted if sampling is not Shuffled]
-    if len({sampling for _, sampling in particular}) > 1:
-        kinds = " and ".join(f"{name} ({sampling.__name__})" for name, sampling in particular)
-        raise UserError(f"{kinds} need different batches: only one of the combined methods can")
-    return particular[0][1] if particular else Shuffled
+def leader(parts: Mapping[str, Method]) -> str:
+    """Return the name of the method whose networks all work on: the one with peers, else the first."""
+    with_peers = [name for name, part in parts.items() if len(part.networks) > 1]
+    if len(with_peers) > 1:
+        raise UserError(
+            f"{' and '.join(with_peers)} each bring peers of their own: only one of the combined methods can"
+        )
+    return next(iter([*with_peers, *parts]))
 
 
-def find(part: str | Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """A method's class by its name, and the options that are given with it."""
-    if isinstance(part, str):
-        part = {"class_path": part}
-    name = str(part.get("class_path", "")).rpartition(".")[2]
-    kinds = {known: getattr(known_methods, known) for known in known_methods.__all__ if known not in ABSTRACT}
-    if name not in kinds:
-        raise unknown("method", name, kinds)
-    return kinds[name], dict(part.get("init_args") or {})
+def leave_labels_to(leading: Method, part: Method) -> None:
+    """Set the weights of a method's label terms to 0; UserError where it has no other term."""
+    part.weights |= dict.fromkeys(part.task.weights, 0.0)
+    if not any(part.weights.values()):
+        name, first = type(part).__name__, type(leading).__name__
+        or_first = "" if len(leading.networks) > 1 else f", or name {name} first"
+        raise UserError(f"{name} has no term but the labels', and {first} has that: leave one of them out{or_first}")
 
 
-def make(part: Part, network: nn.Module, data: DataSpec) -> Method:
-    """A method by its name, its name with options, or whatever makes it."""
-    if not isinstance(part, str | Mapping):
-        return part(network, data)
-    kind, options = find(part)
-    try:
-        return kind(network, data, **options)
-    except TypeError as error:
-        raise UserError(f"method {kind.__name__}: {error}") from error
+def by_term(of_methods: Mapping[str, Mapping[str, T]]) -> dict[str, T]:
+    """Return what each method has by term under ``METHOD/term``."""
+    return {f"{name}/{term}": value for name, own in of_methods.items() for term, value in own.items()}

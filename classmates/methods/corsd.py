@@ -7,17 +7,15 @@ Where paper and released code differ or are silent, the options say which of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache, partial
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from classmates.contracts import Batch, DataSpec, NetworkOutput
-from classmates.data.batches.samplers import EpochSampler, Triplets, TripletsWithReplacement
-from classmates.errors import UserError
+from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
+from classmates.data.batches.sampling import Triplets
+from classmates.errors import UserError, check_choice
 from classmates.losses.corsd import (
     BatchReduction,
     auxiliary_distillation,
@@ -27,8 +25,8 @@ from classmates.losses.corsd import (
     relation_distillation,
     triplet_relation,
 )
-from classmates.losses.soft_targets import Reduction
-from classmates.methods.base import Method, Terms, check_temperature, check_word
+from classmates.losses.soft_targets import Reduction, kl_weight
+from classmates.methods.base import Method, check_share, check_temperature
 from classmates.networks.heads.pair_projection import Projection
 from classmates.networks.heads.relation_network import (
     Activation,
@@ -44,6 +42,9 @@ Relation = Literal["learned", "distance"]
 
 class CORSD(Method):
     """The deepest stage teaches the shallow ones how images of one class and of two relate (equations 1 to 4).
+
+    L = CE(z, y) + α L_triplet + β L_relation + σ L_calibration + Σ over positive and negative pairs of
+    γ [(1 − λ) L_task + λ L_distillation].
 
     Args:
         alpha: α, weight of the triplet loss over relations (Eq. 1).
@@ -73,11 +74,11 @@ class CORSD(Method):
         disjoint: each image is in one triplet an epoch at most (paper); otherwise every image is an anchor once and
             its partners are drawn at random (released, three times the image passes an epoch).
 
-    Raises UserError for fewer than 2 stages or ``depths``, a ``lam`` outside 0..1, a temperature or width not above
-    0, words that are none of an option's, and auxiliary classifiers beside ``relation`` "distance".
+    Raises:
+        UserError: fewer than 2 stages or ``depths``, a ``lam`` outside 0..1, a temperature or width not above 0,
+            words that are none of an option's, auxiliary classifiers beside ``relation`` "distance", or a task that
+            needs batches of its own.
     """
-
-    sampling: type[EpochSampler] = Triplets
 
     def __init__(
         self,
@@ -107,35 +108,33 @@ class CORSD(Method):
     ):
         if depths < 2:
             raise UserError(f"depths={depths}: the deepest stage needs at least one shallower to teach, so 2 or more")
-        if not 0 <= lam <= 1:
-            raise UserError(f"lam={lam}: a share lies between 0 and 1")
+        check_share(lam=lam)
         check_temperature(temperature=temperature)
-        check_word("relation", relation, get_args(Relation))
+        check_choice("relation", relation, Relation)
         if relation == "distance" and (gamma_p or gamma_n):
             raise UserError("relation='distance' has no auxiliary classifiers: give gamma_p=0 and gamma_n=0")
-        check_word("kl_reduction", kl_reduction, get_args(Reduction))
-        check_word("calibration_reduction", calibration_reduction, get_args(BatchReduction))
+        check_choice("kl_reduction", kl_reduction, Reduction)
+        check_choice("calibration_reduction", calibration_reduction, BatchReduction)
         super().__init__(
             Peers(network, data),
+            data,
             weights={
-                "ce": 1.0,
                 "triplet": alpha,
                 "relation": beta,
                 "positive_task": gamma_p * (1 - lam),
-                "positive_distillation": gamma_p * lam,
+                "positive_distillation": kl_weight(gamma_p * lam, temperature, scale=scale),
                 "negative_task": gamma_n * (1 - lam),
-                "negative_distillation": gamma_n * lam,
+                "negative_distillation": kl_weight(gamma_n * lam, temperature, scale=scale),
                 "calibration": sigma,
             },
+            sampling=Triplets(disjoint=disjoint),
         )
-        self.sampling = self.sampling_for({"disjoint": disjoint})
         self.num_classes = data.num_classes
         self.margin = margin
         self.detach_deepest = detach_deepest
         self.distillation = partial(
             auxiliary_distillation,
             temperature=temperature,
-            scale=scale,
             reduction=kl_reduction,
             detach_deepest=detach_deepest,
         )
@@ -159,16 +158,11 @@ class CORSD(Method):
         # The released block is one unit wide, which BatchNorm and ReLU leave nearly constant; the paper gives none.
         self.logit_interaction = RelationalInteraction(2 * data.num_classes, 64, activation=activation)
 
-    @classmethod
-    def sampling_for(cls, options: Mapping[str, Any]) -> type[EpochSampler]:
-        return Triplets if options.get("disjoint", True) else TripletsWithReplacement
-
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         output = outputs[-1]
         anchor, _, negative = triplets(batch.labels)
         relate = cache(lambda: self.relate(output.stages))
         return {
-            "ce": lambda: F.cross_entropy(output.logits.float(), batch.labels),
             "triplet": lambda: triplet_relation(relate().positive, relate().negative, self.margin),
             "relation": lambda: relation_distillation(
                 relate().positive, relate().negative, detach_deepest=self.detach_deepest
@@ -185,13 +179,13 @@ class CORSD(Method):
         }
 
     def relate(self, stages: tuple[Tensor, ...]) -> Relations:
-        """Relations and auxiliary logits at every depth, shallow to deep: [k, B] and [k, B, K]."""
+        """Return relations and auxiliary logits at every depth, shallow to deep: [k, B] and [k, B, K]."""
         maps = stages[-len(self.relation_networks) :]
         depths = [network(*triplets(stage)) for network, stage in zip(self.relation_networks, maps, strict=True)]
         return Relations(*(torch.stack(parts) for parts in zip(*depths, strict=True)))
 
     def relate_logits(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Relations [B] of the positive and the negative pairs of predictions; softmax bounds what is compared."""
+        """Return relations [B] of positive and of negative pairs of predictions; softmax bounds what is compared."""
         anchor, positive, negative = triplets(logits.float().softmax(-1))
         pairs = torch.cat([torch.cat([anchor, positive], 1), torch.cat([anchor, negative], 1)])
         first, second = self.logit_interaction(pairs).chunk(2)
@@ -199,10 +193,8 @@ class CORSD(Method):
 
 
 def triplets(tensor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """[3B, ...] as the sampler orders it → anchors, positives and negatives, [B, ...] each."""
+    """Split [3B, ...], as the sampler orders it, into anchors, positives and negatives, [B, ...] each."""
     if len(tensor) % 3:
-        raise UserError(
-            f"a batch of {len(tensor)} images is not made of triplets: use batches from {Triplets.__name__}"
-        )
+        raise UserError(f"a batch of {len(tensor)} images is not made of triplets: use Triplets() for its sampling")
     anchor, positive, negative = tensor.unflatten(0, (-1, 3)).unbind(1)
     return anchor, positive, negative

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from classmates.contracts import Batch, DataSpec, NetworkOutput
+from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
 from classmates.losses.peers import ensemble_logits, peers_cross_entropy
-from classmates.methods.base import Method, Terms
+from classmates.methods.base import Method
 from classmates.networks.heads.exits import MultiExit, ShallowExits
 from classmates.networks.peers.peers import Peers
 
 
 class DeepSupervision(Method):
-    """Every exit learns from the labels: CE(z_k, y) + w · Σ_{i<k} CE(z_i, y). What SD gains beyond it is SD's own.
+    """Every exit learns from the labels; what SD gains beyond it is SD's own.
 
+    L = CE(z_k, y) + w · Σ_{i<k} CE(z_i, y) over exits i, shallow to deep, the k-th the network's own classifier.
     The student is the network alone, whose classifier is the deepest exit; ``exits`` gives all of them.
 
     Args:
@@ -23,7 +23,8 @@ class DeepSupervision(Method):
         depths: k, how many stages, from the deepest, have an exit; a backbone with fewer uses all it has.
         attention: each shallow exit weighs its map first, as in SD.
 
-    Raises UserError for a weight below 0 and for fewer than 2 ``depths``.
+    Raises:
+        UserError: a weight below 0, or fewer than 2 ``depths``.
     """
 
     def __init__(
@@ -37,18 +38,15 @@ class DeepSupervision(Method):
     ):
         if weight < 0:
             raise UserError(f"weight={weight}: the exits' cross-entropy takes a weight of 0 or more")
-        super().__init__(Peers(network, data), weights={"ce": 1.0, "exits": weight})
+        super().__init__(Peers(network, data), data, weights={"exits": weight})
         self.shallow = ShallowExits(self.networks.architecture, depths, attention=attention)
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
-        output = outputs[-1]
-        return {
-            "ce": lambda: F.cross_entropy(output.logits.float(), batch.labels),
-            "exits": lambda: peers_cross_entropy(self.shallow(output.stages).logits, batch.labels),
-        }
+        stages = outputs[-1].stages
+        return {"exits": lambda: peers_cross_entropy(self.shallow(stages).logits, batch.labels)}
 
     def predictions(self, outputs: list[NetworkOutput]) -> dict[str, Tensor]:
-        """The deepest exit's (the student's), the shallow ones', shallow to deep, and the mean of all."""
+        """Return the deepest exit's (the student's), the shallow ones', shallow to deep, and the mean of all."""
         logits = self.shallow.with_deepest(outputs[-1])
         shallow = {f"exit{number}": exit_ for number, exit_ in enumerate(logits[:-1], start=1)}
         return {"student": outputs[-1].logits, **shallow, "ensemble": ensemble_logits(logits)}
@@ -57,5 +55,5 @@ class DeepSupervision(Method):
         return self.exits().costs()
 
     def exits(self) -> MultiExit:
-        """The network with all its exits, to be deployed where some images may be answered early."""
+        """Return the network with all its exits, to be deployed where some images may be answered early."""
         return MultiExit(self.networks.student, self.networks.architecture, self.shallow)

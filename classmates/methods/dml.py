@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 
-from classmates.contracts import Batch, DataSpec, NetworkOutput
+from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
-from classmates.losses.peers import peers_cross_entropy
-from classmates.losses.soft_targets import softened_kl
-from classmates.methods.base import Method, Terms, check_temperature
+from classmates.losses.soft_targets import kl_weight, softened_kl
+from classmates.methods.base import Method, check_temperature
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.peers.peers import Peers, Start
 
 
 def mutual_kl(logits: Tensor, temperature: float) -> Tensor:
-    """Σ_i 1/(M−1) Σ_{j≠i} KL(p_j ‖ p_i), p_j held constant, times T² (eq. 6), all pairs in one call.
+    """Return Σ_i 1/(M−1) Σ_{j≠i} KL(p_j ‖ p_i) without T², p_j held constant (eq. 6), all pairs in one call.
 
     logits: [M, B, K], one row of peers. Returns a scalar, summed over classes, averaged over the batch.
     """
@@ -28,20 +28,25 @@ def mutual_kl(logits: Tensor, temperature: float) -> Tensor:
 class DML(Method):
     """Every peer learns from the labels and from what every other peer predicts.
 
+    L = Σ_i [CE(z_i, y) + w T² / (M − 1) Σ_{j≠i} KL(p_j ‖ p_i)] over M peers (eq. 6 at T = 1 and w = 1).
+
     All peers take their step together, from predictions of the same moment; in the paper and its code they take
     turns. The code adds up the divergences from all other peers, the paper averages them (eq. 6): averaged here.
 
     Args:
         peers: how many networks; more helps the ensemble more than the student.
         temperature: softens both sides; 1 in the paper, 2 in MCL-OKD's comparison.
-        mutual: weight of the mutual term.
+        mutual: w, weight of the mutual term.
         share: what peers share of the student. "nothing" (paper) trains whole networks; MCL-OKD's comparison shares
             all but the last two stages, -2.
         peer_models: other architectures (names or modules) to be the peers, as many as ``peers`` - 1.
         start: "fresh" peers have weights of their own; "same" begins from the student's (pretrained networks).
 
-    Raises UserError for fewer than 2 peers, a temperature not above 0, and what ``Peers`` refuses.
+    Raises:
+        UserError: fewer than 2 peers, a temperature not above 0, and what ``Peers`` refuses.
     """
+
+    renamed: ClassVar[Mapping[str, str]] = {"helpers": "peer_models"}
 
     def __init__(
         self,
@@ -59,12 +64,8 @@ class DML(Method):
             raise UserError(f"peers={peers}: mutual learning needs at least 2")
         check_temperature(temperature=temperature)
         networks = Peers(network, data, peers, share=share, peer_models=peer_models, start=start)
-        super().__init__(networks, weights={"ce": 1.0, "mutual": mutual})
+        super().__init__(networks, data, weights={"mutual": kl_weight(mutual, temperature)})
         self.temperature = temperature
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
-        logits = stack_logits(outputs)
-        return {
-            "ce": lambda: peers_cross_entropy(logits, batch.labels),
-            "mutual": lambda: mutual_kl(logits, self.temperature),
-        }
+        return {"mutual": lambda: mutual_kl(stack_logits(outputs), self.temperature)}

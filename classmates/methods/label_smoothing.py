@@ -5,25 +5,28 @@ from __future__ import annotations
 from torch import nn
 from torch.nn import functional as F
 
-from classmates.contracts import Batch, DataSpec, NetworkOutput
+from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
-from classmates.methods.base import Method, Terms
+from classmates.methods.base import Method
 from classmates.networks.peers.peers import Peers
 
 
 class LabelSmoothing(Method):
-    """Cross-entropy with (1 − ε) · one-hot + ε / K as the targets.
+    """Cross-entropy with (1 − ε) · one-hot + ε / K as the targets, in place of the labels' own.
 
     Args:
         epsilon: ε, the share of the target that is spread evenly over all K classes; 0.1 in the paper.
 
-    Raises UserError for an ``epsilon`` outside 0..1, or 1, which leaves nothing of the labels.
+    Raises:
+        UserError: an ``epsilon`` outside 0..1, or 1, which leaves nothing of the labels; or a task without
+            cross-entropy.
     """
 
     def __init__(self, network: nn.Module, data: DataSpec, *, epsilon: float = 0.1):
         if not 0 <= epsilon < 1:
             raise UserError(f"epsilon={epsilon}: it lies between 0 (no smoothing) and below 1 (no labels)")
-        super().__init__(Peers(network, data), weights={"ce": 1.0})
+        super().__init__(Peers(network, data), data)
+        self.require_cross_entropy()
         self.epsilon = epsilon
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:

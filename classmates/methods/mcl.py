@@ -7,14 +7,14 @@ samples of other classes (the contrast); the student, which is the last peer, al
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from classmates.contracts import Batch, DataSpec, NetworkOutput
-from classmates.errors import UserError
+from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
+from classmates.errors import UserError, check_choice
 from classmates.losses.contrast import multi_view_contrast
 from classmates.losses.negatives import (
     ClassOrder,
@@ -24,9 +24,9 @@ from classmates.losses.negatives import (
     independent_negatives,
     shared_negatives,
 )
-from classmates.losses.peers import ensemble_logits, peers_cross_entropy
-from classmates.losses.soft_targets import softened_kl
-from classmates.methods.base import Method, Terms, check_temperature, check_word
+from classmates.losses.peers import ensemble_logits
+from classmates.losses.soft_targets import kl_weight, softened_kl
+from classmates.methods.base import Method, check_temperature
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.heads.projections import UnitProjections
 from classmates.networks.memory.memory_bank import MemoryBank
@@ -34,18 +34,23 @@ from classmates.networks.peers.peers import Peers, Start
 
 Positives = Literal["bank", "live"]
 Normaliser = Literal["batch", "anchor", "first_batch", "lagged"]
+Draw = Literal["auto", "independent", "shared", "all"]
+BankDtype = Literal["float32", "bfloat16"]
 LAG = 0.9  # how much of the lagged normaliser stays from one step to the next
-DRAWS: dict[str, Callable[..., Negatives]] = {
+DRAWS: dict[Draw, Callable[..., Negatives]] = {
     "auto": enough_negatives,
     "independent": independent_negatives,
     "shared": shared_negatives,
     "all": all_negatives,
 }
-BANK_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+BANK_DTYPES: dict[BankDtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class MCL(Method):
-    """Peers contrast their outputs of a sample; the student also learns from their ensemble (equation 9).
+    """Peers contrast their outputs of a sample; the student also learns from their ensemble.
+
+    L = Σ_m CE(z_m, y) + w T² KL(p_e ‖ p_M) + β L_contrast over M peers (equation 9); p_e is the softened mean of
+    their logits, L_contrast a sum over all ordered pairs of peers.
 
     Defaults are the paper's values for ResNet-32 on CIFAR-100 and, where paper and released code differ, what
     produced the published numbers: the released code.
@@ -57,7 +62,7 @@ class MCL(Method):
         peer_models: other architectures (names or modules) for the peers, ``peers`` - 1 of them; they share nothing.
         start: "fresh" peers have weights of their own; "same" begins from the student's (pretrained networks).
         temperature: T, softens both sides of the distillation from the ensemble; 3.
-        distillation: factor in front of T²·KL; 0 leaves the contrast alone (the paper's "+MCL" ablation).
+        distillation: w, factor in front of T²·KL; 0 leaves the contrast alone (the paper's "+MCL" ablation).
         beta: β, the weight of the contrast, which is a sum over all M(M-1) ordered pairs.
         num_negatives: K, how many negatives stand against one positive; 256 for ResNets and DenseNet on CIFAR-100,
             16384 for VGG, HCGNet and ImageNet. Capped, with a note, at the samples of other classes there are.
@@ -73,9 +78,12 @@ class MCL(Method):
         momentum: of the memory banks; 0.5.
         bank_dtype: bfloat16 halves the banks' memory and traffic.
 
-    Raises UserError for fewer than 2 peers, K or d below 1, temperatures not above 0, words that are none of an
-    option's, and what ``Peers`` refuses.
+    Raises:
+        UserError: fewer than 2 peers, K or d below 1, temperatures not above 0, words that are none of an option's,
+            and what ``Peers`` refuses.
     """
+
+    renamed: ClassVar[Mapping[str, str]] = {"helpers": "peer_models"}
 
     log_mean: Tensor
 
@@ -95,24 +103,23 @@ class MCL(Method):
         contrast_temperature: float = 0.1,
         positives: Positives = "bank",
         normaliser: Normaliser = "batch",
-        negatives: Literal["auto", "independent", "shared", "all"] = "auto",
+        negatives: Draw = "auto",
         dimension: int = 128,
         momentum: float = 0.5,
-        bank_dtype: Literal["float32", "bfloat16"] = "float32",
+        bank_dtype: BankDtype = "float32",
     ):
         if peers < 2:
             raise UserError(f"peers={peers}: MCL contrasts peers with each other and needs at least 2")
         if num_negatives < 1:
             raise UserError(f"num_negatives={num_negatives}: a positive needs at least 1 negative to stand against")
         check_temperature(temperature=temperature, contrast_temperature=contrast_temperature)
-        check_word("positives", positives, get_args(Positives))
-        check_word("normaliser", normaliser, get_args(Normaliser))
-        check_word("negatives", negatives, DRAWS)
-        check_word("bank_dtype", bank_dtype, BANK_DTYPES)
+        check_choice("positives", positives, Positives)
+        check_choice("normaliser", normaliser, Normaliser)
+        check_choice("negatives", negatives, Draw)
+        check_choice("bank_dtype", bank_dtype, BankDtype)
         networks = Peers(network, data, peers, share=share, start=start, peer_models=peer_models)
         super().__init__(
-            networks,
-            weights={"ce": 1.0, "distillation": distillation * temperature**2, "contrast": beta},
+            networks, data, weights={"distillation": kl_weight(distillation, temperature), "contrast": beta}
         )
         self.temperature = temperature
         self.contrast_temperature = contrast_temperature
@@ -137,13 +144,12 @@ class MCL(Method):
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         logits = stack_logits(outputs)
         return {
-            "ce": lambda: peers_cross_entropy(logits, batch.labels),
-            "distillation": lambda: softened_kl(logits[-1], ensemble_logits(logits), self.temperature, scale=False),
+            "distillation": lambda: softened_kl(logits[-1], ensemble_logits(logits), self.temperature),
             "contrast": lambda: self.contrast(outputs, batch),
         }
 
     def contrast(self, outputs: list[NetworkOutput], batch: Batch) -> Tensor:
-        """L_contrast of Eq. 9; the banks learn of the batch after they were used."""
+        """Return L_contrast of Eq. 9; the banks learn of the batch after they were used."""
         embeddings = self.projections(outputs)
         positives = embeddings if self.positives == "live" else self.bank.read(batch.indices)
         negatives = self.draw(self.bank.rows, self.classes, batch.labels, self.num_negatives)
@@ -165,7 +171,7 @@ class MCL(Method):
         return self.log_mean if self.log_mean_known else "batch"
 
     def _remember(self, log_mean: Tensor) -> None:
-        """Takes in what a batch's log ē was: the first, or the running mean of ē."""
+        """Take in a batch's log ē: the first, or the running mean of ē."""
         if not self.log_mean_known:
             self.log_mean.copy_(log_mean)
         elif self.normaliser == "lagged":

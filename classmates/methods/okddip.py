@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from classmates.contracts import Batch, DataSpec, NetworkOutput
+from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
-from classmates.losses.peers import ensemble_logits, float32_einsum, peers_cross_entropy
+from classmates.losses.peers import ensemble_logits, float32_einsum
 from classmates.losses.ramps import sigmoid_ramp
-from classmates.losses.soft_targets import softened_kl
-from classmates.methods.base import Method, Terms, check_temperature
+from classmates.losses.soft_targets import kl_weight, softened_kl
+from classmates.methods.base import Method, check_ramp, check_temperature
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.peers.peers import Peers, Start
 
 
 class PeerAttention(nn.Module):
-    """Whom each auxiliary peer listens to, image by image (eq. 6): softmax over b of (W_q h_a)·(W_k h_b).
+    """The shares of the auxiliary peers in each one's target, image by image: softmax over b of (W_q h_a)·(W_k h_b)
+    (eq. 6).
 
-    Forward: embeddings [M, B, D] → weights [B, M, M], row a those of peer a's target, float32.
+    Forward: embeddings [M, B, D] → weights [B, M, M], row a the shares in peer a's target, float32.
 
     Args:
         features: D. The queries and keys have an eighth of it.
@@ -36,21 +38,26 @@ class PeerAttention(nn.Module):
 
 
 class OKDDip(Method):
-    """Auxiliary peers learn from targets of their own making, and the leader, the student, from all of them.
+    """Auxiliary peers learn from mixtures of each other, and the leader, the student, from the mean of all of them.
+
+    L = Σ_m CE(z_m, y) + w r(t) T² [Σ_a KL(t_a ‖ p_a) + KL(mean of p_a ‖ p_leader)] over auxiliary peers a, whose
+    targets t_a weigh them by attention; r is the ramp (eq. 5 to 8).
 
     Args:
         peers: M, the leader included; 4.
         share: -1 shares all but the last stage (the paper's branch-based form), "nothing" trains whole networks (its
             network-based form).
         temperature: T, softens both sides; 3.
-        distillation: weight of both distillations.
-        ramp: epochs over which that weight grows; 80.
+        distillation: w, weight of both distillations.
+        ramp: epochs over which that weight grows to its full size; 80.
         detach: hold targets constant. The paper reads so, but then nothing would train the attention: as in the
             released code, gradients flow through the targets by default.
         start: "fresh" peers have weights of their own; "same" begins from the student's (pretrained networks).
 
-    The paper mixes softened probabilities (eq. 5), the released code logits: logits here. Raises UserError for fewer
-    than 3 peers, a temperature not above 0, a negative ramp, and what ``Peers`` refuses.
+    The paper mixes softened probabilities (eq. 5), the released code logits: logits here.
+
+    Raises:
+        UserError: fewer than 3 peers, a temperature not above 0, a negative ramp, and what ``Peers`` refuses.
     """
 
     lengths: ClassVar[tuple[str, ...]] = ("ramp",)
@@ -71,11 +78,14 @@ class OKDDip(Method):
         if peers < 3:
             raise UserError(f"peers={peers}: a leader and at least 2 auxiliary peers make 3")
         check_temperature(temperature=temperature)
-        if ramp < 0:
-            raise UserError(f"ramp={ramp}: a number of epochs, 0 for none")
+        check_ramp(ramp=ramp)
         networks = Peers(network, data, peers, share=share, start=start)
+        distillations = ("peer_distillation", "leader_distillation")
         super().__init__(
-            networks, weights={"ce": 1.0, "peer_distillation": distillation, "leader_distillation": distillation}
+            networks,
+            data,
+            weights=dict.fromkeys(distillations, kl_weight(distillation, temperature)),
+            ramps=dict.fromkeys(distillations, partial(sigmoid_ramp, length=ramp)),
         )
         self.temperature = temperature
         self.ramp = ramp
@@ -84,18 +94,15 @@ class OKDDip(Method):
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         logits = stack_logits(outputs)
-        weight = sigmoid_ramp(self.epoch, self.ramp)
         return {
-            "ce": lambda: peers_cross_entropy(logits, batch.labels),
-            "peer_distillation": lambda: weight * self.peer_distillation(outputs[:-1]),
-            "leader_distillation": lambda: (
-                weight
-                * softened_kl(logits[-1], ensemble_logits(logits[:-1]), self.temperature, detach_teacher=self.detach)
+            "peer_distillation": lambda: self.peer_distillation(outputs[:-1]),
+            "leader_distillation": lambda: softened_kl(
+                logits[-1], ensemble_logits(logits[:-1]), self.temperature, detach_teacher=self.detach
             ),
         }
 
     def peer_distillation(self, auxiliaries: list[NetworkOutput]) -> Tensor:
-        """Σ_a KL(t_a ‖ p_a), each auxiliary peer's target t_a a mixture of all auxiliary peers' logits (eq. 5, 7)."""
+        """Return Σ_a KL(t_a ‖ p_a), the target t_a a mixture of all auxiliary peers' logits (eq. 5, 7)."""
         logits = stack_logits(auxiliaries)
         attention = self.attention(torch.stack([output.embedding for output in auxiliaries]))
         targets = float32_einsum("bac,cbk->abk", attention, logits)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from classmates.contracts import Batch, DataSpec, NetworkOutput
+from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
-from classmates.losses.peers import float32_einsum, peers_cross_entropy
+from classmates.losses.peers import float32_einsum
 from classmates.losses.ramps import sigmoid_ramp
-from classmates.losses.soft_targets import softened_kl
-from classmates.methods.base import Method, Terms, check_temperature
+from classmates.losses.soft_targets import kl_weight, softened_kl
+from classmates.methods.base import Method, check_ramp, check_temperature
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.peers.peers import Peers, Start
 
 
 class Gate(nn.Module):
-    """How much each branch has to say about each image, from what they share (section 3.2).
+    """The weight of each branch in the ensemble, image by image, from the features they share (section 3.2).
 
     Pooled trunk features → linear → BatchNorm → ReLU → softmax: [B, C, H, W] → [B, M], float32.
     """
@@ -32,20 +33,23 @@ class Gate(nn.Module):
 
 
 class ONE(Method):
-    """Branches on a shared trunk learn from the labels and from their own gated ensemble (eq. 8).
+    """Branches on a shared trunk learn from the labels and from their own gated ensemble.
 
+    L = Σ_m CE(z_m, y) + CE(z_e, y) + w r(t) T² Σ_m KL(p_e ‖ p_m), with z_e the gated sum of the branches' logits and
+    r the ramp (eq. 8).
     The gate learns from the ensemble's cross-entropy alone: as a teacher the ensemble is held constant.
 
     Args:
         peers: branches, the student included: 3 in the paper, 4 in MCL-OKD's comparison.
         share: -1 shares all but the last stage (paper).
         temperature: T, softens both sides; 3.
-        distillation: weight of the distillation from the ensemble.
+        distillation: w, weight of the distillation from the ensemble.
         ramp: epochs over which that weight grows: 80 in the released code; 0, none, in MCL-OKD's comparison.
         start: "fresh" branches have weights of their own; "same" begins from the student's (pretrained networks).
 
-    Raises UserError for fewer than 2 peers, a temperature not above 0, a negative ramp, sharing nothing, and what
-    ``Peers`` refuses.
+    Raises:
+        UserError: fewer than 2 peers, a temperature not above 0, a negative ramp, sharing nothing, and what ``Peers``
+            refuses.
     """
 
     lengths: ClassVar[tuple[str, ...]] = ("ramp",)
@@ -65,14 +69,18 @@ class ONE(Method):
         if peers < 2:
             raise UserError(f"peers={peers}: an ensemble needs at least 2 branches")
         check_temperature(temperature=temperature)
-        if ramp < 0:
-            raise UserError(f"ramp={ramp}: a number of epochs, 0 for none")
+        check_ramp(ramp=ramp)
         if share == "nothing":
             raise UserError(
                 "share='nothing': the gate of ONE looks at what the branches share; share a stage or more"
             )
         networks = Peers(network, data, peers, share=share, start=start)
-        super().__init__(networks, weights={"ce": 1.0, "ensemble_ce": 1.0, "distillation": distillation})
+        super().__init__(
+            networks,
+            data,
+            weights={"ensemble_ce": 1.0, "distillation": kl_weight(distillation, temperature)},
+            ramps={"distillation": partial(sigmoid_ramp, length=ramp)},
+        )
         self.temperature = temperature
         self.ramp = ramp
         self.gate = Gate(networks.architecture.stages[networks.shared - 1].channels, peers)
@@ -81,19 +89,16 @@ class ONE(Method):
         logits = stack_logits(outputs)
         ensemble = self.ensemble(outputs)
         return {
-            "ce": lambda: peers_cross_entropy(logits, batch.labels),
             "ensemble_ce": lambda: F.cross_entropy(ensemble, batch.labels),
             # A mean over all branches' samples, times their number: the paper sums over branches.
-            "distillation": lambda: (
-                sigmoid_ramp(self.epoch, self.ramp) * len(logits) * softened_kl(logits, ensemble, self.temperature)
-            ),
+            "distillation": lambda: len(logits) * softened_kl(logits, ensemble, self.temperature),
         }
 
     def ensemble(self, outputs: list[NetworkOutput]) -> Tensor:
-        """The gated sum of the branches' logits, [B, K], float32 (eq. 3)."""
+        """Return the gated sum of the branches' logits, [B, K], float32 (eq. 3)."""
         gate = self.gate(outputs[-1].stages[self.networks.shared - 1])
         return float32_einsum("bm,mbk->bk", gate, stack_logits(outputs))
 
     def predictions(self, outputs: list[NetworkOutput]) -> dict[str, Tensor]:
-        """As for every method, with the gated ensemble in place of the mean."""
+        """Return the same as for every method, with the gated ensemble in place of the mean."""
         return {**super().predictions(outputs), "ensemble": self.ensemble(outputs)}

@@ -5,79 +5,74 @@ The network learns from what it said of each image one epoch before, and more so
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from classmates.contracts import Batch, DataSpec, NetworkOutput
-from classmates.errors import UserError
+from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
+from classmates.errors import check_choice
+from classmates.losses.ramps import progress
 from classmates.losses.soft_targets import soft_cross_entropy
-from classmates.methods.base import Method, Terms, check_word
+from classmates.methods.base import Method, check_share
 from classmates.networks.memory.gather import gather, last_occurrence
 from classmates.networks.peers.peers import Peers
 
-MEMORY_DTYPES = {"float32": torch.float32, "float16": torch.float16}
+MemoryDtype = Literal["float32", "float16"]
+MEMORY_DTYPES: dict[MemoryDtype, torch.dtype] = {"float32": torch.float32, "float16": torch.float16}
 
 
-def progressive_targets(labels: Tensor, remembered: Tensor, share: float) -> Tensor:
-    """(1 − α_t) · one-hot(y) + α_t · P_{t−1}(x), the targets of epoch t.
-
-    labels: [B], int64. remembered: [B, K], the probabilities of an epoch before. share: α_t, within 0..1. Returns
-    [B, K], float32.
-    """
-    classes = torch.arange(remembered.shape[1], device=labels.device)
-    one_hot = (labels[:, None] == classes).float()  # F.one_hot would look at the labels first
-    return torch.lerp(one_hot, remembered.float(), share)
+def label_share(epoch: int, epochs: int, *, alpha: float) -> float:
+    """Return 1 − α_t with α_t = α (t + 1)/E: the share that the labels keep beside the remembered predictions."""
+    return 1 - alpha * progress(epoch, epochs)
 
 
 class PSKD(Method):
-    """Cross-entropy with targets between the label and the network's own prediction of the epoch before.
+    """The network learns from the labels and, more so every epoch, from its own predictions of the epoch before.
 
-    α_t = α_T · (t + 1) / E for epoch t = 0..E − 1. What is remembered is the softmax of the training step itself, in
-    training mode and of the augmented image, so nothing is computed twice. Before an image was seen its row is its
-    label: the first epoch is plain cross-entropy. The rows are on the device and in the checkpoint, [N, K] (20 MB for
-    CIFAR-100, 5.1 GB for ImageNet; the released code keeps them on the CPU); every process holds them all.
+    L = (1 − α_t) CE(z, y) + α_t CE(z, P_{t−1}(x)) with α_t = α_T (t + 1) / E for epoch t = 0..E − 1: the paper's
+    cross-entropy with the targets (1 − α_t) y + α_t P_{t−1}(x), which is linear in its targets.
+
+    What is remembered is the softmax of the training step itself, in training mode and of the augmented image, so
+    nothing is computed twice. Before an image was seen its row is its label: the first epoch is plain cross-entropy.
+    The rows are on the device and in the checkpoint, [N, K] (20 MB for CIFAR-100, 5.1 GB for ImageNet; the released
+    code keeps them on the CPU); every process holds them all.
 
     Args:
         alpha: α_T, the share of the remembered prediction in the last epoch; 0.8.
         memory_dtype: "float16" halves the memory.
 
-    Raises UserError for an ``alpha`` outside 0..1 and a dtype that is none of the two.
+    Raises:
+        UserError: an ``alpha`` outside 0..1, a dtype that is none of the two, or a task without cross-entropy.
     """
 
     local_buffers = ("memory",)  # equal from the start, and every process learns of every batch
     memory: Tensor
 
     def __init__(
-        self,
-        network: nn.Module,
-        data: DataSpec,
-        *,
-        alpha: float = 0.8,
-        memory_dtype: Literal["float32", "float16"] = "float32",
+        self, network: nn.Module, data: DataSpec, *, alpha: float = 0.8, memory_dtype: MemoryDtype = "float32"
     ):
-        if not 0 <= alpha <= 1:
-            raise UserError(f"alpha={alpha}: a share lies between 0 and 1")
-        check_word("memory_dtype", memory_dtype, MEMORY_DTYPES)
-        super().__init__(Peers(network, data), weights={"ce": 1.0})
-        self.alpha = alpha
+        check_share(alpha=alpha)
+        check_choice("memory_dtype", memory_dtype, MemoryDtype)
+        ramps = {"ce": partial(label_share, alpha=alpha), "past": progress}
+        super().__init__(Peers(network, data), data, weights={"past": alpha}, ramps=ramps)
+        self.require_cross_entropy()
         rows = torch.zeros(len(data.labels), data.num_classes, dtype=MEMORY_DTYPES[memory_dtype])
         self.register_buffer("memory", rows.scatter_(1, data.labels[:, None], 1.0))
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
-        return {"ce": lambda: self.progressive_cross_entropy(outputs[-1].logits, batch)}
+        return {"past": lambda: self.past(outputs[-1].logits, batch)}
 
-    def progressive_cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:
-        """The cross-entropy with epoch t's targets; the rows learn of the batch after they were used."""
-        share = self.alpha * (self.epoch + 1) / self.epochs
-        loss = soft_cross_entropy(logits, progressive_targets(batch.labels, self.memory[batch.indices], share))
+    def past(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Return the cross-entropy with the predictions of an epoch before, then remember the present ones."""
+        loss = soft_cross_entropy(logits, self.memory[batch.indices])
         if self.training:
             self.remember(batch.indices, logits)
         return loss
 
     @torch.no_grad()
     def remember(self, indices: Tensor, logits: Tensor) -> None:
-        """Overwrites the rows of the samples of all processes' batches."""
+        """Overwrite the rows of the samples of all processes' batches."""
         indices, predictions = gather(indices), gather(logits.float().softmax(-1).to(self.memory.dtype))
         self.memory.index_copy_(0, indices, predictions[last_occurrence(indices)])

@@ -8,17 +8,17 @@ predictions and from its embedding. By default this is the TPAMI form with the v
 from __future__ import annotations
 
 from functools import cache
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from classmates.contracts import Batch, DataSpec, NetworkOutput
-from classmates.errors import UserError
+from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
+from classmates.errors import UserError, check_choice
 from classmates.losses.corsd import auxiliary_distillation
 from classmates.losses.peers import peers_cross_entropy
-from classmates.methods.base import Terms, check_temperature, check_word
+from classmates.losses.soft_targets import kl_weight
+from classmates.methods.base import check_share, check_temperature
 from classmates.methods.deep_supervision import DeepSupervision
 
 Distance = Literal["norm", "squared"]
@@ -27,7 +27,7 @@ HINTED = {"deepest": slice(0, -1), "shallowest": slice(1, None), "none": slice(N
 
 
 def embedding_distance(shallow: Tensor, deepest: Tensor, distance: Distance = "norm") -> Tensor:
-    """Σ_i ‖F_i − F_k‖: how far the exits' embeddings are from the deepest one's, which is held constant.
+    """Return Σ_i ‖F_i − F_k‖: how far the exits' embeddings are from the deepest one's, which is held constant.
 
     Args:
         shallow: [e, B, D], adapted embeddings of some shallow exits.
@@ -48,9 +48,10 @@ def embedding_distance(shallow: Tensor, deepest: Tensor, distance: Distance = "n
 class SD(DeepSupervision):
     """Shallow exits learn from labels and from the deepest exit; the student is the plain network below them.
 
-    L = CE(z_k, y) + Σ_{i<k} [(1 − α) CE(z_i, y) + α KL_T(z_k ‖ z_i)] + λ Σ_i ‖W_i f_i − f_k‖, with z_k and f_k held
-    constant where they teach. BYOT is ``alpha`` 0.1, ``scale`` true, ``lam`` 1.28e-4, ``distance`` "squared",
-    ``skip`` "none", ``attention`` and ``adaptation`` false; its bottleneck aligners are SepConvs here.
+    L = CE(z_k, y) + Σ_{i<k} [(1 − α) CE(z_i, y) + α KL_T(z_k ‖ z_i)] + λ Σ_i ‖W_i f_i − f_k‖ over exits i, shallow to
+    deep, with z_k and f_k held constant where they teach; with ``scale``, KL_T is times T². BYOT is ``alpha`` 0.1,
+    ``scale`` true, ``lam`` 1.28e-4, ``distance`` "squared", ``skip`` "none", ``attention`` and ``adaptation`` false;
+    its bottleneck aligners are SepConvs here.
 
     Args:
         alpha: α, share of the distillation in a shallow exit's loss; the rest is its cross-entropy. TPAMI 0.3,
@@ -66,8 +67,9 @@ class SD(DeepSupervision):
         skip: which shallow exit's embedding is not compared: the "deepest" (what the released script does), the
             "shallowest" (what its comment says) or "none" (BYOT).
 
-    Raises UserError for an ``alpha`` outside 0..1, a ``lam`` below 0, a temperature not above 0, words that are none
-    of an option's, fewer than 2 ``depths``, and a ``skip`` that leaves no embedding to compare.
+    Raises:
+        UserError: an ``alpha`` outside 0..1, a ``lam`` below 0, a temperature not above 0, words that are none of an
+            option's, fewer than 2 ``depths``, or a ``skip`` that leaves no embedding to compare.
     """
 
     def __init__(
@@ -85,17 +87,15 @@ class SD(DeepSupervision):
         distance: Distance = "norm",
         skip: Skip = "deepest",
     ):
-        if not 0 <= alpha <= 1:
-            raise UserError(f"alpha={alpha}: a share lies between 0 and 1")
+        check_share(alpha=alpha)
         if lam < 0:
             raise UserError(f"lam={lam}: the distance of embeddings takes a weight of 0 or more")
         check_temperature(temperature=temperature)
-        check_word("distance", distance, get_args(Distance))
-        check_word("skip", skip, get_args(Skip))
+        check_choice("distance", distance, Distance)
+        check_choice("skip", skip, Skip)
         super().__init__(network, data, weight=1 - alpha, depths=depths, attention=attention)
-        self.weights |= {"distillation": alpha, "embeddings": lam}
+        self.weights |= {"distillation": kl_weight(alpha, temperature, scale=scale), "embeddings": lam}
         self.temperature = temperature
-        self.scale = scale
         self.distance: Distance = distance
         self.hinted = HINTED[skip]
         count = len(range(len(self.shallow))[self.hinted])
@@ -110,10 +110,9 @@ class SD(DeepSupervision):
         output = outputs[-1]
         shallow = cache(lambda: self.shallow(output.stages))
         return {
-            "ce": lambda: F.cross_entropy(output.logits.float(), batch.labels),
             "exits": lambda: peers_cross_entropy(shallow().logits, batch.labels),
             "distillation": lambda: auxiliary_distillation(
-                torch.cat([shallow().logits, output.logits[None]]), self.temperature, scale=self.scale
+                torch.cat([shallow().logits, output.logits[None]]), self.temperature
             ),
             "embeddings": lambda: embedding_distance(
                 self.adapt(shallow().embeddings[self.hinted]), output.embedding, self.distance
@@ -121,5 +120,5 @@ class SD(DeepSupervision):
         }
 
     def adapt(self, embeddings: Tensor) -> Tensor:
-        """W_i f_i of the exits that are compared: [e, B, D]."""
+        """Return W_i f_i of the exits that are compared: [e, B, D]."""
         return torch.stack([adapter(f) for adapter, f in zip(self.adapters, embeddings, strict=True)])

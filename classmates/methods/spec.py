@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack, get_args, get_origin, get_type_hints, is_typeddict
 
 from torch import nn
 
@@ -26,15 +26,32 @@ class MethodSpec:
 
     Args:
         class_path: ``classmates.MCL`` for a method of this package, else the import path of its class.
-        options: by name, as plain values or as objects (a teacher given as a module).
+        options: by name, as plain values or as objects (a teacher given as a module). Names of earlier versions
+            become the present ones, and those at their defaults are left out.
+
+    Raises:
+        UserError: there is no such class, or it is no method.
     """
 
     class_path: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    _kind: type[Method] | None = field(default=None, compare=False, repr=False)  # a class that no path leads to
+
+    def __post_init__(self) -> None:
+        kind = self.kind
+        defaults = options_of(kind)
+        given = {kind.renamed.get(name, name): value for name, value in self.options.items()}
+        options = {
+            name: value
+            for name, value in given.items()
+            if name not in defaults or plain_option(value) != plain_option(defaults[name])
+        }
+        object.__setattr__(self, "class_path", class_path(kind))
+        object.__setattr__(self, "options", options)
 
     @classmethod
     def of(cls, method: MethodLike | str | Mapping[str, Any]) -> MethodSpec | None:
-        """The spec of a class, a partial of one, a name, or of ``{class_path: ..., init_args: {...}}``.
+        """Return the spec of a class, a partial of one, a name, or ``{class_path: ..., init_args: {...}}``.
 
         None for any other function: what it will make cannot be told without calling it.
 
@@ -44,21 +61,20 @@ class MethodSpec:
         if isinstance(method, MethodSpec):
             return method
         if isinstance(method, str):
-            return cls(class_path(find_method(method)))
+            return cls(method)
         if isinstance(method, Mapping):
-            kind = find_method(method.get("class_path", ""))
-            return cls(class_path(kind), present_names(kind, dict(method.get("init_args") or {})))
+            return cls(method.get("class_path", ""), dict(method.get("init_args") or {}))
         if isinstance(method, functools.partial) and not method.args:
             inner = cls.of(method.func)
-            return None if inner is None else cls(inner.class_path, {**inner.options, **method.keywords})
+            return None if inner is None else cls(inner.class_path, {**inner.options, **method.keywords}, inner.kind)
         if inspect.isclass(method) and issubclass(method, Method):
-            return cls(class_path(method))
+            return cls(class_path(method), _kind=method)
         return None
 
     @property
     def kind(self) -> type[Method]:
         """The class."""
-        return find_method(self.class_path)
+        return self._kind or find_method(self.class_path)
 
     @property
     def name(self) -> str:
@@ -72,55 +88,88 @@ class MethodSpec:
             UserError: an option that it does not have or refuses.
         """
         kind = self.kind
-        known = {name for name, _ in options_of(kind)}
+        known = options_of(kind)
         for option in self.options:
-            if option not in known:
+            if option not in known and not takes_any_option(kind):
                 raise unknown(f"option of {self.name}", option, known)
         return kind(network, data, **self.options)
 
     def resolved(self) -> dict[str, Any]:
-        """Every option, those left at their defaults included."""
-        return {**dict(options_of(self.kind)), **self.options}
+        """Return every option, those left at their defaults included."""
+        return {**options_of(self.kind), **self.options}
 
     def scaled(self, factor: float) -> MethodSpec:
-        """The same with every option that is a number of epochs times a factor, whole, and 0 only where it was."""
-        return MethodSpec(self.class_path, self.kind.scale_lengths(self.resolved(), factor))
+        """Return the same with every option that is a number of epochs times a factor, rounded to 1 or more."""
+        return MethodSpec(self.class_path, self.kind.scale_lengths(self.resolved(), factor), self._kind)
 
     def plain(self) -> dict[str, Any]:
-        """As YAML has it, every option included; ``of`` of it gives the same method.
+        """Return the spec as YAML has it, every option included; ``of`` of it gives the same method.
 
         An option that is an object, such as a teacher's module, becomes its type's name in brackets.
         """
-        return {"class_path": self.class_path, "init_args": plain_value(self.resolved())}
+        options = {name: plain_option(value) for name, value in self.resolved().items()}
+        return {"class_path": self.class_path, "init_args": options}
 
     def __str__(self) -> str:
-        """``MCL(peers=2)``, with the options that are not at their defaults."""
-        options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        """Return ``MCL(peers=2)``, with the options that are not at their defaults."""
+        options = ", ".join(f"{name}={plain_option(value)!r}" for name, value in self.options.items())
         return f"{self.name}({options})" if options else self.name
 
 
-def options_of(kind: type[Method]) -> Iterator[tuple[str, Any]]:
-    """(name, default) of every option: all arguments but the network and the data.
+def plain_option(value: Any) -> Any:
+    """Return the value of an option as YAML can hold it; a method among them as its class and options."""
+    if isinstance(value, list | tuple):
+        return [plain_option(item) for item in value]
+    spec = None if isinstance(value, str | Mapping) else MethodSpec.of(value)
+    return plain_value(value) if spec is None else spec.plain()
 
-    Those of the base class follow where a class hands unnamed options on to it.
+
+def parameters_of(kind: type[Method]) -> dict[str, inspect.Parameter]:
+    """Return the parameter of every option by name, with its type: all arguments but the network and the data.
+
+    Options that a class hands on to its base class are among them: those that it names by a TypedDict
+    (``**teacher: Unpack[TeacherOptions]``), or else all of the base class's, unless that is abstract.
     """
-    parameters = list(inspect.signature(kind).parameters.values())[2:]
-    for parameter in parameters:
-        if parameter.kind is not parameter.VAR_KEYWORD:
-            yield parameter.name, parameter.default
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        named = {parameter.name for parameter in parameters}
-        base = next(one for one in kind.__mro__[1:] if "__init__" in vars(one))
-        yield from ((name, default) for name, default in options_of(base) if name not in named)
+    signature = inspect.signature(kind)
+    hints = get_type_hints(kind.__init__)
+    found = {
+        name: parameter.replace(annotation=hints.get(name, Any))
+        for name, parameter in list(signature.parameters.items())[2:]
+        if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+    }
+    handed_on = _keywords(kind)
+    base = next(one for one in kind.__mro__[1:] if "__init__" in vars(one))
+    if is_typeddict(handed_on):
+        of_base = inspect.signature(base.__init__).parameters
+        for name, hint in get_type_hints(handed_on).items():
+            found.setdefault(name, of_base[name].replace(annotation=hint))
+    elif handed_on is not None and not inspect.isabstract(base):
+        found = {**parameters_of(base), **found}
+    return found
 
 
-def present_names(kind: type[Method], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options by their present names, where they are given by names that earlier versions had."""
-    return {kind.renamed.get(name, name): value for name, value in options.items()}
+def options_of(kind: type[Method]) -> dict[str, Any]:
+    """Return the default of every option by name."""
+    return {name: parameter.default for name, parameter in parameters_of(kind).items()}
+
+
+def takes_any_option(kind: type[Method]) -> bool:
+    """Return whether a class takes options whose names its signature does not tell."""
+    handed_on = _keywords(kind)
+    return handed_on is not None and not is_typeddict(handed_on)
+
+
+def _keywords(kind: type[Method]) -> Any:
+    """Return the type of ``**options``: a TypedDict where it names them; None where there is no such argument."""
+    for name, parameter in inspect.signature(kind).parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            hint = get_type_hints(kind.__init__).get(name, Any)
+            return get_args(hint)[0] if get_origin(hint) is Unpack else hint
+    return None
 
 
 def known_methods() -> dict[str, type[Method]]:
-    """The methods of this package by name."""
+    """Return the methods of this package by name."""
     from classmates import methods  # which imports this module
 
     public = {name: getattr(methods, name) for name in methods.__all__}
@@ -132,7 +181,7 @@ def known_methods() -> dict[str, type[Method]]:
 
 
 def find_method(name: Any) -> type[Method]:
-    """The method class that is called ``MCL``, ``classmates.MCL`` or ``my_module.MyMethod``.
+    """Return the method class that is called ``MCL``, ``classmates.MCL`` or ``my_module.MyMethod``.
 
     Raises:
         UserError: there is no such thing, or it is no Method.
@@ -156,6 +205,6 @@ def find_method(name: Any) -> type[Method]:
 
 
 def class_path(kind: type) -> str:
-    """The name that the command line and YAML have for a class: ``classmates.MCL``, ``my_module.MyMethod``."""
+    """Return the name that the command line and YAML have for a class: ``classmates.MCL``, ``my_module.MyMethod``."""
     package = kind.__module__.split(".")[0]
     return f"{package}.{kind.__name__}" if package == "classmates" else f"{kind.__module__}.{kind.__qualname__}"

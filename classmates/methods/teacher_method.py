@@ -1,47 +1,96 @@
-"""What methods with a teacher have in common: the student alone, beside a trained network that stays as it is."""
+"""The base class of the methods with a teacher: the student, beside a trained network that stays as it is."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import ClassVar, TypedDict
 
 from torch import nn
 
 from classmates.contracts import DataSpec
+from classmates.data.batches.sampling import Sampling
 from classmates.errors import UserError
+from classmates.losses.ramps import Ramp
 from classmates.methods.base import Method
+from classmates.methods.teachers import make_teacher
 from classmates.networks.building.teacher import Teacher
 from classmates.networks.peers.peers import Peers
+
+
+class TeacherOptions(TypedDict, total=False):
+    """The options of every method with a teacher.
+
+    Args:
+        teacher: the folder of a finished run, a model's name with its weights, or in Python a trained module.
+        teacher_weights: the file of the weights of a teacher given by its name; timm's published ones without it.
+    """
+
+    teacher: str | nn.Module | None
+    teacher_weights: str | None
+
+
+class CachingTeacherOptions(TeacherOptions, total=False):
+    """The options of a method to which the teacher's logits and embeddings are enough.
+
+    Args:
+        cache: run the teacher once for each sample and keep its outputs; only without augmentation.
+    """
+
+    cache: bool
 
 
 class TeacherMethod(Method):
     """A method whose student learns from a teacher, which runs where a term asks for it and at no other time.
 
-    Args:
-        teacher, weights_file: see ``Teacher``.
-        weights: the factor in front of each term.
-        cache: whether the teacher's outputs are kept; see ``Teacher``.
+    A subclass takes its own options and hands the teacher's on: ``**teacher: Unpack[TeacherOptions]``.
 
-    Raises UserError where there is no teacher, and what ``Teacher`` raises.
+    Args:
+        network, data: of the student.
+        weights, labels, sampling, ramps: see ``Method``.
+        teacher, teacher_weights, cache: see ``TeacherOptions`` and ``CachingTeacherOptions``.
+
+    Raises:
+        UserError: there is no teacher, or one that does not fit the data (see ``make_teacher``).
+
+    Attributes:
+        needs_teacher: whether the method cannot do without.
+        has_teacher: whether there is one.
+        teacher: it, where there is one.
     """
+
+    needs_teacher: ClassVar[bool] = True
+    teacher: Teacher
 
     def __init__(
         self,
         network: nn.Module,
         data: DataSpec,
-        teacher: str | nn.Module | None,
-        weights_file: str | None,
         weights: Mapping[str, float],
+        *,
+        labels: float = 1.0,
+        sampling: Sampling | None = None,
+        ramps: Mapping[str, Ramp] | None = None,
+        teacher: str | nn.Module | None = None,
+        teacher_weights: str | None = None,
         cache: bool = False,
     ):
-        if teacher is None:
-            name = type(self).__name__
+        self.check_teacher(teacher, teacher_weights)
+        super().__init__(Peers(network, data), data, weights, labels=labels, sampling=sampling, ramps=ramps)
+        self.has_teacher = teacher is not None
+        if teacher is not None:
+            seen = replace(data, input_shape=self.networks.architecture.input_shape)
+            self.teacher = make_teacher(teacher, seen, weights=teacher_weights, cache=cache)
+            for text in self.teacher.notes:
+                self.note(text)
+
+    @classmethod
+    def check_teacher(cls, teacher: str | nn.Module | None, teacher_weights: str | None) -> None:
+        """Raise UserError where a teacher is missing."""
+        if teacher is None and cls.needs_teacher:
             raise UserError(
-                f"{name} needs a teacher: give the folder of a finished run (--method.teacher RUN_FOLDER), or a "
-                "model's name with its weights (--method.teacher NAME --method.teacher_weights FILE)"
+                f"{cls.__name__} needs a teacher: give the folder of a finished run (--method.teacher RUN_FOLDER), "
+                "or a model's name with its weights (--method.teacher NAME --method.teacher_weights FILE)"
             )
-        super().__init__(Peers(network, data), weights)
-        seen = replace(data, input_shape=self.networks.architecture.input_shape)
-        self.teacher = Teacher(teacher, seen, weights=weights_file, cache=cache)
-        for text in self.teacher.notes:
-            self.note(text)
+        if teacher is None and teacher_weights is not None:
+            raise UserError(f"teacher_weights '{teacher_weights}' are for a teacher: say with --method.teacher which")

@@ -5,22 +5,20 @@ Teacher-free: the teacher is made by hand (Tf-KD_reg), or is a trained copy of t
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from classmates.contracts import Batch, DataSpec, NetworkOutput
+from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
-from classmates.losses.soft_targets import softened_kl
-from classmates.methods.base import Method, Terms, check_temperature
-from classmates.networks.building.teacher import Teacher
-from classmates.networks.peers.peers import Peers
+from classmates.losses.soft_targets import kl_weight, softened_kl
+from classmates.methods.base import check_share, check_temperature
+from classmates.methods.teacher_method import TeacherMethod, TeacherOptions
 
 
 def virtual_teacher(labels: Tensor, num_classes: int, correct: float = 0.99) -> Tensor:
-    """p^d, the hand-made teacher's output: ``correct`` for the true class, the rest shared evenly by the others.
+    """Return p^d, the hand-made teacher's output: ``correct`` for the true class, the rest shared evenly by others.
 
     labels: [B], int64. Returns [B, K], float32. These probabilities are then treated as logits: at T = 20 and 100
     classes their softmax is 0.0105 for the true class and 0.0100 for every other, all but uniform.
@@ -29,8 +27,11 @@ def virtual_teacher(labels: Tensor, num_classes: int, correct: float = 0.99) -> 
     return rows.scatter_(1, labels[:, None], correct)
 
 
-class TfKD(Method):
-    """(1 − α) · CE + α · m · KL(teacher ‖ student); the teacher is virtual unless one is given.
+class TfKD(TeacherMethod):
+    """The network learns from the labels and from a teacher that is virtual, or else a trained copy of itself.
+
+    L = (1 − α) CE(z, y) + α m KL(p_teacher ‖ p_student). Without a ``teacher`` it is Tf-KD_reg, which needs no
+    training before; with the trained copy as ``teacher`` it is Tf-KD_self.
 
     The virtual teacher's output is softened, softmax(p^d / T), the student's is not (released code), and there is no
     T². With a trained copy both are softened, and the KL is multiplied by T².
@@ -39,9 +40,6 @@ class TfKD(Method):
     so that m is the released multiplier divided by the number of classes: at 100 classes 100 is 1, and 50 is 0.5.
 
     Args:
-        teacher: a trained copy of the network (Tf-KD_self): the folder of a finished run, a model's name with its
-            weights, or in Python a module. None is the virtual teacher (Tf-KD_reg), which needs no training before.
-        teacher_weights: the file of the weights of a teacher given by its name.
         alpha: α, share of the distillation. Released for ResNet-18 on CIFAR-100, and what None takes: 0.1 with the
             virtual teacher, 0.95 with a trained copy.
         temperature: T; None takes 20 with the virtual teacher, 6 with a trained copy, as released for ResNet-18.
@@ -49,32 +47,32 @@ class TfKD(Method):
         correct: the virtual teacher's probability of the true class; 0.99.
         temper_student: soften the student against the virtual teacher too, as the paper writes.
 
-    Raises UserError for an ``alpha`` outside 0..1, a temperature not above 0, a ``multiplier`` below 0, a ``correct``
-    not between 1/K and 1, and what ``Teacher`` refuses.
+    Raises:
+        UserError: an ``alpha`` outside 0..1, a temperature not above 0, a ``multiplier`` below 0, a ``correct`` not
+            between 1/K and 1, or a teacher that does not fit the data.
     """
+
+    needs_teacher: ClassVar[bool] = False
 
     def __init__(
         self,
         network: nn.Module,
         data: DataSpec,
         *,
-        teacher: str | nn.Module | None = None,
-        teacher_weights: str | None = None,
         alpha: float | None = None,
         temperature: float | None = None,
         multiplier: float | None = None,
         correct: float = 0.99,
         temper_student: bool = False,
+        **teacher: Unpack[TeacherOptions],
     ):
-        released = (0.1, 20.0, 1.0) if teacher is None else (0.95, 6.0, 0.5)
+        virtual = teacher.get("teacher") is None
+        released = (0.1, 20.0, 1.0) if virtual else (0.95, 6.0, 0.5)
         alpha, temperature, multiplier = (
             default if given is None else given
             for given, default in zip((alpha, temperature, multiplier), released, strict=True)
         )
-        if teacher is None and teacher_weights is not None:
-            raise UserError(f"teacher_weights '{teacher_weights}' are for a teacher: say with --method.teacher which")
-        if not 0 <= alpha <= 1:
-            raise UserError(f"alpha={alpha}: a share lies between 0 and 1")
+        check_share(alpha=alpha)
         check_temperature(temperature=temperature)
         if multiplier < 0:
             raise UserError(f"multiplier={multiplier}: the distillation takes a factor of 0 or more")
@@ -83,13 +81,8 @@ class TfKD(Method):
                 f"correct={correct}: the true class's probability lies between that of a guess, "
                 f"1/{data.num_classes}, and 1"
             )
-        super().__init__(Peers(network, data), weights={"ce": 1 - alpha, "distillation": alpha * multiplier})
-        self.teacher: Teacher | None = None
-        if teacher is not None:
-            seen = replace(data, input_shape=self.networks.architecture.input_shape)
-            self.teacher = Teacher(teacher, seen, weights=teacher_weights)
-            for text in self.teacher.notes:
-                self.note(text)
+        weights = {"distillation": kl_weight(alpha * multiplier, temperature, scale=not virtual)}
+        super().__init__(network, data, weights, labels=1 - alpha, **teacher)
         self.num_classes = data.num_classes
         self.temperature = temperature
         self.correct = correct
@@ -97,16 +90,13 @@ class TfKD(Method):
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         logits = outputs[-1].logits
-        return {
-            "ce": lambda: F.cross_entropy(logits.float(), batch.labels),
-            "distillation": lambda: self.distillation(logits, batch),
-        }
+        return {"distillation": lambda: self.distillation(logits, batch)}
 
     def distillation(self, logits: Tensor, batch: Batch) -> Tensor:
-        """KL(teacher ‖ student), summed over classes: T² times that of a trained copy, plainly of the virtual one."""
-        if self.teacher is not None:
+        """Return KL(teacher ‖ student), summed over classes, of the trained copy or of the virtual teacher."""
+        if self.has_teacher:
             return softened_kl(logits, self.teacher(batch.images).logits, self.temperature)
         virtual = virtual_teacher(batch.labels, self.num_classes, self.correct)
         if self.temper_student:
-            return softened_kl(logits, virtual, self.temperature, scale=False)
+            return softened_kl(logits, virtual, self.temperature)
         return softened_kl(logits, virtual / self.temperature, 1.0)

@@ -91,7 +91,7 @@ class History(Callback):
         row["train/total"] = means.pop("total")
         for name, value in means.items():
             row[f"train/{name}"] = value
-            row[f"train/{name}/weighted"] = value * module.method.weights[name]
+            row[f"train/{name}/weighted"] = value * module.method.weight(name)
         for who, scores in module.validation.items():
             row |= {f"val/{who}/{metric}": value for metric, value in scores.items()}
         speed = self.images / self.seconds

@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from classmates.contracts import DataSpec
 from classmates.data.batches.loaders import eval_loader, train_loader, varies
+from classmates.data.batches.samplers import EpochSampler
 from classmates.data.loading import load
 from classmates.data.parts import ImageData
 from classmates.errors import UserError
@@ -107,7 +108,7 @@ def training_module(config: TrainConfig, method: Method, images: ImageData) -> T
     Raises:
         UserError: a batch size, or names, arguments and values of optimiser and schedule that cannot work.
     """
-    sampler = method.sampling(images.train.labels, config.batch_size, seed=config.seed)
+    sampler = EpochSampler(method.sampling, images.train.labels, config.batch_size, seed=config.seed)
     # Lightning cannot clip the gradients of a fused step that also undoes the scaling of float16; and a fused step
     # cannot take parameters that have learnt beside others that begin to.
     clipped = config.gradient_clip is not None and config.precision == "16-mixed"
@@ -130,9 +131,9 @@ def training_module(config: TrainConfig, method: Method, images: ImageData) -> T
     schedules(optimizer())  # so that wrong arguments are told before anything is written
 
     def loaders(rank: int, world_size: int, device: torch.device) -> tuple[Any, Any]:
-        shard = method.sampling(
-            images.train.labels, config.batch_size, seed=config.seed, rank=rank, world_size=world_size
-        )
+        labels = images.train.labels
+        how_many: Any = {"rank": rank, "world_size": world_size}
+        shard = EpochSampler(method.sampling, labels, config.batch_size, seed=config.seed, **how_many)
         how: Any = {"num_workers": config.num_workers, "device": device}
         how["memory_format"] = FORMATS[config.memory_format]
         training = train_loader(images, shard, config.augmentation, seed=config.seed, **how)

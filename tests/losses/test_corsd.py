@@ -170,18 +170,16 @@ def distillation_by_hand(logits: Tensor, temperature: float) -> float:
     stage_counts,
     batches,
     st.floats(0.5, 10.0),
-    st.booleans(),
     st.sampled_from(["batchmean", "mean"]),
     st.booleans(),
 )
 def test_auxiliary_distillation_is_eq_4(
-    seed: int, stages: int, batch: int, temperature: float, scale: bool, reduction: Reduction, detach: bool
+    seed: int, stages: int, batch: int, temperature: float, reduction: Reduction, detach: bool
 ) -> None:
     logits = random_logits(seed, stages, batch, 5)
     expected = distillation_by_hand(logits, temperature)
-    expected *= temperature**2 if scale else 1
     expected /= 5 if reduction == "mean" else 1
-    loss = auxiliary_distillation(logits, temperature, scale=scale, reduction=reduction, detach_deepest=detach)
+    loss = auxiliary_distillation(logits, temperature, reduction=reduction, detach_deepest=detach)
     assert loss.shape == ()
     assert loss.item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
@@ -193,11 +191,11 @@ def test_auxiliary_distillation_defaults() -> None:
     assert auxiliary_distillation(agreed).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_auxiliary_distillation_vanishes_at_high_temperature_unless_scaled() -> None:
+def test_auxiliary_distillation_vanishes_at_high_temperature_as_its_square() -> None:
     logits = random_logits(0, 3, 4, 5)
     assert auxiliary_distillation(logits, 1000.0).item() == pytest.approx(0, abs=1e-4)
     limit = 0.5 * (logits[:-1] - logits[-1]).var(dim=-1, correction=0).mean(-1).sum()
-    assert auxiliary_distillation(logits, 100.0, scale=True).item() == pytest.approx(limit.item(), rel=3e-2)
+    assert 100.0**2 * auxiliary_distillation(logits, 100.0).item() == pytest.approx(limit.item(), rel=3e-2)
 
 
 def test_auxiliary_distillation_teaches_the_shallow_stages_only() -> None:

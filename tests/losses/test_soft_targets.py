@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from classmates.errors import UserError
-from classmates.losses.soft_targets import soft_cross_entropy, softened_kl
+from classmates.losses.soft_targets import kl_weight, soft_cross_entropy, softened_kl
 
 seeds = st.integers(0, 2**31 - 1)
 temperatures = st.floats(0.5, 20.0)
@@ -38,20 +38,18 @@ def kl_by_hand(student: Tensor, teacher: Tensor, temperature: float) -> float:
 def test_kl_is_the_formula(seed: int, temperature: float, shape: tuple[int, ...]) -> None:
     student, teacher = random_logits(seed, *shape), random_logits(seed + 1, *shape)
     expected = kl_by_hand(student, teacher, temperature)
-    kl = softened_kl(student, teacher, temperature, scale=False)
+    kl = softened_kl(student, teacher, temperature)
     assert kl.shape == ()
     assert kl.item() == pytest.approx(expected, rel=1e-4, abs=1e-6)
-    scaled = softened_kl(student, teacher, temperature)
-    assert scaled.item() == pytest.approx(temperature**2 * expected, rel=1e-4, abs=1e-6 * temperature**2)
     mean = softened_kl(student, teacher, temperature, reduction="mean")
-    assert mean.item() * shape[-1] == pytest.approx(scaled.item(), rel=1e-5, abs=1e-6)
+    assert mean.item() * shape[-1] == pytest.approx(kl.item(), rel=1e-5, abs=1e-6)
 
 
 @settings(max_examples=20, deadline=None)
 @given(seeds, temperatures)
 def test_kl_is_zero_at_equal_logits_and_blind_to_their_offset(seed: int, temperature: float) -> None:
     student, teacher = random_logits(seed, 4, 6), random_logits(seed + 1, 4, 6)
-    assert softened_kl(student, student.clone(), temperature).item() == pytest.approx(0, abs=1e-6 * temperature**2)
+    assert softened_kl(student, student.clone(), temperature).item() == pytest.approx(0, abs=1e-6)
     kl = softened_kl(student, teacher, temperature)
     assert kl.item() >= 0
     offset = torch.arange(4.0)[:, None]
@@ -75,16 +73,21 @@ def test_kl_at_high_temperature_is_the_logits_distance() -> None:
     """T → ∞: T² KL → ½ Var_c(teacher − student), the matching of centred logits (Hinton et al., section 2.1)."""
     student, teacher = random_logits(0, 8, 10).double(), random_logits(1, 8, 10).double()
     limit = 0.5 * (teacher - student).var(dim=-1, correction=0).mean()
-    assert softened_kl(student, teacher, 100.0).item() == pytest.approx(limit.item(), rel=2e-2)
-    assert softened_kl(student, teacher, 100.0, scale=False).item() == pytest.approx(limit.item() / 1e4, rel=2e-2)
+    kl = softened_kl(student, teacher, 100.0).item()
+    assert kl_weight(1.0, 100.0) * kl == pytest.approx(limit.item(), rel=2e-2)
+
+
+def test_kl_weight_is_the_factor_times_the_squared_temperature() -> None:
+    assert kl_weight(0.9, 4.0) == pytest.approx(0.9 * 16)
+    assert kl_weight(0.9, 4.0, scale=False) == 0.9
 
 
 def test_kl_gradient_reaches_the_student_only() -> None:
     student, teacher = random_logits(0, 5, 4).requires_grad_(), random_logits(1, 5, 4).requires_grad_()
     softened_kl(student, teacher, 3.0).backward()
     assert teacher.grad is None
-    # d(T² KL)/dz = T (q − p) / B
-    expected = 3.0 * ((student / 3).softmax(-1) - (teacher / 3).softmax(-1)).detach() / 5
+    # d(KL)/dz = (q − p) / (B T)
+    expected = 1 / 3 * ((student / 3).softmax(-1) - (teacher / 3).softmax(-1)).detach() / 5
     torch.testing.assert_close(student.grad, expected)
 
 
@@ -93,7 +96,7 @@ def test_kl_gradient_reaches_the_teacher_on_request() -> None:
     softened_kl(student, teacher, 3.0, detach_teacher=False).backward()
     log_p, log_q = F.log_softmax(teacher.detach() / 3, dim=-1), F.log_softmax(student / 3, dim=-1)
     p = log_p.exp()
-    expected = 3.0 * p * ((log_p - log_q) - (p * (log_p - log_q)).sum(-1, keepdim=True)) / 5
+    expected = 1 / 3 * p * ((log_p - log_q) - (p * (log_p - log_q)).sum(-1, keepdim=True)) / 5
     torch.testing.assert_close(teacher.grad, expected)
 
 
@@ -111,7 +114,7 @@ def test_kl_in_half_precision_is_computed_in_float32(autocast: bool) -> None:
     student, teacher = random_logits(0, 6, 10).bfloat16(), random_logits(1, 6, 10).bfloat16()
     expected = kl_by_hand(student, teacher, 4.0)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-        kl = softened_kl(student, teacher, 4.0, scale=False)
+        kl = softened_kl(student, teacher, 4.0)
     assert kl.dtype == torch.float32
     assert kl.item() == pytest.approx(expected, rel=1e-5)
 

@@ -3,34 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from classmates.contracts import Batch, DataSpec
+from classmates.data.batches.samplers import EpochSampler
 from classmates.methods import Method
+from classmates.methods.spec import known_methods
 from classmates.methods.teacher_method import TeacherMethod
+
+Build = Callable[..., Method]
+BatchFor = Callable[[Method], Batch]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test with the argument ``kind`` for every method, one with ``taught`` for every method with a teacher."""
+    kinds = list(known_methods().values())
+    if "kind" in metafunc.fixturenames:
+        metafunc.parametrize("kind", kinds, ids=[kind.__name__ for kind in kinds])
+    if "taught" in metafunc.fixturenames:
+        taught = [kind for kind in kinds if issubclass(kind, TeacherMethod) and kind.needs_teacher]
+        metafunc.parametrize("taught", taught, ids=[kind.__name__ for kind in taught])
 
 
 @pytest.fixture
-def build(tiny_network: Callable[..., nn.Module]) -> Callable[..., Method]:
-    """Makes a method with its defaults; one that needs a teacher gets another tiny network."""
+def build(tiny_network: Callable[..., nn.Module]) -> Build:
+    """Makes a method with its defaults; one that needs a teacher gets another tiny network, or the one given."""
 
-    def make(kind: type[Method], network: nn.Module, data: DataSpec) -> Method:
-        if issubclass(kind, TeacherMethod):
-            return kind(network, data, teacher=tiny_network(num_classes=data.num_classes, seed=9))
-        return kind(network, data)
+    def make(
+        kind: type[Method], network: nn.Module, data: DataSpec, *, teacher: nn.Module | None = None, **options: Any
+    ) -> Method:
+        if issubclass(kind, TeacherMethod) and kind.needs_teacher:
+            options["teacher"] = teacher or tiny_network(num_classes=data.num_classes, seed=9)
+        return kind(network, data, **options)
 
     return make
 
 
 @pytest.fixture
-def batch_for(tiny_data: DataSpec) -> Callable[[Method], Batch]:
-    """The first batch of 24 images that a method's sampler makes of the tiny data, as noise."""
+def batch_for(tiny_data: DataSpec) -> BatchFor:
+    """The first batch of 24 images that a method's sampling makes of the tiny data, as noise."""
 
     def make(method: Method) -> Batch:
-        indices = torch.tensor(next(iter(method.sampling(tiny_data.labels, 24))))
+        indices = torch.tensor(next(iter(EpochSampler(method.sampling, tiny_data.labels, 24))))
         noise = torch.randn(len(tiny_data.labels), *tiny_data.input_shape, generator=torch.Generator().manual_seed(0))
         return Batch(noise[indices], tiny_data.labels[indices], indices)
 

@@ -1,27 +1,27 @@
 import copy
-import inspect
 from collections.abc import Callable
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Literal
 
 import pytest
 import torch
 from torch import nn
 
-from classmates import methods
-from classmates.contracts import Batch, DataSpec, NetworkOutput
-from classmates.data.batches.samplers import Shuffled
-from classmates.errors import UserError
-from classmates.methods import Method
-from classmates.methods.base import Terms, check_word
+from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
+from classmates.data.batches.sampling import Sampling, Shuffled, Triplets
+from classmates.errors import UserError, check_choice
+from classmates.methods import KD, MCL, Baseline, Combined, Method
+from classmates.methods.base import scaled_length
+from classmates.methods.spec import MethodSpec, known_methods
+from classmates.networks.building.teacher import Teacher
 from classmates.networks.peers.peers import Peers
+from classmates.tasks.classification import Classification
+from tests.methods.conftest import BatchFor, Build
 
 pytestmark = pytest.mark.filterwarnings("ignore:num_negatives")  # the tiny data have fewer than MCL's default
 
 Make = Callable[..., nn.Module]
-Build = Callable[[type[Method], nn.Module, DataSpec], Method]
-BatchFor = Callable[[Method], Batch]
-
-EXPORTED = [getattr(methods, name) for name in methods.__all__]
-CONCRETE = [one for one in EXPORTED if issubclass(one, Method) and not inspect.isabstract(one)]
 
 
 class Two(Method):
@@ -30,7 +30,7 @@ class Two(Method):
     def __init__(
         self, network: nn.Module, data: DataSpec, *, first: float = 2.0, second: float = 0.5, peers: int = 1
     ):
-        super().__init__(Peers(network, data, peers), weights={"first": first, "second": second})
+        super().__init__(Peers(network, data, peers), data, weights={"first": first, "second": second}, labels=None)
         self.computed: list[str] = []
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
@@ -48,7 +48,7 @@ def test_total_is_the_weighted_sum_of_raw_terms(tiny_network: Make, tiny_data: D
     assert torch.equal(step.terms["first"], output.logits.sum())
     assert torch.equal(step.terms["second"], output.embedding.sum())
     torch.testing.assert_close(step.total, 2 * output.logits.sum() + 0.5 * output.embedding.sum())
-    assert output.total.shape == ()
+    assert step.total.shape == ()
 
 
 @pytest.mark.parametrize(("weights", "left"), [({"first": 0.0}, "second"), ({"second": 0}, "first")])
@@ -85,22 +85,6 @@ def test_terms_and_weights_must_be_of_the_same_names(
         method(tiny_batch)
 
 
-def test_options_are_the_arguments_it_was_made_with(tiny_network: Make, tiny_data: DataSpec) -> None:
-    class Variant(Two):
-        def __init__(self, network: nn.Module, data: DataSpec, factor: float = 3.0):
-            super().__init__(network, data, first=factor)
-
-    class Inheriting(Two):
-        pass
-
-    assert Two(tiny_network(), tiny_data, second=1.0).options == {"first": 2.0, "second": 1.0, "peers": 1}
-    assert Variant(tiny_network(), tiny_data).options == {"factor": 3.0}
-    assert Variant(tiny_network(), tiny_data, 4.0).options == {"factor": 4.0}
-    assert Inheriting(data=tiny_data, network=tiny_network()).options == {"first": 2.0, "second": 0.5, "peers": 1}
-    parameters = inspect.signature(Two).parameters
-    assert [*parameters] == ["network", "data", "first", "second", "peers"]  # what a command line is made from
-
-
 def test_predictions_say_whose_they_are(tiny_network: Make, tiny_data: DataSpec, tiny_batch: Batch) -> None:
     alone = Two(tiny_network(), tiny_data)
     outputs = alone(tiny_batch).outputs
@@ -125,42 +109,146 @@ def test_notes_are_kept_and_said(tiny_network: Make, tiny_data: DataSpec) -> Non
     assert method.notes == ["so it is"]
 
 
+def test_a_note_names_the_line_of_the_user_however_deep_the_constructor(
+    tiny_network: Make, tiny_data: DataSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Deeper(MCL):
+        pass
+
+    part = MethodSpec("MCL", {"peers": 2, "num_negatives": 999})
+    of_other_images = Teacher(tiny_network(), tiny_data, normalisation=((0.5,) * 3, (0.2,) * 3))
+    monkeypatch.setattr("classmates.methods.teacher_method.make_teacher", lambda *_, **__: of_other_images)
+    for make in (
+        lambda: Deeper(tiny_network(), tiny_data, peers=2, num_negatives=999),
+        lambda: part(tiny_network(), tiny_data),
+        lambda: Combined(tiny_network(), tiny_data, methods=["SD", part]),
+        lambda: KD(tiny_network(), tiny_data, teacher=tiny_network()),
+    ):
+        with pytest.warns(UserWarning, match="capped|normalised") as warned:
+            make()
+        places = {(warning.filename, warning.lineno) for warning in warned}
+        assert places == {(__file__, make.__code__.co_firstlineno)}
+
+
 def test_what_every_method_begins_with(tiny_network: Make, tiny_data: DataSpec) -> None:
     method = Two(tiny_network(), tiny_data)
     assert (method.epoch, method.epochs) == (0, 1)
-    assert method.sampling is Shuffled
+    assert method.sampling == Shuffled()
+    assert method.task == Classification()
 
 
-def test_lengths_beyond_the_end_of_training_are_noted(tiny_network: Make, tiny_data: DataSpec) -> None:
-    class Ramped(Two):
-        lengths = ("peers", "first")
+class Ramped(Two):
+    lengths = ("length",)
 
-    method = Ramped(tiny_network(), tiny_data, first=30, second=90, peers=2)
+    def __init__(self, network: nn.Module, data: DataSpec, *, length: int = 10, second: float = 0.5):
+        super().__init__(network, data, second=second)
+        self.length = length
+        self.ramps = {"second": lambda epoch, epochs: epoch / epochs}
+
+
+def test_lengths_beyond_the_end_of_training_are_noted_and_scale_with_it(
+    tiny_network: Make, tiny_data: DataSpec
+) -> None:
+    method = Ramped(tiny_network(), tiny_data, length=30)
     assert method.check_length(30) == []
-    assert method.check_length(29) == ["first=30 epochs, but training has 29: it ends before that is over"]
+    assert method.check_length(29) == ["length=30 epochs, but training has 29: it ends before that is over"]
     assert Two(tiny_network(), tiny_data, first=30).check_length(1) == []
+    assert Ramped.scale_lengths({"length": 30, "second": 0.5}, 0.1) == {"length": 3, "second": 0.5}
+    assert [scaled_length(length, 0.01) for length in (0, 30, [100, 200], None)] == [0, 1, [1, 2], None]
 
 
-@pytest.mark.parametrize("kind", CONCRETE)
-def test_what_a_class_says_of_its_options_holds_for_what_it_makes(
+def test_a_ramp_goes_on_the_weight_and_a_term_of_weight_0_now_is_not_computed(
+    tiny_network: Make, tiny_data: DataSpec, tiny_batch: Batch
+) -> None:
+    method = Ramped(tiny_network(), tiny_data)
+    method.epochs = 4
+    assert list(method(tiny_batch).terms) == ["first"]
+    method.epoch = 1
+    step = method(tiny_batch)
+    assert (method.weight("second"), method.weight("second", epoch=3)) == (0.125, 0.375)
+    torch.testing.assert_close(step.total, 2 * step.terms["first"] + 0.125 * step.terms["second"])
+    method.weights["first"], method.epoch = 0.0, 0
+    with pytest.raises(UserError, match="every term of Ramped has weight 0 in epoch 0"):
+        method(tiny_batch)
+
+
+class Prototypes(Classification):
+    """A task with a term on the embeddings beside cross-entropy, which needs batches of its own."""
+
+    name = "prototypes"
+    weights = MappingProxyType({"ce": 1.0, "prototypes": 0.5})
+
+    @property
+    def sampling(self) -> Sampling:
+        return Triplets()
+
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        embeddings = [output.embedding for output in outputs]
+        return {**super().terms(outputs, batch), "prototypes": lambda: sum(one.square().mean() for one in embeddings)}
+
+
+class NoCrossEntropy(Prototypes):
+    weights = MappingProxyType({"prototypes": 1.0})
+
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        return {"prototypes": super().terms(outputs, batch)["prototypes"]}
+
+
+REFUSED = {
+    "CSKD": r"CSKD \(pairs of images of a class\) and the task prototypes \(triplets of images\) need different",
+    "CC": r"CC \(groups of 8 images of a class\) and the task prototypes",
+}
+
+
+def test_every_method_works_under_another_task_or_says_why_not(
+    kind: type[Method], build: Build, batch_for: BatchFor, tiny_network: Make, tiny_data: DataSpec
+) -> None:
+    data = replace(tiny_data, task=Prototypes())
+    if kind.__name__ in REFUSED:
+        with pytest.raises(UserError, match=REFUSED[kind.__name__]):
+            build(kind, tiny_network(), data)
+        return
+    method = build(kind, tiny_network(), data)
+    assert method.sampling == Triplets()
+    output = method(batch_for(method))
+    labelled = {name.rpartition("/")[2] for name in output.terms} & {"ce", "prototypes"}
+    assert labelled == {"ce", "prototypes"}
+    assert output.total.isfinite()
+
+
+@pytest.mark.parametrize("name", ["LabelSmoothing", "PSKD"])
+def test_methods_that_change_cross_entropy_need_a_task_that_has_it(
+    name: str, tiny_network: Make, tiny_data: DataSpec
+) -> None:
+    data = replace(tiny_data, task=NoCrossEntropy())
+    assert list(Baseline(tiny_network(), data).weights) == ["prototypes"]
+    with pytest.raises(
+        UserError, match=f"{name} changes the labels' cross-entropy, and the task prototypes has none"
+    ):
+        known_methods()[name](tiny_network(), data)
+
+
+def test_lengths_are_options_and_attributes(
     kind: type[Method], build: Build, tiny_network: Make, tiny_data: DataSpec
 ) -> None:
     method = build(kind, tiny_network(), tiny_data)
-    assert method.sampling is kind.sampling is kind.sampling_for({}) is kind.sampling_for(method.options)
-    assert set(kind.lengths) <= method.options.keys()
+    assert all(hasattr(method, name) for name in kind.lengths)
+    assert set(kind.lengths) <= MethodSpec.of(kind).resolved().keys()
+    assert set(kind.renamed.values()) <= MethodSpec.of(kind).resolved().keys()
+    assert method.ramps.keys() <= method.weights.keys()
 
 
-def test_check_word_names_the_nearest() -> None:
-    check_word("colour", "red", ["red", "green"])
-    with pytest.raises(UserError, match="unknown colour 'gren': did you mean 'green'"):
-        check_word("colour", "gren", ["red", "green"])
+def test_check_choice_names_the_nearest() -> None:
+    for words in (["red", "green"], Literal["red", "green"]):
+        check_choice("colour", "red", words)
+        with pytest.raises(UserError, match="unknown colour 'gren': did you mean 'green'"):
+            check_choice("colour", "gren", words)
 
 
 def test_there_are_methods() -> None:
-    assert {one.__name__ for one in CONCRETE} >= {"Baseline", "MCL", "CORSD"}
+    assert known_methods().keys() >= {"Baseline", "MCL", "CORSD"}
 
 
-@pytest.mark.parametrize("kind", CONCRETE)
 def test_the_student_is_the_network_that_was_given(
     kind: type[Method], build: Build, batch_for: BatchFor, tiny_network: Make, tiny_data: DataSpec
 ) -> None:
@@ -188,20 +276,18 @@ def test_the_student_is_the_network_that_was_given(
         assert torch.equal(plain.train(training)(batch.images), inside)
 
 
-@pytest.mark.parametrize("kind", CONCRETE)
 def test_terms_are_finite_in_half_precision(
     kind: type[Method], build: Build, batch_for: BatchFor, tiny_network: Make, tiny_data: DataSpec
 ) -> None:
     method = build(kind, tiny_network(), tiny_data)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = method(batch_for(method))
-    assert list(output.terms) == [name for name, weight in method.weights.items() if weight]
+    assert list(output.terms) == [name for name in method.weights if method.weight(name)]
     assert all(term.isfinite() and term.dtype == torch.float32 for term in output.terms.values())
     output.total.backward()
     assert all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("kind", CONCRETE)
 def test_a_copy_goes_on_as_the_original_does(
     kind: type[Method], build: Build, batch_for: BatchFor, tiny_network: Make, tiny_data: DataSpec
 ) -> None:

@@ -5,7 +5,7 @@ import pytest
 from torch import nn
 
 from classmates.contracts import Batch, DataSpec
-from classmates.data.batches.samplers import Shuffled
+from classmates.data.batches.sampling import Shuffled
 from classmates.methods import Baseline
 
 Make = Callable[..., nn.Module]
@@ -28,5 +28,4 @@ def test_nothing_is_added_to_the_network(tiny_network: Make, tiny_data: DataSpec
     method = Baseline(network, tiny_data)
     assert [id(p) for p in method.parameters()] == [id(p) for p in network.parameters()]
     assert len(method.state_dict()) == len(network.state_dict())
-    assert method.options == {}
-    assert method.sampling is Shuffled
+    assert method.sampling == Shuffled()

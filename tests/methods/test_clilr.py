@@ -93,13 +93,13 @@ def test_the_consensus_is_held_constant():
     logits = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
     consensus_kl(logits, 2.0).backward()
     p = (logits.detach() / 2).softmax(-1)
-    torch.testing.assert_close(logits.grad[0], 2 * (p[0] - p[1]) / 3, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(logits.grad[0], (p[0] - p[1]) / 3 / 2, rtol=1e-4, atol=1e-6)
 
 
 def test_total_and_the_ensemble_of_all_heads():
     method = CLILR(student(), DATA, hard=0.25)
     outputs, terms, total = method(batch())
-    torch.testing.assert_close(total, 0.25 * terms["ce"] + 0.75 * terms["consensus"])
+    torch.testing.assert_close(total, 0.25 * terms["ce"] + 0.75 * 4 * terms["consensus"])
     ensemble = method.predictions(outputs)["ensemble"]
     torch.testing.assert_close(ensemble, sum(output.logits for output in outputs) / 4)
 

@@ -1,5 +1,7 @@
 """CORSD and MCL at once, and what cannot be combined."""
 
+from functools import partial
+
 import pytest
 import timm
 import torch
@@ -7,7 +9,8 @@ from torch.nn import functional as F
 
 import classmates.models  # noqa: F401  (registers resnet8)
 from classmates.contracts import Batch, DataSpec
-from classmates.data.batches.samplers import Shuffled, Triplets, TripletsWithReplacement
+from classmates.data.batches.samplers import EpochSampler
+from classmates.data.batches.sampling import Shuffled, Triplets
 from classmates.errors import UserError
 from classmates.methods.cc import CC
 from classmates.methods.combined import Combined
@@ -15,6 +18,7 @@ from classmates.methods.deep_supervision import DeepSupervision
 from classmates.methods.fitnet import FitNet
 from classmates.methods.mcl import MCL
 from classmates.methods.one import ONE
+from classmates.methods.spec import MethodSpec
 
 LABELS = torch.arange(60) % 5
 DATA = DataSpec(5, LABELS, (1, 8, 8))
@@ -27,13 +31,13 @@ def combined(*methods):
 
 
 def triplet_batch():
-    indices = torch.tensor(next(iter(Triplets(LABELS, 12))))
+    indices = torch.tensor(next(iter(EpochSampler(Triplets(), LABELS, 12))))
     return Batch(torch.randn(12, 1, 8, 8), LABELS[indices], indices)
 
 
 def test_corsd_and_mcl_share_student_and_batches():
     method = combined("CORSD", SMALL_MCL)
-    assert method.sampling is Triplets
+    assert method.sampling == Triplets()
     batch = triplet_batch()
     outputs, terms, total = method(batch)
     assert len(outputs) == 3
@@ -71,14 +75,34 @@ def test_anything_that_makes_a_method():
     assert method.weights["MCL/ce"] == 1
 
 
-@pytest.mark.parametrize("alone", ["LabelSmoothing", "PSKD"])
-def test_a_method_whose_only_term_is_the_labels_leads_or_is_refused(alone):
-    leads = combined(alone, "DeepSupervision")
-    assert (leads.weights[f"{alone}/ce"], leads.weights["DeepSupervision/ce"]) == (1, 0)
-    with pytest.raises(UserError, match=f"{alone} has no term .* DeepSupervision has that.* or name {alone} first"):
-        combined("DeepSupervision", alone)
-    with pytest.raises(UserError, match=f"{alone} has no term .* MCL has that: leave one of them out$"):
-        combined(alone, SMALL_MCL)
+def test_a_method_whose_only_term_is_the_labels_leads_or_is_refused():
+    leads = combined("LabelSmoothing", "DeepSupervision")
+    assert (leads.weights["LabelSmoothing/ce"], leads.weights["DeepSupervision/ce"]) == (1, 0)
+    with pytest.raises(
+        UserError, match=r"Smoothing has no term .* DeepSupervision has that.* or name LabelSmoothing"
+    ):
+        combined("DeepSupervision", "LabelSmoothing")
+    with pytest.raises(UserError, match=r"LabelSmoothing has no term .* MCL has that: leave one of them out$"):
+        combined("LabelSmoothing", SMALL_MCL)
+
+
+def test_the_ramps_of_the_parts_are_kept():
+    method = combined("PSKD", {"class_path": "ONE", "init_args": {"ramp": 8}})
+    method.epochs = 10
+    one, pskd = method.parts["ONE"], method.parts["PSKD"]
+    assert (method.weights["PSKD/ce"], method.weights["ONE/ce"]) == (0, 1)
+    for epoch in (0, 5, 9):
+        for part in (one, pskd):
+            part.epochs = 10
+        assert method.weight("PSKD/past", epoch) == pskd.weight("past", epoch) == pytest.approx(0.08 * (epoch + 1))
+        assert method.weight("ONE/distillation", epoch) == one.weight("distillation", epoch)
+    assert method.weight("ONE/distillation", 8) == 9
+
+
+def test_lengths_of_the_parts_scale():
+    options = {"methods": ["SD", "ONE", {"class_path": "OKDDip", "init_args": {"ramp": 40}}]}
+    methods = MethodSpec("Combined", options).scaled(0.5).options["methods"]
+    assert [str(MethodSpec.of(one)) for one in methods] == ["SD", "ONE(ramp=40)", "OKDDip(ramp=20)"]
 
 
 class OwnStep(DeepSupervision):
@@ -93,7 +117,7 @@ def test_methods_that_are_more_than_their_terms_are_refused():
     assert "FitNet/hint" in combined(fitnet(0), "SD").weights
     with pytest.raises(UserError, match=r"hint_epochs=2: .* give hint_epochs=0"):
         combined(fitnet(2), "SD")
-    with pytest.raises(UserError, match="OwnStep takes its steps in a way of its own"):
+    with pytest.raises(UserError, match="OwnStep takes steps of its own"):
         combined("SD", OwnStep)
     with pytest.raises(UserError, match="Combined method cannot be combined again"):
         combined("SD", {"class_path": "Combined", "init_args": {"methods": ["SD", "DeepSupervision"]}})
@@ -110,16 +134,19 @@ def test_exits_are_those_of_the_first_method_that_has_them():
     assert combined("CORSD", SMALL_MCL).exit_costs() is None
 
 
-def test_batches_are_known_from_the_options():
+def test_batches_are_those_that_one_of_them_needs():
     def sampling(*methods):
-        return Combined.sampling_for({"methods": list(methods)})
+        return combined(*methods).sampling
 
-    assert Combined.sampling is Combined.sampling_for({}) is Triplets
-    assert sampling("SD", {"class_path": "classmates.MCL"}) is Shuffled
-    assert sampling("SD", {"class_path": "CORSD", "init_args": {"disjoint": False}}) is TripletsWithReplacement
-    assert sampling({"class_path": "CC", "init_args": {"class_uniform": False}}, "SD") is Shuffled
-    with pytest.raises(UserError, match=r"CORSD \(Triplets\) and CC \(ClassUniform\) need different batches"):
-        sampling("CORSD", "CC")
+    def cc(network, data, **options):
+        return CC(network, data, teacher=network, **options)
+
+    assert sampling("SD", SMALL_MCL) == Shuffled()
+    assert sampling("SD", {"class_path": "CORSD", "init_args": {"disjoint": False}}) == Triplets(disjoint=False)
+    assert sampling(partial(cc, class_uniform=False), "SD") == Shuffled()
+    needs = r"CORSD \(triplets of images\) and CC \(groups of 8 images of a class\) need different batches"
+    with pytest.raises(UserError, match=needs):
+        sampling("CORSD", cc)
 
 
 def test_lengths_of_the_parts_are_told():
@@ -136,7 +163,7 @@ def test_lengths_of_the_parts_are_told():
         (["CORSD", "CORSD"], "with itself"),
         ([SMALL_MCL, "DML"], "MCL and DML each bring peers"),
         (["CORSD", lambda network, data: CC(network, data, teacher=network)], "different batches"),
-        (["CORSD", "CSKD"], "CSKD looks at its batches in a way of its own"),
+        (["CORSD", "CSKD"], "CSKD trains on a part of each batch"),
         (["CORSD", "MLC"], "unknown method 'MLC'.*'MCL'"),
         (["CORSD", "Output"], "unknown method 'Output'"),
         (["CORSD", {"class_path": "MCL", "init_args": {"peeers": 2}}], "peeers"),

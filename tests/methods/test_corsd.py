@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput
-from classmates.data.batches.samplers import Triplets, TripletsWithReplacement
+from classmates.data.batches.sampling import Triplets
 from classmates.errors import UserError
 from classmates.methods import CORSD
 from classmates.methods import corsd as module
@@ -122,7 +122,7 @@ def test_triplets_are_read_as_the_sampler_lays_them() -> None:
     assert anchor.tolist() == [[0, 1], [6, 7]]
     assert positive.tolist() == [[2, 3], [8, 9]]
     assert negative.tolist() == [[4, 5], [10, 11]]
-    with pytest.raises(UserError, match="a batch of 8 images is not made of triplets: use batches from Triplets"):
+    with pytest.raises(UserError, match=r"a batch of 8 images is not made of triplets: use Triplets\(\)"):
         triplets(torch.arange(8))
 
 
@@ -216,13 +216,15 @@ def test_small_maps_and_released_options(
     assert output.outputs[0].stages[-1].shape == (9, 10, maps, maps)
     output.total.backward()
     assert all(term.isfinite() for term in output.terms.values())
-    assert method.sampling is (TripletsWithReplacement if options else Triplets)
+    assert method.sampling == Triplets(disjoint=not options)
 
 
 def test_released_reductions_are_factors(make: Callable[..., CORSD], tiny_batch: Batch) -> None:
     paper = make().eval()(tiny_batch).terms
-    released = make(kl_reduction="mean", calibration_reduction="sum", scale=True).eval()(tiny_batch).terms
-    torch.testing.assert_close(released["positive_distillation"], paper["positive_distillation"] * 9 / 4)
+    method = make(kl_reduction="mean", calibration_reduction="sum", scale=True).eval()
+    released = method(tiny_batch).terms
+    assert method.weights["positive_distillation"] == pytest.approx(0.16 * 9)
+    torch.testing.assert_close(released["positive_distillation"], paper["positive_distillation"] / 4)
     torch.testing.assert_close(released["calibration"], paper["calibration"] * 3)
 
 

@@ -5,7 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from classmates.contracts import Batch, DataSpec
-from classmates.data.batches.samplers import ClassPairs
+from classmates.data.batches.samplers import EpochSampler
+from classmates.data.batches.sampling import ClassPairs
 from classmates.errors import UserError
 from classmates.methods import CSKD
 
@@ -55,8 +56,8 @@ def test_without_distillation_no_partner_is_looked_at(tiny_network, tiny_data, b
 
 def test_batches_come_in_pairs_of_a_class(tiny_network, tiny_data, tiny_batch):
     method = CSKD(tiny_network(), tiny_data)
-    assert method.sampling is ClassPairs
-    with pytest.raises(UserError, match="a batch of 9 images is not made of pairs: use batches from ClassPairs"):
+    assert method.sampling == ClassPairs()
+    with pytest.raises(UserError, match=r"a batch of 9 images is not made of pairs: use ClassPairs\(\)"):
         method(tiny_batch)
 
 
@@ -68,7 +69,7 @@ def test_a_class_of_one_image_is_noted(tiny_network):
 
 def test_one_image_a_class_is_refused_before_training():
     with pytest.raises(UserError, match="none of the 4 classes has two training images"):
-        CSKD.sampling(torch.arange(4), batch_size=4)
+        EpochSampler(ClassPairs(), torch.arange(4), batch_size=4)
 
 
 @pytest.mark.parametrize(("options", "message"), [({"lam": -1}, "lam=-1"), ({"temperature": 0}, "temperature=0")])

@@ -34,7 +34,7 @@ def reference(logits, temperature):
                 for n in range(count):
                     for c in range(classes):
                         total += p[j][n][c] * math.log(p[j][n][c] / p[i][n][c]) / count / (peers - 1)
-    return total * temperature**2
+    return total
 
 
 def softmax(row, temperature):
@@ -56,13 +56,13 @@ def test_symmetric_in_its_peers_and_zero_where_they_agree():
 
 
 def test_each_peer_is_pulled_to_the_mean_of_the_others():
-    """Targets are constant, so d/dz_i of T² KL is T (p_i − mean of the others' p)/B and nothing more."""
+    """Targets are constant, so d/dz_i of the KL is (p_i − mean of the others' p)/(B·T) and nothing more."""
     logits = torch.randn(3, 4, 5, dtype=torch.float64, requires_grad=True)
     mutual_kl(logits, 2.0).backward()
     p = (logits.detach() / 2).softmax(-1)
     for i in range(3):
         others = p[[j for j in range(3) if j != i]].mean(0)
-        torch.testing.assert_close(logits.grad[i], 2.0 * (p[i] - others) / 4, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(logits.grad[i], (p[i] - others) / 4 / 2, rtol=1e-4, atol=1e-6)
 
 
 def test_total_is_the_sum_over_peers():
@@ -70,7 +70,7 @@ def test_total_is_the_sum_over_peers():
     outputs, terms, total = method(batch())
     alone = sum(torch.nn.functional.cross_entropy(output.logits, batch().labels) for output in outputs)
     torch.testing.assert_close(terms["ce"], alone)
-    torch.testing.assert_close(total, alone + 0.5 * terms["mutual"])
+    torch.testing.assert_close(total, alone + 0.5 * 4 * terms["mutual"])
 
 
 def test_another_architecture_and_a_trunk():

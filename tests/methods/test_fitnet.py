@@ -72,7 +72,7 @@ def test_the_second_stage_distils_less_and_less() -> None:
     factors = []
     for method.epoch in range(6):
         output = method(BATCH)
-        factors.append(method.weights["distillation"])
+        factors.append(method.weight("distillation"))
         assert set(output.terms) == ({"hint"} if method.epoch < 2 else {"ce", "distillation"})
     assert factors == [0, 0, 4, 3, 2, 1]
     z, t = output.outputs[-1].logits / 3, method.teacher(BATCH.images).logits / 3

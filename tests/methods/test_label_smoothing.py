@@ -23,7 +23,7 @@ def test_the_loss_is_cross_entropy_with_smoothed_labels(tiny_network, tiny_data,
 def test_the_default_is_the_papers_and_the_student_the_network(tiny_network, tiny_data):
     network = tiny_network()
     method = LabelSmoothing(network, tiny_data)
-    assert method.options == {"epsilon": 0.1}
+    assert method.epsilon == 0.1
     assert method.student() is network
 
 

@@ -1,7 +1,5 @@
 """Every method learns: real digits, 500 labels, seconds, and a loop of nothing but PyTorch."""
 
-import inspect
-
 import pytest
 import timm
 import torch
@@ -9,15 +7,13 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 import classmates.models  # noqa: F401  (registers resnet8)
-from classmates import methods
 from classmates.contracts import Batch, DataSpec
+from classmates.data.batches.samplers import EpochSampler
 from classmates.methods import Baseline, Method
-from classmates.methods.teacher_method import TeacherMethod
+from tests.methods.conftest import Build
 
 EPOCHS = 5
 BATCH = 48  # divides into pairs, triplets and eights
-EXPORTED = [getattr(methods, name) for name in methods.__all__]
-CONCRETE = [one for one in EXPORTED if issubclass(one, Method) and not inspect.isabstract(one)]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +27,7 @@ def digits() -> tuple[Tensor, Tensor]:
 
 def train(method: Method, images: Tensor, labels: Tensor) -> tuple[list[float], float]:
     """The mean loss of every epoch, and the student's accuracy on the images that it was not trained on."""
-    sampler = method.sampling(labels[:500], BATCH)
+    sampler = EpochSampler(method.sampling, labels[:500], BATCH)
     optimizer = torch.optim.SGD(method.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=EPOCHS * len(sampler))
     losses = []
@@ -69,12 +65,12 @@ def teacher(digits: tuple[Tensor, Tensor]) -> torch.nn.Module:
 
 
 @pytest.mark.filterwarnings("ignore:num_negatives")
-@pytest.mark.parametrize("kind", CONCRETE)
-def test_the_student_learns(kind: type[Method], digits: tuple[Tensor, Tensor], teacher: torch.nn.Module) -> None:
+def test_the_student_learns(
+    kind: type[Method], build: Build, digits: tuple[Tensor, Tensor], teacher: torch.nn.Module
+) -> None:
     torch.manual_seed(0)
     images, labels = digits
-    options = {"teacher": teacher} if issubclass(kind, TeacherMethod) else {}
-    method = kind(small_resnet(), DataSpec(10, labels[:500], (1, 8, 8)), **options)
+    method = build(kind, small_resnet(), DataSpec(10, labels[:500], (1, 8, 8)), teacher=teacher)
     losses, accuracy = train(method, images, labels)
     assert losses[-1] < losses[0]
     assert accuracy > 0.5  # chance is 0.1; nearly all reach 0.95 here, AT with its weight of 1000 is the slow one

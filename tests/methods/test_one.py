@@ -1,5 +1,7 @@
 """ONE: the gate, the gated ensemble, and who learns from what."""
 
+import math
+
 import pytest
 import timm
 import torch
@@ -60,10 +62,9 @@ def test_distillation_sums_over_branches_and_ramps_up():
     outputs, terms, _ = one(images)
     expected = sum(softened_kl(output.logits, one.ensemble(outputs), 3.0) for output in outputs)
     torch.testing.assert_close(terms["distillation"], expected, rtol=1e-4, atol=1e-6)
-    one.eval()
-    late = one(images).terms["distillation"]
-    one.epoch = 0
-    torch.testing.assert_close(one(images).terms["distillation"], late * torch.tensor(-5.0).exp())
+    assert one.weight("distillation") == 9
+    assert one.weight("distillation", epoch=0) == pytest.approx(9 * math.exp(-5))
+    assert one.weight("ce") == one.weight("ensemble_ce") == 1
 
 
 def test_the_gate_learns_from_the_ensembles_cross_entropy_alone():

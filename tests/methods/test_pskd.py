@@ -5,28 +5,24 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from classmates.errors import UserError
+from classmates.losses.ramps import progress
+from classmates.losses.soft_targets import soft_cross_entropy
 from classmates.methods import PSKD
-from classmates.methods.pskd import progressive_targets
+from classmates.methods.pskd import label_share
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.integers(0, 10**6), st.floats(0, 1))
-def test_targets_are_the_formula(seed, share):
+@given(st.integers(0, 10**6), st.floats(0, 1), st.integers(0, 9))
+def test_two_weighted_terms_are_the_papers_cross_entropy_with_mixed_targets(seed, alpha, epoch):
+    """Cross-entropy is linear in its targets: (1 − α_t) CE(z, y) + α_t CE(z, P) = CE(z, (1 − α_t) y + α_t P)."""
     random = torch.Generator().manual_seed(seed)
-    labels = torch.randint(3, (5,), generator=random)
-    remembered = torch.randn(5, 3, generator=random).softmax(-1)
-    targets = progressive_targets(labels, remembered, share)
-    for target, label, row in zip(targets.tolist(), labels.tolist(), remembered.tolist(), strict=True):
-        expected = [(1 - share) * (c == label) + share * p for c, p in enumerate(row)]
-        assert target == pytest.approx(expected, abs=1e-6)
-        assert sum(target) == pytest.approx(1)
-
-
-def test_targets_from_half_precision_rows_are_float32():
-    remembered = torch.tensor([[0.25, 0.75]], dtype=torch.float16)
-    targets = progressive_targets(torch.tensor([0]), remembered, 0.5)
-    assert targets.dtype == torch.float32
-    assert targets.tolist() == [[0.625, 0.375]]
+    logits, past = (torch.randn(5, 3, generator=random, dtype=torch.float64) for _ in range(2))
+    labels, past = torch.randint(3, (5,), generator=random), past.softmax(-1)
+    share = alpha * progress(epoch, 10)
+    assert label_share(epoch, 10, alpha=alpha) == pytest.approx(1 - share)
+    terms = (1 - share) * F.cross_entropy(logits, labels) + share * soft_cross_entropy(logits, past)
+    targets = (1 - share) * torch.eye(3, dtype=torch.float64)[labels] + share * past
+    assert terms.item() == pytest.approx(-(targets * logits.log_softmax(-1)).sum(-1).mean().item(), rel=1e-5)
 
 
 @pytest.fixture
@@ -59,7 +55,9 @@ def test_gradient_is_prediction_less_target(make, tiny_batch):
     method = make(9)
     method.memory.fill_(0.25)
     logits = torch.randn(9, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    method.progressive_cross_entropy(logits, tiny_batch).backward()
+    past = method.past(logits, tiny_batch)
+    ce = F.cross_entropy(logits, tiny_batch.labels)
+    (method.weight("ce") * ce + method.weight("past") * past).backward()
     targets = 0.2 * torch.eye(4)[tiny_batch.labels] + 0.8 * 0.25
     torch.testing.assert_close(logits.grad, (logits.softmax(-1) - targets).detach() / 9)
 

@@ -99,7 +99,6 @@ def test_released_values_are_the_defaults(make):
     method = make()
     assert method.weights == {"ce": 1.0, "exits": 0.7, "distillation": 0.3, "embeddings": 0.03}
     assert method.temperature == 3.0
-    assert not method.scale
 
 
 def test_every_part_learns_from_the_start(make, tiny_batch):

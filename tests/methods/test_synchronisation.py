@@ -1,35 +1,21 @@
 """No method makes the host wait for the device in a step: nothing looks at a value or lets it decide a shape."""
 
-import inspect
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 
-from benchmarks.harness import counts
-from classmates import methods
-from classmates.contracts import Batch, DataSpec
-from classmates.methods import Method
+from benchmarks.counting import counts, waiting_lines
+from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
+from classmates.methods import Baseline, Method
 from classmates.training.module import TermMeter
 from classmates.training.optimisation import make_optimizer
-
-EXPORTED = [getattr(methods, name) for name in methods.__all__]
-CONCRETE = [one for one in EXPORTED if issubclass(one, Method) and not inspect.isabstract(one)]
+from tests.methods.conftest import BatchFor, Build
 
 
-@pytest.mark.filterwarnings("ignore:num_negatives")
-@pytest.mark.parametrize("kind", CONCRETE)
-def test_a_step_waits_for_nothing(
-    kind: type[Method],
-    build: Callable[..., Method],
-    batch_for: Callable[[Method], Batch],
-    tiny_network: Callable[..., nn.Module],
-    tiny_data: DataSpec,
-) -> None:
-    torch.manual_seed(0)
-    method = build(kind, tiny_network(), tiny_data)
-    batch = batch_for(method)
+def step_of(method: Method, batch: Batch) -> Callable[[], None]:
+    """Return a training step of a method, called once already: the first may prepare what later ones need."""
     optimizer = make_optimizer("SGD", method.parameters(), 0.01, {})
     meter = TermMeter()
 
@@ -40,7 +26,40 @@ def test_a_step_waits_for_nothing(
         output.total.backward()
         optimizer.step()
 
-    step()  # the first step may prepare what later ones need
-    counted = counts(step)
-    assert counted.operations > 20
-    assert counted.synchronisations == 0
+    step()
+    return step
+
+
+@pytest.mark.filterwarnings("ignore:num_negatives")
+def test_a_step_waits_for_nothing(
+    kind: type[Method],
+    build: Build,
+    batch_for: BatchFor,
+    tiny_network: Callable[..., nn.Module],
+    tiny_data: DataSpec,
+) -> None:
+    torch.manual_seed(0)
+    method = build(kind, tiny_network(), tiny_data)
+    step = step_of(method, batch_for(method))
+    assert waiting_lines(step) == []
+    assert counts(step).operations > 20
+
+
+class Looks(Baseline):
+    """Lets a value decide, as no method may."""
+
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        if outputs[-1].logits.max() > 0:  # the host waits here
+            outputs[-1].logits.tolist()
+        return {}
+
+
+def test_the_line_that_waits_is_named(
+    tiny_network: Callable[..., nn.Module], tiny_data: DataSpec, tiny_batch: Batch
+) -> None:
+    step = step_of(Looks(tiny_network(), tiny_data), tiny_batch)
+    lines = waiting_lines(step)
+    assert len(lines) == counts(step).synchronisations == 2
+    assert all("test_synchronisation.py" in line for line in lines)
+    assert any("logits.max() > 0" in line for line in lines)
+    assert any("logits.tolist()" in line for line in lines)

@@ -1,4 +1,4 @@
-"""What all loaders have in common, and the one whose images are in memory."""
+"""The base class of the loaders, and the loader of images that are kept in memory."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Loader:
         self.sampler.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, int]:
-        """How many batches of the current pass were given."""
+        """Return how many batches of the current pass were given."""
         return {"given": self.given}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
@@ -71,7 +71,7 @@ class Loader:
 
     @property
     def advice(self) -> str:
-        """What helps where training waits for these batches."""
+        """Advice for a training that waits for these batches."""
         raise NotImplementedError
 
     def __len__(self) -> int:
@@ -91,7 +91,7 @@ class Loader:
             yield batch
 
     def pixels(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The images of each batch, [B, H, W, C] in uint8, and their indices, [B], both on the device."""
+        """Yield the images of each batch, [B, H, W, C] in uint8, and their indices, [B], both on the device."""
         raise NotImplementedError
 
     def _batches(self) -> Iterator[Batch]:
@@ -103,7 +103,7 @@ class Loader:
             yield Batch(images, self.labels[indices], indices)
 
     def _middles(self) -> Iterator[Tensor]:
-        """Where each batch's images are cut out."""
+        """Yield where each batch's images are cut out, [B, 2], as shares of height and width."""
         if self.cutout:
             epoch = self.sampler.epoch
             drawn = torch.rand(self.sampler.positions, 2, generator=generator("cutout", self.seed, epoch))
@@ -140,13 +140,13 @@ class MemoryLoader(Loader):
         return "a larger --batch_size; the network is so small that making its batches shows"
 
     def pixels(self) -> Iterator[tuple[Tensor, Tensor]]:
-        epoch, share = self.sampler.epoch, self.sampler.shard()
+        epoch, shard = self.sampler.epoch, self.sampler.shard()
         order = self.sampler.order(epoch)
-        # Drawn for every place of the epoch's order: the same picture in any batch and on any number of devices.
+        # Drawn for every position of the epoch's order: the same picture in any batch and on any number of devices.
         drawn = draw(len(order), self.padding, self.flip, generator("augmentation", self.seed, epoch))
-        columns = [order[share].to(self.device), *(column[share].to(self.device) for column in drawn)]
-        for places, indices, *draws in zip(*map(self.sampler.split, [share, *columns]), strict=True):
+        columns = [order[shard].to(self.device), *(column[shard].to(self.device) for column in drawn)]
+        for positions, indices, *draws in zip(*map(self.sampler.split, [shard, *columns]), strict=True):
             images = crop_and_flip(self.padded, self.image_size, indices, Draws(*draws))
             if self.policy is not None:
-                images = apply_policy(self.policy, images, places, self.seed, epoch)
+                images = apply_policy(self.policy, images, positions, self.seed, epoch)
             yield images, indices

@@ -11,7 +11,8 @@ from torchvision.transforms import v2
 
 from classmates.data.augmentation import Augmentation
 from classmates.data.batches.in_memory import Loader, MemoryLoader
-from classmates.data.batches.samplers import EpochSampler, InOrder
+from classmates.data.batches.samplers import EpochSampler
+from classmates.data.batches.sampling import InOrder
 from classmates.data.batches.streaming import StreamingLoader
 from classmates.data.parts import ImageData, Split
 from classmates.errors import UserError
@@ -29,9 +30,9 @@ def train_loader(
     device: torch.device | str = "cpu",
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Loader:
-    """The training batches: in memory, random crops and flips; from files, RandomResizedCrop and flips.
+    """Make the training batches: in memory, random crops and flips; from files, RandomResizedCrop and flips.
 
-    What is done to an image depends on the seed, the epoch and its place in the epoch alone: not on workers,
+    What is done to an image depends on the seed, the epoch and its position in the epoch alone: not on workers,
     processes or the batch size, and the program's own random numbers are left alone.
 
     Args:
@@ -69,7 +70,7 @@ def train_loader(
 
 
 def check_loading(data: ImageData, augmentation: Augmentation, num_workers: int) -> list[str]:
-    """What ``train_loader`` makes of its settings, told before there is a sampler: notes on what has no effect.
+    """Check the settings of ``train_loader`` before there is a sampler; return notes on those without effect.
 
     ``fill`` has none without a policy on images from files, which are cropped without padding. It is no error there,
     so that one recipe is for images of any size.
@@ -93,13 +94,13 @@ def check_loading(data: ImageData, augmentation: Augmentation, num_workers: int)
 
 
 def require_workers(num_workers: int) -> None:
-    """UserError for fewer than none, also where the images are in memory and need none."""
+    """Raise UserError for fewer than none, also where the images are in memory and need none."""
     if num_workers < 0:
         raise UserError(f"num_workers is {num_workers}; give 0 (none) or more")
 
 
 def varies(data: ImageData, augmentation: Augmentation) -> bool:
-    """Whether a training image looks different from epoch to epoch."""
+    """Return whether a training image looks different from epoch to epoch."""
     cropped = data.train.images is None or augmentation.padding(data.image_size) > 0
     mirrored = data.flip if augmentation.flip is None else augmentation.flip
     return cropped or mirrored or augmentation.cutout > 0 or augmentation.policy is not None
@@ -114,7 +115,7 @@ def eval_loader(
     device: torch.device | str = "cpu",
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Loader:
-    """Every image of a split once, in order, not augmented; indices 0..N−1.
+    """Make the batches of a split: every image once, in order, not augmented; indices 0..N−1.
 
     Images from files: the shorter side resized to 256/224 of the image size, then the middle.
 
@@ -122,7 +123,7 @@ def eval_loader(
         UserError: a number of workers below 0.
     """
     require_workers(num_workers)
-    sampler = InOrder(split.labels, batch_size)
+    sampler = EpochSampler(InOrder(), split.labels, batch_size)
     if split.images is not None:
         return MemoryLoader(data, split, sampler, NOT_VARIED, seed=0, device=device, memory_format=memory_format)
     return StreamingLoader(

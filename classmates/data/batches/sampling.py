@@ -1,9 +1,10 @@
-"""Which images belong together in a batch, and their order in an epoch: frozen values, compared by what they say."""
+"""Which images belong together in a batch, and their order in an epoch: frozen values, equal if their fields are."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,13 +18,19 @@ from classmates.errors import UserError
 
 @dataclass(frozen=True)
 class Sampling(ABC):
-    """The batches that a task or a method needs.
+    """The kind of batches that a task or a method needs; its text (``str``) names the images in messages.
+
+    A subclass for episodes has the whole episode as its group and a ``smallest`` of 1.
 
     Attributes:
-        smallest: how many groups a batch has at least: BatchNorm cannot train on one.
+        smallest: how many groups a batch has at least; two, for BatchNorm cannot train on a single image.
     """
 
     smallest: ClassVar[int] = 2
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """Name the images of a batch, in the plural: "triplets of images"."""
 
     @property
     def group(self) -> int:
@@ -46,15 +53,34 @@ class Sampling(ABC):
         below = batch_size // unit * unit
         nearest = sorted({max(below, least), max(below + unit, least)})
         between = f", shared by {world_size} processes" if world_size > 1 else ""
+        multiple = f"a multiple of {unit}, " if unit > 1 else ""
         raise UserError(
-            f"batch_size is {batch_size}{between}; {type(self).__name__} needs a multiple of {unit}, "
-            f"{least} or more: use {' or '.join(map(str, nearest))}"
+            f"batch_size is {batch_size}{between}; {self} need {multiple}{least} or more: "
+            f"use {' or '.join(map(str, nearest))}"
         )
+
+
+def common_sampling(wanted: Mapping[str, Sampling]) -> Sampling:
+    """Return the sampling that suits everyone; whoever takes shuffled images takes any others as well.
+
+    wanted: by the name of who wants it.
+
+    Raises:
+        UserError: two want different batches.
+    """
+    particular = {name: sampling for name, sampling in wanted.items() if sampling != Shuffled()}
+    if len(set(particular.values())) > 1:
+        each = " and ".join(f"{name} ({sampling})" for name, sampling in particular.items())
+        raise UserError(f"{each} need different batches: they cannot be trained together")
+    return next(iter(particular.values()), Shuffled())
 
 
 @dataclass(frozen=True)
 class Shuffled(Sampling):
     """Every sample once, in random order."""
+
+    def __str__(self) -> str:
+        return "shuffled images"
 
     def order(self, labels: Tensor, batch_size: int, random: torch.Generator) -> Tensor:
         return torch.randperm(len(labels), generator=random)
@@ -65,6 +91,9 @@ class InOrder(Sampling):
     """Every sample once, as they lie: for evaluation."""
 
     smallest = 1
+
+    def __str__(self) -> str:
+        return "images in order"
 
     def order(self, labels: Tensor, batch_size: int, random: torch.Generator) -> Tensor:
         return torch.arange(len(labels))
@@ -81,6 +110,9 @@ class Triplets(Sampling):
 
     disjoint: bool = True
 
+    def __str__(self) -> str:
+        return "triplets of images" if self.disjoint else "triplets of images drawn with replacement"
+
     @property
     def group(self) -> int:
         return 3
@@ -96,6 +128,9 @@ class ClassPairs(Sampling):
 
     A partner may be the anchor itself, which is then seen in two augmentations, as in CS-KD's released code.
     """
+
+    def __str__(self) -> str:
+        return "pairs of images of a class"
 
     @property
     def group(self) -> int:
@@ -127,6 +162,9 @@ class ClassUniform(Sampling):
     """
 
     size: int = 8
+
+    def __str__(self) -> str:
+        return f"groups of {self.size} images of a class"
 
     @property
     def group(self) -> int:

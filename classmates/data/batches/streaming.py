@@ -27,7 +27,7 @@ BATCHES_AHEAD = 2
 
 
 class StreamingLoader(Loader):
-    """Images read, cropped and resized in worker processes; what is done to one depends on its place in the epoch."""
+    """Images read, cropped and resized in worker processes; how, depends on an image's position in the epoch."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class StreamingLoader(Loader):
         self.shorter_side = data.resize
         self.loader = DataLoader(
             _Images(split.paths, data.channels, transform, seed),
-            batch_sampler=_Places(sampler),
+            batch_sampler=_Positions(sampler),
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
             prefetch_factor=BATCHES_AHEAD if num_workers > 0 else None,
@@ -78,11 +78,11 @@ class StreamingLoader(Loader):
         self.loader._iterator = iterator
 
 
-Place = tuple[int, int, int]
-"""(epoch, place in the epoch's order, sample index): what a worker must know to make one image."""
+Position = tuple[int, int, int]
+"""(epoch, position in the epoch's order, sample index): what a worker must know to make one image."""
 
 
-class _Places(torch.utils.data.Sampler[list[Place]]):
+class _Positions(torch.utils.data.Sampler[list[Position]]):
     """A sampler's batches with the epoch beside each index: workers live on from epoch to epoch and know of none."""
 
     def __init__(self, sampler: EpochSampler) -> None:
@@ -91,11 +91,11 @@ class _Places(torch.utils.data.Sampler[list[Place]]):
     def __len__(self) -> int:
         return len(self.sampler)
 
-    def __iter__(self) -> Iterator[list[Place]]:
+    def __iter__(self) -> Iterator[list[Position]]:
         epoch = self.sampler.epoch
-        places = self.sampler.split(self.sampler.shard())
-        for batch, indices in zip(places, self.sampler, strict=True):
-            yield [(epoch, place, index) for place, index in zip(batch.tolist(), indices, strict=True)]
+        positions = self.sampler.split(self.sampler.shard())
+        for batch, indices in zip(positions, self.sampler, strict=True):
+            yield [(epoch, position, index) for position, index in zip(batch.tolist(), indices, strict=True)]
 
 
 class _Images(Dataset[tuple[Tensor, int]]):
@@ -108,16 +108,18 @@ class _Images(Dataset[tuple[Tensor, int]]):
         self.seed = seed
 
     def __getitem__(self, at: Any) -> tuple[Tensor, int]:
-        epoch, place, index = at
+        epoch, position, index = at
         image = decode_fast(self.files[index], self.channels)
         with torch.random.fork_rng(devices=[]):  # torchvision's transforms know only the global generator
-            torch.default_generator.manual_seed(stream_seed("augmentation", self.seed, epoch, place))
+            torch.default_generator.manual_seed(stream_seed("augmentation", self.seed, epoch, position))
             return self.transform(image).permute(1, 2, 0), index
 
 
 def decode_fast(file: ImageFile, channels: int) -> Tensor:
-    """What ``decode`` gives, as uint8 [C, H, W]. Colour JPEGs are decoded by torchvision, the same to the bit and in
-    two thirds of Pillow's time."""
+    """Decode an image like ``decode``, to uint8 [C, H, W].
+
+    Colour JPEGs are decoded by torchvision, the same to the bit and in two thirds of Pillow's time.
+    """
     if channels == 3 and not isinstance(file, Image.Image):
         try:
             content = file.content if isinstance(file, Encoded) else Path(file).read_bytes()

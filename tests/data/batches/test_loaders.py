@@ -12,7 +12,8 @@ from torchvision.transforms.v2 import functional as transforms
 from classmates.contracts import Batch
 from classmates.data.augmentation import Augmentation
 from classmates.data.batches.loaders import check_loading, eval_loader, train_loader, varies
-from classmates.data.batches.samplers import InOrder, Shuffled, Triplets, TripletsWithReplacement
+from classmates.data.batches.samplers import EpochSampler
+from classmates.data.batches.sampling import InOrder, Shuffled, Triplets
 from classmates.data.parts import ImageData, Split
 from classmates.errors import UserError
 
@@ -41,7 +42,9 @@ def streamed(tmp_path_factory):
 
 
 def train(data, sampler=None, augmentation=Augmentation(), epoch=0, seed=0, **options):
-    loader = train_loader(data, sampler or Shuffled(data.train.labels, 6), augmentation, seed=seed, **options)
+    loader = train_loader(
+        data, sampler or EpochSampler(Shuffled(), data.train.labels, 6), augmentation, seed=seed, **options
+    )
     loader.set_epoch(epoch)
     return list(loader)
 
@@ -71,7 +74,7 @@ def data(request, streamed):
 
 
 def test_batches_carry_labels_and_indices(data):
-    sampler = Shuffled(data.train.labels, 7, seed=1)
+    sampler = EpochSampler(Shuffled(), data.train.labels, 7, seed=1)
     batches = train(data, sampler, epoch=2, num_workers=0)
     assert all(isinstance(batch, Batch) for batch in batches)
     assert [batch.indices.tolist() for batch in batches] == list(sampler)
@@ -94,7 +97,9 @@ def test_seed_and_epoch_alone_decide_the_images(data):
 
 
 def test_the_same_order_is_varied_anew_in_every_epoch(data):
-    first, second = (train(data, InOrder(data.train.labels, 6), epoch=epoch, num_workers=0) for epoch in (0, 1))
+    first, second = (
+        train(data, EpochSampler(InOrder(), data.train.labels, 6), epoch=epoch, num_workers=0) for epoch in (0, 1)
+    )
     assert all(torch.equal(batch.indices, other.indices) for batch, other in zip(first, second, strict=True))
     assert differ(first, second)
 
@@ -111,11 +116,11 @@ def test_the_programs_own_random_numbers_are_left_alone(data):
 def test_batch_size_and_processes_do_not_change_an_image(data, augmentation):
     labels = data.train.labels
     options = {"augmentation": augmentation, "num_workers": 0}
-    alone = by_index(train(data, Shuffled(labels, 6), **options))
-    other = by_index(train(data, Shuffled(labels, 9), **options))
+    alone = by_index(train(data, EpochSampler(Shuffled(), labels, 6), **options))
+    other = by_index(train(data, EpochSampler(Shuffled(), labels, 9), **options))
     shared = {}
     for rank in (0, 1):
-        shared |= by_index(train(data, Shuffled(labels, 6, rank=rank, world_size=2), **options))
+        shared |= by_index(train(data, EpochSampler(Shuffled(), labels, 6, rank=rank, world_size=2), **options))
     assert alone.keys() == other.keys() == shared.keys() == set(range(len(labels)))
     for index, image in alone.items():
         assert torch.equal(image, other[index])
@@ -123,7 +128,7 @@ def test_batch_size_and_processes_do_not_change_an_image(data, augmentation):
 
 
 def test_an_image_drawn_twice_is_varied_anew(data):
-    batches = train(data, TripletsWithReplacement(data.train.labels, 6), num_workers=0)
+    batches = train(data, EpochSampler(Triplets(disjoint=False), data.train.labels, 6), num_workers=0)
     images = torch.cat([batch.images for batch in batches])
     indices = torch.cat([batch.indices for batch in batches])
     twice = [images[indices == index] for index in range(len(data.train))]
@@ -132,7 +137,7 @@ def test_an_image_drawn_twice_is_varied_anew(data):
 
 
 def test_workers_do_not_change_an_image_nor_do_they_miss_the_epoch(streamed):
-    sampler = Triplets(streamed.train.labels, 6, seed=2)
+    sampler = EpochSampler(Triplets(), streamed.train.labels, 6, seed=2)
     alone, helped = (
         train_loader(streamed, sampler, Augmentation(), seed=4, num_workers=workers) for workers in (0, 2)
     )
@@ -166,8 +171,10 @@ def test_evaluation_from_files_takes_the_middle(streamed):
 
 def test_training_in_memory_shifts_and_mirrors():
     data = in_memory(count=400, side=6)
-    images = pixels(torch.cat([batch.images for batch in train(data, Shuffled(data.train.labels, 50))]))
-    indices = torch.cat(list(map(torch.tensor, Shuffled(data.train.labels, 50))))
+    images = pixels(
+        torch.cat([batch.images for batch in train(data, EpochSampler(Shuffled(), data.train.labels, 50))])
+    )
+    indices = torch.cat(list(map(torch.tensor, EpochSampler(Shuffled(), data.train.labels, 50))))
     originals = torch.nn.functional.pad(data.train.images[indices].permute(0, 3, 1, 2).float(), (1, 1, 1, 1))
     found = 0
     for top in range(3):
@@ -194,7 +201,12 @@ def test_it_is_known_whether_images_vary(augmentation, varied):
     data = in_memory()
     assert varies(data, augmentation) == varied
     assert (
-        differ(*(train(data, InOrder(data.train.labels, 30), augmentation, epoch=epoch) for epoch in (0, 1)))
+        differ(
+            *(
+                train(data, EpochSampler(InOrder(), data.train.labels, 30), augmentation, epoch=epoch)
+                for epoch in (0, 1)
+            )
+        )
         == varied
     )
 
@@ -239,7 +251,7 @@ def test_images_come_in_the_memory_format_asked_for(data):
 def test_the_time_waited_for_batches_is_counted_and_nothing_else(data, monkeypatch):
     now = [0.0]
     monkeypatch.setattr("classmates.data.batches.in_memory.time.perf_counter", lambda: now[0])
-    loader = train_loader(data, Shuffled(data.train.labels, 6), Augmentation(), seed=0, num_workers=0)
+    loader = train_loader(data, EpochSampler(Shuffled(), data.train.labels, 6), Augmentation(), seed=0, num_workers=0)
     make = loader.pixels
 
     def slowly():
@@ -285,7 +297,7 @@ def test_grey_files_have_one_channel(streamed):
 
 
 def test_settings_that_cannot_apply_are_refused(streamed):
-    sampler = Shuffled(streamed.train.labels, 6)
+    sampler = EpochSampler(Shuffled(), streamed.train.labels, 6)
     for augmentation in (Augmentation(crop_padding=4), Augmentation(padding_mode="reflect")):
         with pytest.raises(UserError, match="crop_padding and padding_mode are for images kept in memory"):
             train_loader(streamed, sampler, augmentation, seed=0)
@@ -299,7 +311,7 @@ def test_settings_that_cannot_apply_are_refused(streamed):
     with pytest.raises(UserError, match="crop_padding is 8, but the images are 8x8"):
         check_loading(in_memory(), Augmentation(crop_padding=8), 0)
     with pytest.raises(ValueError, match="the sampler is for 5 images, the split has 18"):
-        train_loader(streamed, Shuffled(torch.zeros(5), 2), Augmentation(), seed=0)
+        train_loader(streamed, EpochSampler(Shuffled(), torch.zeros(5), 2), Augmentation(), seed=0)
 
 
 def test_a_grey_without_effect_is_noted(streamed):
@@ -327,7 +339,7 @@ class Recorder(LightningModule):
 @pytest.mark.parametrize("cutout", [0, 3])
 def test_a_pass_goes_on_where_another_was_stopped(data, cutout):
     def make(**options):
-        sampler = Triplets(data.train.labels, 6, seed=1)
+        sampler = EpochSampler(Triplets(), data.train.labels, 6, seed=1)
         loader = train_loader(data, sampler, Augmentation(cutout=cutout), seed=0, num_workers=0)
         loader.set_epoch(4)
         return loader
@@ -348,7 +360,7 @@ def test_a_pass_goes_on_where_another_was_stopped(data, cutout):
 @pytest.mark.parametrize("world_size", [1, 2])
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_files_passed_over_are_not_read(streamed, num_workers, world_size):
-    sampler = Shuffled(streamed.train.labels, 4, seed=1, world_size=world_size, rank=world_size - 1)
+    sampler = EpochSampler(Shuffled(), streamed.train.labels, 4, seed=1, world_size=world_size, rank=world_size - 1)
     left = list(sampler)[3:]
     wanted = {index for batch in left for index in batch}
     paths = tuple(path if i in wanted else path / "gone" for i, path in enumerate(streamed.train.paths))
@@ -361,7 +373,9 @@ def test_files_passed_over_are_not_read(streamed, num_workers, world_size):
 def test_lightning_tells_the_epoch_also_when_it_resumes(data, tmp_path):
     def fit(epochs, resume=None):
         module = Recorder()
-        loader = train_loader(data, Shuffled(data.train.labels, 6), Augmentation(), seed=0, num_workers=2)
+        loader = train_loader(
+            data, EpochSampler(Shuffled(), data.train.labels, 6), Augmentation(), seed=0, num_workers=2
+        )
         trainer = Trainer(
             max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
             enable_model_summary=False,

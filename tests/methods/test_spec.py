@@ -1,0 +1,125 @@
+"""How methods are named, and that what is written down gives the same method again."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import yaml
+from torch import nn
+
+from classmates.contracts import DataSpec
+from classmates.errors import UserError
+from classmates.methods import DML, KD, MCL, ONE, SD, Baseline, Combined, Method
+from classmates.methods.spec import MethodSpec, known_methods, options_of, parameters_of, takes_any_option
+
+Make = Callable[..., nn.Module]
+
+COMBINED = {"methods": ["SD", {"class_path": "MCL", "init_args": {"peers": 2, "num_negatives": 4}}]}
+
+
+class Own(Baseline):
+    """A method of the user's own."""
+
+    def __init__(self, network: nn.Module, data: DataSpec, *, size: int = 3):
+        super().__init__(network, data)
+        self.size = size
+
+
+class HandsOn(Own):
+    """Hands options on without names."""
+
+    def __init__(self, network: nn.Module, data: DataSpec, *, colour: str = "red", **options: Any):
+        super().__init__(network, data, **options)
+
+
+def test_every_method_is_what_its_own_description_says(kind: type[Method]) -> None:
+    spec = MethodSpec.of(kind)
+    written = yaml.safe_load(yaml.safe_dump(spec.plain()))
+    assert MethodSpec.of(written) == spec
+    assert MethodSpec.of(written).plain() == spec.plain() == written
+    assert MethodSpec.of(kind.__name__) == MethodSpec.of(f"classmates.{kind.__name__}") == spec
+    assert str(spec) == spec.name == kind.__name__
+    assert set(spec.resolved()) == set(parameters_of(kind))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        COMBINED["methods"],
+        ("SD", MCL),
+        (SD, partial(MCL, peers=2, num_negatives=4)),
+        [MethodSpec("SD", {"lam": 0.5}), MethodSpec("MCL", {"peers": 2, "num_negatives": 4})],
+    ],
+)
+@pytest.mark.filterwarnings("ignore:num_negatives")
+def test_a_combination_can_be_repeated_however_its_parts_are_given(
+    parts: Any, tiny_network: Make, tiny_data: DataSpec
+) -> None:
+    spec = MethodSpec.of(partial(Combined, methods=parts))
+    written = yaml.safe_load(yaml.safe_dump(spec.plain()))
+    again = MethodSpec.of(written)
+    assert again.plain() == written
+    first, second = (one(tiny_network(), tiny_data) for one in (spec, again))
+    assert first.weights == second.weights
+    assert len(first.networks) == len(second.networks)
+
+
+def test_options_at_their_defaults_are_left_out_and_all_are_written() -> None:
+    spec = MethodSpec.of(partial(MCL, peers=2, beta=0.025))
+    assert spec == MethodSpec("classmates.MCL", {"peers": 2})
+    assert str(spec) == "MCL(peers=2)"
+    assert spec.plain()["init_args"]["beta"] == 0.025
+    assert MethodSpec.of(partial(partial(MCL, peers=2), peers=3)).options == {"peers": 3}
+    assert MethodSpec.of(lambda network, data: Baseline(network, data)) is None
+    module = nn.Linear(1, 1)
+    assert MethodSpec("KD", {"teacher": module}).options["teacher"] is module
+    assert MethodSpec("KD", {"teacher": module}).plain()["init_args"]["teacher"] == "<Linear>"
+
+
+@pytest.mark.parametrize(
+    ("owner", "old", "new"),
+    [(DML, "helpers", "peer_models"), (MCL, "helpers", "peer_models"), (KD, "remember", "cache")],
+    ids=["DML", "MCL", "KD"],
+)
+def test_names_of_earlier_versions_are_understood(owner: type[Method], old: str, new: str) -> None:
+    present = MethodSpec.of(partial(owner, **{new: True}))
+    assert present.options == {new: True}
+    assert MethodSpec.of(partial(owner, **{old: True})) == present
+    assert MethodSpec.of({"class_path": owner.__name__, "init_args": {old: True}}) == present
+
+
+def test_options_that_are_handed_on_are_known() -> None:
+    assert options_of(KD)["teacher"] is None
+    assert parameters_of(KD)["cache"].annotation is bool
+    assert parameters_of(KD)["teacher"].annotation == str | nn.Module | None
+    assert "cache" not in options_of(known_methods()["SP"])
+    assert options_of(HandsOn) == {"size": 3, "colour": "red"}
+    assert takes_any_option(HandsOn)
+    assert not takes_any_option(KD)
+
+
+def test_a_method_of_ones_own(tiny_network: Make, tiny_data: DataSpec) -> None:
+    spec = MethodSpec.of(partial(Own, size=5))
+    assert spec.plain() == {"class_path": f"{__name__}.Own", "init_args": {"size": 5}}
+    assert spec(tiny_network(), tiny_data).size == 5
+    assert MethodSpec.of(HandsOn)(tiny_network(), tiny_data).size == 3
+
+
+def test_wrong_names_are_told(tiny_network: Make, tiny_data: DataSpec) -> None:
+    with pytest.raises(UserError, match="unknown option of MCL 'peeers': did you mean 'peers'"):
+        MethodSpec("MCL", {"peeers": 2})(tiny_network(), tiny_data)
+    for name, message in {
+        "MLC": "unknown method 'MLC'.*'MCL'",
+        "Output": "unknown method 'Output'",
+        "nowhere.MCL": "cannot be imported",
+        "torch.nn.Linear": "is no method",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            MethodSpec(name)
+
+
+def test_lengths_scale() -> None:
+    assert MethodSpec.of(ONE).scaled(0.5) == MethodSpec("ONE", {"ramp": 40})
+    assert MethodSpec("ONE", {"ramp": 0}).scaled(0.5).options == {"ramp": 0}
+    assert MethodSpec("ONE", {"peers": 4}).scaled(1.0) == MethodSpec("ONE", {"peers": 4})
