@@ -43,7 +43,7 @@ def trained_with(monkeypatch):
 
 
 def option(arguments, name):
-    return arguments["method"].keywords[name]
+    return arguments["method"].resolved()[name]
 
 
 # What reaches the function
@@ -72,9 +72,16 @@ def test_values_get_the_types_of_the_signature(trained_with):
 
 def test_a_method_is_named_without_its_path_and_its_options_follow_with_a_dot(trained_with):
     arguments = trained_with("--method.num-negatives=5", "--method.share", "-1", "--method", "MCL")
-    assert arguments["method"].args[-1] is classmates.MCL
+    assert arguments["method"].kind is classmates.MCL
     assert (option(arguments, "num_negatives"), option(arguments, "share")) == (5, -1)
     assert option(trained_with("--method", "classmates.CORSD", "--method.alpha", "0.5"), "alpha") == 0.5
+
+
+def test_options_are_known_by_the_names_of_earlier_versions(trained_with, tmp_path):
+    assert option(trained_with("--method", "DML", "--method.helpers", "[resnet14]"), "peer_models") == ["resnet14"]
+    config = tmp_path / "old.yaml"
+    config.write_text("method: {class_path: KD, init_args: {teacher: runs/t, remember: true}}")
+    assert option(trained_with("--config", str(config)), "cache") is True
 
 
 def test_a_method_of_the_users_own_is_found_in_the_working_folder(trained_with, tmp_path, monkeypatch):
@@ -110,7 +117,7 @@ def test_the_demo_is_mcl_on_500_labelled_digits(trained_with):
     arguments = trained_with("--config", str(demo))
     assert (arguments["data"], arguments["train_size"], arguments["seed"]) == ("digits", 500, 0)
     assert arguments["model"] == "resnet8"
-    assert arguments["method"].args[-1] is classmates.MCL
+    assert arguments["method"].kind is classmates.MCL
 
 
 names = st.from_regex(r"[a-z]+(_[a-z]+){0,2}", fullmatch=True)

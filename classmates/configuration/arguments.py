@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, Unpack, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from docstring_parser import parse as parse_docstring
 
@@ -81,13 +81,14 @@ def arguments_from(parameters: Mapping[str, inspect.Parameter], help_texts: Mapp
 
 
 def described(thing: Callable[..., Any]) -> dict[str, str]:
-    """Return what a docstring says of each argument; also of those that ``**options: Unpack[TypedDict]`` names."""
-    documents: list[Any] = [thing]
-    for hint in get_type_hints(thing.__init__ if inspect.isclass(thing) else thing).values():
-        if get_origin(hint) is Unpack:
-            documents += [*get_args(hint), *get_args(hint)[0].__orig_bases__]  # of TypedDicts there is no other trace
-    entries = [entry for one in reversed(documents) for entry in parse_docstring(one.__doc__ or "").params]
-    return {entry.arg_name: " ".join((entry.description or "").split()) for entry in entries}
+    """Return what docstrings say of each argument: of a class, its own docstring and those of its base classes."""
+    documented = reversed(inspect.getmro(thing)) if inspect.isclass(thing) else [thing]
+    entries = [entry for one in documented for entry in parse_docstring(one.__doc__ or "").params]
+    return {
+        entry.arg_name: " ".join((entry.description or "").split())
+        for entry in entries
+        if entry.args[0] != "attribute"
+    }
 
 
 def typable(hint: Any) -> Any:

@@ -78,7 +78,9 @@ def test_anything_that_makes_a_method():
 def test_a_method_whose_only_term_is_the_labels_leads_or_is_refused():
     leads = combined("LabelSmoothing", "DeepSupervision")
     assert (leads.weights["LabelSmoothing/ce"], leads.weights["DeepSupervision/ce"]) == (1, 0)
-    with pytest.raises(UserError, match=r"Smoothing has no term .* DeepSupervision has that.* or name LabelSmoothing"):
+    with pytest.raises(
+        UserError, match=r"Smoothing has no term .* DeepSupervision has that.* or name LabelSmoothing"
+    ):
         combined("DeepSupervision", "LabelSmoothing")
     with pytest.raises(UserError, match=r"LabelSmoothing has no term .* MCL has that: leave one of them out$"):
         combined("LabelSmoothing", SMALL_MCL)
