@@ -77,6 +77,13 @@ def test_a_method_is_named_without_its_path_and_its_options_follow_with_a_dot(tr
     assert option(trained_with("--method", "classmates.CORSD", "--method.alpha", "0.5"), "alpha") == 0.5
 
 
+def test_options_are_known_by_the_names_of_earlier_versions(trained_with, tmp_path):
+    assert option(trained_with("--method", "DML", "--method.helpers", "[resnet14]"), "peer_models") == ["resnet14"]
+    config = tmp_path / "old.yaml"
+    config.write_text("method: {class_path: KD, init_args: {teacher: runs/t, remember: true}}")
+    assert option(trained_with("--config", str(config)), "cache") is True
+
+
 def test_a_method_of_the_users_own_is_found_in_the_working_folder(trained_with, tmp_path, monkeypatch):
     (tmp_path / "own_method.py").write_text(
         "from classmates import Baseline\n\n"

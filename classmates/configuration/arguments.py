@@ -1,14 +1,13 @@
-"""The arguments of a function or class as the command line has them, from its signature and docstring."""
+"""The arguments of a function or class as the command line has them, read off its signature and docstring."""
 
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, Unpack, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from docstring_parser import parse as parse_docstring
 
@@ -61,7 +60,7 @@ class Argument:
 
 
 def arguments_of(thing: Callable[..., Any]) -> dict[str, Argument]:
-    """Return every argument that can be typed, by name; the others (a Lightning callback) are for Python alone."""
+    """Every argument that can be typed, by name; the others (a Lightning callback) are for Python alone."""
     hints = get_type_hints(thing.__init__ if inspect.isclass(thing) else thing)
     parameters = {
         name: parameter.replace(annotation=hints.get(name, Any))
@@ -82,23 +81,18 @@ def arguments_from(parameters: Mapping[str, inspect.Parameter], help_texts: Mapp
 
 
 def described(thing: Callable[..., Any]) -> dict[str, str]:
-    """Return what a docstring says of each argument; also of those that ``**options: Unpack[TypedDict]`` names."""
-    documents: list[Any] = [thing]
-    for hint in get_type_hints(thing.__init__ if inspect.isclass(thing) else thing).values():
-        if get_origin(hint) is Unpack:
-            documents += parts_of(*get_args(hint))
-    entries = [entry for one in reversed(documents) for entry in parse_docstring(one.__doc__ or "").params]
-    return {entry.arg_name: " ".join((entry.description or "").split()) for entry in entries}
-
-
-def parts_of(options: Any) -> list[Any]:
-    """Return a TypedDict and those of its module that it extends, of which it keeps no trace itself."""
-    every = [one for one in vars(sys.modules[options.__module__]).values() if is_typeddict(one)]
-    return [one for one in every if one.__annotations__.keys() <= options.__annotations__.keys()]
+    """Return what docstrings say of each argument: of a class, its own docstring and those of its base classes."""
+    documented = reversed(inspect.getmro(thing)) if inspect.isclass(thing) else [thing]
+    entries = [entry for one in documented for entry in parse_docstring(one.__doc__ or "").params]
+    return {
+        entry.arg_name: " ".join((entry.description or "").split())
+        for entry in entries
+        if entry.args[0] != "attribute"
+    }
 
 
 def typable(hint: Any) -> Any:
-    """Return an annotation without the classes whose objects cannot be typed; None where nothing is left."""
+    """An annotation without the classes whose objects cannot be typed; None where nothing is left."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         kept = [part for part in map(typable, parts) if part is not None]
@@ -112,7 +106,7 @@ def typable(hint: Any) -> Any:
 
 
 def in_words(hint: Any) -> str:
-    """Say what an argument of this type takes: ``INT``, ``a|b``, ``[TEXT,...]``."""
+    """What an argument of this type takes: ``INT``, ``a|b``, ``[TEXT,...]``."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         parts = tuple(part for part in parts if part is not NoneType and not (part is str and Path in parts))

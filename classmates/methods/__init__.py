@@ -8,6 +8,7 @@ from classmates.methods.clilr import CLILR
 from classmates.methods.corsd import CORSD
 from classmates.methods.cskd import CSKD
 from classmates.methods.deep_supervision import DeepSupervision
+from classmates.methods.dkd import DKD
 from classmates.methods.dml import DML
 from classmates.methods.fitnet import FitNet
 from classmates.methods.kd import KD
@@ -27,6 +28,7 @@ __all__ = [
     "CLILR",
     "CORSD",
     "CSKD",
+    "DKD",
     "DML",
     "KD",
     "MCL",

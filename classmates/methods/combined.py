@@ -37,7 +37,7 @@ class Combined(Method):
     def __init__(self, network: nn.Module, data: DataSpec, *, methods: Sequence[Part] = ("CORSD", "MCL")):
         if len(methods) < 2:
             raise UserError(f"{len(methods)} method to combine: name two or more")
-        parts = named([(MethodSpec.of(part) or part)(network, data) for part in methods])
+        parts = named([make(part, network, data) for part in methods])
         for part in parts.values():
             part.check_combinable()
         leading = leader(parts)
@@ -102,6 +102,15 @@ class Combined(Method):
 
     def check_combinable(self) -> None:
         raise UserError("a Combined method cannot be combined again: name all methods in one list")
+
+
+def make(part: Part, network: nn.Module, data: DataSpec) -> Method:
+    """Make a method by its name, its name with options, or whatever makes it."""
+    spec = MethodSpec.of(part)
+    if spec is not None:
+        return spec(network, data)
+    assert not isinstance(part, str | Mapping)  # of which there always is a spec
+    return part(network, data)
 
 
 def named(parts: Sequence[Method]) -> dict[str, Method]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import check_choice
-from classmates.losses.ramps import progress
+from classmates.losses.ramps import Ramp, progress
 from classmates.losses.soft_targets import soft_cross_entropy
 from classmates.methods.base import Method, check_share
 from classmates.networks.memory.gather import gather, last_occurrence
@@ -55,7 +55,7 @@ class PSKD(Method):
     ):
         check_share(alpha=alpha)
         check_choice("memory_dtype", memory_dtype, MemoryDtype)
-        ramps = {"ce": partial(label_share, alpha=alpha), "past": progress}
+        ramps: dict[str, Ramp] = {"ce": partial(label_share, alpha=alpha), "past": progress}
         super().__init__(Peers(network, data), data, weights={"past": alpha}, ramps=ramps)
         self.require_cross_entropy()
         rows = torch.zeros(len(data.labels), data.num_classes, dtype=MEMORY_DTYPES[memory_dtype])

@@ -87,7 +87,7 @@ class MethodSpec:
         Raises:
             UserError: an option that it does not have or refuses.
         """
-        kind = self.kind
+        kind: Any = self.kind  # whose arguments are not Method's own
         known = options_of(kind)
         for option in self.options:
             if option not in known and not takes_any_option(kind):
@@ -138,13 +138,14 @@ def parameters_of(kind: type[Method]) -> dict[str, inspect.Parameter]:
         if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
     }
     handed_on = _keywords(kind)
-    base = next(one for one in kind.__mro__[1:] if "__init__" in vars(one))
+    bases = [one for one in kind.__mro__[1:] if "__init__" in vars(one)]
     if is_typeddict(handed_on):
-        of_base = inspect.signature(base.__init__).parameters
         for name, hint in get_type_hints(handed_on).items():
-            found.setdefault(name, of_base[name].replace(annotation=hint))
-    elif handed_on is not None and not inspect.isabstract(base):
-        found = {**parameters_of(base), **found}
+            takers = (inspect.signature(base).parameters for base in bases)
+            taken = next(parameters[name] for parameters in takers if name in parameters)
+            found.setdefault(name, taken.replace(annotation=hint))
+    elif handed_on is not None and not inspect.isabstract(bases[0]):
+        found = {**parameters_of(bases[0]), **found}
     return found
 
 

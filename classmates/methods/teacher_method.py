@@ -19,23 +19,14 @@ from classmates.networks.peers.peers import Peers
 
 
 class TeacherOptions(TypedDict, total=False):
-    """The options of every method with a teacher.
-
-    Args:
-        teacher: the folder of a finished run, a model's name with its weights, or in Python a trained module.
-        teacher_weights: the file of the weights of a teacher given by its name; timm's published ones without it.
-    """
+    """The options of every method with a teacher, which ``TeacherMethod`` describes."""
 
     teacher: str | nn.Module | None
     teacher_weights: str | None
 
 
 class CachingTeacherOptions(TeacherOptions, total=False):
-    """The options of a method to which the teacher's logits and embeddings are enough.
-
-    Args:
-        cache: run the teacher once for each sample and keep its outputs; only without augmentation.
-    """
+    """The options of a method to which the teacher's logits and embeddings are enough."""
 
     cache: bool
 
@@ -43,12 +34,15 @@ class CachingTeacherOptions(TeacherOptions, total=False):
 class TeacherMethod(Method):
     """A method whose student learns from a teacher, which runs where a term asks for it and at no other time.
 
-    A subclass takes its own options and hands the teacher's on: ``**teacher: Unpack[TeacherOptions]``.
+    A subclass takes its own options and hands the teacher's on, ``**teacher: Unpack[TeacherOptions]`` or, where the
+    teacher's logits and embeddings are enough, ``Unpack[CachingTeacherOptions]``.
 
     Args:
         network, data: of the student.
         weights, labels, sampling, ramps: see ``Method``.
-        teacher, teacher_weights, cache: see ``TeacherOptions`` and ``CachingTeacherOptions``.
+        teacher: the folder of a finished run, a model's name with its weights, or in Python a trained module.
+        teacher_weights: the file of the weights of a teacher given by its name; timm's published ones without it.
+        cache: run the teacher once for each sample and keep its outputs; only without augmentation.
 
     Raises:
         UserError: there is no teacher, or one that does not fit the data (see ``make_teacher``).

@@ -65,7 +65,10 @@ class Classification(Task):
     """
 
     name: ClassVar[str] = "classification"
-    weights: ClassVar[Mapping[str, float]] = {"ce": 1.0}
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        return {"ce": 1.0}
 
     @property
     def protocol(self) -> ClassificationProtocol:

@@ -17,11 +17,14 @@ class Task(ABC):
 
     Attributes:
         name: as flags and results have it.
-        weights: the factor in front of each of its terms.
     """
 
     name: ClassVar[str]
-    weights: Mapping[str, float]
+
+    @property
+    @abstractmethod
+    def weights(self) -> Mapping[str, float]:
+        """The factor in front of each of its terms."""
 
     @property
     def sampling(self) -> Sampling:
@@ -35,7 +38,10 @@ class Task(ABC):
 
     @abstractmethod
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
-        """What the labels say to all networks, term by term: the sum over networks, raw and unweighted."""
+        """Return what the labels teach all networks, term by term: the sum over networks, raw and unweighted.
+
+        outputs: one a network, the student's last. batch: the images that they are of.
+        """
 
     @abstractmethod
     def check_data(self, data: ImageData) -> None:

@@ -1,7 +1,6 @@
 import copy
 from collections.abc import Callable
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Literal
 
 import pytest
@@ -176,7 +175,10 @@ class Prototypes(Classification):
     """A task with a term on the embeddings beside cross-entropy, which needs batches of its own."""
 
     name = "prototypes"
-    weights = MappingProxyType({"ce": 1.0, "prototypes": 0.5})
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"ce": 1.0, "prototypes": 0.5}
 
     @property
     def sampling(self) -> Sampling:
@@ -188,7 +190,9 @@ class Prototypes(Classification):
 
 
 class NoCrossEntropy(Prototypes):
-    weights = MappingProxyType({"prototypes": 1.0})
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"prototypes": 1.0}
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         return {"prototypes": super().terms(outputs, batch)["prototypes"]}

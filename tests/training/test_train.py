@@ -165,7 +165,7 @@ class Exploding(Method):
     """Its second term is infinite from the third step on."""
 
     def __init__(self, network, data):
-        super().__init__(Peers(network, data), weights={"ce": 1.0, "boom": 1.0})
+        super().__init__(Peers(network, data), data, weights={"ce": 1.0, "boom": 1.0})
         self.steps = 0
 
     def terms(self, outputs, batch):

@@ -1,0 +1,71 @@
+"""DKD: decoupled knowledge distillation (Zhao et al., CVPR 2022)."""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from typing import ClassVar, Unpack
+
+from torch import nn
+
+from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
+from classmates.errors import UserError
+from classmates.losses.decoupled import non_target_kl, target_kl
+from classmates.losses.ramps import linear_ramp
+from classmates.losses.soft_targets import kl_weight
+from classmates.methods.base import check_ramp, check_temperature
+from classmates.methods.teacher_method import CachingTeacherOptions, TeacherMethod
+
+
+class DKD(TeacherMethod):
+    """KD whose two parts, how sure the teacher is of the true class and how it ranks the others, weigh apart.
+
+    L = a CE(z, y) + r(t) T² [α KL(b_t ‖ b_s) + β KL(p̂_t ‖ p̂_s)], with b = (p_y, 1 − p_y), p̂ the softmax over all
+    classes but the true one y, and r(t) = min((t + 1) / warmup, 1) for epoch t from 0 (eq. 8, released code). In KD the
+    second part has the weight 1 − p_y of the teacher, next to nothing where the teacher is sure.
+
+    Args:
+        temperature: T, softens both sides; 4.
+        ce: a, weight of the labels.
+        alpha: α, weight of the true class's part.
+        beta: β, weight of the other classes' part: 2 to 8 for CIFAR-100, the more the surer the teacher; 0.5 for
+            ImageNet.
+        warmup: epochs over which both weights grow; 20.
+
+    Raises:
+        UserError: no teacher, one that does not fit the data, a temperature not above 0, a warm-up below 0, or fewer
+            than 3 classes, of which there is nothing to rank.
+    """
+
+    lengths: ClassVar[tuple[str, ...]] = ("warmup",)
+
+    def __init__(
+        self,
+        network: nn.Module,
+        data: DataSpec,
+        *,
+        temperature: float = 4.0,
+        ce: float = 1.0,
+        alpha: float = 1.0,
+        beta: float = 8.0,
+        warmup: int = 20,
+        **teacher: Unpack[CachingTeacherOptions],
+    ):
+        check_temperature(temperature=temperature)
+        check_ramp(warmup=warmup)
+        if data.num_classes < 3:
+            raise UserError(
+                f"the data have {data.num_classes} classes: DKD needs 3 or more, for it ranks the wrong ones"
+            )
+        weights = {"target": kl_weight(alpha, temperature), "non_target": kl_weight(beta, temperature)}
+        ramps = dict.fromkeys(weights, partial(linear_ramp, length=warmup))
+        super().__init__(network, data, weights, labels=ce, ramps=ramps, **teacher)
+        self.temperature = temperature
+        self.warmup = warmup
+
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        logits = outputs[-1].logits
+        taught = cache(lambda: self.teacher.outputs(batch).logits)
+        return {
+            "target": lambda: target_kl(logits, taught(), batch.labels, self.temperature),
+            "non_target": lambda: non_target_kl(logits, taught(), batch.labels, self.temperature),
+        }
