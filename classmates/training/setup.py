@@ -21,6 +21,7 @@ from classmates.networks.building.build import build_model
 from classmates.networks.building.weights import load_pretrained
 from classmates.runs.folder import RunFolder, run_name
 from classmates.runs.student import StudentCard
+from classmates.tasks.protocol import Protocol
 from classmates.training.acceleration import FORMATS
 from classmates.training.callbacks import AtomicCheckpointIO, watchers
 from classmates.training.config import TrainConfig, describe_method
@@ -110,7 +111,7 @@ def training_module(config: TrainConfig, method: Method, images: ImageData) -> T
     return TrainingModule(method, optimizer, schedule, loaders, config.seed)
 
 
-def make_trainer(config: TrainConfig, run: RunFolder, *, validates: bool) -> L.Trainer:
+def make_trainer(config: TrainConfig, run: RunFolder, protocol: Protocol, *, validates: bool) -> L.Trainer:
     """Make Lightning's trainer, with all that watches the run.
 
     Raises:
@@ -120,6 +121,7 @@ def make_trainer(config: TrainConfig, run: RunFolder, *, validates: bool) -> L.T
     try:
         watching = watchers(
             run,
+            protocol,
             validates=validates,
             progress=config.progress,
             checkpoint_steps=config.checkpoint_steps,

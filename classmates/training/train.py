@@ -198,7 +198,7 @@ def train(
     notes = [*images.notes, *check_loading(images, augmentation, num_workers), *acceleration.notes, *notes]
     module = training_module(config, built, images)
     run = run_folder(config, built)
-    trainer = make_trainer(config, run, validates=images.val is not None)
+    trainer = make_trainer(config, run, module.protocol, validates=images.val is not None)
     if first_process():
         run.check_resumable() if resume else run.begin()
     for note in notes:
