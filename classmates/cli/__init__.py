@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from classmates.experiments.compare import Comparison
     from classmates.experiments.preview import Plan
     from classmates.experiments.sweep import Sweep
-    from classmates.tasks.metrics import Score
-    from classmates.training.result import Result
 
 
 class Command(NamedTuple):
@@ -35,21 +33,6 @@ class Command(NamedTuple):
     failed: Callable[[Any], bool] = lambda result: False
 
 
-def show_run(result: Result) -> str:
-    """Return a run's scores; the other processes of a distributed run have nothing to say."""
-    return str(result) if result.record else ""
-
-
-def show_scores(scores: Score) -> str:
-    low, high = scores["top1_interval"]
-    top5 = f"{scores['top5']:.2%}" if "top5" in scores else "-"
-    return (
-        f"{'images':>8}{'top-1':>9}  {'95 % interval':<16}{'top-5':>8}{'NLL':>8}{'Brier':>8}{'ECE':>8}\n"
-        f"{scores['count']:>8}{scores['top1']:>9.2%}  {f'{low:.2%}-{high:.2%}':<16}{top5:>8}"
-        f"{scores['nll']:>8.3f}{scores['brier']:>8.3f}{scores['ece']:>8.3f}"
-    )
-
-
 def runs_failed(result: Comparison | Sweep | Plan) -> bool:
     """Return whether a run of a comparison or a search failed; a plan has tried none."""
     table = getattr(result, "runs", getattr(result, "trials", None))
@@ -57,18 +40,19 @@ def runs_failed(result: Comparison | Sweep | Plan) -> bool:
 
 
 def show_table(frame: pd.DataFrame) -> str:
+    """Return a table without its index."""
     return frame.to_string(index=False)
 
 
 COMMANDS = {
-    "train": Command("train a network with a method, test it, leave everything in a folder", show=show_run),
+    "train": Command("train a network with a method, test it, leave everything in a folder"),
     "compare": Command(
         "compare methods over models, data sets and seeds, with tables and a report", failed=runs_failed
     ),
     "sweep": Command(
         "search a method's options and the training settings, choosing on validation images", failed=runs_failed
     ),
-    "evaluate": Command("score a trained student again, also on other data", ("run",), show_scores),
+    "evaluate": Command("score a trained student again, also on other data", ("run",)),
     "predict": Command("name the classes of image files", ("run", "images"), show_table),
     "export": Command("write the student as ONNX, torch.export or safetensors", ("run",)),
     "report": Command("write a run's report again, one HTML file", ("run",)),

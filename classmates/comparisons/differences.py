@@ -1,4 +1,4 @@
-"""How the settings of a comparison's rows differ: what is the same in all of them once, what is not by row."""
+"""The settings of a comparison's rows: what is the same in all of them once, what differs by row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NO_DIFFERENCE = {*FREE_SETTINGS, "seed", "model", "data"}  # the table itself sa
 
 
 def setting_differences(members: Sequence[Member]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """Compares the resolved settings of finished runs.
+    """Compare the resolved settings of finished runs.
 
     Returns:
         Settings that are equal in every run, and by row its method with all options and every other setting that is
@@ -37,7 +37,7 @@ def setting_differences(members: Sequence[Member]) -> tuple[dict[str, str], dict
 
 
 def method_text(method: dict[str, Any]) -> str:
-    """``MCL(peers=4, beta=0.1)`` of a method's class and options."""
+    """Return ``MCL(peers=4, beta=0.1)`` of a method's class and options."""
     name = method["class_path"].rpartition(".")[2]
     options = ", ".join(f"{option}={value}" for option, value in method.get("init_args", {}).items())
     return f"{name}({options})"

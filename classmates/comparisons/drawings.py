@@ -1,4 +1,4 @@
-"""Which figures a comparison's report has: the numbers behind each, the drawing, and what it says."""
+"""The figures of a comparison's report: the numbers behind each, the drawing, title and caption."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ USUAL = ("ablation", "learning_curves", "accuracy_against_time", "calibration")
 
 @dataclass(frozen=True)
 class Material:
-    """What figures are made of: the comparison's table, its finished runs with their files, its rows in order."""
+    """The material of figures: the comparison's table, its finished runs with their files, its rows in order."""
 
     table: pd.DataFrame
     finished: pd.DataFrame
@@ -39,6 +39,7 @@ class Drawing:
 
 
 def ablation(material: Material) -> Iterator[Drawing]:
+    """Draw the differences to the reference."""
     frame = figure_data.ablation(material.table)
     if len(frame):
         yield Drawing(
@@ -53,19 +54,22 @@ def ablation(material: Material) -> Iterator[Drawing]:
 
 
 def learning_curves(material: Material) -> Iterator[Drawing]:
+    """Draw the student's headline on validation images by epoch."""
     frame = figure_data.learning_curves(material.members)
     if len(frame):
+        main = material.members[0].run.record.protocol.main
         yield Drawing(
             "learning_curves",
             "Learning curves",
-            "The student’s accuracy on validation images by epoch: the mean over seeds, and a band of one standard "
-            "deviation to either side.",
-            comparison_figures.learning_curves(frame, material.rows),
+            f"The student’s {main.name} on validation images by epoch: the mean over seeds, and a band of one "
+            "standard deviation to either side.",
+            comparison_figures.learning_curves(frame, material.rows, f"validation {main.heading}"),
             {"learning_curves": frame},
         )
 
 
 def accuracy_against_time(material: Material) -> Iterator[Drawing]:
+    """Draw the score against the training time."""
     frame = figure_data.accuracy_against_time(material.finished)
     if len(frame):
         yield Drawing(
@@ -79,6 +83,7 @@ def accuracy_against_time(material: Material) -> Iterator[Drawing]:
 
 
 def calibration(material: Material) -> Iterator[Drawing]:
+    """Draw how far the student's probabilities can be taken at their word."""
     frame = figure_data.calibration(material.members)
     if len(frame):
         yield Drawing(
@@ -93,6 +98,7 @@ def calibration(material: Material) -> Iterator[Drawing]:
 
 
 def sensitivity(material: Material) -> Iterator[Drawing]:
+    """Draw the score by each setting that varies alone, a drawing for each model and data set."""
     frame = figure_data.sensitivity(material.table, material.members)
     for (data, model), part in frame.groupby(["data", "model"], sort=False):
         if (part["setting"] != "").any():
@@ -107,6 +113,7 @@ def sensitivity(material: Material) -> Iterator[Drawing]:
 
 
 def tsne(material: Material) -> Iterator[Drawing]:
+    """Draw the features at each depth, a drawing for each model and data set."""
     points, numbers = figure_data.tsne(material.members)
     for (data, model), part in points.groupby(["data", "model"], sort=False):
         names = next(one.run.class_names for one in material.members if (one.data, one.model) == (data, model))
@@ -127,15 +134,15 @@ FIGURES: Mapping[str, tuple[Callable[[Material], Iterator[Drawing]], str]] = {
     "ablation": (ablation, "no row but the reference has finished, and none has a published value"),
     "learning_curves": (learning_curves, "no finished run had a validation split"),
     "accuracy_against_time": (accuracy_against_time, "no run has finished"),
-    "calibration": (calibration, "no run has finished"),
+    "calibration": (calibration, "no run that classifies has finished"),
     "sensitivity": (sensitivity, "no two finished rows of one method differ in a single setting that is a number"),
     "tsne": (tsne, "no finished run stored the features of enough test images"),
 }
-"""By the name that recipes have for it: what draws it, and what it means when there is nothing to draw."""
+"""By the name that recipes have for it: what draws it, and the reason where there is nothing to draw."""
 
 
 def draw(names: Sequence[str], material: Material) -> tuple[list[Drawing], dict[str, str]]:
-    """The figures of these names, and why those are missing of which there is nothing to draw."""
+    """Draw the figures of these names, and say why those are missing of which there is nothing to draw."""
     drawings: list[Drawing] = []
     missing = {}
     for name in names or USUAL:

@@ -17,8 +17,9 @@ from classmates.comparisons.statistics import spread
 from classmates.errors import UserError
 from classmates.reporting import analysis
 from classmates.reporting.page import flat
-from classmates.runs.contents import Run
-from classmates.runs.reading import read_run
+from classmates.runs.reading import FinishedRun, read_run
+from classmates.tasks.classification import ClassificationProtocol
+from classmates.tasks.metrics import ECE
 
 PLACE = ["data", "model", "row"]
 
@@ -30,11 +31,11 @@ class Member(NamedTuple):
     model: str
     row: str
     seed: int
-    run: Run
+    run: FinishedRun
 
 
 def read_members(finished: pd.DataFrame, rows: Sequence[str]) -> tuple[list[Member], list[str]]:
-    """The finished runs with all their files, rows in the order given, and what is wrong with damaged ones."""
+    """Read the finished runs with all their files, rows in the order given; say what is wrong with damaged ones."""
     members, problems = [], []
     for line in finished.to_dict("records"):
         try:
@@ -52,20 +53,23 @@ def read_members(finished: pd.DataFrame, rows: Sequence[str]) -> tuple[list[Memb
 
 
 def learning_curves(members: Iterable[Member]) -> pd.DataFrame:
-    """The student's validation accuracy by epoch, in percent: mean and std over seeds; empty without validation."""
+    """Return the student's headline on validation images by epoch, shares in percent: mean and std over seeds.
+
+    Empty without validation.
+    """
     lines = [
-        (member.data, member.model, member.row, int(epoch), 100 * float(top1))
+        (member.data, member.model, member.row, int(epoch), protocol.main.scale * float(value))
         for member in members
-        if "val/student/top1" in member.run.metrics
-        for epoch, top1 in zip(member.run.metrics["epoch"], member.run.metrics["val/student/top1"], strict=True)
+        if (protocol := member.run.record.protocol).monitored in (metrics := member.run.metrics)
+        for epoch, value in zip(metrics["epoch"], metrics[protocol.monitored], strict=True)
     ]
-    frame = pd.DataFrame(lines, columns=[*PLACE, "epoch", "top1"])
-    curves = frame.groupby([*PLACE, "epoch"], sort=False)["top1"]
+    frame = pd.DataFrame(lines, columns=[*PLACE, "epoch", "value"])
+    curves = frame.groupby([*PLACE, "epoch"], sort=False)["value"]
     return curves.agg(seeds="count", mean="mean", std="std").reset_index()
 
 
 def accuracy_against_time(finished: pd.DataFrame) -> pd.DataFrame:
-    """Training time in minutes and the table's score in percent: mean and std over seeds."""
+    """Return training time in minutes and the table's score: mean and std over seeds."""
     minutes = finished.assign(minutes=pd.to_numeric(finished["seconds"]) / 60)
     return (
         minutes.groupby(PLACE, sort=False)
@@ -81,7 +85,7 @@ def accuracy_against_time(finished: pd.DataFrame) -> pd.DataFrame:
 
 
 def ablation(table: pd.DataFrame) -> pd.DataFrame:
-    """Differences to the reference with 95 % interval, ours and those of the published values."""
+    """Return differences to the reference with 95 % interval, ours and those of the published values."""
     is_reference = table["row"] == table["reference"]
     printed = table[is_reference].set_index(["data", "model"])["published_number"]
     beside = pd.MultiIndex.from_frame(table[["data", "model"]])
@@ -92,21 +96,25 @@ def ablation(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def calibration(members: Sequence[Member]) -> pd.DataFrame:
-    """Reliability of the student's probabilities, the test predictions of all seeds together."""
+    """Return the reliability of the student's probabilities, the test predictions of all seeds together.
+
+    Of runs that classify; empty without any.
+    """
     frames = []
-    for place, group in by_row(members):
+    classifying = [one for one in members if one.run.record.protocol.name == ClassificationProtocol.name]
+    for place, group in by_row(classifying):
         logits = [member.run.evaluation.logits for member in group]
         probabilities = softmax(np.concatenate(logits))
         labels = np.concatenate([member.run.evaluation.labels for member in group])
         correct = probabilities.argmax(axis=1) == labels
         bins = analysis.reliability(probabilities.max(axis=1), correct, bins=10)
-        ece = float(np.mean([member.run.result.test["student"].ece for member in group]))
-        frames.append(pd.DataFrame({**place, "runs": len(group), "ece": ece, **bins._asdict()}))
+        ece = float(np.mean([member.run.record.test["student"][ECE].value for member in group]))
+        frames.append(pd.DataFrame({**place, "runs": len(group), ECE: ece, **bins._asdict()}))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=PLACE)
 
 
 def sensitivity(table: pd.DataFrame, members: Sequence[Member]) -> pd.DataFrame:
-    """Scores by the value of each numeric setting that varies alone among the rows of one method.
+    """Return scores by the value of each numeric setting that varies alone among the rows of one method.
 
     The method is the one with the most rows; where all its rows but one agree, a setting has its usual value. A row
     belongs to the line of a setting if all others are usual, so the row of usual values belongs to every line. Lines
@@ -121,7 +129,7 @@ def sensitivity(table: pd.DataFrame, members: Sequence[Member]) -> pd.DataFrame:
 
 
 def _sensitivity(part: pd.DataFrame, settings: dict[str, dict[str, Any]]) -> list[pd.DataFrame]:
-    """The lines of one model and data set."""
+    """Return the lines of one model and data set."""
     methods = part["row"].map(lambda row: settings[row]["method"]["class_path"])
     if not methods.duplicated().any():
         return []
@@ -135,14 +143,14 @@ def _sensitivity(part: pd.DataFrame, settings: dict[str, dict[str, Any]]) -> lis
         if swept.loc[rows, setting].nunique() > 1:
             line = part.loc[rows].assign(setting=setting, value=swept.loc[rows, setting])
             frames.append(line.sort_values("value"))
-    others = part[methods != most].sort_values("mean", ascending=bool(part["scale"].eq("error").all()))
+    others = part[methods != most].sort_values("mean", ascending=bool(part["better_if"].eq("less").all()))
     is_reference = others["row"] == others["reference"]
     levels = pd.concat([others[is_reference], others[~is_reference].head(1)])
     return [*frames, levels.assign(setting="", value=np.nan)]
 
 
 def numbers_of(settings: dict[str, Any]) -> dict[str, float]:
-    """The numeric settings under short names; a method's options go by their own."""
+    """Return the numeric settings under short names; a method's options go by their own."""
     return {
         name.removeprefix("method.init_args."): float(value)
         for name, value in flat(settings).items()
@@ -151,7 +159,7 @@ def numbers_of(settings: dict[str, Any]) -> dict[str, float]:
 
 
 def tsne(members: Sequence[Member]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The student's features at every depth.
+    """Lay out the student's features at every depth, and measure how they cluster by class.
 
     Returns:
         Of each row's first seed the points of the layout (``x``, ``y`` of each test image with its ``label``), and of
@@ -182,6 +190,6 @@ def tsne(members: Sequence[Member]) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def by_row(members: Sequence[Member]) -> Iterator[tuple[dict[str, str], list[Member]]]:
-    """The runs of each row on each model and data set; members must be in the order of ``read_members``."""
+    """Yield the runs of each row on each model and data set; members must be in the order of ``read_members``."""
     for place, group in groupby(members, key=lambda one: one[:3]):
         yield dict(zip(PLACE, place, strict=True)), list(group)

@@ -24,50 +24,50 @@ from classmates.reporting.theme import (
     count_epochs,
     dots,
     legend_below,
-    line_looks,
+    line_styles,
     shortened,
     styled,
 )
 
 
 @styled
-def learning_curves(frame: pd.DataFrame, rows: Sequence[str]) -> Figure:
-    """``mean`` ± ``std`` over seeds by ``epoch``, in percent: a line and a band for each row, a panel a model."""
+def learning_curves(frame: pd.DataFrame, rows: Sequence[str], unit: str) -> Figure:
+    """Draw ``mean`` ± ``std`` over seeds by ``epoch``, in ``unit``: a line and a band a row, a panel a model."""
     figure, panels = _panels(frame, 2.7)
-    looks = line_looks(rows)
+    styles = line_styles(rows)
     for axes, part in panels:
         for row, line in part.groupby("row", sort=False):
-            axes.plot(line["epoch"], line["mean"], linewidth=1.4, **dots(line), **looks[str(row)])
+            axes.plot(line["epoch"], line["mean"], linewidth=1.4, **dots(line), **styles[str(row)])
             spread = line["std"].fillna(0)
-            colour = looks[str(row)]["color"]
+            colour = styles[str(row)]["color"]
             axes.fill_between(
                 line["epoch"], line["mean"] - spread, line["mean"] + spread, color=colour, alpha=0.2, linewidth=0
             )
         count_epochs(axes)
-        axes.set_ylabel("validation accuracy, %")
-    _legend(figure, looks, frame)
+        axes.set_ylabel(unit)
+    _legend(figure, styles, frame)
     return figure
 
 
 @styled
 def accuracy_against_time(frame: pd.DataFrame, rows: Sequence[str], unit: str) -> Figure:
-    """Score (``mean`` ± ``std``, in ``unit``) of each row against its training time in ``minutes``."""
+    """Draw the score (``mean`` ± ``std``, in ``unit``) of each row against its training time in ``minutes``."""
     figure, panels = _panels(frame, 3.0)
-    looks = _point_looks(rows)
+    styles = _point_styles(rows)
     for axes, part in panels:
         for row, point in part.set_index("row").iterrows():
             across, up = _or_nothing(point["minutes_std"]), _or_nothing(point["std"])
-            axes.errorbar(point["minutes"], point["mean"], xerr=across, yerr=up, linewidth=1, **looks[str(row)])
+            axes.errorbar(point["minutes"], point["mean"], xerr=across, yerr=up, linewidth=1, **styles[str(row)])
         axes.set_xlim(left=0)
         axes.set_xlabel("training time, minutes")
         axes.set_ylabel(unit)
-    _legend(figure, looks, frame)
+    _legend(figure, styles, frame)
     return figure
 
 
 @styled
 def ablation(frame: pd.DataFrame) -> Figure:
-    """Each row's ``difference`` to the reference, in points: a bar with its 95 % interval, a diamond if published."""
+    """Draw each row's ``difference`` to the reference, a bar with its 95 % interval, a diamond if published."""
     parts = list(frame.groupby(["data", "model"], sort=False))
     heights = [0.9 + 0.26 * len(part) for _, part in parts]
     figure = Figure(figsize=(WIDTH, sum(heights) + 0.2))
@@ -89,25 +89,26 @@ def ablation(frame: pd.DataFrame) -> Figure:
 
 @styled
 def calibration(frame: pd.DataFrame, rows: Sequence[str]) -> Figure:
-    """The share that was right (``accuracy``) by ``confidence``: a line a row, on the diagonal if calibrated."""
+    """Draw the share that was right (``accuracy``) by ``confidence``: a line a row, on the diagonal if calibrated."""
     figure, panels = _panels(frame, 3.9)
-    looks = line_looks(rows)
+    styles = line_styles(rows)
     for axes, part in panels:
         axes.plot([0, 1], [0, 1], color=INK, linestyle=(0, (1, 3)), linewidth=1)
         for row, line in part.groupby("row", sort=False):
             known = line[line["images"] > 0]
-            axes.plot(known["confidence"], known["accuracy"], marker="o", markersize=3, **looks[str(row)])
+            axes.plot(known["confidence"], known["accuracy"], marker="o", markersize=3, **styles[str(row)])
         axes.set(xlim=(0, 1), ylim=(0, 1.02), box_aspect=1)
         axes.set_xlabel("probability of the predicted class")
         axes.set_ylabel("share that was right")
-    _legend(figure, looks, frame)
+    _legend(figure, styles, frame)
     return figure
 
 
 @styled
 def sensitivity(frame: pd.DataFrame, unit: str) -> Figure:
-    """``mean`` ± ``std`` by ``value``, a line in a panel of its own for each ``setting``, of one model and data set.
+    """Draw ``mean`` ± ``std`` by ``value``, a line in a panel of its own for each ``setting``.
 
+    frame: of one model and data set.
     Rows without a setting are horizontal lines through every panel.
     """
     levels, swept = frame[frame["setting"] == ""], frame[frame["setting"] != ""]
@@ -137,7 +138,7 @@ def sensitivity(frame: pd.DataFrame, unit: str) -> Figure:
 
 @styled
 def tsne(points: pd.DataFrame, numbers: pd.DataFrame, names: Sequence[str]) -> Figure:
-    """Features of one model's test images: a line of panels for each row, a panel for each depth, coloured by class.
+    """Draw features of one model's test images, coloured by class: a line of panels a row, a panel a depth.
 
     points: ``x``, ``y``, ``label`` by row and depth. numbers: ``silhouette`` and ``purity`` by row and depth.
     """
@@ -156,8 +157,10 @@ def tsne(points: pd.DataFrame, numbers: pd.DataFrame, names: Sequence[str]) -> F
             handles = []
             for label in told_apart:
                 of_class = part[part["label"] == label]
-                look = {"color": TEN[label % len(TEN)], "marker": MARKERS[label // len(TEN)]}
-                handles.append(axes.scatter(of_class["x"], of_class["y"], s=5, linewidths=0, rasterized=True, **look))
+                style = {"color": TEN[label % len(TEN)], "marker": MARKERS[label // len(TEN)]}
+                handles.append(
+                    axes.scatter(of_class["x"], of_class["y"], s=5, linewidths=0, rasterized=True, **style)
+                )
             said = figures.loc[(row, depth)]
             silhouette = "–" if np.isnan(said["silhouette"]) else f"{said['silhouette']:z.2f}".replace("-", "−")
             axes.set_xlabel(f"{silhouette} | {100 * said['purity']:.1f} %", fontsize=8)
@@ -174,7 +177,7 @@ LINE: dict[str, Any] = {"color": BLUE, "marker": "o", "markersize": 4, "linewidt
 
 
 def _panels(frame: pd.DataFrame, height: float) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
-    """A figure with a panel for each data set and model of ``frame``, two side by side, and each one's part."""
+    """Make a figure with a panel for each data set and model of ``frame``, two side by side, and each one's part."""
     parts = list(frame.groupby(["data", "model"], sort=False))
     columns = min(2, len(parts))
     rows = -(-len(parts) // columns)
@@ -194,9 +197,9 @@ def _title(place: tuple[Any, ...]) -> str:
     return f"{model}, {data}"
 
 
-def _point_looks(rows: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Colour and shape by row, as :func:`line_looks` has colour and dashes."""
-    colours = [look["color"] for look in line_looks(rows).values()]
+def _point_styles(rows: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return colour and shape by row, as :func:`line_styles` has colour and dashes."""
+    colours = [style["color"] for style in line_styles(rows).values()]
     period = len(set(colours))
     return {
         row: {"color": colours[number], "marker": MARKERS[number // period % len(MARKERS)], "linestyle": "none"}
@@ -208,7 +211,7 @@ def _or_nothing(spread: float) -> float | None:
     return None if np.isnan(spread) else spread
 
 
-def _legend(figure: Figure, looks: Mapping[str, Mapping[str, Any]], frame: pd.DataFrame) -> None:
-    """Every row that is drawn, once."""
-    names = [row for row in looks if row in set(frame["row"])]
-    legend_below(figure, [Line2D([], [], **looks[name]) for name in names], [shortened(name, 40) for name in names])
+def _legend(figure: Figure, styles: Mapping[str, Mapping[str, Any]], frame: pd.DataFrame) -> None:
+    """Name every row that is drawn, once."""
+    names = [row for row in styles if row in set(frame["row"])]
+    legend_below(figure, [Line2D([], [], **styles[name]) for name in names], [shortened(name, 40) for name in names])

@@ -1,4 +1,4 @@
-"""A comparison's table as people read it: plain text, Markdown, LaTeX; the pages take its sections as they are."""
+"""The table of a comparison as people read it: plain text, Markdown, LaTeX; pages take its sections as they are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from classmates.comparisons.runs import further
 from classmates.comparisons.tables import remarks
+from classmates.tasks.protocol import MetricFormat, ProtocolRecord
 
 
 class Section(NamedTuple):
@@ -21,18 +23,18 @@ class Section(NamedTuple):
 
 
 def sections(table: pd.DataFrame) -> list[Section]:
-    """Scores, differences and published values, then costs, of each model and data set; no column that is empty."""
+    """Return scores, differences and published values, then costs, of each model and data set; no empty column."""
     finished = [part[part["seeds"] > 0] for part in _parts(table)]
     return [*map(_headline, _parts(table)), *(_costs(part) for part in finished if len(part))]
 
 
 def statistics_sections(table: pd.DataFrame) -> list[Section]:
-    """One for each model and data set in which there are differences: how sure they are."""
+    """Return one section for each model and data set in which there are differences: how sure they are."""
     return [_statistics(part[part["pairs"] > 0]) for part in _parts(table) if (part["pairs"] > 0).any()]
 
 
 def overview(table: pd.DataFrame) -> Section | None:
-    """All models and data sets side by side; None where there is one."""
+    """Return all models and data sets side by side; None where there is one."""
     parts = _parts(table)
     if len(parts) == 1:
         return None
@@ -43,7 +45,7 @@ def overview(table: pd.DataFrame) -> Section | None:
 
 
 def as_text(table: pd.DataFrame) -> str:
-    """The sections with aligned columns, ``*`` for bold, and the remarks."""
+    """Return the sections with aligned columns, ``*`` for bold, and the remarks."""
     blocks = []
     for section in sections(table):
         marked = [_marked(section, row, "CELL *") for row in range(len(section.cells))]
@@ -57,7 +59,7 @@ def as_text(table: pd.DataFrame) -> str:
 
 
 def as_markdown(table: pd.DataFrame, title: str) -> str:
-    """Overview, sections and statistics as Markdown tables, with the remarks."""
+    """Return overview, sections and statistics as Markdown tables, with the remarks."""
     blocks = [f"## {title}", "\n".join(f"- {remark}" for remark in remarks(table))]
     for section in _every_section(table):
         lines = [section.heads, ["---", *["---:"] * (len(section.heads) - 1)]]
@@ -68,7 +70,7 @@ def as_markdown(table: pd.DataFrame, title: str) -> str:
 
 
 def as_latex(table: pd.DataFrame, title: str) -> str:
-    """Overview, sections and statistics as tables for LaTeX's booktabs package, the remarks as comments."""
+    """Return overview, sections and statistics as tables for LaTeX's booktabs package, the remarks as comments."""
     blocks = [f"% {line}" for line in (title, "\\usepackage{booktabs}", *remarks(table))]
     for section in _every_section(table):
         rows = [_in_latex(line) for line in section.cells]
@@ -102,9 +104,25 @@ def _title(part: pd.DataFrame) -> str:
 
 
 def unit(part: pd.DataFrame) -> str:
-    """What the scores are: ``student top-1 accuracy, %``; without whose they are where that differs by row."""
+    """Return what the scores are: ``student top-1 accuracy, %``; without whose they are where that differs by row."""
     who = f"{part['who'].iloc[0]} " if part["who"].nunique() == 1 else ""
-    return f"{who}top-1 {part['scale'].iloc[0]}, %"
+    how = score_format(part.iloc[0])
+    if how is None:
+        return f"{who}score"
+    if how.percent and how.better == "more":
+        return f"{who}{how.title} {part['scale'].iloc[0]}, %"
+    return f"{who}{how.heading}"
+
+
+def protocol_in(part: pd.DataFrame) -> ProtocolRecord | None:
+    """Return how the runs of a table were judged; None where none has finished."""
+    protocol = part["protocol"].iloc[0]
+    return protocol if isinstance(protocol, ProtocolRecord) else None
+
+
+def score_format(row: pd.Series) -> MetricFormat | None:
+    """Return how the score of a line is written; None where no run has finished."""
+    return row["protocol"].metrics[row["metric"]] if isinstance(row["protocol"], ProtocolRecord) else None
 
 
 def _headline(part: pd.DataFrame) -> Section:
@@ -115,14 +133,29 @@ def _headline(part: pd.DataFrame) -> Section:
         unit(part): lambda row: _score(row) + (f" ({row['who']})" if several and row["seeds"] else ""),
         f"− {part['reference'].iloc[0]} [95 %]": _difference,
         "published": lambda row: row["published"],
-        "ours − published": lambda row: signed(row["beyond_published"]),
-        "peers, %": lambda row: plus_minus(row["peers"], row["peers_std"]),
-        "ensemble, %": lambda row: plus_minus(row["ensemble"], row["ensemble_std"]),
-        "NLL": lambda row: _number(row["nll"], ".3f"),
-        "ECE, %": lambda row: _number(row["ece"], ".2f"),
+        "ours − published": lambda row: signed(row["beyond_published"], digits(row)),
+        **_beside(protocol_in(part)),
         "note": lambda row: row["note"] if row["seeds"] else "",
     }
     return _section(_title(part), part, columns, score=2)
+
+
+def _beside(protocol: ProtocolRecord | None) -> dict[str, Callable[[pd.Series], str]]:
+    """Return the columns of the headline of other networks and of the student's other metrics."""
+    if protocol is None:
+        return {}
+    percent = ", %" if protocol.main.percent else ""
+
+    def network(name: str) -> Callable[[pd.Series], str]:
+        return lambda row: plus_minus(row[name], row[f"{name}_std"], protocol.main.digits)
+
+    def metric(name: str) -> Callable[[pd.Series], str]:
+        return lambda row: _number(row[name], f".{protocol.metrics[name].digits}f") if name in row else ""
+
+    return {
+        **{f"{name}{percent}": network(name) for name in ("peers", "ensemble")},
+        **{protocol.metrics[name].heading: metric(name) for name in further(protocol)},
+    }
 
 
 def _costs(part: pd.DataFrame) -> Section:
@@ -144,13 +177,13 @@ def _statistics(part: pd.DataFrame) -> Section:
     columns: dict[str, Callable[[pd.Series], str]] = {
         "method": lambda row: row["row"],
         "pairs": lambda row: str(row["pairs"]),
-        "difference": lambda row: signed(row["difference"]),
-        "95 %, t": lambda row: _interval(row["low"], row["high"]),
-        "95 %, bootstrap": lambda row: _interval(row["bootstrap_low"], row["bootstrap_high"]),
+        "difference": lambda row: signed(row["difference"], digits(row)),
+        "95 %, t": lambda row: _interval(row["low"], row["high"], digits(row)),
+        "95 %, bootstrap": lambda row: _interval(row["bootstrap_low"], row["bootstrap_high"], digits(row)),
         "p": lambda row: _number(row["p"], ".3f"),
         "p, Holm": lambda row: _number(row["p_holm"], ".3f"),
         "seeds to resolve it": lambda row: _number(row["seeds_needed"], ",.0f"),
-        "one run": lambda row: _number(row["one_run"], ".2f", "± "),
+        "one run": lambda row: _number(row["one_run"], f".{digits(row)}f", "± "),
     }
     return _section(f"{_title(part)}: differences to {part['reference'].iloc[0]}", part, columns)
 
@@ -165,7 +198,7 @@ def _section(
 
 
 def _marked(section: Section, row: int, mark: str) -> list[str]:
-    """A row's cells, its score put into ``mark`` (for CELL) where the row is bold."""
+    """Return a row's cells, its score put into ``mark`` (for CELL) where the row is bold."""
     cells = list(section.cells[row])
     if section.bold[row] and section.score is not None:
         cells[section.score] = mark.replace("CELL", cells[section.score])
@@ -173,24 +206,32 @@ def _marked(section: Section, row: int, mark: str) -> list[str]:
 
 
 def _score(row: pd.Series) -> str:
-    return plus_minus(row["mean"], row["std"]) if row["seeds"] else row["note"]
+    return plus_minus(row["mean"], row["std"], digits(row)) if row["seeds"] else row["note"]
 
 
 def _difference(row: pd.Series) -> str:
-    return f"{signed(row['difference'])} {_interval(row['low'], row['high'])}".strip()
+    places = digits(row)
+    return f"{signed(row['difference'], places)} {_interval(row['low'], row['high'], places)}".strip()
 
 
-def _interval(low: float, high: float) -> str:
-    return f"[{signed(low)}, {signed(high)}]" if pd.notna(low) else ""
+def _interval(low: float, high: float, places: int) -> str:
+    return f"[{signed(low, places)}, {signed(high, places)}]" if pd.notna(low) else ""
 
 
-def plus_minus(mean: float, std: float) -> str:
-    """``98.30 ± 0.21``, the mean alone where there is no spread, nothing for NaN."""
-    return _number(mean, ".2f") + _number(std, ".2f", " ± ")
+def digits(row: pd.Series) -> int:
+    """Return the decimal places of the score of a line."""
+    how = score_format(row)
+    return 2 if how is None else how.digits
 
 
-def signed(value: float) -> str:
-    return _number(value, "+.2f").replace("-", "−")
+def plus_minus(mean: float, std: float, places: int = 2) -> str:
+    """Return ``98.30 ± 0.21``, the mean alone where there is no spread, nothing for NaN."""
+    return _number(mean, f".{places}f") + _number(std, f".{places}f", " ± ")
+
+
+def signed(value: float, places: int = 2) -> str:
+    """Return a number with its sign; nothing for NaN."""
+    return _number(value, f"+.{places}f").replace("-", "−")
 
 
 def _number(value: float, how: str, before: str = "") -> str:

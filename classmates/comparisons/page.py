@@ -1,4 +1,4 @@
-"""What a comparison leaves for its readers: tables, figures and one HTML page."""
+"""The files that a comparison is read from: tables, figures and one HTML page."""
 
 from __future__ import annotations
 
@@ -13,19 +13,28 @@ import pandas as pd
 from classmates.comparisons.differences import setting_differences
 from classmates.comparisons.drawings import Drawing, Material, draw
 from classmates.comparisons.figure_data import read_members
-from classmates.comparisons.formats import as_latex, as_markdown, as_text, overview, sections, statistics_sections
+from classmates.comparisons.formats import (
+    as_latex,
+    as_markdown,
+    as_text,
+    digits,
+    overview,
+    score_format,
+    sections,
+    signed,
+    statistics_sections,
+)
 from classmates.comparisons.recipe import Recipe
-from classmates.comparisons.tables import DONE, comparison_table, finished_runs, ordered, remarks
-from classmates.experiments.plan import slug
-from classmates.experiments.records import VERSIONS
+from classmates.comparisons.runs import DONE, VERSIONS, protocol_of
+from classmates.comparisons.tables import comparison_table, finished_runs, ordered, remarks
 from classmates.reporting import page, theme
-from classmates.runs.files import whole_file
+from classmates.runs.files import slug, whole_file
 
 __all__ = ["as_text", "comparison_table", "write_comparison"]
 
 
 def write_comparison(folder: Path, recipe: Recipe, runs: pd.DataFrame, out: Path | None = None) -> None:
-    """Writes table.md, table.tex, table.csv, runs.csv, figures/ and report.html into a comparison's folder.
+    """Write table.md, table.tex, table.csv, runs.csv, figures/ and report.html into a comparison's folder.
 
     Each file is whole or as it was before; a finished run with damaged files is in the tables and is named in the
     report, but is in no figure.
@@ -33,11 +42,11 @@ def write_comparison(folder: Path, recipe: Recipe, runs: pd.DataFrame, out: Path
     Args:
         folder: of the comparison.
         recipe: what was compared.
-        runs: of :func:`classmates.experiments.records.read_runs`.
+        runs: one line a run, of the columns of :func:`classmates.comparisons.runs.columns`.
         out: the page; without it, ``report.html`` in the folder.
 
     Raises:
-        UserError: the page cannot be written.
+        UserError: the page cannot be written, or the runs do not have the figure that the recipe asks for.
     """
     out = folder / "report.html" if out is None else out
     table = comparison_table(runs, recipe)
@@ -55,7 +64,8 @@ def write_comparison(folder: Path, recipe: Recipe, runs: pd.DataFrame, out: Path
         "comparison.html.j2",
         recipe=recipe,
         states=Counter(runs["status"]),
-        marked=table[table["marked"]].to_dict("records"),
+        marked=[marked(line) for _, line in table[table["marked"]].iterrows()],
+        protocol=protocol_of(runs),
         better=int(table["better"].sum()),
         compared=int(table["p"].notna().sum()),
         overview=overview(table),
@@ -77,8 +87,20 @@ def write_comparison(folder: Path, recipe: Recipe, runs: pd.DataFrame, out: Path
     page.write(filled, out)
 
 
+def marked(line: pd.Series) -> dict[str, Any]:
+    """Return what the page says of a row that is better than the reference."""
+    how, places = score_format(line), digits(line)
+    percent = how is not None and how.percent
+    return {
+        **{name: line[name] for name in ("row", "model", "data", "pairs")},
+        "mean": f"{line['mean']:.{places}f}{' %' if percent else ''}",
+        "difference": f"{signed(line['difference'], places)}{' points' if percent else ''}",
+        "interval": f"{signed(line['low'], places)} to {signed(line['high'], places)}",
+    }
+
+
 def saved(drawing: Drawing, folder: Path) -> dict[str, Any]:
-    """Writes the drawing as SVG and PNG, and the CSV of each table behind it; what the page shows of it."""
+    """Write the drawing as SVG and PNG, and the CSV of each table behind it; return what the page shows of it."""
     name, tables = slug(drawing.name), {slug(table): frame for table, frame in drawing.tables.items()}
     for table, frame in tables.items():
         write_text(folder / f"{table}.csv", frame.to_csv(index=False))
@@ -87,23 +109,24 @@ def saved(drawing: Drawing, folder: Path) -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a file that is whole or as it was before."""
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def environments(runs: pd.DataFrame) -> list[dict[str, Any]]:
-    """Versions and hardware of the finished runs: each different set once, with its number of ``runs``."""
+    """Return versions and hardware of the finished runs: each different set once, with its number of ``runs``."""
     finished = runs.loc[runs["status"] == DONE, list(VERSIONS)].astype(object).fillna("unknown")
     found = Counter(finished.itertuples(index=False, name=None))
     return [{"runs": count, **dict(zip(VERSIONS, values, strict=True))} for values, count in found.items()]
 
 
 def _shown(run: Mapping[Any, Any], out: Path) -> dict[str, Any]:
-    """A run's line, with the way to its own report from the page; None where it has none."""
+    """Return a run's line, with the way to its own report from the page; None where it has none."""
     own = Path(run["folder"]) / "report.html"
     return {**run, "link": _relative(own, out) if own.is_file() else None}
 
 
 def _relative(target: Path, page_file: Path) -> str:
-    """The address of a file as a link on the page has it."""
+    """Return the address of a file as a link on the page has it."""
     return Path(os.path.relpath(target, page_file.resolve().parent)).as_posix()

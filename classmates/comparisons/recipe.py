@@ -14,20 +14,20 @@ from classmates.errors import UserError, check_choice, unknown
 Base = Literal["common", "paper", "none"]
 FigureName = Literal["ablation", "learning_curves", "accuracy_against_time", "calibration", "sensitivity", "tsne"]
 WHO = ("student", "peers", "ensemble")
-METRICS = ("top1",)
 SCALES = ("accuracy", "error")
 
 
 @dataclass(frozen=True)
-class Score:
+class ScoreChoice:
     """The figure of a run that stands in its table.
 
-    who: whose it is: the student's, the mean of its peers' or the ensemble's. metric: "top1". as_: "accuracy" or
-    "error", both in percent ("as" in YAML).
+    who: whose it is: the student's, the mean of its peers' or the ensemble's. metric: the name of one that the runs
+    were judged by, or None for their headline; of others than that there are only the student's. as_: of shares,
+    "accuracy" or "error" ("as" in YAML).
     """
 
     who: str = "student"
-    metric: str = "top1"
+    metric: str | None = None
     as_: str = "accuracy"
 
 
@@ -62,10 +62,10 @@ class Recipe:
     data: Sequence[str] = ()
     seeds: Sequence[int] = (0, 1, 2)
     reference: str | None = None
-    score: Score = Score()
+    score: ScoreChoice = ScoreChoice()
     rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     models_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    scores: Mapping[str, Score] = field(default_factory=dict)
+    scores: Mapping[str, ScoreChoice] = field(default_factory=dict)
     published: Mapping[str, Mapping[str, str | float]] = field(default_factory=dict)
     figures: Sequence[str] = ()
     notes: Sequence[str] = ()
@@ -77,7 +77,7 @@ class Recipe:
         flags = " ".join(f"{flag} {value}" for flag, value in self.asked.items())
         return f"{self.title} ({flags})" if flags else self.title
 
-    def score_of(self, row: str) -> Score:
+    def score_of(self, row: str) -> ScoreChoice:
         """Return the figure that stands in the table for this row."""
         return self.scores.get(row, self.score)
 
@@ -150,10 +150,11 @@ def read(content: Any, where: str) -> Recipe:
     if "seeds" in given:
         given["seeds"] = read_seeds(given["seeds"])
     if "score" in given:
-        given["score"] = _score(given["score"], Score(), f"{where}: score")
+        given["score"] = _score(given["score"], ScoreChoice(), f"{where}: score")
     scores = given.get("scores", {})
     given["scores"] = {
-        row: _score(value, given.get("score", Score()), f"{where}: scores: {row}") for row, value in scores.items()
+        row: _score(value, given.get("score", ScoreChoice()), f"{where}: scores: {row}")
+        for row, value in scores.items()
     }
     recipe = Recipe(**given)
     _check(recipe, where)
@@ -193,17 +194,19 @@ def _check_rows(recipe: Recipe, where: str) -> None:
         _known(f"row among the settings of {model}", settings.get("rows") or {}, recipe.rows, where)
 
 
-def _score(given: Any, default: Score, where: str) -> Score:
+def _score(given: Any, default: ScoreChoice, where: str) -> ScoreChoice:
     """Return a score from YAML; what it does not say is as in ``default``."""
     mapping = _mapping(given, where)
     _known("key", mapping, ("who", "metric", "as"), where)
-    score = Score(
+    score = ScoreChoice(
         who=mapping.get("who", default.who),
         metric=mapping.get("metric", default.metric),
         as_=mapping.get("as", default.as_),
     )
-    for word, words in ((score.who, WHO), (score.metric, METRICS), (score.as_, SCALES)):
+    for word, words in ((score.who, WHO), (score.as_, SCALES)):
         _known("word", [word], words, where)
+    if not isinstance(score.metric, str | None):
+        raise UserError(f"{where}: metric must be a name, not {score.metric!r}")
     return score
 
 

@@ -1,4 +1,4 @@
-"""What a few runs with different seeds can say: spreads, paired differences with intervals, corrections."""
+"""Statistics of a few runs with different seeds: spreads, paired differences with intervals, corrections."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Spread(NamedTuple):
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Mean ± standard deviation over seeds; values that are NaN are left out."""
+    """Return mean ± standard deviation over seeds; values that are NaN are left out."""
     known = np.asarray([value for value in values if isfinite(value)], np.float64)
     mean = float(known.mean()) if known.size else nan
     return Spread(mean, float(known.std(ddof=1)) if known.size > 1 else nan, known.size)
@@ -57,7 +57,7 @@ class Difference(NamedTuple):
 
 
 def paired_difference(values: Mapping[int, float], reference: Mapping[int, float]) -> Difference:
-    """The mean of ``values[seed] - reference[seed]`` over the seeds that both have, with its 95 % intervals.
+    """Return the mean of ``values[seed] - reference[seed]`` over the seeds that both have, with its 95 % intervals.
 
     Runs with one seed share their split and the order of their images, so pairing takes out what these contribute.
     The t interval is mean ± t(0.975, n - 1) · std / √n; the bootstrap interval is that of percentiles of 9,999
@@ -93,7 +93,7 @@ def paired_difference(values: Mapping[int, float], reference: Mapping[int, float
 
 
 def seeds_needed(difference: float, std: float) -> int | None:
-    """How many seeds would show a true difference of this size in four comparisons of five.
+    """Return how many seeds would show a true difference of this size in four comparisons of five.
 
     The smallest n at which the two-sided paired t test at 5 % has a power of 80 %: with T' the noncentral t
     distribution of n - 1 degrees of freedom and noncentrality √n · |difference| / std, the n at which
@@ -113,7 +113,7 @@ def seeds_needed(difference: float, std: float) -> int | None:
 
 
 def _power(effect: float, count: int) -> float:
-    """Of the two-sided paired t test with ``count`` pairs, for a mean of ``effect`` standard deviations.
+    """Return the power of the two-sided paired t test, ``count`` pairs and a mean of ``effect`` standard deviations.
 
     Left out is the chance of a significant result in the wrong direction, which is negligible where it matters.
     """
@@ -122,7 +122,7 @@ def _power(effect: float, count: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p values (Scandinavian Journal of Statistics, 1979) of several comparisons with one reference.
+    """Return Holm's adjusted p values of several comparisons with one reference (Scand. Journal of Statistics, 1979).
 
     Rejecting those below 0.05 keeps the chance of even one false claim below 5 %, whatever their dependence. NaN, a
     comparison that could not be tested, stays NaN and does not count.
@@ -137,7 +137,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def warning_of_few(seeds: int) -> str | None:
-    """What has to be said of results over so few seeds; None from five on."""
+    """Return what has to be said of results over so few seeds; None from five on."""
     if seeds >= 5:
         return None
     if seeds < 2:

@@ -8,43 +8,84 @@ from typing import Any
 
 import pandas as pd
 
-from classmates.comparisons.recipe import Recipe
+from classmates.comparisons.recipe import Recipe, ScoreChoice
+from classmates.comparisons.runs import DONE, further, protocol_of
 from classmates.comparisons.statistics import CONFIDENCE, holm, paired_difference, spread, warning_of_few
-from classmates.tasks.metrics import wilson_interval
+from classmates.errors import UserError, unknown
+from classmates.tasks.protocol import MetricFormat, ProtocolRecord
 
 COSTS = ("seconds", "steps", "seconds_per_step", "peak_memory_mib", "image_passes")
-DONE = "done"
+
+
+def check_scores(recipe: Recipe, protocol: ProtocolRecord) -> None:
+    """Raise UserError where a recipe's table asks for a figure that runs judged by this protocol do not have."""
+    for choice in (recipe.score, *recipe.scores.values()):
+        if choice.metric is not None and choice.metric not in protocol.metrics:
+            raise unknown("metric of the table", choice.metric, protocol.metrics)
+        how = format_of(choice, protocol)
+        if choice.who != "student" and choice.metric not in (None, protocol.headline):
+            raise UserError(
+                f"the table asks for the {choice.metric} of the {choice.who}, but of metrics other than "
+                f"{protocol.headline} there are only the student's: say who: student"
+            )
+        if choice.as_ == "error" and not (how.percent and how.better == "more"):
+            raise UserError(f"the table asks for the {how.name} as: error, but it is no accuracy: leave out the 'as'")
+
+
+def format_of(choice: ScoreChoice, protocol: ProtocolRecord) -> MetricFormat:
+    """Return how the figure of a table is written."""
+    return protocol.metrics[choice.metric or protocol.headline]
 
 
 def finished_runs(runs: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
-    """The finished ones of ``runs`` (of ``read_runs``) with their ``score``, the table's figure in percent."""
+    """Return the finished ones of ``runs`` with their ``score``, the table's figure as shown (shares in percent).
+
+    Raises:
+        UserError: the runs do not have that figure.
+    """
     finished = runs[runs["status"] == DONE].copy()
+    protocol = protocol_of(runs)
+    if protocol is None:
+        return finished.assign(score=nan)
+    check_scores(recipe, protocol)
 
-    def in_percent(run: pd.Series) -> float:
-        score = recipe.score_of(str(run["row"]))
-        share = float(run[score.who]) if pd.notna(run[score.who]) else nan
-        return 100 * (1 - share if score.as_ == "error" else share)
+    def shown(run: pd.Series) -> float:
+        choice = recipe.score_of(str(run["row"]))
+        column = choice.who if choice.metric in (None, protocol.headline) else str(choice.metric)
+        return _shown(run[column], choice, format_of(choice, protocol))
 
-    finished["score"] = [in_percent(run) for _, run in finished.iterrows()]
+    finished["score"] = [shown(run) for _, run in finished.iterrows()]
     return finished
 
 
-def comparison_table(runs: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
-    """One line for each data set, model and row of the recipe, and for what was run beyond it; also if not run.
+def _shown(value: Any, choice: ScoreChoice, how: MetricFormat) -> float:
+    """Return a metric as the table has it; NaN of none."""
+    known = float(value) if pd.notna(value) else nan
+    return how.scale * (1 - known if choice.as_ == "error" else known)
 
-    Accuracies, errors and their differences are in percent. ``mean`` ± ``std`` of ``who`` over ``seeds`` runs;
-    ``difference`` to the reference paired by seed, with ``low`` to ``high`` by Student's t, by bootstrap, its p value
-    and that of Holm's correction over all lines; ``better`` where the t interval excludes zero on the good side, and
-    ``marked`` where that outlasts the correction; ``seeds_needed`` to resolve the difference. ``one_run``: half the
-    Wilson interval of a single run, which comes of the number of test images. Costs are means over seeds;
-    ``time_ratio`` (of a step), ``training_ratio`` (of all steps) and ``memory_ratio`` are to the reference.
-    ``published`` is as printed, ``beyond_published`` ours minus theirs. ``note``: what is missing.
+
+def comparison_table(runs: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
+    """Return one line for each data set, model and row of the recipe, run or not, and for what was run beyond it.
+
+    Shares and their differences are in percent. ``mean`` ± ``std`` of ``who``'s ``metric`` over ``seeds`` runs, as
+    accuracy or error (``scale``), of which more or less is ``better_if``; ``difference`` to the reference paired by
+    seed, with ``low`` to ``high`` by Student's t, by bootstrap, its p value and that of Holm's correction over all
+    lines; ``better`` where the t interval excludes zero on the good side, and ``marked`` where that outlasts the
+    correction; ``seeds_needed`` to resolve the difference. ``one_run``: half the 95 % interval of a single run's
+    headline, mean over runs, as their results have it. ``peers`` and ``ensemble`` are of the headline, and one column
+    has each other metric of the student. Costs are means over seeds; ``time_ratio`` (of a step), ``training_ratio``
+    (of all steps) and ``memory_ratio`` are to the reference. ``published`` is as printed, ``beyond_published`` ours
+    minus theirs. ``note``: what is missing. ``protocol``: how the runs were judged; None where none has finished.
 
     Args:
-        runs: of :func:`classmates.experiments.records.read_runs`, one line a run.
+        runs: one line a run, of the columns of :func:`classmates.comparisons.runs.columns`.
         recipe: what was compared; rows and models of its published values have lines too.
+
+    Raises:
+        UserError: the runs do not have the figure that the recipe asks for.
     """
     finished = finished_runs(runs, recipe)
+    protocol = protocol_of(runs)
     published = [row for values in recipe.published.values() for row in values]
     rows = ordered([*recipe.rows, *published], runs["row"])
     lines = []
@@ -52,7 +93,7 @@ def comparison_table(runs: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
         for model in ordered([*recipe.models, *recipe.published], runs["model"]):
             here = finished[(finished["model"] == model) & (finished["data"] == data)]
             planned = runs[(runs["model"] == model) & (runs["data"] == data)]
-            lines += [_line(row, model, data, here, planned, recipe) for row in rows]
+            lines += [_line(row, model, data, here, planned, recipe, protocol) for row in rows]
     table = pd.DataFrame(lines)
     table["p_holm"] = holm(table["p"].tolist())
     table["marked"] = table["better"] & (table["p_holm"] < 1 - CONFIDENCE)
@@ -60,36 +101,40 @@ def comparison_table(runs: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
 
 
 def ordered(known: Iterable[str], found: Iterable[str]) -> list[str]:
-    """What the recipe names, in its order, then what else was run."""
+    """Return what the recipe names, in its order, then what else was run."""
     return list(dict.fromkeys([*known, *found]))
 
 
 def _line(
-    row: str, model: str, data: str, here: pd.DataFrame, planned: pd.DataFrame, recipe: Recipe
+    row: str,
+    model: str,
+    data: str,
+    here: pd.DataFrame,
+    planned: pd.DataFrame,
+    recipe: Recipe,
+    protocol: ProtocolRecord | None,
 ) -> dict[str, Any]:
-    reference, score = str(recipe.reference), recipe.score_of(row)
+    reference, choice = str(recipe.reference), recipe.score_of(row)
     runs, base = here[here["row"] == row], here[here["row"] == reference]
     mean, std, seeds = spread(runs["score"].tolist())
     difference = paired_difference(by_seed(runs), by_seed(base) if row != reference else {})
-    good = difference.low > 0 if score.as_ == "accuracy" else difference.high < 0
+    more = choice.as_ == "accuracy" and (protocol is None or format_of(choice, protocol).better == "more")
     costs = {name: _mean(runs[name]) for name in COSTS}
-    sign = -1 if score.as_ == "error" else 1
-    others = {
-        name: spread([100 * (value if sign > 0 else 1 - value) for value in pd.to_numeric(runs[name])])
-        for name in ("peers", "ensemble")
-    }
     published, number = _published(recipe, row, model, data)
     return {
         "row": row,
         "model": model,
         "data": data,
         "reference": reference,
-        "who": score.who,
-        "scale": score.as_,
+        "protocol": protocol,
+        "who": choice.who,
+        "metric": choice.metric if choice.metric or protocol is None else protocol.headline,
+        "scale": choice.as_,
+        "better_if": "more" if more else "less",
         "seeds": seeds,
         "mean": mean,
         "std": std,
-        "one_run": _half_interval(runs, score.who),
+        "one_run": _half_interval(runs, choice, protocol),
         "difference": difference.mean,
         "low": difference.low,
         "high": difference.high,
@@ -98,14 +143,10 @@ def _line(
         "pairs": difference.pairs,
         "p": difference.p,
         "p_holm": nan,
-        "better": good,
+        "better": difference.low > 0 if more else difference.high < 0,
         "seeds_needed": nan if difference.seeds_needed is None else difference.seeds_needed,
-        "peers": others["peers"].mean,
-        "peers_std": others["peers"].std,
-        "ensemble": others["ensemble"].mean,
-        "ensemble_std": others["ensemble"].std,
-        "nll": _mean(runs["nll"]),
-        "ece": 100 * _mean(runs["ece"]),
+        **_other_networks(runs, choice, protocol),
+        **_other_metrics(runs, protocol),
         **costs,
         "training_ratio": costs["seconds"] / _mean(base["seconds"]),
         "time_ratio": costs["seconds_per_step"] / _mean(base["seconds_per_step"]),
@@ -113,12 +154,28 @@ def _line(
         "published": published,
         "published_number": number,
         "beyond_published": mean - number,
-        "note": _note(planned[planned["row"] == row]["status"], seeds, score.who),
+        "note": _note(planned[planned["row"] == row]["status"], seeds, choice.who),
     }
 
 
+def _other_networks(runs: pd.DataFrame, choice: ScoreChoice, protocol: ProtocolRecord | None) -> dict[str, float]:
+    """Return mean and deviation of the headline of peers and ensemble, as accuracy or error like the score."""
+    found = {}
+    for name in ("peers", "ensemble"):
+        values = [] if protocol is None else [_shown(value, choice, protocol.main) for value in runs[name]]
+        found[name], found[f"{name}_std"], _ = spread(values)
+    return found
+
+
+def _other_metrics(runs: pd.DataFrame, protocol: ProtocolRecord | None) -> dict[str, float]:
+    """Return the means of the student's metrics beside the headline, shares in percent."""
+    if protocol is None:
+        return {}
+    return {name: protocol.metrics[name].scale * _mean(runs[name]) for name in further(protocol) if name in runs}
+
+
 def by_seed(runs: pd.DataFrame) -> dict[int, float]:
-    """The scores of one row's finished runs."""
+    """Return the scores of one row's finished runs."""
     return dict(zip(runs["seed"].astype(int), runs["score"].astype(float), strict=True))
 
 
@@ -126,17 +183,15 @@ def _mean(values: pd.Series) -> float:
     return float(pd.to_numeric(values).mean())
 
 
-def _half_interval(runs: pd.DataFrame, who: str) -> float:
-    """Half of the Wilson interval, in points, of a run as good as these are on average; NaN of no run."""
-    share, images = _mean(runs[who]), _mean(runs["test_images"])
-    if not images > 0 or not 0 <= share <= 1:
+def _half_interval(runs: pd.DataFrame, choice: ScoreChoice, protocol: ProtocolRecord | None) -> float:
+    """Return half the 95 % interval of a single run, mean over runs; NaN of no run and of other metrics."""
+    if protocol is None or choice.metric not in (None, protocol.headline):
         return nan
-    low, high = wilson_interval(round(share * images), round(images))
-    return 50 * (high - low)
+    return protocol.main.scale * _mean(runs[f"{choice.who}_interval"])
 
 
 def _published(recipe: Recipe, row: str, model: str, data: str) -> tuple[str, float]:
-    """The value as printed, and as a number; of the recipe's own data only."""
+    """Return the value as printed, and as a number; of the recipe's own data only."""
     value = recipe.published.get(model, {}).get(row) if data in recipe.data else None
     if value is None:
         return "", nan
@@ -155,7 +210,7 @@ def _note(statuses: pd.Series, seeds: int, who: str) -> str:
 
 
 def remarks(table: pd.DataFrame) -> list[str]:
-    """What has to be said beside the table of a comparison, as sentences."""
+    """Return what has to be said beside the table of a comparison, as sentences."""
     said = []
     compared = int(table["p"].notna().sum())
     if compared:
@@ -183,7 +238,7 @@ def remarks(table: pd.DataFrame) -> list[str]:
     if table["one_run"].notna().any():
         said.append(
             f"The number of test images alone leaves a single run uncertain by up to ± {table['one_run'].max():.2f} "
-            "points (Wilson, 95 %); the rows share these images, so differences are surer than that."
+            "points (95 % interval); the rows share these images, so differences are surer than that."
         )
     if (table["published"] != "").any():
         said.append(

@@ -1,4 +1,4 @@
-"""One look at a split: everyone's logits, and what the student's stages made of some of its images."""
+"""One pass over a split: the predictions of all networks, and the student's features of some of its images."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ WORST = 24  # images shown as the most wrong ones
 
 @dataclass
 class Predictions:
-    """What networks say of a split, in its order.
+    """What networks predict of a split, in its order.
 
-    labels: [n]. logits: [n, K] by whose they are. features: pooled maps of the student's stages, shallow to deep,
-    then its embedding, [s, C_i] each, of the first s images.
+    labels: [n]. logits: [n, K] by whose they are, or whatever else the protocol judges. features: pooled maps of the
+    student's stages, shallow to deep, then its embedding, [s, C_i] each, of the first s images.
     """
 
     labels: Tensor
@@ -29,7 +29,7 @@ class Predictions:
     features: list[Tensor] = field(default_factory=list)
 
     def most_wrong(self, count: int = WORST) -> Tensor:
-        """Rows of the images at which the student prefers its wrong answer most to the right one, worst first."""
+        """Return the rows of the images where the student prefers a wrong class most to the right one, in order."""
         logits = self.logits["student"]
         right = logits.gather(1, self.labels[:, None]).squeeze(1)
         margin = logits.max(1).values - right
@@ -40,23 +40,23 @@ class Predictions:
 
 @torch.inference_mode()
 def collect(
-    look: Callable[[Tensor], tuple[dict[str, Tensor], NetworkOutput | None]],
+    predict: Callable[[Tensor], tuple[dict[str, Tensor], NetworkOutput | None]],
     batches: Iterable[Batch],
     *,
     description: str = "test",
     progress: bool = True,
 ) -> Predictions:
-    """Shows every batch to ``look`` once.
+    """Predict every batch once.
 
-    look: from images [B, C, H, W] to logits [B, K] by whose they are, and the student's output if its features are
-        wanted; it is the caller who sees to evaluation mode and to the device.
+    predict: from images [B, C, H, W] to logits [B, K] by whose they are, and the student's output if its features are
+        wanted; evaluation mode and the device are up to the caller.
     """
     labels: list[Tensor] = []
     logits: dict[str, list[Tensor]] = {}
     features: list[list[Tensor]] = []
     kept = 0
     for batch in tqdm(batches, desc=description, unit="batch", leave=False, disable=not progress):
-        predicted, output = look(batch.images)
+        predicted, output = predict(batch.images)
         labels.append(batch.labels.cpu())
         for who, values in predicted.items():
             logits.setdefault(who, []).append(values.float().cpu())
@@ -72,7 +72,7 @@ def collect(
 
 
 def as_arrays(predictions: Predictions, images: np.ndarray, stage_names: list[str]) -> dict[str, np.ndarray]:
-    """The arrays of a run's ``evaluation.npz``; images: [m, H, W, C] uint8, the pictures of ``most_wrong()``."""
+    """Return the arrays of ``evaluation.npz``; images: [m, H, W, C] uint8, the pictures of ``most_wrong()``."""
     *stages, embedding = predictions.features
     return {
         "labels": predictions.labels.numpy(),

@@ -1,10 +1,10 @@
-"""A trained student scored again: on its own data, or on others with the same classes."""
+"""Scores of a trained student, again on its own data or on others with the same classes."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,9 +19,31 @@ from classmates.evaluation.collect import collect
 from classmates.evaluation.predict import device_for
 from classmates.runs.files import output_file, require_writable
 from classmates.runs.student import StudentCard, load_student
-from classmates.tasks.metrics import Score, score
+from classmates.tasks.classification import Classification
+from classmates.tasks.protocol import Metric, ProtocolRecord, Scores
 
 SPLITS = ("test", "val", "train")
+
+
+class StudentScores(dict[str, Metric]):
+    """The metrics of a student by name, as in ``scores["top1"].value``; as text, a table.
+
+    Args:
+        scores: of the student.
+        protocol: how it was judged.
+    """
+
+    def __init__(self, scores: Scores, protocol: ProtocolRecord):
+        super().__init__(scores)
+        self.protocol = protocol
+
+    def __str__(self) -> str:
+        count = self[self.protocol.headline].count
+        return self.protocol.table(self.protocol.counted, {str(count): self})
+
+    def to_json(self) -> str:
+        """Return the metrics as JSON, each as a run's ``result.json`` has it."""
+        return json.dumps({name: asdict(metric) for name, metric in self.items()}, indent=2)
 
 
 def evaluate(
@@ -38,8 +60,8 @@ def evaluate(
     accelerator: str = "auto",
     out: Path | None = None,
     network: nn.Module | None = None,
-) -> Score:
-    """Scores the student of a finished run.
+) -> StudentScores:
+    """Score the student of a finished run.
 
     On the run's own data the split is the run's own, and the test scores are those of its ``result.json``. Images
     are prepared as they were in training's own evaluation, with the mean and deviation of the run's training images.
@@ -62,7 +84,8 @@ def evaluate(
         network: where to load the weights, for a student that was given to training as an object (in Python).
 
     Returns:
-        Accuracy with its 95 % interval, negative log-likelihood, Brier score, calibration error and number of images.
+        Its metrics by name, each with value, 95 % interval if it has one, and number of images: of a classifier
+        accuracy ("top1"), negative log-likelihood ("nll"), Brier score ("brier") and calibration error ("ece").
 
     Raises:
         UserError: no finished run, data that cannot be read, other classes than the student's (named), or a part
@@ -82,18 +105,19 @@ def evaluate(
     part = getattr(images, split)
     if part is None:
         raise UserError(f"split='val': '{images.name}' has no validation images (val_fraction was 0): take another")
-    student.to(device)
+    protocol = Classification().protocol
+    predictor = protocol.predictor(student.to(device))
 
-    def look(batch: Tensor) -> tuple[dict[str, Tensor], None]:
-        return {"student": student(batch)}, None
+    def predict(batch: Tensor) -> tuple[dict[str, Tensor], None]:
+        return {"student": predictor(batch)}, None
 
     batch_size = batch_size or settings["batch_size"]
     batches = eval_loader(images, part, batch_size, num_workers=num_workers, device=device)
-    predictions = collect(look, batches, description=split)
-    scores = score(predictions.logits["student"], predictions.labels)
+    predictions = collect(predict, batches, description=split)
+    scores = StudentScores(protocol.score(predictions.logits["student"], predictions.labels), protocol.record)
     if out is not None:
         with output_file(Path(out)) as file:
-            file.write_text(json.dumps(scores, indent=2), encoding="utf-8")
+            file.write_text(scores.to_json(), encoding="utf-8")
     return scores
 
 
@@ -108,7 +132,7 @@ def load_as_trained(
     image_size: int | None,
     on_bad_image: Literal["error", "skip"] | None,
 ) -> ImageData:
-    """The data, split as the run's settings say, for the student's channels, size, mean and deviation."""
+    """Load the data, split as the run's settings say, for the student's channels, size, mean and deviation."""
     channels, *size = card.input_shape
     if data is None:
         data, own_size = settings["data"], settings["image_size"]
@@ -139,7 +163,7 @@ def load_as_trained(
 
 
 def settings_of(run: Path) -> dict[str, Any]:
-    """What the run's config.yaml says of its data and batches; UserError where there is none or it says nothing."""
+    """Read what the run's config.yaml says of its data and batches; UserError where that is missing or damaged."""
     path = run / "config.yaml"
     wanted = ["data", "data_dir", "label", "image_size", "val_fraction", "train_size", "seed", "on_bad_image"]
     wanted += ["batch_size"]
@@ -151,7 +175,7 @@ def settings_of(run: Path) -> dict[str, Any]:
 
 
 def require_same_classes(images: ImageData, card: StudentCard) -> None:
-    """UserError unless the classes are the student's, in its order: labels are numbers of classes."""
+    """Raise UserError unless the classes are the student's, in its order: labels are numbers of classes."""
     found, known = images.class_names, card.class_names
     if found == known:
         return

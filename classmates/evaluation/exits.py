@@ -1,4 +1,4 @@
-"""A network with exits used dynamically: how accurate it is, what compute it saves, when an exit may answer."""
+"""Early exits: how accurate a network with exits is, what compute it saves, and when an exit may answer."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ CANDIDATES = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.
 class ExitScore(NamedTuple):
     """How a set of thresholds does on a labelled set.
 
-    top1: fraction of images whose class is right. cost: mean compute of an image, 1 the plain network's. saved:
+    accuracy: fraction of images whose class is right. cost: mean compute of an image, 1 the plain network's. saved:
     1 − cost; below 0 where the exits cost more than they spare. shares: fraction of the images that each exit
     answers, shallow to deep, then the ensemble.
     """
 
-    top1: float
+    accuracy: float
     cost: float
     saved: float
     shares: list[float]
@@ -38,14 +38,14 @@ class _Table(NamedTuple):
 
     def score(self, thresholds: Sequence[float]) -> ExitScore:
         chosen = first_confident(self.confidences, torch.tensor(thresholds, dtype=self.confidences.dtype))
-        top1 = self.correct[chosen, torch.arange(len(chosen))].double().mean().item()
+        accuracy = self.correct[chosen, torch.arange(len(chosen))].double().mean().item()
         cost = self.costs[chosen].mean().item()
         shares = chosen.bincount(minlength=len(self.costs)).double() / len(chosen)
-        return ExitScore(top1, cost, 1 - cost, shares.tolist())
+        return ExitScore(accuracy, cost, 1 - cost, shares.tolist())
 
 
 def score_exits(logits: Tensor, labels: Tensor, costs: Sequence[float], thresholds: Sequence[float]) -> ExitScore:
-    """Accuracy and compute of answering at the first exit whose largest probability exceeds its threshold.
+    """Return accuracy and compute of answering at the first exit whose largest probability exceeds its threshold.
 
     Where no exit is confident, the mean of all exits' logits answers, at the deepest's cost.
 
@@ -66,7 +66,7 @@ def score_exits(logits: Tensor, labels: Tensor, costs: Sequence[float], threshol
 def tune_thresholds(
     logits: Tensor, labels: Tensor, costs: Sequence[float], *, tolerance: float = 0.0, per_exit: bool = True
 ) -> list[float]:
-    """The thresholds of least mean compute at which accuracy stays at the deepest exit's, less ``tolerance``.
+    """Find the thresholds of least mean compute at which accuracy stays at the deepest exit's, less ``tolerance``.
 
     First one threshold for all exits is sought among ``CANDIDATES``, then, ``per_exit``, one after the other is
     changed alone until none can be improved (SCAN, the group's predecessor, uses a genetic search). Of equally cheap
@@ -89,11 +89,11 @@ def tune_thresholds(
     table = _table(logits, labels, costs)
     count = len(logits)
     deepest = [1.0] * (count - 1) + [0.0]
-    least = table.score(deepest).top1 - tolerance
+    least = table.score(deepest).accuracy - tolerance
 
     def rank(thresholds: list[float]) -> tuple[bool, float, float]:
         score = table.score(thresholds)
-        return score.top1 < least, score.cost, -score.top1
+        return score.accuracy < least, score.cost, -score.accuracy
 
     best = min([deepest, *([value] * count for value in CANDIDATES)], key=rank)
     while per_exit:
@@ -105,7 +105,7 @@ def tune_thresholds(
 
 
 def _neighbours(thresholds: list[float]) -> Iterator[list[float]]:
-    """Every set of thresholds that differs in one of them."""
+    """Yield every set of thresholds that differs in one of them."""
     for place in range(len(thresholds)):
         for value in CANDIDATES:
             yield [*thresholds[:place], value, *thresholds[place + 1 :]]

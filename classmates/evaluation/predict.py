@@ -1,4 +1,4 @@
-"""What a trained student says of images that nobody has labelled."""
+"""Classes of unlabelled image files, predicted by a trained student."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def predict(
 
 
 def read(path: ImageFile, card: StudentCard) -> Tensor:
-    """An image file as the student was tested on them, but for the normalisation: [H, W, C], uint8."""
+    """Read an image file as the student was tested on them, but for the normalisation: [H, W, C], uint8."""
     channels, *size = card.input_shape
     if not isinstance(card.resize, int):
         return stack([fit(decode(path, channels), card.resize)])[0]
@@ -105,6 +105,7 @@ def read(path: ImageFile, card: StudentCard) -> Tensor:
 
 
 def device_for(accelerator: str) -> torch.device:
+    """Return the device of an accelerator as Lightning names it; UserError where it cannot be used."""
     try:
         return Fabric(accelerator=accelerator, devices=1).device
     except (ValueError, RuntimeError) as error:

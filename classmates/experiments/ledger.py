@@ -27,6 +27,7 @@ from classmates.comparisons.recipe import Recipe, read
 from classmates.errors import UserError
 from classmates.experiments.plan import Job
 from classmates.runs.files import whole_file
+from classmates.runs.record import RunRecord, read_record
 
 Status = Literal["done", "running", "failed", "interrupted", "waiting"]
 
@@ -81,7 +82,7 @@ class Ledger:
         """Return the newest finished run with the same settings and data by other code; None where there is none."""
         wanted = (job.row, job.identity.config, job.identity.data)
         same = [one for one in self.every_job() if (one.row, one.identity.config, one.identity.data) == wanted]
-        finished = [(record["finished"], one) for one in same if (record := self.result(one)) is not None]
+        finished = [(record.finished, one) for one in same if (record := self.result(one)) is not None]
         return max(finished, key=lambda pair: pair[0])[1] if finished else None
 
     # The state of a run
@@ -95,18 +96,14 @@ class Ledger:
             return "failed"
         return "interrupted" if self.run_folder(job).exists() else "waiting"
 
-    def result(self, job: Job) -> dict[str, Any] | None:
+    def result(self, job: Job) -> RunRecord | None:
         """Return what the run's ``result.json`` holds; None where the run has not come to its last epoch."""
         record = self.read_result(job)
-        return record if record is not None and record["training"]["epochs"] == job.epochs else None
+        return record if record is not None and record.training.epochs == job.epochs else None
 
-    def read_result(self, job: Job) -> dict[str, Any] | None:
+    def read_result(self, job: Job) -> RunRecord | None:
         """Return the same for a run that ended early too; None where there is no whole file."""
-        try:
-            record = json.loads((self.run_folder(job) / "result.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return record if isinstance(record, dict) and {"training", "test", "config"} <= record.keys() else None
+        return read_record(self.run_folder(job) / "result.json")
 
     def failure(self, job: Job) -> dict[str, Any] | None:
         """Return why the last attempt failed (error, traceback, time, host), or that its result is cut off."""

@@ -15,13 +15,14 @@ from classmates.errors import UserError
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.plan import Job
 from classmates.experiments.workers import run_job
+from classmates.training.module import TrainingModule
 
 RETRIES = 3
 """How often a run goes on elsewhere, from its last checkpoint, when its machine or process is lost."""
 
 
 class RayTasks:
-    """Each run as a task of the cluster.
+    """Workers that make each run a task of the cluster.
 
     Args:
         ledger: of the comparison.
@@ -69,10 +70,10 @@ class RayTasks:
 
 
 def run_with_asha(ledger: Ledger, jobs: Sequence[Job], count: int, gpus: float) -> None:
-    """Tries the jobs that are not done, as trials of Ray Tune; ASHA stops those whose student falls behind.
+    """Try the jobs that are not done, as trials of Ray Tune; ASHA stops those whose student falls behind.
 
-    It looks at the accuracy on validation images after a ninth and a third of the epochs, and lets about a third of
-    the runs go on each time. A run that is stopped stays as any other that was interrupted.
+    It compares the headline metric on validation images after a ninth and a third of the epochs, and lets about a
+    third of the runs go on each time. A run that is stopped stays as any other that was interrupted.
 
     Args:
         ledger: of the search.
@@ -115,29 +116,32 @@ def run_with_asha(ledger: Ledger, jobs: Sequence[Job], count: int, gpus: float) 
 
 
 class Reporting(Callback):
-    """Tells Ray Tune after every epoch but the last how well the student does on validation images.
+    """Reports to Ray Tune, after every epoch but the last, of how well the student does on validation images.
 
-    Not after the last: Tune ends a run at once when it decides to, and this one still has to be tested and written.
+    What is reported is the headline of the protocol, with a minus where less of it is better, so that more always is.
+    Not after the last epoch: Tune ends a run at once when it decides to, and this one has to be tested and written.
     """
 
     def __init__(self, report: Callable[[dict[str, Any]], None]):
         self.report = report
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        epoch = trainer.current_epoch + 1
+        assert isinstance(module, TrainingModule)
+        epoch, protocol = trainer.current_epoch + 1, module.protocol
         if epoch < (trainer.max_epochs or 1):
-            self.report({"val": float(trainer.callback_metrics["val/student/top1"]), "epoch": epoch})
+            value = module.validation["student"][protocol.headline]
+            self.report({"val": value if protocol.mode == "max" else -value, "epoch": epoch})
 
 
 def run_there(here: str, folder: str, name: str, callbacks: Sequence[Callback] = ()) -> bool:
-    """One run, from the folder that the comparison was started in."""
+    """Make one run, from the folder that the comparison was started in."""
     os.chdir(here)
     sys.path.append(here)  # for methods and models of the user's own
     return run_job(Path(folder), name, callbacks)
 
 
 def connect() -> Any:
-    """Ray, connected to the cluster that ``RAY_ADDRESS`` names, or to one that is started on this machine.
+    """Return Ray, connected to the cluster that ``RAY_ADDRESS`` names, or to one that is started on this machine.
 
     Raises:
         UserError: Ray is not installed, or no cluster answers.
@@ -155,6 +159,6 @@ def connect() -> Any:
 
 
 def share(ray: Any, count: int, gpus: float) -> tuple[int, float]:
-    """(cores, GPUs) of each of ``count`` runs at a time."""
+    """Return (cores, GPUs) of each of ``count`` runs at a time."""
     resources = ray.cluster_resources()
     return max(1, int(resources.get("CPU", 1)) // count), gpus if resources.get("GPU") else 0

@@ -12,7 +12,7 @@ from classmates.reporting.run_page import write_run_page
 
 
 def report(run: str | Path, *, out: str | Path | None = None) -> Path:
-    """Writes what a finished run, or a comparison of runs, says about itself as one HTML file that needs no network.
+    """Write what a finished run, or a comparison of runs, says about itself as one HTML file that needs no network.
 
     Args:
         run: the run's folder, or that of a comparison, whose tables and figures are written again too.

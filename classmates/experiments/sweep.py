@@ -21,27 +21,31 @@ from classmates.experiments.space import draws, grid
 from classmates.experiments.workers import Place, workers_on
 from classmates.networks.building.build import check_model_name
 from classmates.runs.files import whole_file
+from classmates.runs.record import RunRecord
+from classmates.tasks.protocol import MetricFormat, ProtocolRecord
 
 Search = Literal["grid", "random"]
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What came out of a search.
+    """The result of a search.
 
     folder: where everything is. trials: a line each, best first: what was tried, ``val`` and ``val_std`` (the
-    student's accuracy on validation images after the last epoch, mean and standard deviation over seeds), ``runs``
-    (how many were finished), ``epochs`` trained and ``status``. best: the settings of the first one.
+    student's headline metric on validation images after the last epoch, mean and standard deviation over seeds),
+    ``runs`` (how many were finished), ``epochs`` trained and ``status``. best: the settings of the first one.
+    metric: how that headline is written.
     """
 
     folder: Path
     trials: pd.DataFrame
     best: Mapping[str, Any]
+    metric: MetricFormat
 
     def __str__(self) -> str:
         shown = self.trials.copy()
         for name in ("val", "val_std"):
-            shown[name] = shown[name].map("{:.2%}".format, na_action="ignore")
+            shown[name] = shown[name].map(self.metric.text, na_action="ignore")
         return (
             f"{shown.to_string(index=False, na_rep='')}\n\n"
             "Chosen on validation images alone. A difference within the spread is none, and the best of many is\n"
@@ -69,9 +73,9 @@ def sweep(
     gpus_per_run: float = 1.0,
     dry_run: bool = False,
 ) -> Sweep | Plan:
-    """Searches settings of one method, and chooses by the student's accuracy on validation images.
+    """Search settings of one method, and choose by the student's headline metric (accuracy) on validation images.
 
-    What is compared is the last epoch's accuracy, mean over seeds; test images have no part in the choice. Trials are
+    What is compared is the last epoch's value, mean over seeds; test images have no part in the choice. Trials are
     runs in a ledger like those of ``compare``: the same command goes on where it stopped.
 
     Args:
@@ -142,27 +146,31 @@ def sweep(
 
 
 def label_of(values: Mapping[str, Any]) -> str:
-    """``lr=0.1, beta=0.025``: a trial by its values, without the settings' longer names."""
+    """Return ``lr=0.1, beta=0.025``: a trial by its values, without the settings' longer names."""
     return ", ".join(f"{name.rpartition('.')[2]}={value}" for name, value in values.items())
 
 
 def chosen(ledger: Ledger, plan: Recipe, jobs: Sequence[Job], settings: Mapping[str, Mapping[str, Any]]) -> Sweep:
-    """The trials in order, and the best one's settings; reads validation scores alone.
+    """Return the trials in order, and the best one's settings; read validation scores alone.
 
-    Writes trials.csv, best.yaml (the settings) and against_baseline.yaml (the comparison that says their worth).
+    Write trials.csv, best.yaml (the settings) and against_baseline.yaml (the comparison that says their worth).
     """
     lines = []
+    protocols: list[ProtocolRecord] = []
     for trial, values in settings.items():
         own = [job for job in jobs if job.row == trial]
-        scores = pd.Series([score for job in own if (score := validation(ledger, job)) is not None], dtype=float)
+        records = [record for job in own if (record := ledger.result(job)) is not None]
+        protocols += [record.protocol for record in records]
+        scores = pd.Series([validation(record) for record in records], dtype=float)
         states = {ledger.status(job) for job in own}
         line = {**values, "val": scores.mean(), "val_std": scores.std(), "runs": len(scores)}
         line["epochs"] = max(len(epoch_seconds(ledger, job)) for job in own)
         lines.append({**line, "status": ", ".join(sorted(states)), "trial": trial})
-    complete = max(line["runs"] for line in lines)
-    if complete == 0:
+    if not protocols:
         raise UserError(f"no trial came to its end; why is in {ledger.jobs} (*.failure.json, *.log)")
-    table = pd.DataFrame(lines).sort_values(["runs", "val"], ascending=False, kind="stable")
+    protocol = protocols[0]
+    order = [False, protocol.mode == "min"]  # of ascending: those with most runs first, then the best
+    table = pd.DataFrame(lines).sort_values(["runs", "val"], ascending=order, kind="stable")
     trial = str(table["trial"].iloc[0])
     best = next(job for job in jobs if job.row == trial)
     table = table.drop(columns="trial")
@@ -172,12 +180,15 @@ def chosen(ledger: Ledger, plan: Recipe, jobs: Sequence[Job], settings: Mapping[
     for name, content in (("best.yaml", dict(best.settings)), ("against_baseline.yaml", recipe)):
         with whole_file(ledger.folder / name) as path:
             path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    return Sweep(ledger.folder, table, best.settings)
+    return Sweep(ledger.folder, table, best.settings, protocol.main)
 
 
 def against_baseline(plan: Recipe, trial: str) -> Recipe:
-    """One trial beside Baseline: settings that are not the method's own are the same but for what was searched, both
-    train on all training images, and the seeds had no part in the choice."""
+    """Return the comparison of one trial with Baseline.
+
+    Settings that are not the method's own are the same but for what was searched, both train on all training images,
+    and the seeds had no part in the choice.
+    """
     (model,) = plan.models
     given = dict(plan.models_settings[model])
     searched = given.pop("rows")[trial]
@@ -195,7 +206,7 @@ def against_baseline(plan: Recipe, trial: str) -> Recipe:
     )
 
 
-def validation(ledger: Ledger, job: Job) -> float | None:
-    """The student's accuracy on validation images after the last epoch; None where the run is not finished."""
-    record = ledger.result(job)
-    return None if record is None else float(record["validation"]["last"]["student"]["top1"])
+def validation(record: RunRecord) -> float:
+    """Return the student's headline on validation images after the last epoch."""
+    assert record.validation is not None  # every trial has validation images
+    return record.validation.last.scores["student"][record.protocol.headline].value

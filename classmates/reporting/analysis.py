@@ -25,7 +25,7 @@ class Mistake(NamedTuple):
 
 
 def frequent_mistakes(confusion: Integers, most: int = 5) -> list[Mistake]:
-    """The cells off the diagonal of ``confusion`` [K true, K predicted] with the largest counts, largest first."""
+    """Return the cells off the diagonal of ``confusion`` [K true, K predicted] of the largest counts, in order."""
     mistakes = confusion - np.diag(np.diag(confusion))
     order = np.argsort(-mistakes, axis=None, kind="stable")[:most]
     rows, columns = np.unravel_index(order, confusion.shape)
@@ -49,7 +49,7 @@ class Reliability(NamedTuple):
 
 
 def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> Reliability:
-    """Bins of equal width over 0..1, as the expected calibration error uses them (Guo et al., ICML 2017, §2).
+    """Sort predictions into bins of equal width over 0..1, as the calibration error does (Guo et al., ICML 2017, §2).
 
     confidence: [n], the probability given to the predicted class. correct: [n], whether that was the true one.
     """
@@ -81,7 +81,7 @@ FEWEST_SAMPLES = 5  # t-SNE of fewer shows nothing
 
 
 def feature_map(name: str, features: Floats, labels: Integers, seed: int = 0) -> FeatureMap:
-    """t-SNE (van der Maaten and Hinton, JMLR 2008) of ``features`` [s, C] of classes ``labels`` [s], s >= 5.
+    """Lay ``features`` [s, C] of classes ``labels`` [s] out by t-SNE (van der Maaten and Hinton, JMLR 2008), s >= 5.
 
     Perplexity 30, or (s - 1) / 3 where that is less. The same features and seed give the same picture.
 
@@ -105,8 +105,12 @@ def feature_map(name: str, features: Floats, labels: Integers, seed: int = 0) ->
 
 
 def clustering(features: Floats, labels: Integers) -> tuple[float | None, float]:
-    """How well ``features`` [s, C] cluster by class ``labels`` [s]: the silhouette, in -1..1 or None where it is
-    undefined, and the share of samples whose nearest neighbour is of their own class."""
+    """Measure how well ``features`` [s, C] cluster by class ``labels`` [s].
+
+    Returns:
+        The silhouette, in -1..1 or None where it is undefined, and the share of samples whose nearest neighbour is of
+        their own class.
+    """
     with threadpool_limits(1):
         neighbours = NearestNeighbors(n_neighbors=1).fit(features).kneighbors(return_distance=False)[:, 0]
         defined = 2 <= len(np.unique(labels)) < len(labels)

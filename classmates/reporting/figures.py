@@ -1,4 +1,4 @@
-"""The report's figures: arrays in, matplotlib figures out."""
+"""The figures of a run's report: arrays in, matplotlib figures out."""
 
 from __future__ import annotations
 
@@ -23,56 +23,59 @@ from classmates.reporting.theme import (
     count_epochs,
     dots,
     legend_below,
-    line_looks,
+    line_styles,
     shortened,
     styled,
 )
+from classmates.tasks.protocol import Metric, MetricFormat
 
 
 @styled
-def accuracy_intervals(top1: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]) -> Figure:
-    """Test accuracy of each network, by name, with its interval; everything in 0..1."""
-    figure = Figure(figsize=(WIDTH, 0.7 + 0.28 * len(top1)))
+def metric_intervals(metrics: Mapping[str, Metric], how: MetricFormat) -> Figure:
+    """Draw a metric on the test images of each network, by name, with its interval if it has one."""
+    figure = Figure(figsize=(WIDTH, 0.7 + 0.28 * len(metrics)))
     axes = figure.subplots()
-    lines = _lines(top1)
-    for row, who in enumerate(top1):
+    lines = _lines(metrics)
+    for row, (who, metric) in enumerate(metrics.items()):
         line = lines[who]
-        low, high = intervals[who]
-        axes.plot([low, high], [row, row], color=line["color"], linewidth=line["linewidth"])
-        axes.plot(top1[who], row, "o", color=line["color"])
-    axes.set_yticks(range(len(top1)), list(top1))
+        if metric.low is not None and metric.high is not None:
+            axes.plot([metric.low, metric.high], [row, row], color=line["color"], linewidth=line["linewidth"])
+        axes.plot(metric.value, row, "o", color=line["color"])
+    axes.set_yticks(range(len(metrics)), list(metrics))
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-    axes.set_xlabel("test accuracy (top-1)")
+    if how.percent:
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    axes.set_xlabel(f"test {how.name}")
     return figure
 
 
 @styled
-def validation_curves(epochs: Integers, top1: Mapping[str, Floats], nll: Mapping[str, Floats]) -> Figure:
-    """Accuracy (0..1) and negative log-likelihood of each network on the validation split, by epoch [E]."""
+def validation_curves(epochs: Integers, curves: Mapping[MetricFormat, Mapping[str, Floats]]) -> Figure:
+    """Draw metrics of each network on the validation split by epoch [E], a panel a metric."""
     figure = Figure(figsize=(WIDTH, 3.0))
-    left, right = figure.subplots(1, 2)
-    for axes, curves, title in ((left, top1, "accuracy (top-1)"), (right, nll, "negative log-likelihood")):
-        lines = _lines(curves)
-        for who, values in curves.items():
+    panels = figure.subplots(1, len(curves), squeeze=False)[0]
+    for axes, (how, networks) in zip(panels, curves.items(), strict=True):
+        lines = _lines(networks)
+        for who, values in networks.items():
             axes.plot(epochs, values, **dots(epochs), **lines[who])
-        axes.set_title(title)
+        axes.set_title(how.name)
         count_epochs(axes)
-    left.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-    legend_below(figure, left.lines, list(top1))
+        if how.percent:
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    legend_below(figure, panels[0].lines, list(next(iter(curves.values()))))
     return figure
 
 
 @styled
 def loss_curves(epochs: Integers, raw: Mapping[str, Floats], weighted: Mapping[str, Floats]) -> Figure:
-    """Each term of the training loss by epoch [E]: as it is, and times its weight, with "total" among the latter."""
+    """Draw each term of the training loss by epoch [E]: as it is, and times its weight, the latter with "total"."""
     figure = Figure(figsize=(WIDTH, 3.0))
     left, right = figure.subplots(1, 2)
-    looks = {"total": {"color": INK, "linewidth": 1}, **line_looks(raw)}
+    styles = {"total": {"color": INK, "linewidth": 1}, **line_styles(raw)}
     for axes, curves, title in ((left, raw, "each term"), (right, weighted, "each term × its weight")):
         for term, values in curves.items():
-            axes.plot(epochs, values, **dots(epochs), **looks[term])
+            axes.plot(epochs, values, **dots(epochs), **styles[term])
         decades = _decades(list(curves.values()))
         if decades > 1.3:
             axes.set_yscale("log")
@@ -87,7 +90,7 @@ def loss_curves(epochs: Integers, raw: Mapping[str, Floats], weighted: Mapping[s
 
 @styled
 def confusion_matrix(confusion: Integers, names: Sequence[str]) -> Figure:
-    """Counts [K true, K predicted]; a cell's shade is the square root of its share of the true class."""
+    """Draw counts [K true, K predicted]; a cell's shade is the square root of its share of the true class."""
     classes = len(names)
     share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     shade = np.sqrt(share)  # the eye finds one mistake in a hundred
@@ -119,7 +122,7 @@ def confusion_matrix(confusion: Integers, names: Sequence[str]) -> Figure:
 
 @styled
 def reliability_diagram(bins: Reliability) -> Figure:
-    """How often predictions made with a probability come true, above how many were made with it."""
+    """Draw how often predictions made with a probability come true, above how many were made with it."""
     figure = Figure(figsize=(4.2, 4.6))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     edges = np.linspace(0, 1, len(bins.images) + 1)
@@ -136,7 +139,7 @@ def reliability_diagram(bins: Reliability) -> Figure:
 
 @styled
 def feature_maps(maps: Sequence[FeatureMap], labels: Integers, names: Sequence[str]) -> Figure:
-    """One panel a depth; up to 30 classes by colour and shape, of more than that the first ten, the rest grey."""
+    """Draw one panel a depth; up to 30 classes by colour and shape, of more the first ten, the rest grey."""
     columns = 4 if len(maps) % 4 == 0 else min(3, len(maps))
     rows = -(-len(maps) // columns)
     figure = Figure(figsize=(WIDTH, 0.3 + (WIDTH / columns + 0.7) * rows))
@@ -169,7 +172,7 @@ def feature_maps(maps: Sequence[FeatureMap], labels: Integers, names: Sequence[s
 
 
 def _lines(whos: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """One line style a network: the student stands out, the ensemble is dashed, the others are thin."""
+    """Return one line style a network: the student stands out, the ensemble is dashed, the others are thin."""
     others = [who for who in whos if who not in ("student", "ensemble")]
     return {who: {"color": OTHERS[n % len(OTHERS)], "linewidth": 1} for n, who in enumerate(others)} | {
         "student": {"color": BLUE, "linewidth": 2.4, "zorder": 3},
@@ -178,7 +181,7 @@ def _lines(whos: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def _decades(curves: Sequence[Floats]) -> float:
-    """How many powers of ten lie between the least and the largest value; 0 where a logarithmic axis cannot be."""
+    """Return how many powers of ten the values span; 0 where a logarithmic axis cannot be."""
     values = np.concatenate(curves)
     values = values[np.isfinite(values)]
     return float(np.log10(values.max() / values.min())) if values.size and values.min() > 0 else 0.0

@@ -1,4 +1,4 @@
-"""What every page shares: how templates are filled, and how a page gets to the disk."""
+"""Pages: how templates are filled, how values are written in them, and how a page gets to the disk."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from classmates.errors import UserError
 from classmates.runs.files import whole_file
+from classmates.tasks.protocol import Metric, MetricFormat
 
 
 def fill(template: str, **values: Any) -> str:
-    """The page that ``template`` of this package makes of ``values``; everything put into it is escaped."""
+    """Return the page that ``template`` of this package makes of ``values``; everything put into it is escaped."""
     environment = Environment(
         loader=PackageLoader("classmates", "reporting"),
         autoescape=True,
@@ -21,12 +22,13 @@ def fill(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "duration": duration}
+    environment.filters |= {"duration": duration, "interval": interval, "percent": percent}
+    environment.filters |= {"sentence": sentence, "shown": shown}
     return environment.get_template(template).render(values)
 
 
 def write(page: str, out: Path) -> None:
-    """Either the whole page is there afterwards or what was there before.
+    """Write a page; either the whole of it is there afterwards or what was there before.
 
     Raises:
         UserError: ``out`` cannot be written.
@@ -39,7 +41,7 @@ def write(page: str, out: Path) -> None:
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under dotted names."""
+    """Return nested settings under dotted names."""
     found: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping) and value:
@@ -50,10 +52,29 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def percent(share: float, digits: int = 2) -> str:
+    """Return a share in percent: ``98.75 %``."""
     return f"{100 * share:.{digits}f} %"
 
 
+def shown(value: float, how: MetricFormat) -> str:
+    """Return a metric's value as pages have it: ``98.75 %`` or ``0.053``."""
+    return how.text(value).replace("%", " %")
+
+
+def interval(metric: Metric, how: MetricFormat) -> str:
+    """Return a metric's interval as pages have it, ``96.10 to 98.75 %``; empty without one."""
+    if metric.low is None or metric.high is None:
+        return ""
+    return f"{shown(metric.low, how).removesuffix(' %')} to {shown(metric.high, how)}"
+
+
+def sentence(text: str) -> str:
+    """Return a text that begins with a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
 def duration(seconds: float) -> str:
+    """Return a time as people say it: ``5.2 s``, ``2 min 5 s`` or ``1 h 1 min``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -1,25 +1,41 @@
-"""Puts a run's numbers and figures into one HTML file."""
+"""The report of a run: its numbers and figures in one HTML file."""
 
 from __future__ import annotations
 
-import base64
-import io
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
-from PIL import Image
-from sklearn.metrics import confusion_matrix
-from sklearn.utils.extmath import softmax
 from tqdm import tqdm
 
-from classmates.reporting import analysis, figures, page, theme
-from classmates.runs.contents import Evaluation, Result, Run
-from classmates.runs.reading import read_run
+from classmates.reporting import analysis, classification, figures, page, theme
+from classmates.runs.reading import Evaluation, FinishedRun, read_run
+from classmates.runs.record import RunRecord
+from classmates.tasks.classification import ClassificationProtocol
+from classmates.tasks.protocol import MetricFormat, ProtocolRecord
 
-MOST_CLASSES_IN_A_MATRIX = 30
+
+class Report(NamedTuple):
+    """A page's template, one that extends ``report.html.j2``, and what that shows beyond every run's values."""
+
+    template: str = "report.html.j2"
+    values: Callable[[FinishedRun], dict[str, Any]] = lambda run: {}
+
+
+REPORTS: Mapping[str, Report] = {
+    ClassificationProtocol.name: Report("classification.html.j2", classification.values),
+}
+"""The pages of runs that show more than scores, by the name of their protocol."""
+
+
+class Column(NamedTuple):
+    """A metric of the tables, with a column for its interval where networks have one."""
+
+    name: str
+    how: MetricFormat
+    interval: bool
 
 
 def write_run_page(folder: Path, out: Path) -> None:
@@ -31,89 +47,70 @@ def write_run_page(folder: Path, out: Path) -> None:
     page.write(render(read_run(folder)), out)
 
 
-def render(run: Run) -> str:
-    """The page for ``run``; its words are in ``report.html.j2``, everything put into them is escaped."""
+def render(run: FinishedRun) -> str:
+    """Return the page of a run; its words are in the templates, everything put into them is escaped."""
+    report = REPORTS.get(run.record.protocol.name, Report())
     return page.fill(
-        "report.html.j2",
+        report.template,
         run=run,
-        result=run.result,
-        student=run.result.test["student"],
+        record=run.record,
+        columns=columns(run.record),
         class_names=run.class_names,
         settings=page.flat(run.settings),
-        most_classes=MOST_CLASSES_IN_A_MATRIX,
         told_apart=theme.MOST_CLASSES_TOLD_APART,
         coloured=len(theme.TEN),
-        **_accuracies(run.result),
-        **_curves(run.metrics),
-        **_mistakes(run.evaluation, run.class_names),
-        **_features(run.evaluation, run.class_names),
+        headline_svg=headline_svg(run.record),
+        **curves(run.metrics, run.record.protocol),
+        **features(run.evaluation, run.class_names),
+        **report.values(run),
     )
 
 
-def _accuracies(result: Result) -> dict[str, Any]:
-    """Test accuracy of everyone as a figure, where there is anyone beside the student."""
-    if len(result.test) == 1:
-        return {"accuracy_svg": None}
-    top1 = {who: score.top1 for who, score in result.test.items()}
-    intervals = {who: score.interval for who, score in result.test.items()}
-    return {"accuracy_svg": theme.svg(figures.accuracy_intervals(top1, intervals), "accuracy")}
+def columns(record: RunRecord) -> list[Column]:
+    """Return the columns of every table of scores: the metrics that any network has on the test images."""
+    networks = list(record.test.values())
+    return [
+        Column(name, how, any(name in scores and scores[name].low is not None for scores in networks))
+        for name, how in record.protocol.shown(networks).items()
+    ]
 
 
-def _curves(metrics: pd.DataFrame) -> dict[str, Any]:
-    """Curves over the epochs, from the columns ``val/WHO/top1``, ``train/TERM`` and ``train/TERM/weighted``."""
+def headline_svg(record: RunRecord) -> str | None:
+    """Draw the headline of every network on the test images; None where there is none beside the student."""
+    if len(record.test) == 1:
+        return None
+    metrics = {who: record.headline(who) for who in record.test}
+    return theme.svg(figures.metric_intervals(metrics, record.protocol.main), "headline")
 
-    def columns(pattern: str) -> dict[str, Any]:
+
+def curves(metrics: pd.DataFrame, protocol: ProtocolRecord) -> dict[str, Any]:
+    """Draw curves over the epochs: columns ``val/WHO/METRIC``, ``train/TERM`` and ``train/TERM/weighted``."""
+
+    def found(pattern: str) -> dict[str, Any]:
         matches = ((column, re.fullmatch(pattern, column)) for column in metrics.columns)
-        found = {match[1]: metrics[column].to_numpy(float) for column, match in matches if match}
-        student_first = sorted(found, key=lambda name: name != "student")
-        return {name: found[name] for name in student_first}
+        values = {match[1]: metrics[column].to_numpy(float) for column, match in matches if match}
+        student_first = sorted(values, key=lambda name: name != "student")
+        return {name: values[name] for name in student_first}
 
     epochs = metrics["epoch"].to_numpy()
-    top1, nll = columns("val/(.+)/top1"), columns("val/(.+)/nll")
-    raw, weighted = columns("train/([^/]+)"), columns("train/([^/]+)/weighted")
+    validated = {how: found(f"val/(.+)/{re.escape(name)}") for name, how in protocol.metrics.items()}
+    validated = {how: lines for how, lines in validated.items() if lines}
+    raw, weighted = found("train/([^/]+)"), found("train/([^/]+)/weighted")
     if "total" in raw:
         weighted["total"] = raw.pop("total")
-    validation = figures.validation_curves(epochs, top1, nll) if top1 else None
+    validation = figures.validation_curves(epochs, validated) if validated else None
     losses = figures.loss_curves(epochs, raw, weighted) if raw.keys() <= weighted.keys() and raw else None
     return {
         "validation_svg": validation and theme.svg(validation, "validation"),
-        "validated": list(top1),
+        "curves": list(validated),
+        "validated": list(dict.fromkeys(who for lines in validated.values() for who in lines)),
         "losses_svg": losses and theme.svg(losses, "losses"),
         "terms": list(raw),
     }
 
 
-def _mistakes(evaluation: Evaluation, names: list[str]) -> dict[str, Any]:
-    """What the student gets wrong: confusion, calibration, and the images it is most wrong about."""
-    probabilities = softmax(evaluation.logits)
-    predicted = evaluation.logits.argmax(axis=1)
-    correct = predicted == evaluation.labels
-    confusion = confusion_matrix(evaluation.labels, predicted, labels=range(len(names)))
-    bins = analysis.reliability(probabilities.max(axis=1), correct)
-    matrix = figures.confusion_matrix(confusion, names) if len(names) <= MOST_CLASSES_IN_A_MATRIX else None
-    drawable = evaluation.wrong_images.shape[-1] in (1, 3)
-    return {
-        "right": int(correct.sum()),
-        "mistakes": analysis.frequent_mistakes(confusion),
-        "confusion_svg": matrix and theme.svg(matrix, "confusion"),
-        "reliability_svg": theme.svg(figures.reliability_diagram(bins), "reliability"),
-        "wrong": [
-            {
-                "row": row,
-                "true": names[evaluation.labels[row]],
-                "predicted": names[predicted[row]],
-                "probability": probabilities[row, predicted[row]],
-                "probability_of_true": probabilities[row, evaluation.labels[row]],
-                "picture": _data_uri(image) if drawable else None,
-                "small": max(image.shape[:2]) <= 64,
-            }
-            for row, image in zip(evaluation.wrong_rows, evaluation.wrong_images, strict=True)
-        ],
-    }
-
-
-def _features(evaluation: Evaluation, names: list[str]) -> dict[str, Any]:
-    """t-SNE of the features at every depth, as in CORSD's Fig. 2, where there are enough samples for one."""
+def features(evaluation: Evaluation, names: list[str]) -> dict[str, Any]:
+    """Draw t-SNE of the features at every depth, as in CORSD's Fig. 2, where there are enough samples for one."""
     samples = len(evaluation.feature_labels)
     if samples < analysis.FEWEST_SAMPLES:
         return {"samples": samples, "maps": [], "features_svg": None}
@@ -121,10 +118,3 @@ def _features(evaluation: Evaluation, names: list[str]) -> dict[str, Any]:
     maps = [analysis.feature_map(name, values, evaluation.feature_labels) for name, values in depths]
     drawing = figures.feature_maps(maps, evaluation.feature_labels, names)
     return {"samples": samples, "maps": maps, "features_svg": theme.svg(drawing, "features")}
-
-
-def _data_uri(image: np.ndarray) -> str:
-    """image: [H, W, C] uint8 with one or three channels."""
-    file = io.BytesIO()
-    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, format="PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

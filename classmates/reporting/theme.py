@@ -1,4 +1,4 @@
-"""How the figures look, and how they take on the page's colours: palette, matplotlib style, SVG for inside a page."""
+"""The style of all figures: palette, matplotlib settings, and SVG that takes on the colours of the page around it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ ALONE = "<style>svg { color: #1c1d20 } @media (prefers-color-scheme: dark) { svg
 
 @styled
 def svg(figure: Figure, prefix: str) -> str:
-    """``figure`` as an <svg> element to put into a page: its ids start with ``prefix``, ink is the page's."""
+    """Return ``figure`` as an <svg> element to put into a page: its ids start with ``prefix``, ink is the page's."""
     file = io.StringIO()
     with _letters_that_are_missing():
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
@@ -88,7 +88,7 @@ def svg(figure: Figure, prefix: str) -> str:
 
 @styled
 def save(figure: Figure, stem: Path) -> str:
-    """Writes ``stem``.svg, readable on light and on dark pages, and ``stem``.png, on white; returns the element."""
+    """Write ``stem``.svg, readable on light and on dark pages, and ``stem``.png, on white; return the element."""
     drawing = svg(figure, stem.name)
     end_of_tag = drawing.index(">") + 1
     with whole_file(stem.with_name(f"{stem.name}.svg")) as path:
@@ -100,7 +100,7 @@ def save(figure: Figure, stem: Path) -> str:
 
 @contextmanager
 def _letters_that_are_missing() -> Iterator[None]:
-    """Letters that matplotlib's font lacks are drawn by the browser, with a font that has them."""
+    """Silence warnings of letters that matplotlib's font lacks: the browser draws them, with a font that has them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
@@ -110,8 +110,8 @@ def _adapted(tag: str, prefix: str) -> str:
     return re.sub(r'( id="|href="#|url\(#)', rf"\1{prefix}-", tag).replace(INK, "currentColor")
 
 
-def line_looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Colour and dashes by name: six colours, then the same ones dashed and dotted."""
+def line_styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return colour and dashes by name: six colours, then the same ones dashed and dotted."""
     colours = (BLUE, VERMILION, *OTHERS)
     return {
         name: {
@@ -123,22 +123,24 @@ def line_looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def dots(epochs: Sized) -> dict[str, Any]:
-    """Markers for a line of few points: a single epoch is a dot or nothing."""
+    """Return markers for a line of few points: a single epoch is a dot or nothing."""
     return {"marker": "o", "markersize": 3} if len(epochs) <= 15 else {}
 
 
-def legend_below(figure: Figure, handles: Sequence[Artist], names: Sequence[str], **look: Any) -> None:
-    """In as many columns as fit, and the figure as much higher as it takes."""
+def legend_below(figure: Figure, handles: Sequence[Artist], names: Sequence[str], **style: Any) -> None:
+    """Put a legend below, in as many columns as fit, and make the figure as much higher as it takes."""
     columns = max(1, min(len(names), 100 // (8 + max(map(len, names)))))
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + 0.18 * (-(-len(names) // columns) - 1))
-    figure.legend(handles, names, loc="outside lower center", ncols=columns, **look)
+    figure.legend(handles, names, loc="outside lower center", ncols=columns, **style)
 
 
 def count_epochs(axes: Axes) -> None:
+    """Label the horizontal axis with whole epochs."""
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def shortened(name: str, longest: int = 24) -> str:
+    """Return a name cut to ``longest`` letters."""
     return name if len(name) <= longest else name[: longest - 1] + "…"

@@ -1,8 +1,9 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and their names."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,9 +15,9 @@ from classmates.errors import UserError
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` to write to; it becomes ``path`` at the end, or vanishes if anything fails.
+    """Give a temporary name to write to; it becomes ``path`` at the end, or vanishes if anything fails.
 
-    Makes the folder where there is none, and keeps the suffix: some writers look at it.
+    The folder is made where there is none, and the name keeps the suffix: some writers look at it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Random: machines that share a folder may have processes of the same number.
@@ -30,13 +31,13 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def output_file(path: Path) -> Iterator[Path]:
-    """``whole_file`` at a place that the user has named; UserError where it cannot be written."""
+    """Give ``whole_file`` at a place that the user has named; UserError where it cannot be written."""
     with _told(path), whole_file(path) as temporary:
         yield temporary
 
 
 def require_writable(path: Path) -> None:
-    """UserError where ``output_file`` could not write; nothing is left there.
+    """Raise UserError where ``output_file`` could not write; nothing is left there.
 
     It is tried out: permissions alone do not tell.
     """
@@ -52,6 +53,11 @@ def require_writable(path: Path) -> None:
             for folder in made:
                 with suppress(OSError):  # it was not made, or another process uses it by now
                     folder.rmdir()
+
+
+def slug(text: str) -> str:
+    """Return what of a text can be part of a file's name."""
+    return re.sub(r"[^\w.]+", "-", text).strip("-.")[:40]
 
 
 @contextmanager

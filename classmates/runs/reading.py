@@ -1,10 +1,10 @@
-"""Reads a finished run's folder; whatever is missing or damaged is named with its file."""
+"""Reading a finished run's folder; whatever is missing or damaged is named with its file."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,13 +14,42 @@ import yaml
 from numpy.typing import NDArray
 
 from classmates.errors import UserError
-from classmates.runs.contents import Checkpoint, Cost, Evaluation, Result, Run, Score, Validation
+from classmates.runs.record import RunRecord
 
 Value = TypeVar("Value")
 
 
-def read_run(folder: Path) -> Run:
-    """Reads ``result.json``, ``config.yaml``, ``metrics.csv``, ``student.json`` and ``evaluation.npz``.
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """``evaluation.npz``: the student on the test images.
+
+    labels: [n]. logits: [n, K]. wrong_images: [m, H, W, C] uint8, the images in rows wrong_rows [m] of labels.
+    features: (stage name, [s, C_i]) shallow to deep and the embedding, of the same s images, of classes
+    feature_labels [s].
+    """
+
+    labels: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    wrong_images: NDArray[np.uint8]
+    wrong_rows: NDArray[np.int64]
+    features: list[tuple[str, NDArray[np.float32]]]
+    feature_labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """Everything the report is made of; ``metrics`` has one row an epoch, ``settings`` are the resolved ones."""
+
+    folder: Path
+    record: RunRecord
+    settings: dict[str, Any]
+    metrics: pd.DataFrame
+    class_names: list[str]
+    evaluation: Evaluation
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """Read ``result.json``, ``config.yaml``, ``metrics.csv``, ``student.json`` and ``evaluation.npz``.
 
     Raises:
         UserError: the folder or a file is not there, or a file cannot be read or lacks something.
@@ -32,13 +61,13 @@ def read_run(folder: Path) -> Run:
             f"not a finished run: {folder} has no result.json; "
             "it is written at the end of training: let the run finish, or resume it"
         )
-    result = _read(folder / "result.json", lambda path: _result(json.loads(path.read_text("utf-8"))))
+    record = _read(folder / "result.json", lambda path: RunRecord.from_json(path.read_text("utf-8")))
     settings = _read(folder / "config.yaml", lambda path: dict(yaml.safe_load(path.read_text("utf-8"))))
     metrics = _read(folder / "metrics.csv", _metrics)
     names = _read(folder / "student.json", _class_names)
-    expected = result.test["student"].count
-    evaluation = _read(folder / "evaluation.npz", lambda path: _evaluation(path, len(names), expected))
-    return Run(folder, result, settings, metrics, names, evaluation)
+    images = record.headline().count if record.protocol.counted == "images" else None
+    evaluation = _read(folder / "evaluation.npz", lambda path: _evaluation(path, len(names), images))
+    return FinishedRun(folder, record, settings, metrics, names, evaluation)
 
 
 def _read(path: Path, parse: Callable[[Path], Value]) -> Value:
@@ -46,65 +75,13 @@ def _read(path: Path, parse: Callable[[Path], Value]) -> Value:
         raise UserError(f"incomplete run: {path} is missing; put it back from a copy of the run, or train again")
     try:
         return parse(path)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except Exception as error:  # what parsers raise on damaged content has no common type; some is undocumented
         reason = f"missing: {error}" if isinstance(error, KeyError) else " ".join(str(error).split()) or repr(error)
         raise UserError(
             f"damaged run: cannot use {path}: {reason}; put it back from a copy of the run, or train again"
         ) from error
-
-
-def _result(content: Mapping[str, Any]) -> Result:
-    validation, training, student = content["validation"], content["training"], content["student"]
-    memory = training["peak_memory_mib"]
-    return Result(
-        name=str(content["name"]),
-        method=str(content["method"]),
-        model=str(content["model"]),
-        data=str(content["data"]),
-        seed=int(content["seed"]),
-        epochs=int(training["epochs"]),
-        finished=datetime.fromisoformat(content["finished"]),
-        train_images=int(content["train_images"]),
-        test=_scores(content["test"]),
-        validation=None if validation is None else _validation(validation),
-        cost=Cost(
-            seconds=float(training["seconds"]),
-            steps=int(training["steps"]),
-            images_per_second=float(training["images_per_second"]),
-            peak_memory_mib=None if memory is None else float(memory),
-            training_parameters=int(content["training_parameters"]),
-            student_parameters=int(student["parameters"]),
-            student_multiply_adds=int(student["multiply_adds"]),
-        ),
-        notes=[str(note) for note in content["notes"]],
-        environment=dict(content["environment"]),
-    )
-
-
-def _validation(content: Mapping[str, Any]) -> Validation:
-    return Validation(_checkpoint(content["last"]), _checkpoint(content["best"]))
-
-
-def _checkpoint(content: Mapping[str, Any]) -> Checkpoint:
-    return Checkpoint(int(content["epoch"]), _scores({who: of for who, of in content.items() if who != "epoch"}))
-
-
-def _scores(content: Mapping[str, Any]) -> dict[str, Score]:
-    student_first = {"student": content["student"], **content}
-    return {who: _score(of) for who, of in student_first.items()}
-
-
-def _score(content: Mapping[str, Any]) -> Score:
-    low, high = content["top1_interval"]
-    return Score(
-        top1=float(content["top1"]),
-        interval=(float(low), float(high)),
-        top5=float(content["top5"]) if "top5" in content else None,
-        nll=float(content["nll"]),
-        brier=float(content["brier"]),
-        ece=float(content["ece"]),
-        count=int(content["count"]),
-    )
 
 
 def _metrics(path: Path) -> pd.DataFrame:
@@ -120,7 +97,7 @@ def _class_names(path: Path) -> list[str]:
     return [str(name).encode("utf-8", "backslashreplace").decode("utf-8") for name in names]
 
 
-def _evaluation(path: Path, num_classes: int, test_images: int) -> Evaluation:
+def _evaluation(path: Path, num_classes: int, test_images: int | None) -> Evaluation:
     with np.load(path, allow_pickle=False) as arrays:
         names = [*map(str, arrays["stage_names"]), "embedding"]
         keys = [*(f"features/{stage}" for stage in range(len(names) - 1)), "features/embedding"]
@@ -132,6 +109,7 @@ def _evaluation(path: Path, num_classes: int, test_images: int) -> Evaluation:
             features=[(name, arrays[key].astype(np.float32)) for name, key in zip(names, keys, strict=True)],
             feature_labels=arrays["feature_labels"].astype(np.int64),
         )
+    test_images = len(found.labels) if test_images is None else test_images
     rows_of_features = len(found.feature_labels)
     for key, fits in {
         "labels": found.labels.shape == (test_images,) and _within(found.labels, num_classes),

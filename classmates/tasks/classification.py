@@ -13,8 +13,8 @@ from classmates.data.parts import ImageData
 from classmates.errors import UserError
 from classmates.losses.peers import peers_cross_entropy
 from classmates.networks.backbone.observe import stack_logits
-from classmates.tasks.metrics import RunningAccuracy, score
-from classmates.tasks.protocol import Metric, MetricFormat, Protocol, Scores
+from classmates.tasks.metrics import METRICS, TOP1, RunningAccuracy, read_version_1, score
+from classmates.tasks.protocol import MetricFormat, Protocol, Scores
 from classmates.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -25,14 +25,8 @@ class ClassificationProtocol(Protocol):
     """Top-1 accuracy with Wilson's interval first; top-5, likelihood, Brier score and calibration error beside it."""
 
     name = "classification"
-    headline = "top1"
-    metrics: ClassVar[Mapping[str, MetricFormat]] = {
-        "top1": MetricFormat("top-1", percent=True),
-        "top5": MetricFormat("top-5", percent=True),
-        "nll": MetricFormat("NLL", better="less"),
-        "brier": MetricFormat("Brier", better="less"),
-        "ece": MetricFormat("ECE", better="less"),
-    }
+    headline = TOP1
+    metrics: ClassVar[Mapping[str, MetricFormat]] = METRICS
 
     def predictions(self, method: Method, outputs: list[NetworkOutput]) -> dict[str, Tensor]:
         return method.predictions(outputs)
@@ -47,14 +41,7 @@ class ClassificationProtocol(Protocol):
         return RunningAccuracy()
 
     def read_version_1(self, scores: Mapping[str, Any]) -> Scores:
-        low, high = scores["top1_interval"]
-        found = {
-            name: Metric(float(scores[name]), count=int(scores["count"]), better=how.better)
-            for name, how in self.metrics.items()
-            if name in scores or name != "top5"  # which there is for more than five classes only
-        }
-        top1 = found["top1"]
-        return {**found, "top1": Metric(top1.value, float(low), float(high), top1.count)}
+        return read_version_1(scores)
 
 
 @dataclass(frozen=True)

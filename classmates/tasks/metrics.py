@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import sqrt
 from statistics import NormalDist
-from typing import NotRequired, TypedDict
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+import torchmetrics
 from torch import Tensor
-from torchmetrics import Metric
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from classmates.tasks.protocol import Metric, MetricFormat, Scores
 
-class Score(TypedDict):
-    """What ``score`` gives; plain numbers, ready for JSON. ``top5`` is there for more than five classes."""
+TOP1, TOP5, NLL, BRIER, ECE = "top1", "top5", "nll", "brier", "ece"
+METRICS = {
+    TOP1: MetricFormat("top-1", "top-1 accuracy", percent=True),
+    TOP5: MetricFormat("top-5", "top-5 accuracy", percent=True),
+    NLL: MetricFormat("NLL", "negative log-likelihood", better="less"),
+    BRIER: MetricFormat("Brier", "Brier score", better="less"),
+    ECE: MetricFormat("ECE", "expected calibration error", percent=True, better="less"),
+}
+"""How each metric of a classifier is written, in the order of display."""
 
-    top1: float
-    top1_interval: list[float]
-    top5: NotRequired[float]
-    nll: float
-    brier: float
-    ece: float
-    count: int
 
+def score(logits: Tensor, labels: Tensor) -> Scores:
+    """Return every figure of merit of one classifier on one labelled set.
 
-def score(logits: Tensor, labels: Tensor) -> Score:
-    """Every figure of merit of one classifier on one labelled set.
-
-    - ``top1``, ``top5``: fractions of images whose class is the first, or among the first five.
-    - ``top1_interval``: 95 % interval of ``top1`` (:func:`wilson_interval`); it speaks of the images drawn, not of
-      the training run's luck.
+    - ``top1``, ``top5``: fractions of images whose class is the first, or among the first five; ``top5`` is there for
+      more than five classes. The interval of ``top1`` (:func:`wilson_interval`) is about which images were drawn, not
+      about the training run's luck.
     - ``nll``: mean negative log-likelihood, in nats.
     - ``brier``: mean over images of the sum over classes of (probability - truth)², from 0 to 2 (Brier, 1950).
     - ``ece``: expected calibration error of the first class, 15 equal bins (Guo et al., ICML 2017, eq. 3), as
@@ -49,21 +50,34 @@ def score(logits: Tensor, labels: Tensor) -> Score:
     log_probabilities = logits.log_softmax(dim=1)
     probabilities = log_probabilities.exp()
     correct = int((logits.argmax(dim=1) == labels).sum())
-    result = Score(
-        top1=correct / count,
-        top1_interval=list(wilson_interval(correct, count)),
-        nll=F.nll_loss(log_probabilities, labels).item(),
-        brier=(probabilities - F.one_hot(labels, classes)).square().sum(dim=1).mean().item(),
-        ece=multiclass_calibration_error(probabilities, labels, num_classes=classes, n_bins=15).item(),
-        count=count,
-    )
+    values = {TOP1: correct / count}
     if classes > 5:
-        result["top5"] = (logits.topk(5).indices == labels[:, None]).any(dim=1).double().mean().item()
-    return result
+        values[TOP5] = (logits.topk(5).indices == labels[:, None]).any(dim=1).double().mean().item()
+    values[NLL] = F.nll_loss(log_probabilities, labels).item()
+    values[BRIER] = (probabilities - F.one_hot(labels, classes)).square().sum(dim=1).mean().item()
+    values[ECE] = multiclass_calibration_error(probabilities, labels, num_classes=classes, n_bins=15).item()
+    return _scores(values, wilson_interval(correct, count), count)
+
+
+def read_version_1(scores: Mapping[str, Any]) -> Scores:
+    """Return what :func:`score` gave in version 1, a mapping of plain numbers, as it is now.
+
+    Raises:
+        KeyError, TypeError or ValueError: a number is missing or none.
+    """
+    low, high = map(float, scores["top1_interval"])
+    values = {name: float(scores[name]) for name in METRICS if name != TOP5 or name in scores}
+    return _scores(values, (low, high), int(scores["count"]))
+
+
+def _scores(values: Mapping[str, float], interval: tuple[float, float], count: int) -> Scores:
+    """Return values as metrics; the interval is that of top-1 accuracy."""
+    found = {name: Metric(value, count=count, better=METRICS[name].better) for name, value in values.items()}
+    return {**found, TOP1: Metric(values[TOP1], *interval, count, METRICS[TOP1].better)}
 
 
 def wilson_interval(correct: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The interval in which an accuracy lies with the given confidence (Wilson, JASA 1927).
+    """Return the interval in which an accuracy lies with the given confidence (Wilson, JASA 1927).
 
     Unlike ``p ± z·sqrt(p(1-p)/n)`` it stays inside 0..1 and keeps its promise for few images and accuracies near 1.
 
@@ -82,7 +96,7 @@ def wilson_interval(correct: int, count: int, confidence: float = 0.95) -> tuple
     return centre - half if correct > 0 else 0.0, centre + half if correct < count else 1.0
 
 
-class RunningAccuracy(Metric):
+class RunningAccuracy(torchmetrics.Metric):
     """Top-1 accuracy and mean negative log-likelihood of a stream of batches, as validation in a training loop needs.
 
     ``update`` only adds on the device and waits for nothing; ``compute`` moves the sums to the host once, summed
@@ -108,7 +122,7 @@ class RunningAccuracy(Metric):
         self.count += len(labels)
 
     def compute(self) -> dict[str, float]:
-        """``{"top1": fraction, "nll": nats}`` of everything since the last reset.
+        """Return ``{"top1": fraction, "nll": nats}`` of everything since the last reset.
 
         Raises:
             ValueError: nothing was added.
@@ -116,7 +130,7 @@ class RunningAccuracy(Metric):
         correct, nll, count = torch.stack([self.correct, self.nll, self.count]).tolist()
         if count == 0:
             raise ValueError("no image was scored: give update() at least one batch before compute()")
-        return {"top1": correct / count, "nll": nll / count}
+        return {TOP1: correct / count, NLL: nll / count}
 
 
 def _check(logits: Tensor, labels: Tensor) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torchmetrics
@@ -35,6 +35,11 @@ class Metric:
     count: int | None = None
     better: Better = "more"
 
+    @property
+    def half_width(self) -> float | None:
+        """Half the length of its interval; None without one."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
 
 Scores = dict[str, Metric]
 """The metrics of one network by name."""
@@ -42,15 +47,102 @@ Scores = dict[str, Metric]
 
 @dataclass(frozen=True)
 class MetricFormat:
-    """How a metric is written: its title, whether in percent, and whether more or less of it is better."""
+    """How a metric is written.
+
+    Args:
+        title: what stands at the head of a column ("NLL").
+        name: the same in full ("negative log-likelihood").
+        percent: whether it is a share, which is shown in percent.
+        better: whether "more" or "less" of it is better.
+    """
 
     title: str
+    name: str
     percent: bool = False
     better: Better = "more"
 
-    def text(self, value: float, digits: int = 2) -> str:
-        """``98.75%``, or ``0.053`` with one digit more for what is no share."""
-        return f"{value:.{digits}%}" if self.percent else f"{value:.{digits + 1}f}"
+    def text(self, value: float) -> str:
+        """Return a value as people read it: ``98.75%``, or ``0.053`` for what is no share."""
+        return f"{value:.2%}" if self.percent else f"{value:.3f}"
+
+    def interval(self, metric: Metric) -> str:
+        """Return a metric's interval as people read it: ``96.10%-98.75%``; empty without one."""
+        return (
+            "" if metric.low is None or metric.high is None else f"{self.text(metric.low)}-{self.text(metric.high)}"
+        )
+
+    @property
+    def scale(self) -> float:
+        """The factor from a value to the number that is shown: 100 for shares."""
+        return 100.0 if self.percent else 1.0
+
+    @property
+    def digits(self) -> int:
+        """The decimal places of the number that is shown."""
+        return 2 if self.percent else 3
+
+    @property
+    def heading(self) -> str:
+        """The title with its unit, for columns of bare numbers: ``top-1, %``."""
+        return f"{self.title}, %" if self.percent else self.title
+
+
+@dataclass(frozen=True)
+class ProtocolRecord:
+    """What results keep of a protocol, so that their scores can be read and shown without the task.
+
+    Args:
+        name: of the protocol.
+        headline: the name of the metric that tables, choices of checkpoints and searches go by.
+        metrics: how each is written, by name, in the order of display.
+        counted: what the counts of its metrics are of.
+    """
+
+    name: str
+    headline: str
+    metrics: Mapping[str, MetricFormat] = field(hash=False)
+    counted: str = "images"
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def main(self) -> MetricFormat:
+        """How the headline is written."""
+        return self.metrics[self.headline]
+
+    @property
+    def mode(self) -> Literal["max", "min"]:
+        """Which way the headline gets better, as Lightning and Ray call it."""
+        return "max" if self.main.better == "more" else "min"
+
+    @property
+    def monitored(self) -> str:
+        """The name under which the student's headline on validation images is logged."""
+        return f"val/student/{self.headline}"
+
+    def shown(self, networks: Iterable[Scores]) -> dict[str, MetricFormat]:
+        """Return the formats of those metrics that any of the networks has, in the order of display."""
+        have = {name for scores in networks for name in scores}
+        return {name: how for name, how in self.metrics.items() if name in have}
+
+    def table(self, head: str, lines: Mapping[str, Scores]) -> str:
+        """Return scores as text with aligned columns: a line for each network, its label in the column ``head``."""
+        columns = [[head, *lines]]
+        for name, how in self.shown(lines.values()).items():
+            metrics = [scores.get(name) for scores in lines.values()]
+            columns.append([how.title, *("-" if metric is None else how.text(metric.value) for metric in metrics)])
+            intervals = ["" if metric is None else how.interval(metric) for metric in metrics]
+            if any(intervals):
+                columns.append(["95 % interval", *intervals])
+        widths = [max(map(len, column)) for column in columns]
+        first, *rest = widths
+        return "\n".join(
+            "  ".join(
+                [cells[0].ljust(first), *(cell.rjust(width) for cell, width in zip(cells[1:], rest, strict=True))]
+            )
+            for cells in zip(*columns, strict=True)
+        )
 
 
 class Protocol(ABC):
@@ -60,40 +152,52 @@ class Protocol(ABC):
         name: of the protocol, as results record it.
         metrics: by name, in the order of display: how each is written.
         headline: the name of the metric that tables, choices of checkpoints and searches go by.
+        counted: what the counts of its metrics are of.
     """
 
     name: ClassVar[str]
     metrics: ClassVar[Mapping[str, MetricFormat]]
     headline: ClassVar[str]
+    counted: ClassVar[str] = "images"
 
     @abstractmethod
     def predictions(self, method: Method, outputs: list[NetworkOutput]) -> dict[str, Tensor]:
-        """What is judged of a batch, [B, ...], by whose it is: student, peer1, ..., ensemble, exit1, ..."""
+        """Return what is judged of a batch, [B, ...], by whose it is: student, peer1, ..., ensemble, exit1, ..."""
 
     @abstractmethod
     def predictor(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
-        """The same of a plain network alone: from images [B, C, H, W] to what is judged."""
+        """Return the same of a plain network alone: from images [B, C, H, W] to what is judged."""
 
     @abstractmethod
     def score(self, predictions: Tensor, labels: Tensor) -> Scores:
-        """Every metric of one network on one split.
+        """Return every metric of one network on one split.
 
         predictions: [N, ...], of the whole split in its order. labels: [N].
         """
 
     @abstractmethod
     def running(self) -> torchmetrics.Metric:
-        """A cheap running score of one network, for validation during training.
+        """Return a cheap running score of one network, for validation during training.
 
         ``update(predictions, labels)`` takes a batch; ``compute()`` gives {metric: float}, the headline among them;
         it is summed over processes.
         """
 
     @property
+    def record(self) -> ProtocolRecord:
+        """What results keep of it."""
+        return ProtocolRecord(self.name, self.headline, dict(self.metrics), self.counted)
+
+    @property
     def mode(self) -> Literal["max", "min"]:
         """Which way the headline gets better, as Lightning and Ray call it."""
-        return "max" if self.metrics[self.headline].better == "more" else "min"
+        return self.record.mode
+
+    @property
+    def monitored(self) -> str:
+        """The name under which the student's headline on validation images is logged."""
+        return self.record.monitored
 
     def read_version_1(self, scores: Mapping[str, Any]) -> Scores:
-        """The scores of one network as results of version 1 held them; ValueError where there were none of these."""
+        """Return the scores of one network as results of version 1 held them; ValueError where there were none."""
         raise ValueError(f"results of version 1 have no scores of the protocol '{self.name}'")

@@ -1,4 +1,4 @@
-"""What watches a run: the table of its epochs, one progress bar, and checkpoints that are whole or not there."""
+"""Callbacks of every run: the table of its epochs, one progress bar, and checkpoints that are whole or not there."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from classmates.errors import UserError
 from classmates.runs.files import whole_file
 from classmates.runs.folder import RunFolder
+from classmates.tasks.protocol import Protocol
 from classmates.training.module import TrainingModule
 
 WAITING_SHOWN = 0.1
@@ -30,17 +31,23 @@ WAITING_TOLD_SECONDS = 2.0
 
 
 def watchers(
-    run: RunFolder, *, validates: bool, progress: bool, checkpoint_steps: int | None, max_time: str | None
+    run: RunFolder,
+    protocol: Protocol,
+    *,
+    validates: bool,
+    progress: bool,
+    checkpoint_steps: int | None,
+    max_time: str | None,
 ) -> Iterable[Callback]:
-    """The table of epochs, the progress bar, the checkpoints (the last state, and the best on validation) and the
-    time limit."""
+    """Make the table of epochs, the progress bar, the checkpoints (the last state, and the one whose student was best
+    on validation images by the protocol's headline) and the time limit."""
     history = History(run.metrics)
     yield history
     if progress:
         yield Progress(history)
     last = partial(ModelCheckpoint, run.checkpoints, enable_version_counter=False, save_on_train_epoch_end=True)
     if validates:
-        yield last(filename=run.best.stem, monitor="val/student/top1", mode="max")
+        yield last(filename=run.best.stem, monitor=protocol.monitored, mode=protocol.mode)
     yield last(filename=run.last.stem)
     if checkpoint_steps is not None:
         yield StepCheckpoint(run.last, checkpoint_steps)
@@ -49,7 +56,7 @@ def watchers(
 
 
 class History(Callback):
-    """One row an epoch: every term raw and weighted, everyone's validation scores, learning rate, speed.
+    """One row an epoch: every term raw and weighted, validation scores of every network, learning rate, speed.
 
     ``seconds`` are those of the epoch's training alone, ``data_seconds`` those of them that it waited for images.
 
@@ -65,11 +72,11 @@ class History(Callback):
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, TrainingModule)
-        self._look_at_clock(module)
+        self._read_clock(module)
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, TrainingModule)
-        self._look_at_clock(module)
+        self._read_clock(module)
         self.images = 0
         self.seconds = self.data_seconds = 0.0
 
@@ -79,7 +86,7 @@ class History(Callback):
         assert isinstance(module, TrainingModule)
         self.images += len(batch.labels) * trainer.world_size
         clock, waited = self.clock, self.waited
-        self._look_at_clock(module)
+        self._read_clock(module)
         self.seconds += self.clock - clock
         self.data_seconds += self.waited - waited
 
@@ -115,7 +122,7 @@ class History(Callback):
         """The share of the last epoch's training time that was spent waiting for images."""
         return self.data_seconds / self.seconds
 
-    def _look_at_clock(self, module: TrainingModule) -> None:
+    def _read_clock(self, module: TrainingModule) -> None:
         self.clock, self.waited = time.perf_counter(), module.train_loader.waited
 
     def state_dict(self) -> dict[str, Any]:
@@ -157,7 +164,8 @@ class Progress(Callback):
         if self.history.waiting > WAITING_SHOWN:
             shown["waiting for images"] = f"{self.history.waiting:.0%}"
         if module.validation:
-            shown["student val top-1"] = f"{module.validation['student']['top1']:.1%}"
+            how, headline = module.protocol.record.main, module.protocol.headline
+            shown[f"student val {how.title}"] = how.text(module.validation["student"][headline])
         self.bar.set_postfix(shown, refresh=False)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -169,7 +177,7 @@ class Progress(Callback):
 
 
 class TimeLimit(Timer):
-    """Stops at the end of the first epoch after DD:HH:MM:SS; a run that goes on has as much time again.
+    """A stop at the end of the first epoch after DD:HH:MM:SS; a run that goes on has as much time again.
 
     At the ends of epochs: Lightning would take an epoch cut off in the middle for a whole one, in resuming too.
     """
@@ -178,12 +186,12 @@ class TimeLimit(Timer):
         super().__init__(limit, interval="epoch")
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the limit is for one sitting, and Lightning would add the time of those before."""
+        """Return nothing: the limit is for one call, and Lightning would add the time of those before."""
         return {}
 
 
 class StepCheckpoint(Checkpoint):
-    """Writes the state to ``path`` every so many ``steps``, between the checkpoints of whole epochs.
+    """A checkpoint of the state at ``path`` every so many ``steps``, between the checkpoints of whole epochs.
 
     The last step of an epoch is left to the checkpoint that comes after its validation.
     """
@@ -202,7 +210,7 @@ class StepCheckpoint(Checkpoint):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoints appear whole or not at all, and are read without running any code that may be in them."""
+    """Checkpoints that appear whole or not at all, and are read without running any code that may be in them."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         try:
@@ -221,7 +229,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def load_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """Tensors and plain values of a checkpoint; UserError where it is damaged or holds anything that runs code."""
+    """Read tensors and plain values of a checkpoint; UserError where it is damaged or holds what runs code."""
     try:
         checkpoint = torch.load(io.BytesIO(path.read_bytes()), map_location=map_location, weights_only=True)
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Where a run took place: versions, hardware, commit, memory. Stored with every result."""
+"""The environment of a run, stored with its result: versions, hardware, commit, memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 
 def environment(device: torch.device) -> dict[str, str | int | None]:
-    """Versions of what matters, the processor, the accelerator in use and the commit of a source checkout."""
+    """Return versions, the processor, the accelerator in use and the commit of a source checkout."""
     packages = ("classmates", "torch", "torchvision", "timm", "lightning")
     return {
         **{name: version(name) for name in packages},
@@ -27,6 +27,7 @@ def environment(device: torch.device) -> dict[str, str | int | None]:
 
 
 def cpu_name() -> str:
+    """Return the name of the processor as the system has it."""
     information = Path("/proc/cpuinfo")
     if information.exists():
         for line in information.read_text().splitlines():
@@ -36,7 +37,7 @@ def cpu_name() -> str:
 
 
 def commit() -> str | None:
-    """The commit of the source checkout in use, with a "+" where files were changed; None if installed."""
+    """Return the commit of the source checkout in use, with a "+" where files were changed; None if installed."""
     source = Path(__file__).resolve().parents[2]
     if not (source / ".git").exists():
         return None
@@ -50,7 +51,7 @@ def commit() -> str | None:
 
 
 def peak_memory_mib(device: torch.device) -> float:
-    """The most memory this process has held: of the GPU where one is used, else of the machine."""
+    """Return the most memory that this process has held: of the GPU where one is used, else of the machine."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss counts bytes on macOS, KiB elsewhere

@@ -1,4 +1,4 @@
-"""Any method as a LightningModule: steps, optimiser, validation; nothing here knows which method it is."""
+"""Any method as a LightningModule: steps, optimiser, validation; nothing here depends on the method or the task."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+import torchmetrics
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -18,9 +19,10 @@ from classmates.data.batches.randomness import stream_seed
 from classmates.errors import NonFiniteLoss
 from classmates.methods.base import Method, Output
 from classmates.networks.memory.gather import local_buffers
-from classmates.tasks.metrics import RunningAccuracy
+from classmates.tasks.classification import Classification
+from classmates.tasks.protocol import Protocol
 
-CHECK_EVERY = 50  # steps between looks at the losses where looking makes the host wait for the device
+CHECK_EVERY = 50  # steps between checks of the losses where a check makes the host wait for the device
 
 
 class TermMeter:
@@ -47,7 +49,7 @@ class TermMeter:
         self.steps += 1
 
     def check(self) -> None:
-        """Raises NonFiniteLoss if a term was NaN or infinite at any step so far; waits for the device."""
+        """Raise NonFiniteLoss if a term was NaN or infinite at any step so far; waits for the device."""
         for name, step in zip(self.names, self.bad_since.tolist(), strict=True):
             if step >= 0:
                 raise NonFiniteLoss(
@@ -67,7 +69,7 @@ class TermMeter:
 
 
 class TrainingModule(L.LightningModule):
-    """Drives a method through Lightning's loop.
+    """A method in Lightning's loop, judged on validation images by the protocol of its task.
 
     Args:
         method: what is trained.
@@ -93,7 +95,9 @@ class TrainingModule(L.LightningModule):
         self.make_loaders = loaders
         self.seed = seed
         self.meter = TermMeter()
-        self.scores: dict[str, RunningAccuracy] = {}
+        # Methods say their task from the rebuilt base class on.
+        self.protocol: Protocol = getattr(method, "task", Classification()).protocol
+        self.scores: dict[str, torchmetrics.Metric] = {}
         self.validation: dict[str, dict[str, float]] = {}
 
     @property
@@ -138,14 +142,15 @@ class TrainingModule(L.LightningModule):
             score.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        for who, logits in self.method.predictions(self.method.networks(batch.images)).items():
+        outputs = self.method.networks(batch.images)
+        for who, predictions in self.protocol.predictions(self.method, outputs).items():
             if who not in self.scores:
-                self.scores[who] = RunningAccuracy().to(self.device)
-            self.scores[who].update(logits, batch.labels)
+                self.scores[who] = self.protocol.running().to(self.device)
+            self.scores[who].update(predictions, batch.labels)
 
     def on_validation_epoch_end(self) -> None:
         self.validation = {who: score.compute() for who, score in self.scores.items()}
-        self.log("val/student/top1", self.validation["student"]["top1"], rank_zero_only=True)
+        self.log(self.protocol.monitored, self.validation["student"][self.protocol.headline], rank_zero_only=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["terms"] = self.meter.state_dict()
@@ -155,7 +160,7 @@ class TrainingModule(L.LightningModule):
 
 
 def seed_everywhere(seed: int, device: torch.device) -> None:
-    """Seeds every global random state that a training step may draw from, its own or that of others' code.
+    """Seed every global random state that a training step may draw from, its own or that of others' code.
 
     ``torch.manual_seed`` takes ten times as long where no GPU is in use, to note who has called it.
     """

@@ -142,7 +142,7 @@ def training_module(config: TrainConfig, method: Method, images: ImageData) -> T
     return TrainingModule(method, optimizer, schedules, loaders, config.seed)
 
 
-def make_trainer(config: TrainConfig, run: RunFolder, method: Method, *, validates: bool) -> L.Trainer:
+def make_trainer(config: TrainConfig, run: RunFolder, module: TrainingModule, *, validates: bool) -> L.Trainer:
     """Make Lightning's trainer, with all that watches the run.
 
     Raises:
@@ -152,6 +152,7 @@ def make_trainer(config: TrainConfig, run: RunFolder, method: Method, *, validat
     try:
         watching = watchers(
             run,
+            module.protocol,
             validates=validates,
             progress=config.progress,
             checkpoint_steps=config.checkpoint_steps,
@@ -167,7 +168,7 @@ def make_trainer(config: TrainConfig, run: RunFolder, method: Method, *, validat
             gradient_clip_val=config.gradient_clip,
             deterministic=config.deterministic,
             logger=loggers,
-            callbacks=[*fine_tuning(config, method), *watching, *config.callbacks],
+            callbacks=[*fine_tuning(config, module), *watching, *config.callbacks],
             accumulate_grad_batches=config.accumulate,
             plugins=[AtomicCheckpointIO()],
             default_root_dir=run.folder,
@@ -181,10 +182,10 @@ def make_trainer(config: TrainConfig, run: RunFolder, method: Method, *, validat
         raise UserError(f"accelerator, devices, strategy, precision or max_time: {error}") from error
 
 
-def fine_tuning(config: TrainConfig, method: Method) -> Iterator[Callback]:
+def fine_tuning(config: TrainConfig, module: TrainingModule) -> Iterator[Callback]:
     """Yield the callbacks that fine-tuning asks for; they come before those that watch and write checkpoints."""
     if config.freeze_stages:
-        yield FrozenStages(method, config.freeze_stages, config.freeze_epochs)
+        yield FrozenStages(module.method, config.freeze_stages, config.freeze_epochs)
     if config.ema is not None:
         yield WeightAverage(config.ema)
 

@@ -220,7 +220,7 @@ def train(
     notes += [*notes_of_method, *notes_of_speed]
     module = training_module(config, built, images)
     run, card = run_folder(config, built), student_card(config, images)
-    trainer = make_trainer(config, run, built, validates=images.val is not None)
+    trainer = make_trainer(config, run, module, validates=images.val is not None)
     if first_process():
         run.check_resumable() if resume else run.begin()
     for note in notes:

@@ -1,0 +1,260 @@
+"""The result of a run, ``result.json``: its one schema, how it is written and how every version of it is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from classmates.errors import UserError
+from classmates.tasks.classification import ClassificationProtocol
+from classmates.tasks.protocol import Better, Metric, MetricFormat, ProtocolRecord, Scores
+
+VERSION = 2
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class EpochScores:
+    """The scores of every network on the validation split after one epoch."""
+
+    epoch: int
+    scores: dict[str, Scores]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The validation scores of the last epoch, and of the epoch that was best for the student."""
+
+    last: EpochScores
+    best: EpochScores
+
+
+@dataclass(frozen=True)
+class EarlyExits:
+    """How a network with exits does if it may answer early: thresholds tuned on validation, scored on test images.
+
+    thresholds: one an exit. accuracy: fraction of images that are right. cost: mean compute of an image, 1 the plain
+    network's. saved: 1 − cost. shares: fraction of the images that each exit answers, then the ensemble.
+    """
+
+    thresholds: list[float]
+    accuracy: float
+    cost: float
+    saved: float
+    shares: list[float]
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """What training took: ``epochs`` that were done; ``peak_memory_mib`` is None where it was not measured."""
+
+    epochs: int
+    steps: int
+    seconds: float
+    images_per_second: float
+    peak_memory_mib: float | None
+
+
+@dataclass(frozen=True)
+class StudentSize:
+    """What the deployed network takes; ``multiply_adds`` are of one image."""
+
+    parameters: int
+    multiply_adds: int
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Everything that ``result.json`` holds.
+
+    Args:
+        name, method, model, data, seed: what was trained, on what.
+        epochs: how many were asked for.
+        finished: when the run ended.
+        protocol: how the networks were judged.
+        test: the scores after the last epoch, by network.
+        validation: the same on the validation split; None without one.
+        exits: None for a network without exits, or without validation images to tune them on.
+        training: what it took.
+        student: the size of the network that is deployed.
+        training_parameters: of all networks together.
+        train_images: how many there were.
+        notes: what had to be decided or went other than asked.
+        environment: versions, hardware and commit.
+        config: the settings, as ``config.yaml`` has them.
+        version: of this schema.
+    """
+
+    name: str
+    method: str
+    model: str
+    data: str
+    seed: int
+    epochs: int
+    finished: datetime
+    protocol: ProtocolRecord
+    test: dict[str, Scores]
+    validation: Validation | None
+    exits: EarlyExits | None
+    training: TrainingCost
+    student: StudentSize
+    training_parameters: int
+    train_images: int
+    notes: list[str]
+    environment: dict[str, Any]
+    config: dict[str, Any]
+    version: int = VERSION
+
+    def headline(self, who: str = "student") -> Metric:
+        """Return the metric of a network that tables go by, on the test images."""
+        return self.test[who][self.protocol.headline]
+
+    def to_json(self) -> str:
+        """Return it as ``result.json`` holds it."""
+        content = {"version": self.version, **asdict(self)}
+        return json.dumps(content, indent=2, ensure_ascii=False, default=datetime.isoformat)
+
+    @classmethod
+    def from_json(cls, text: str) -> RunRecord:
+        """Read what :meth:`to_json` of this or an earlier version wrote; the student comes first among networks.
+
+        Raises:
+            UserError: it is of a later version.
+            ValueError: it is damaged; the message says where.
+        """
+        try:
+            content = json.loads(text)
+            version = int(content.get("version", 1))
+            if version > VERSION:
+                raise UserError(
+                    f"results of version {version} are not known here, only up to {VERSION}: "
+                    "a later classmates wrote them; update it"
+                )
+            return _record(_from_version_1(content) if version == 1 else content)
+        except KeyError as error:
+            raise ValueError(f"missing: {error}") from error
+        except (AttributeError, TypeError, OverflowError) as error:
+            raise ValueError(str(error)) from error
+
+
+def read_record(path: Path) -> RunRecord | None:
+    """Read a ``result.json``; None where there is no whole one.
+
+    Raises:
+        UserError: a later version wrote it, so that it is not damaged but cannot be read.
+    """
+    try:
+        return RunRecord.from_json(path.read_text(encoding="utf-8"))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except (OSError, ValueError):
+        return None
+
+
+def _record(content: Mapping[str, Any]) -> RunRecord:
+    protocol = _protocol(content["protocol"])
+
+    def networks(given: Mapping[str, Any]) -> dict[str, Scores]:
+        student_first = {"student": given["student"], **given}
+        scores = {who: {name: _metric(one) for name, one in of.items()} for who, of in student_first.items()}
+        for who, of in scores.items():
+            if protocol.headline not in of:
+                raise KeyError(f"{protocol.headline} of {who}")
+        return scores
+
+    def epoch(given: Mapping[str, Any]) -> EpochScores:
+        return EpochScores(int(given["epoch"]), networks(given["scores"]))
+
+    training, student = content["training"], content["student"]
+    return RunRecord(
+        name=str(content["name"]),
+        method=str(content["method"]),
+        model=str(content["model"]),
+        data=str(content["data"]),
+        seed=int(content["seed"]),
+        epochs=int(content["epochs"]),
+        finished=datetime.fromisoformat(content["finished"]),
+        protocol=protocol,
+        test=networks(content["test"]),
+        validation=_if_given(
+            lambda given: Validation(epoch(given["last"]), epoch(given["best"])), content["validation"]
+        ),
+        exits=_if_given(_exits, content["exits"]),
+        training=TrainingCost(
+            epochs=int(training["epochs"]),
+            steps=int(training["steps"]),
+            seconds=float(training["seconds"]),
+            images_per_second=float(training["images_per_second"]),
+            peak_memory_mib=_if_given(float, training["peak_memory_mib"]),
+        ),
+        student=StudentSize(int(student["parameters"]), int(student["multiply_adds"])),
+        training_parameters=int(content["training_parameters"]),
+        train_images=int(content["train_images"]),
+        notes=[str(note) for note in content["notes"]],
+        environment=dict(content["environment"]),
+        config=dict(content["config"]),
+    )
+
+
+def _protocol(given: Mapping[str, Any]) -> ProtocolRecord:
+    metrics = {
+        str(name): MetricFormat(str(how["title"]), str(how["name"]), bool(how["percent"]), _better(how["better"]))
+        for name, how in given["metrics"].items()
+    }
+    if given["headline"] not in metrics:
+        raise KeyError(f"format of {given['headline']}")
+    return ProtocolRecord(str(given["name"]), str(given["headline"]), metrics, str(given["counted"]))
+
+
+def _metric(given: Mapping[str, Any]) -> Metric:
+    return Metric(
+        value=float(given["value"]),
+        low=_if_given(float, given["low"]),
+        high=_if_given(float, given["high"]),
+        count=_if_given(int, given["count"]),
+        better=_better(given["better"]),
+    )
+
+
+def _exits(given: Mapping[str, Any]) -> EarlyExits:
+    return EarlyExits(
+        thresholds=[float(value) for value in given["thresholds"]],
+        accuracy=float(given["accuracy"]),
+        cost=float(given["cost"]),
+        saved=float(given["saved"]),
+        shares=[float(value) for value in given["shares"]],
+    )
+
+
+def _better(word: Any) -> Better:
+    if word not in get_args(Better):
+        raise ValueError(f"better is {word!r}")
+    return "more" if word == "more" else "less"
+
+
+def _if_given(read: Callable[[Any], Value], given: Any) -> Value | None:
+    return None if given is None else read(given)
+
+
+def _from_version_1(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a result of version 1, which knew classification alone, as version 2 has it."""
+    protocol = ClassificationProtocol()
+
+    def networks(given: Mapping[str, Any]) -> dict[str, Any]:
+        found = {who: protocol.read_version_1(scores) for who, scores in given.items() if who != "epoch"}
+        return {who: {name: asdict(metric) for name, metric in scores.items()} for who, scores in found.items()}
+
+    validation, exits = content["validation"], content.get("exits")
+    return {
+        **content,
+        "protocol": asdict(protocol.record),
+        "test": networks(content["test"]),
+        "validation": validation
+        and {name: {"epoch": one["epoch"], "scores": networks(one)} for name, one in validation.items()},
+        "exits": exits and {**exits, "accuracy": exits[protocol.headline]},
+        "config": content.get("config", {}),
+    }
