@@ -1,4 +1,4 @@
-"""The arguments of a function or class as the command line has them, read off its signature and docstring."""
+"""The arguments of a function or class as the command line has them, from its signature and docstring."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Argument:
 
 
 def arguments_of(thing: Callable[..., Any]) -> dict[str, Argument]:
-    """Every argument that can be typed, by name; the others (a Lightning callback) are for Python alone."""
+    """Return every argument that can be typed, by name; the others (a Lightning callback) are for Python alone."""
     hints = get_type_hints(thing.__init__ if inspect.isclass(thing) else thing)
     parameters = {
         name: parameter.replace(annotation=hints.get(name, Any))
@@ -92,7 +92,7 @@ def described(thing: Callable[..., Any]) -> dict[str, str]:
 
 
 def typable(hint: Any) -> Any:
-    """An annotation without the classes whose objects cannot be typed; None where nothing is left."""
+    """Return an annotation without the classes whose objects cannot be typed; None where nothing is left."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         kept = [part for part in map(typable, parts) if part is not None]
@@ -106,7 +106,7 @@ def typable(hint: Any) -> Any:
 
 
 def in_words(hint: Any) -> str:
-    """What an argument of this type takes: ``INT``, ``a|b``, ``[TEXT,...]``."""
+    """Say what an argument of this type takes: ``INT``, ``a|b``, ``[TEXT,...]``."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         parts = tuple(part for part in parts if part is not NoneType and not (part is str and Path in parts))
