@@ -77,12 +77,12 @@ def test_what_is_chosen_is_what_runs(small_train, tmp_path, precision):
     )
     assert (witness.channels_last, witness.autocast, witness.fused) == (True, precision, True)
     assert all(parameter.is_contiguous() for parameter in result.student.parameters())
-    assert result.record["config"]["memory_format"] == "channels_last"
-    assert not any("chosen for" in note for note in result.record["notes"])
+    assert result.record.config["memory_format"] == "channels_last"
+    assert not any("chosen for" in note for note in result.record.notes)
 
 
 def test_the_record_holds_what_auto_became(small_train, tmp_path):
     result = small_train(out=tmp_path, epochs=1)
-    assert result.record["config"]["precision"] == "32-true"
-    assert result.record["config"]["memory_format"] == "channels_last"
-    assert any("chosen for cpu and images below 32 pixels" in note for note in result.record["notes"])
+    assert result.record.config["precision"] == "32-true"
+    assert result.record.config["memory_format"] == "channels_last"
+    assert any("chosen for cpu and images below 32 pixels" in note for note in result.record.notes)
