@@ -49,7 +49,7 @@ def test_a_runs_config_is_accepted_as_it_is_and_trains_the_same_student(run, tmp
 def test_evaluate_prints_the_scores_of_the_run(run, tmp_path, capsys):
     scores = json.loads((run / "result.json").read_text())["test"]["student"]
     assert main(["evaluate", str(run), "--out", str(tmp_path / "scores.json"), "--accelerator=cpu"]) == 0
-    assert f"{scores['top1']:.2%}" in capsys.readouterr().out
+    assert f"{scores['top1']['value']:.2%}" in capsys.readouterr().out
     assert json.loads((tmp_path / "scores.json").read_text()) == scores
 
 

@@ -36,6 +36,7 @@ COMMON_OPTIONS = {
     "CC": {"teacher": "runs/common-teacher", "correlation": 100.0, "class_uniform": True},
     "FitNet": {"teacher": "runs/common-teacher", "hint": 100.0, "hint_epochs": 0},
     "KD": {"teacher": "runs/common-teacher", "temperature": 4.0, "ce": 0.1, "distillation": 0.9},
+    "DKD": {"teacher": "runs/common-teacher", "ce": 1.0, "alpha": 1.0, "beta": 8.0, "temperature": 4.0, "warmup": 20},
     "RKD": {"teacher": "runs/common-teacher", "distance": 25.0, "angle": 50.0},
     "SP": {"teacher": "runs/common-teacher", "similarity": 3000.0},
 }

@@ -134,6 +134,8 @@ class RunRecord:
                     f"results of version {version} are not known here, only up to {VERSION}: "
                     "a later classmates wrote them; update it"
                 )
+            if version < 1:
+                raise ValueError(f"version is {version}")
             return _record(_from_version_1(content) if version == 1 else content)
         except KeyError as error:
             raise ValueError(f"missing: {error}") from error

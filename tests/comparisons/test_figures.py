@@ -20,13 +20,16 @@ def test_learning_curves_have_a_line_and_a_band_a_row() -> None:
     frame = pd.DataFrame(
         [{**PLACE, "row": row, "epoch": n, "mean": 10.0 * n, "std": 2.0} for row in ROWS[:2] for n in (1, 2)]
     )
-    figure = comparison_figures.learning_curves(pd.concat([frame, frame.assign(model="other")]), ROWS)
+    figure = comparison_figures.learning_curves(
+        pd.concat([frame, frame.assign(model="other")]), ROWS, "validation top-1, %"
+    )
     tiny, other = figure.axes
     assert (tiny.get_title(), other.get_title()) == ("tiny, digits", "other, digits")
     assert [line.get_color() for line in tiny.lines] == [BLUE, VERMILION]
     np.testing.assert_array_equal(tiny.lines[0].get_ydata(), [10, 20])
     band = tiny.collections[0].get_paths()[0].vertices
     assert (band[:, 1].min(), band[:, 1].max()) == (8, 22)
+    assert tiny.get_ylabel() == "validation top-1, %"
     assert legend(figure) == ["Baseline", "DML"]
 
 

@@ -5,7 +5,15 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from classmates.comparisons.formats import as_latex, as_markdown, as_text, overview, sections, statistics_sections
+from classmates.comparisons.formats import (
+    as_latex,
+    as_markdown,
+    as_text,
+    overview,
+    sections,
+    statistics_sections,
+    unit,
+)
 from classmates.comparisons.recipe import Recipe
 from classmates.comparisons.tables import comparison_table
 
@@ -90,4 +98,8 @@ def test_rows_with_another_score_say_so(table: pd.DataFrame) -> None:
     mixed = table.assign(who=["student", "student", "ensemble", "student"])
     section, _ = sections(mixed)
     assert section.heads[2] == "top-1 accuracy, %"
+    assert unit(table) == "student top-1 accuracy, %"
+    assert unit(table.assign(metric="nll")) == "student NLL"
+    assert unit(table.assign(metric="ece")) == "student ECE, %"
+    assert unit(table.assign(protocol=None)) == "student score"
     assert [line[2] for line in section.cells][1:3] == ["not run", "76.00 ± 1.73 (ensemble)"]

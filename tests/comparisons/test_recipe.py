@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classmates.comparisons.recipe import Recipe, Score, load_recipe, read, read_seeds
+from classmates.comparisons.recipe import Recipe, ScoreChoice, load_recipe, read, read_seeds
 from classmates.errors import UserError
 
 WHOLE = """
@@ -33,8 +33,8 @@ def test_a_whole_recipe_is_read(tmp_path):
     recipe = load_recipe(str(tmp_path / "table.yaml"))
     assert recipe.seeds == (0, 1)
     assert list(recipe.rows) == ["Baseline", "Two peers"]
-    assert recipe.score_of("Baseline") == Score("student", "top1", "error")
-    assert recipe.score_of("Two peers") == Score("ensemble", "top1", "error")  # the rest as in `score`
+    assert recipe.score_of("Baseline") == ScoreChoice("student", "top1", "error")
+    assert recipe.score_of("Two peers") == ScoreChoice("ensemble", "top1", "error")  # the rest as in `score`
     assert recipe.published["resnet8"]["Two peers"] == 73.9
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from math import isnan
+from math import isnan, sqrt
 
 import pandas as pd
 import pytest
 
-from classmates.comparisons.recipe import Recipe, Score
+from classmates.comparisons.recipe import Recipe, ScoreChoice
 from classmates.comparisons.tables import comparison_table, remarks
+from classmates.errors import UserError
 
 Frame = Callable[..., pd.DataFrame]
 
@@ -46,8 +47,9 @@ def test_means_differences_and_costs(runs: pd.DataFrame, recipe: Recipe) -> None
     assert isnan(dml["seeds_needed"])
     assert (mcl["time_ratio"], dml["memory_ratio"], base["time_ratio"]) == (pytest.approx(3), 1.5, 1)
     assert (dml["peers"], dml["ensemble"], mcl["ece"]) == (pytest.approx(60), pytest.approx(75), pytest.approx(5))
-    # Half of Wilson's interval of 152 of 200: z / (1 + z²/n) · √(0.76 · 0.24 / n + z²/4n²)
-    assert mcl["one_run"] == pytest.approx(5.883, abs=0.001)
+    # Mean over the runs of half of Wilson's interval: z / (1 + z²/n) · √(p (1 − p) / n + z²/4n²)
+    widths = [1.959964 / (1 + 0.0192073) * sqrt(p * (1 - p) / 200 + 2.400911e-5) for p in (0.74, 0.77, 0.77)]
+    assert mcl["one_run"] == pytest.approx(100 * sum(widths) / 3, abs=1e-4)
 
 
 def test_what_the_correction_leaves_is_marked(runs: pd.DataFrame, recipe: Recipe, frame_of: Frame) -> None:
@@ -82,7 +84,7 @@ def test_what_was_not_run_is_there_and_says_so(runs: pd.DataFrame, recipe: Recip
 
 
 def test_errors_turn_the_sign(runs: pd.DataFrame, recipe: Recipe) -> None:
-    table = comparison_table(runs, replace(recipe, score=Score(as_="error"))).set_index("row")
+    table = comparison_table(runs, replace(recipe, score=ScoreChoice(as_="error"))).set_index("row")
     mcl = table.loc["MCL"]
     assert (mcl["mean"], mcl["difference"]) == (pytest.approx(24.0), pytest.approx(-5.0))
     assert mcl["better"]
@@ -90,10 +92,45 @@ def test_errors_turn_the_sign(runs: pd.DataFrame, recipe: Recipe) -> None:
 
 
 def test_a_row_may_be_scored_by_its_ensemble(runs: pd.DataFrame, recipe: Recipe) -> None:
-    scores = {"DML": Score(who="ensemble"), "MCL": Score(who="ensemble")}
+    scores = {"DML": ScoreChoice(who="ensemble"), "MCL": ScoreChoice(who="ensemble")}
     table = comparison_table(runs, replace(recipe, scores=scores)).set_index("row")
     assert table.loc["DML", "mean"] == pytest.approx(75.0)
     assert (table.loc["MCL", "seeds"], table.loc["MCL", "note"]) == (0, "has no ensemble")
+
+
+def test_any_metric_of_the_runs_may_stand_in_the_table(runs: pd.DataFrame, recipe: Recipe) -> None:
+    """Less of a likelihood's negative logarithm is better, and it is no share."""
+    likelihood = runs.assign(
+        nll=[{"MCL": 0.4, "DML": 0.6}.get(row, 0.5) + 0.01 * n for n, row in enumerate(runs["row"])]
+    )
+    table = comparison_table(likelihood, replace(recipe, score=ScoreChoice(metric="nll"))).set_index("row")
+    assert table.loc["Baseline", "mean"] == pytest.approx(0.51)
+    assert table.loc["MCL", "difference"] == pytest.approx(-0.04)
+    assert (table.loc["MCL", "metric"], table.loc["MCL", "better_if"]) == ("nll", "less")
+    assert table["one_run"].isna().all()
+    named = comparison_table(runs, replace(recipe, score=ScoreChoice(metric="top1")))
+    pd.testing.assert_frame_equal(named, comparison_table(runs, recipe))
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        (ScoreChoice(metric="top2"), "unknown metric of the table 'top2': did you mean 'top"),
+        (ScoreChoice(metric="nll", who="ensemble"), "other than top1 there are only the student's"),
+        (ScoreChoice(metric="nll", as_="error"), "negative log-likelihood as: error, but it is no accuracy"),
+        (ScoreChoice(metric="ece", as_="error"), "it is no accuracy"),
+    ],
+)
+def test_figures_that_runs_do_not_have(runs: pd.DataFrame, recipe: Recipe, choice: ScoreChoice, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        comparison_table(runs, replace(recipe, score=choice))
+
+
+def test_runs_judged_in_different_ways_are_in_no_table(runs: pd.DataFrame, recipe: Recipe, frame_of: Frame) -> None:
+    other = replace(runs["protocol"].iloc[0], name="few_shot")
+    mixed = pd.concat([runs, frame_of([{"row": "MCL", "seed": 3, "student": 0.7, "protocol": other}])])
+    with pytest.raises(UserError, match=r"different protocols, classification \(top1\) and few_shot \(top1\)"):
+        comparison_table(mixed, recipe)
 
 
 def test_runs_of_other_code_are_no_part_of_it(runs: pd.DataFrame, recipe: Recipe, frame_of: Frame) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from classmates.data import eval_loader, load
 from classmates.errors import UserError
 from classmates.evaluation.evaluate import evaluate
+from classmates.runs.record import read_record
 from classmates.runs.student import load_student
 from classmates.tasks.metrics import score
 from classmates.training.train import train
@@ -42,19 +43,30 @@ def digits_folder(tmp_path_factory):
     return root
 
 
+def values(scores):
+    return {name: metric.value for name, metric in scores.items()}
+
+
 def close_to(scores):
-    return {name: pytest.approx(value, abs=1e-6) for name, value in scores.items()}
+    return pytest.approx(values(scores), abs=1e-6)
 
 
 def record(run):
-    return json.loads((run / "result.json").read_text())
+    return read_record(run / "result.json")
 
 
 def test_on_the_same_data_the_scores_are_those_of_training_to_the_last_digit(run):
-    assert evaluate(run, accelerator="cpu") == record(run)["test"]["student"]
-    validation = record(run)["validation"]["last"]["student"]
-    assert validation["count"] == 300
+    assert evaluate(run, accelerator="cpu") == record(run).test["student"]
+    validation = record(run).validation.last.scores["student"]
+    assert validation["top1"].count == 300
     assert evaluate(run, split="val", accelerator="cpu") == validation
+
+
+def test_scores_are_a_table_as_text(run):
+    scores = evaluate(run, accelerator="cpu")
+    heads, line = str(scores).splitlines()
+    assert heads.split() == ["images", "top-1", "95", "%", "interval", "top-5", "NLL", "Brier", "ECE"]
+    assert line.split()[:2] == ["797", f"{scores['top1'].value:.2%}"]
 
 
 def test_the_training_split_is_the_one_that_was_trained_on(run):
@@ -63,18 +75,18 @@ def test_the_training_split_is_the_one_that_was_trained_on(run):
     assert images.mean == card.mean
     with torch.no_grad():
         logits = torch.cat([student(batch.images) for batch in eval_loader(images, images.train, 100)])
-    assert evaluate(run, split="train", accelerator="cpu") == close_to(score(logits, images.train.labels))
+    assert values(evaluate(run, split="train", accelerator="cpu")) == close_to(score(logits, images.train.labels))
 
 
 def test_other_data_are_prepared_as_the_students_own(run, digits_folder):
     scores = evaluate(run, digits_folder, accelerator="cpu")
-    own = record(run)["test"]["student"]
-    assert scores["count"] == own["count"]
-    assert scores == close_to(own)  # files lie in another order
+    own = record(run).test["student"]
+    assert scores["top1"].count == own["top1"].count
+    assert values(scores) == close_to(own)  # files lie in another order
 
 
 def test_the_batch_size_changes_rounding_at_most(run):
-    assert evaluate(run, batch_size=7, accelerator="cpu") == close_to(evaluate(run, accelerator="cpu"))
+    assert values(evaluate(run, batch_size=7, accelerator="cpu")) == close_to(evaluate(run, accelerator="cpu"))
 
 
 def test_batches_are_as_large_as_in_training_and_by_the_workers_asked_for(run, monkeypatch):
@@ -92,7 +104,9 @@ def test_batches_are_as_large_as_in_training_and_by_the_workers_asked_for(run, m
 
 def test_scores_are_written_whole(run, tmp_path):
     scores = evaluate(run, out=tmp_path / "new" / "scores.json", accelerator="cpu")
-    assert json.loads((tmp_path / "new" / "scores.json").read_text()) == scores
+    written = json.loads((tmp_path / "new" / "scores.json").read_text())
+    assert written == json.loads((run / "result.json").read_text())["test"]["student"]
+    assert written["top1"]["value"] == scores["top1"].value
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["scores.json"]
 
 
@@ -114,8 +128,8 @@ def test_images_of_another_size_are_brought_to_the_students(run, digits_folder, 
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.open(path).resize((16, 16), Image.Resampling.NEAREST).save(target)
     scores = evaluate(run, large, accelerator="cpu")
-    assert scores["count"] == 797
-    assert scores["nll"] == pytest.approx(record(run)["test"]["student"]["nll"], abs=0.05)
+    assert scores["top1"].count == 797
+    assert scores["nll"].value == pytest.approx(record(run).test["student"]["nll"].value, abs=0.05)
     assert evaluate(run, large, image_size=16, accelerator="cpu")["nll"] != scores["nll"]
 
 

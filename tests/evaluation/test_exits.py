@@ -38,7 +38,7 @@ def test_score_is_the_rule(seed, thresholds):
     logits, labels = random_exits(seed)
     top1, cost, shares = score_by_hand(logits, labels, COSTS, thresholds)
     score = score_exits(logits, labels, COSTS, thresholds)
-    assert score.top1 == pytest.approx(top1)
+    assert score.accuracy == pytest.approx(top1)
     assert score.cost == pytest.approx(cost)
     assert score.saved == pytest.approx(1 - cost)
     assert score.shares == pytest.approx(shares)
@@ -47,11 +47,11 @@ def test_score_is_the_rule(seed, thresholds):
 def test_the_ends_are_the_first_exit_and_the_ensemble():
     logits, labels = random_exits(0)
     first = score_exits(logits, labels, COSTS, [0.0, 0.0, 0.0])
-    assert first.top1 == (logits[0].argmax(-1) == labels).double().mean()
+    assert first.accuracy == (logits[0].argmax(-1) == labels).double().mean()
     assert first.saved == pytest.approx(0.7)
     assert first.shares == [1, 0, 0, 0]
     ensemble = score_exits(logits, labels, COSTS, [1.0, 1.0, 1.0])
-    assert ensemble.top1 == (logits.mean(0).argmax(-1) == labels).double().mean()
+    assert ensemble.accuracy == (logits.mean(0).argmax(-1) == labels).double().mean()
     assert ensemble.saved == 0
     assert ensemble.shares == [0, 0, 0, 1]
 
@@ -65,17 +65,17 @@ def test_tuning_keeps_accuracy_and_never_costs_more(seed, tolerance):
     each = tune_thresholds(logits, labels, COSTS, tolerance=tolerance)
     assert len(set(one)) == 1 or one == [1.0, 1.0, 0.0]
     one_score, each_score = (score_exits(logits, labels, COSTS, thresholds) for thresholds in (one, each))
-    assert one_score.top1 >= deepest.top1 - tolerance
-    assert each_score.top1 >= deepest.top1 - tolerance
+    assert one_score.accuracy >= deepest.accuracy - tolerance
+    assert each_score.accuracy >= deepest.accuracy - tolerance
     assert each_score.cost <= one_score.cost <= deepest.cost
 
 
 def test_two_exits_are_tuned_as_well_as_by_trying_all():
     logits, labels = random_exits(3, exits=2, images=200)
     costs = [0.4, 1.0]
-    least = score_exits(logits, labels, costs, [1.0, 0.0]).top1 - 0.1
+    least = score_exits(logits, labels, costs, [1.0, 0.0]).accuracy - 0.1
     scores = [score_exits(logits, labels, costs, pair) for pair in itertools.product(CANDIDATES, repeat=2)]
-    best = min(score.cost for score in scores if score.top1 >= least)
+    best = min(score.cost for score in scores if score.accuracy >= least)
     assert best < 0.9
     tuned = tune_thresholds(logits, labels, costs, tolerance=0.1)
     assert score_exits(logits, labels, costs, tuned).cost == pytest.approx(best)

@@ -75,7 +75,7 @@ def test_every_run_is_a_folder_of_train_and_a_line(small):
     assert states(comparison) == [("Baseline", 0, "done"), ("DML", 0, "done")]
     for run in comparison.runs.itertuples():
         record = json.loads((Path(run.folder) / "result.json").read_text())
-        assert run.student == record["test"]["student"]["top1"]
+        assert run.student == record["test"]["student"]["top1"]["value"]
         assert (run.epochs, run.steps, run.image_passes) == (2, 4, 80)
         assert (Path(run.folder) / "student.safetensors").exists()
     assert comparison.runs["ensemble"].notna().tolist() == [False, True]

@@ -21,6 +21,7 @@ from classmates.comparisons.page import as_text, comparison_table, write_compari
 from classmates.comparisons.recipe import Recipe
 from classmates.errors import UserError
 from classmates.experiments.ledger import Ledger
+from classmates.experiments.records import read_runs
 
 Frame = Callable[..., pd.DataFrame]
 
@@ -146,6 +147,22 @@ def test_recipes_may_name_every_figure_there_is() -> None:
     assert set(recipes.FIGURES) == set(FIGURES)
     with pytest.raises(UserError, match=r"unknown figure in x 'tsn': did you mean 'tsne'\?"):
         recipes.read({"figures": ["tsn"]}, "x")
+
+
+def test_a_comparison_of_version_1_is_read_and_written_again(version_1: Path) -> None:
+    """The same means as version 0.1 wrote; each interval is that of its own run."""
+    ledger = Ledger(version_1)
+    recipe, jobs = ledger.read_plan()
+    runs = read_runs(ledger, jobs)
+    assert runs["status"].tolist() == ["done"] * 4
+    table = comparison_table(runs, recipe).set_index("row")
+    assert table["mean"].tolist() == pytest.approx([25.0, 100 / 3])
+    assert table["ece"].tolist() == pytest.approx([6.540344, 14.820683])
+    assert table.loc["DML", "ensemble"] == pytest.approx(22.916667)
+    assert table.loc["DML", "one_run"] == pytest.approx(17.660746)
+    classmates.report(version_1)
+    assert "DML 2 33.33 ± 0.00" in text_of(version_1 / "report.html")
+    assert pd.read_csv(version_1 / "runs.csv")["protocol"].tolist() == ["classification"] * 4
 
 
 def test_text_is_what_the_command_prints(recipe: Recipe, runs: pd.DataFrame) -> None:

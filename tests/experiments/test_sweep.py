@@ -1,5 +1,7 @@
 """A search: chooses on validation images, goes on where it stopped."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
@@ -8,6 +10,9 @@ from classmates.experiments import sweep as module
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.plan import choose, jobs_of
 from classmates.experiments.sweep import sweep
+from classmates.runs.record import EpochScores, RunRecord, Validation
+from classmates.tasks.classification import ClassificationProtocol
+from classmates.tasks.protocol import Metric, MetricFormat
 
 TINY = {"train_size": 60, "batch_size": 20, "epochs": 1, "accelerator": "cpu", "loggers": []}
 
@@ -17,20 +22,31 @@ def search(folder, **arguments):
     return sweep("Baseline", **{**given, **arguments})
 
 
-def test_the_best_on_validation_is_chosen_whatever_the_test_says(tmp_path, monkeypatch):
+def test_the_best_on_validation_is_chosen_whatever_the_test_says(tmp_path, finished_run, monkeypatch):
     records = {}
 
     def result(ledger, job):
         lr = job.settings["lr"]
         value = {0.05: 0.6, 0.0001: 0.7}[lr]
-        records[lr] = {"validation": {"last": {"student": {"top1": value}}}, "test": {"student": {"top1": 1 - value}}}
+        chosen_by, other = ({"student": {"top1": Metric(one)}} for one in (value, 1 - value))
+        record = RunRecord.from_json((finished_run / "result.json").read_text())
+        last = EpochScores(1, chosen_by)
+        records[lr] = replace(record, validation=Validation(last, last), test=other, protocol=protocol)
         return records[lr]
 
+    protocol = ClassificationProtocol().record
     monkeypatch.setattr(Ledger, "result", result)
     found = search(tmp_path / "sweep")
     assert found.best["lr"] == 0.0001
     assert found.trials["lr"].tolist() == [0.0001, 0.05]
     assert found.trials["val"].tolist() == [0.7, 0.6]
+    assert "70.00%" in str(found)
+    less = {"top1": MetricFormat("rank", "mean rank", better="less")}
+    protocol = replace(protocol, metrics=less)
+    found = search(tmp_path / "sweep")
+    assert found.best["lr"] == 0.05
+    assert found.trials["val"].tolist() == [0.6, 0.7]
+    assert "0.600" in str(found)
 
 
 def test_a_real_search_leaves_settings_that_compare_takes(tmp_path):

@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 from classmates.reporting import figures
 from classmates.reporting.analysis import FeatureMap, reliability
 from classmates.reporting.theme import BLUE, TEN, VERMILION
+from classmates.tasks.metrics import METRICS
+from classmates.tasks.protocol import Metric
 
 EPOCHS = np.arange(1, 4)
 
@@ -16,9 +18,10 @@ def legend(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
-def test_accuracy_intervals_show_each_network_in_its_row() -> None:
-    axes = figures.accuracy_intervals({"student": 0.9, "peer1": 0.8}, {"student": (0.85, 0.95), "peer1": (0.7, 0.9)})
-    (panel,) = axes.axes
+def test_intervals_show_each_network_in_its_row() -> None:
+    metrics = {"student": Metric(0.9, 0.85, 0.95), "peer1": Metric(0.8, 0.7, 0.9)}
+    (panel,) = figures.metric_intervals(metrics, METRICS["top1"]).axes
+    assert panel.get_xlabel() == "test top-1 accuracy"
     assert [label.get_text() for label in panel.get_yticklabels()] == ["student", "peer1"]
     interval, dot = panel.lines[2:]
     np.testing.assert_allclose(interval.get_xdata(), [0.7, 0.9])
@@ -27,8 +30,9 @@ def test_accuracy_intervals_show_each_network_in_its_row() -> None:
 
 def test_validation_curves_make_the_student_stand_out() -> None:
     curves = {"student": np.array([0.1, 0.2, 0.3]), "peer1": np.array([0.1, 0.1, 0.2]), "ensemble": np.ones(3)}
-    figure = figures.validation_curves(EPOCHS, curves, curves)
+    figure = figures.validation_curves(EPOCHS, {METRICS["top1"]: curves, METRICS["nll"]: curves})
     accuracy, likelihood = figure.axes
+    assert [axes.get_title() for axes in figure.axes] == ["top-1 accuracy", "negative log-likelihood"]
     assert legend(figure) == ["student", "peer1", "ensemble"]
     np.testing.assert_array_equal(accuracy.lines[0].get_ydata(), curves["student"])
     np.testing.assert_array_equal(likelihood.lines[1].get_ydata(), curves["peer1"])
@@ -105,8 +109,8 @@ def test_of_many_classes_ten_are_coloured_and_the_others_grey(maps: list[Feature
 
 def test_thirty_classes_differ_in_colour_or_shape(maps: list[FeatureMap]) -> None:
     figure = figures.feature_maps(maps[:1], np.arange(80) % 30, [f"a class with a long name {n}" for n in range(30)])
-    looks = {
+    styles = {
         (to_hex(points.get_facecolor()[0]), points.get_paths()[0].vertices.tobytes())
         for points in figure.axes[0].collections[1:]
     }
-    assert len(looks) == 30
+    assert len(styles) == 30

@@ -8,6 +8,7 @@ import re
 import subprocess
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib import import_module
 from pathlib import Path
@@ -20,11 +21,14 @@ from PIL import Image
 
 from classmates.errors import UserError
 from classmates.experiments.report import report
+from classmates.reporting.classification import data_uri
 from classmates.reporting.page import duration
-from classmates.reporting.run_page import _data_uri
+from classmates.reporting.run_page import render
+from classmates.runs.reading import read_run
+from classmates.tasks.protocol import MetricFormat, ProtocolRecord
 
 Change = Callable[[Path, Callable[[Any], object]], None]
-FIGURES = ("accuracy", "validation", "losses", "confusion", "reliability", "features")
+FIGURES = ("headline", "validation", "losses", "confusion", "reliability", "features")
 
 
 class Page(HTMLParser):
@@ -66,20 +70,19 @@ def few_samples(arrays: dict[str, Any]) -> None:
 def test_the_page_says_what_came_out(page: Page, finished_run: Path) -> None:
     result = json.loads((finished_run / "result.json").read_text())
     student, ensemble = result["test"]["student"], result["test"]["ensemble"]
-    low, high = student["top1_interval"]
+    top1 = student["top1"]
     with np.load(finished_run / "evaluation.npz") as arrays:
         labels, predicted = arrays["labels"], arrays["logits/student"].argmax(1)
     pairs = Counter((true, taken_for) for true, taken_for in zip(labels, predicted, strict=True) if true != taken_for)
     most = max(pairs.values())
     for expected in (
-        f"{student['top1']:.2%}".replace("%", " %")
-        + " of the 797 test images are classified correctly by the student",
-        f"95 % interval: {100 * low:.2f} to {100 * high:.2f} %",
+        f"{top1['value']:.2%}".replace("%", " %") + " of the 797 test images are classified correctly by the student",
+        f"95 % interval: {100 * top1['low']:.2f} to {100 * top1['high']:.2f} %",
         "The test set was looked at once",
-        f"The ensemble of all networks reaches {100 * ensemble['top1']:.2f} %",
+        f"The ensemble of all networks reaches {100 * ensemble['top1']['value']:.2f} %",
         "last (8) student",
         f"best ({result['validation']['best']['epoch']}) student",
-        f"Expected calibration error: {100 * student['ece']:.2f} %",
+        f"Expected calibration error: {100 * student['ece']['value']:.2f} %",
         "of 60 test images",
         "method.init_args.temperature 3.0",
         "max_time none",
@@ -172,7 +175,7 @@ def test_what_is_missing_is_said(run_copy: Path, change: Change) -> None:
         "(top-1, after 1 epoch of training)",
         "The method trains one network",
         "There was no validation split",
-        "No curve of validation accuracy: the run logged none, as it had no validation split",
+        "No curve of validation scores: the run logged none, as it had no validation split",
         "No curves of the loss",
         "The student made no mistake",
         "No confusion matrix: with 31 classes",
@@ -184,10 +187,42 @@ def test_what_is_missing_is_said(run_copy: Path, change: Change) -> None:
         assert expected in page.text, expected
 
 
+def test_a_run_of_version_1_has_its_page(version_1: Path) -> None:
+    folder = next(version_1.glob("runs/DML*"))
+    old = json.loads((folder / "result.json").read_text())["test"]
+    page = Page(report(folder).read_text("utf-8"))
+    low, high = old["student"]["top1_interval"]
+    for expected in (
+        f"{100 * old['student']['top1']:.2f} % of the 24 test images are classified correctly by the student",
+        f"95 % interval: {100 * low:.2f} to {100 * high:.2f} %",
+        f"Expected calibration error: {100 * old['student']['ece']:.2f} %",
+        "The student’s most frequent mistakes",
+    ):
+        assert expected in page.text, expected
+    assert page.tags.count("svg") == len(FIGURES)
+
+
+def test_another_protocol_has_a_page_without_what_is_about_classes(run_copy: Path) -> None:
+    """Of ranks, of which less is better, without an interval; other networks keep their place beside the student."""
+    run = read_run(run_copy)
+    few = replace(run.evaluation, feature_labels=run.evaluation.feature_labels[:3])
+    protocol = ProtocolRecord("ranking", "nll", {"nll": MetricFormat("rank", "mean rank", better="less")}, "queries")
+    page = Page(render(replace(run, record=replace(run.record, protocol=protocol), evaluation=few)))
+    rank = run.record.test["student"]["nll"].value
+    for expected in (
+        f"{rank:.3f} is the mean rank of the student, the network that is deployed, on the 797 test queries",
+        "Rank: mean rank, less is better.",
+        "mean rank (lower is better)",
+    ):
+        assert expected in page.text, expected
+    assert not re.search(r"Mistakes|Calibration|95 % interval:|NLL|top-1", page.text)
+    assert page.tags.count("svg") == 3
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pictures_are_shown_pixel_by_pixel(channels: int) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (5, 4, channels)).astype(np.uint8)
-    found = Image.open(io.BytesIO(base64.b64decode(_data_uri(picture).removeprefix("data:image/png;base64,"))))
+    found = Image.open(io.BytesIO(base64.b64decode(data_uri(picture).removeprefix("data:image/png;base64,"))))
     assert found.mode == {1: "L", 3: "RGB"}[channels]
     np.testing.assert_array_equal(np.asarray(found).reshape(picture.shape), picture)
 
@@ -196,7 +231,7 @@ def test_the_report_is_written_whole_or_not_at_all(run_copy: Path, monkeypatch: 
     html = import_module(
         "classmates.reporting.run_page"
     )  # by its name, as the package's `report` is also a function's
-    monkeypatch.setattr(html, "render", lambda run: f"the page of {run.result.name}")
+    monkeypatch.setattr(html, "render", lambda run: f"the page of {run.record.name}")
     assert report(str(run_copy)) == run_copy / "report.html"
     assert (run_copy / "report.html").read_text() == "the page of MCL-linear-digits-0"
     files = sorted(run_copy.iterdir())

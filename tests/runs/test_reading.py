@@ -23,24 +23,32 @@ FILES = ("result.json", "config.yaml", "metrics.csv", "student.json", "evaluatio
 def test_a_finished_run_is_read(finished_run: Path) -> None:
     run = read_run(finished_run)
     written = json.loads((finished_run / "result.json").read_text())
-    assert list(run.result.test) == ["student", "peer1", "peer2", "ensemble"]  # the student first
-    assert run.result.test["peer1"].top1 == written["test"]["peer1"]["top1"]
-    assert run.result.test["student"].interval == tuple(written["test"]["student"]["top1_interval"])
-    assert run.result.validation is not None
-    assert run.result.validation.last.epoch == 8
-    assert run.result.finished.year == 2026
-    assert run.result.cost.peak_memory_mib is None
+    assert list(run.record.test) == ["student", "peer1", "peer2", "ensemble"]  # the student first
+    assert run.record.headline("peer1").value == written["test"]["peer1"]["top1"]["value"]
+    assert run.record.headline().low == written["test"]["student"]["top1"]["low"]
+    assert run.record.validation is not None
+    assert run.record.validation.last.epoch == 8
+    assert run.record.finished.year == 2026
+    assert run.record.training.peak_memory_mib is None
     assert run.settings["method"]["init_args"]["peers"] == 3
     assert len(run.metrics) == 8
     assert run.class_names == list("0123456789")
     right = run.evaluation.logits.argmax(1) == run.evaluation.labels
-    assert right.mean() == pytest.approx(run.result.test["student"].top1)
+    assert right.mean() == pytest.approx(run.record.headline().value)
     assert [name for name, _ in run.evaluation.features] == ["rows", "pixels", "embedding"]
 
 
-def test_five_classes_or_fewer_have_no_top5(run_copy: Path, change: Change) -> None:
-    change(run_copy / "result.json", lambda result: result["test"]["student"].pop("top5"))
-    assert read_run(run_copy).result.test["student"].top5 is None
+def test_a_run_of_version_1_is_read(version_1: Path) -> None:
+    run = read_run(next(version_1.glob("runs/DML*")))
+    assert list(run.record.test) == ["student", "peer1", "ensemble"]
+    assert (run.evaluation.logits.argmax(1) == run.evaluation.labels).mean() == run.record.headline().value
+    assert run.record.protocol.monitored in run.metrics
+
+
+def test_a_later_version_is_told_as_such(run_copy: Path, change: Change) -> None:
+    change(run_copy / "result.json", lambda result: result.update(version=9))
+    with pytest.raises(UserError, match=r"result.json: results of version 9 .* update"):
+        read_run(run_copy)
 
 
 def test_a_class_name_that_is_not_unicode_is_escaped(run_copy: Path, change: Change) -> None:
@@ -77,11 +85,11 @@ def test_a_file_of_something_else_is_named(run_copy: Path, file: str, content: b
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [
-        (lambda result: result["test"]["student"].pop("nll"), "missing: 'nll'"),
+        (lambda result: result["test"]["student"].pop("top1"), "missing: 'top1 of student'"),
         (lambda result: result["test"].pop("student"), "missing: 'student'"),
         (lambda result: result.update(finished="yesterday"), "yesterday"),
         (lambda result: result.update(seed=float("inf")), "infinity"),
-        (lambda result: result["test"]["peer1"].update(top1="good"), "good"),
+        (lambda result: result["test"]["peer1"].update(nll={"value": "good"}), "good"),
     ],
 )
 def test_a_result_that_lacks_something_is_refused(

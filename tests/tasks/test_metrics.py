@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from classmates.tasks.metrics import RunningAccuracy, score, wilson_interval
+from classmates.tasks.metrics import METRICS, RunningAccuracy, score, wilson_interval
 
 
 def slow_ece(probabilities: list[list[float]], labels: list[int], bins: int = 15) -> float:
@@ -46,35 +46,37 @@ def test_score_equals_the_formulas_written_out(count: int, classes: int, sharpne
     labels = torch.randint(classes, (count,), generator=random)
     got = score(logits, labels)
     for name, expected in slow_score(logits, labels).items():
-        assert got[name] == pytest.approx(expected, abs=1e-6), name  # type: ignore[literal-required]
-    assert got["count"] == count
-    assert got["top1_interval"] == list(wilson_interval(round(got["top1"] * count), count))
+        assert got[name].value == pytest.approx(expected, abs=1e-6), name
+    assert {metric.count for metric in got.values()} == {count}
+    top1 = got["top1"]
+    assert (top1.low, top1.high) == wilson_interval(round(top1.value * count), count)
+    assert [name for name, metric in got.items() if metric.low is not None] == ["top1"]
 
 
 def test_known_values() -> None:
     uniform = score(torch.zeros(8, 4), torch.tensor([0, 1, 2, 3, 0, 1, 2, 3]))
-    assert uniform["nll"] == pytest.approx(math.log(4))
-    assert uniform["brier"] == pytest.approx(0.75)  # 3 · (1/4)² + (3/4)²
-    assert uniform["top1"] == 0.25
-    assert uniform["ece"] == pytest.approx(0.0, abs=1e-7)  # says 1/4, and is right in 1/4
+    assert uniform["nll"].value == pytest.approx(math.log(4))
+    assert uniform["brier"].value == pytest.approx(0.75)  # 3 · (1/4)² + (3/4)²
+    assert uniform["top1"].value == 0.25
+    assert uniform["ece"].value == pytest.approx(0.0, abs=1e-7)  # says 1/4, and is right in 1/4
     sure_and_wrong = score(torch.tensor([[1e4, 0.0], [1e4, 0.0]]), torch.tensor([1, 1]))
-    assert sure_and_wrong["top1"] == 0
-    assert sure_and_wrong["nll"] == pytest.approx(1e4)  # from log-probabilities: no log(0)
-    assert sure_and_wrong["brier"] == pytest.approx(2.0)
-    assert sure_and_wrong["ece"] == pytest.approx(1.0)
+    assert sure_and_wrong["top1"].value == 0
+    assert sure_and_wrong["nll"].value == pytest.approx(1e4)  # from log-probabilities: no log(0)
+    assert sure_and_wrong["brier"].value == pytest.approx(2.0)
+    assert sure_and_wrong["ece"].value == pytest.approx(1.0)
 
 
-def test_result_is_plain_numbers_and_top5_needs_more_than_five_classes() -> None:
+def test_metrics_are_plain_numbers_and_top5_needs_more_than_five_classes() -> None:
     logits, labels = torch.randn(9, 6).to(torch.bfloat16).requires_grad_(), torch.randint(6, (9,))
-    result = score(logits, labels)
-    assert {name: type(value) for name, value in result.items()} == {
-        "top1": float,
-        "top1_interval": list,
-        "top5": float,
-        "nll": float,
-        "brier": float,
-        "ece": float,
-        "count": int,
+    found = score(logits, labels)
+    assert list(found) == list(METRICS)
+    assert {type(metric.value) for metric in found.values()} == {float}
+    assert {name: metric.better for name, metric in found.items()} == {
+        "top1": "more",
+        "top5": "more",
+        "nll": "less",
+        "brier": "less",
+        "ece": "less",
     }
     assert "top5" not in score(torch.randn(9, 5), torch.randint(5, (9,)))
 
@@ -120,7 +122,10 @@ def test_running_score_does_not_depend_on_the_batches(sizes: list[int], seed: in
     for images, truth in zip(logits.split(sizes), labels.split(sizes), strict=True):
         running.update(images, truth)
     whole = score(logits, labels)
-    assert running.compute() == {"top1": whole["top1"], "nll": pytest.approx(whole["nll"], rel=1e-5)}
+    assert running.compute() == {
+        "top1": whole["top1"].value,
+        "nll": pytest.approx(whole["nll"].value, rel=1e-5),
+    }
 
 
 def test_running_score_resets_and_refuses_to_divide_by_nothing() -> None:
@@ -163,4 +168,4 @@ def test_running_score_sums_over_processes() -> None:
     theirs = iter(elsewhere.metric_state.values())
     here.distributed_available_fn = lambda: True
     here.dist_sync_fn = lambda ours, group: [ours, next(theirs)]  # what gathering from two processes gives
-    assert here.compute() == {"top1": 2 / 3, "nll": pytest.approx(score(logits, labels)["nll"])}
+    assert here.compute() == {"top1": 2 / 3, "nll": pytest.approx(score(logits, labels)["nll"].value)}

@@ -124,15 +124,15 @@ def test_what_is_chosen_is_what_runs(small_train, tmp_path, precision):
     )
     assert (witness.channels_last, witness.autocast, witness.fused) == (True, precision, True)
     assert all(parameter.is_contiguous() for parameter in result.student.parameters())
-    assert result.record["config"]["memory_format"] == "channels_last"
-    assert not any("measured" in note for note in result.record["notes"])
+    assert result.record.config["memory_format"] == "channels_last"
+    assert not any("measured" in note for note in result.record.notes)
 
 
 def test_the_record_holds_what_auto_became(small_train, tmp_path):
     result = small_train(out=tmp_path, epochs=1)
-    assert result.record["config"]["precision"] != "auto"
-    assert result.record["config"]["memory_format"] in acceleration.FORMATS
-    assert any("measured, ms a step" in note for note in result.record["notes"])
+    assert result.record.config["precision"] != "auto"
+    assert result.record.config["memory_format"] in acceleration.FORMATS
+    assert any("measured, ms a step" in note for note in result.record.notes)
 
 
 def test_a_resumed_run_keeps_what_auto_became(small_train, tmp_path, monkeypatch):
@@ -142,4 +142,4 @@ def test_a_resumed_run_keeps_what_auto_became(small_train, tmp_path, monkeypatch
     monkeypatch.setattr(acceleration, "timings", lambda *how: pytest.fail("measured again"))
     resumed = small_train(out=tmp_path, epochs=2, resume=True)
     for name in ("precision", "memory_format"):
-        assert resumed.record["config"][name] == before[name]
+        assert resumed.record.config[name] == before[name]

@@ -55,5 +55,5 @@ def test_two_processes_make_one_run(tmp_path):
     assert torch.equal(first["weight"], second["weight"])
     record = json.loads((tmp_path / "run" / "result.json").read_text())
     assert record["training"]["steps"] == 3
-    assert record["test"]["student"]["count"] == 797
+    assert record["test"]["student"]["top1"]["count"] == 797
     assert len(pd.read_csv(tmp_path / "run" / "metrics.csv")) == 1

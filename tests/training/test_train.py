@@ -23,6 +23,7 @@ from classmates.evaluation.exits import score_exits
 from classmates.methods import CORSD, KD, MCL, Baseline, DeepSupervision
 from classmates.methods.base import Method
 from classmates.networks.peers.peers import Peers
+from classmates.runs.record import EarlyExits, read_record
 from classmates.runs.student import load_student
 from classmates.tasks.metrics import score
 
@@ -41,38 +42,37 @@ def test_a_run_leaves_everything_it_says(small_train, small_mcl, tmp_path):
         "result.json",
         "report.html",
     }
-    record = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert set(record["test"]) == {"student", "peer1", "ensemble"}
-    assert record["test"] == result.test
-    assert record["training"]["epochs"] == 2
-    assert record["training"]["steps"] == 8
-    assert record["train_images"] == 120
+    record = read_record(tmp_path / "run" / "result.json")
+    assert record == result.record
+    assert set(record.test) == {"student", "peer1", "ensemble"}
+    assert record.test == result.test
+    assert (record.training.epochs, record.training.steps, record.train_images) == (2, 8, 120)
 
     arrays = np.load(tmp_path / "run" / "evaluation.npz", allow_pickle=False)
     recomputed = score(torch.from_numpy(arrays["logits/student"]), torch.from_numpy(arrays["labels"]))
     assert recomputed == result.test["student"]
-    assert record["test"]["student"]["count"] == 797
+    assert record.headline().count == 797
 
     metrics = pd.read_csv(tmp_path / "run" / "metrics.csv")
     assert metrics["epoch"].tolist() == [1, 2]
     weighted = sum(metrics[f"train/{term}/weighted"] for term in ("ce", "distillation", "contrast"))
     np.testing.assert_allclose(weighted, metrics["train/total"], rtol=1e-5)
-    last = record["validation"]["last"]["student"]
-    assert metrics["val/student/top1"].iloc[-1] == pytest.approx(last["top1"])
+    last = record.validation.last.scores["student"]
+    assert metrics["val/student/top1"].iloc[-1] == pytest.approx(last["top1"].value)
 
 
 def test_exits_are_tuned_on_validation_and_scored_on_test(small_train, tmp_path):
     result = small_train(method=DeepSupervision, out=tmp_path / "run", epochs=3)
-    found, costs = result.record["exits"], result.method.exit_costs()
+    found, costs = result.record.exits, result.method.exit_costs()
     arrays = np.load(tmp_path / "run" / "evaluation.npz", allow_pickle=False)
     names = [*(f"exit{number}" for number in range(1, len(costs))), "student"]
     logits = torch.stack([torch.from_numpy(arrays[f"logits/{name}"]) for name in names])
-    again = score_exits(logits, torch.from_numpy(arrays["labels"]), costs, found["thresholds"])
-    assert found == {"thresholds": found["thresholds"], **again._asdict()}
-    assert f"{found['top1']:.2%} at {found['cost']:.0%} of the student's compute" in str(result)
-    assert small_train(out=tmp_path / "plain", epochs=1).record["exits"] is None
+    again = score_exits(logits, torch.from_numpy(arrays["labels"]), costs, found.thresholds)
+    assert found == EarlyExits(found.thresholds, *again)
+    assert f"{found.accuracy:.2%} at {found.cost:.0%} of the student's compute" in str(result)
+    assert small_train(out=tmp_path / "plain", epochs=1).record.exits is None
     blind = small_train(method=DeepSupervision, out=tmp_path / "blind", epochs=1, val_fraction=0)
-    assert blind.record["exits"] is None  # nothing to tune on but the test set
+    assert blind.record.exits is None  # nothing to tune on but the test set
 
 
 def test_a_teacher_remembers_only_where_images_stay_the_same(small_train, tmp_path):
@@ -116,7 +116,7 @@ def test_recomputing_changes_no_result(recompute, small_train, small_mcl, tmp_pa
 
 def test_without_a_validation_split(small_train, tmp_path):
     result = small_train(out=tmp_path / "run", epochs=1, val_fraction=0)
-    assert result.record["validation"] is None
+    assert result.record.validation is None
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["last.ckpt"]
 
 
@@ -251,7 +251,7 @@ def test_images_from_files_are_tested_as_they_were_trained_on(small_train, photo
     settings = {"data": photos, "train_size": None, "image_size": 72, "batch_size": 6, "num_workers": 0, "epochs": 1}
     result = small_train(**settings, augmentation=Augmentation(fill=128), out=tmp_path / "run")
     assert asked == [(6, 0)] * 3  # test, validation after the last epoch and after the best
-    assert any(note.startswith("fill 128 has no effect") for note in result.record["notes"])
+    assert any(note.startswith("fill 128 has no effect") for note in result.record.notes)
 
     _, card = load_student(tmp_path / "run")
     images = load(photos, image_size=72)
@@ -279,7 +279,7 @@ def test_peers_do_not_throw_given_weights_away(small_train, small_mcl, tmp_path)
         small_train(method=small_mcl, model_weights=tmp_path / "weights.pth", out=tmp_path / "run")
     same = partial(small_mcl, start="same")
     result = small_train(method=same, model_weights=tmp_path / "weights.pth", out=tmp_path / "run", epochs=1)
-    assert any("classifier 'fc' is new" in note for note in result.record["notes"])
+    assert any("classifier 'fc' is new" in note for note in result.record.notes)
 
 
 def test_a_logger_that_is_not_installed(small_train, tmp_path, monkeypatch):
