@@ -1,7 +1,7 @@
 """Decoupled distillation (Zhao et al., CVPR 2022): the KL of two softmaxes, taken apart at the true class.
 
-With p_y the softened probability of the true class y and p̂ the softmax over all other classes, eq. 7 is
-KL(p_t ‖ p_s) = KL(b_t ‖ b_s) + (1 − p_y of the teacher) · KL(p̂_t ‖ p̂_s), b = (p_y, 1 − p_y).
+With p_y the softened probability of the true class y, b = (p_y, 1 − p_y) and p̂ the softmax over all other classes,
+KL(p_t ‖ p_s) = KL(b_t ‖ b_s) + (1 − p_y of the teacher) · KL(p̂_t ‖ p̂_s) for each image.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from classmates.losses.soft_targets import softened_kl
 
 
 def target_kl(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """Return KL(b_t ‖ b_s), b = (p_y, 1 − p_y): how sure both are of the true class (TCKD, eq. 7, without T²).
+    """Return KL(b_t ‖ b_s), b = (p_y, 1 − p_y): how sure both are of the true class (the paper's TCKD), without T².
 
-    student_logits, teacher_logits: [B, K], the teacher's held constant. labels: [B], int64. Returns a scalar, float32.
+    student_logits, teacher_logits: [B, K], the teacher's held constant. labels: [B], int64. Returns a scalar in
+    float32.
 
     The logits of b are z_y / T and the log-sum-exp of the others, so that no logarithm is taken of a sum that has
     become 0.
@@ -25,7 +26,7 @@ def target_kl(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, te
 
 
 def non_target_kl(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """Return KL(p̂_t ‖ p̂_s), p̂ the softmax over all classes but the true one (NCKD, eq. 7, without T²).
+    """Return KL(p̂_t ‖ p̂_s), p̂ the softmax over all classes but the true one (the paper's NCKD), without T².
 
     Arguments and result as for ``target_kl``.
     """

@@ -20,15 +20,15 @@ class DKD(TeacherMethod):
     """KD whose two parts, how sure the teacher is of the true class and how it ranks the others, weigh apart.
 
     L = a CE(z, y) + r(t) T² [α KL(b_t ‖ b_s) + β KL(p̂_t ‖ p̂_s)], with b = (p_y, 1 − p_y), p̂ the softmax over all
-    classes but the true one y, and r(t) = min((t + 1) / warmup, 1) for epoch t from 0 (eq. 8, released code). In KD the
-    second part has the weight 1 − p_y of the teacher, next to nothing where the teacher is sure.
+    classes but the true one y, and r(t) = min((t + 1) / warmup, 1) for epoch t from 0 (released code). In KD
+    the second part has the weight 1 − p_y of the teacher, next to nothing where the teacher is sure.
 
     Args:
         temperature: T, softens both sides; 4.
         ce: a, weight of the labels.
         alpha: α, weight of the true class's part.
-        beta: β, weight of the other classes' part: 2 to 8 for CIFAR-100, the more the surer the teacher; 0.5 for
-            ImageNet.
+        beta: β, weight of the other classes' part: 2 to 8 for CIFAR-100, more for a surer teacher; 0.5 for
+            ImageNet, with T = 1.
         warmup: epochs over which both weights grow; 20.
 
     Raises:

@@ -194,13 +194,11 @@ def test_the_first_step_of_every_row(name, row, tiny_network, tiny_data):
     settings = settings_of(recipe_of(name), row)
     kind = method_of(settings)
     options = dict(settings["method"].get("init_args", {}))
-    if issubclass(kind, TeacherMethod):
+    if issubclass(kind, TeacherMethod) and kind.needs_teacher:
         assert options["teacher"].startswith("runs/corsd-teacher-")
         options["teacher"] = tiny_network(seed=9)
     method = kind(tiny_network(widths=(4, 8, 16, 32)), tiny_data, **options)
-    assert (
-        len(EpochSampler(method.sampling, torch.arange(2000) % 100, settings["batch_size"])) > 0
-    )  # the size suits the sampler
+    method.sampling.check_batch_size(settings["batch_size"])
 
     indices = torch.tensor(next(iter(EpochSampler(method.sampling, tiny_data.labels, 24))))
     images = torch.randn(len(indices), *tiny_data.input_shape, generator=torch.Generator().manual_seed(0))

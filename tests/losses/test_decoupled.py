@@ -42,7 +42,7 @@ def test_both_parts_are_the_formulas(seed, count, classes, temperature):
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6), st.floats(0.7, 10))
 def test_together_they_are_the_kl_of_all_classes(seed, temperature):
-    """Eq. 7, image by image: the second part weighs 1 − p_y of the teacher."""
+    """Image by image: the second part weighs 1 − p_y of the teacher."""
     student, teacher, labels = draw(seed, 1, 5)
     unsure = 1 - (teacher / temperature).softmax(1)[0, labels[0]]
     whole = target_kl(student, teacher, labels, temperature)

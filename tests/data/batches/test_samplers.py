@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -9,8 +11,10 @@ from classmates.data.batches.sampling import (
     ClassPairs,
     ClassUniform,
     InOrder,
+    Sampling,
     Shuffled,
     Triplets,
+    common_sampling,
 )
 from classmates.errors import UserError
 
@@ -279,3 +283,53 @@ def test_a_pass_can_begin_with_a_later_batch(sampling, world_size):
     assert list(sampler) == whole[2:]
     assert len(sampler) == len(whole)
     assert sum(len(batch) for batch in sampler.split(sampler.shard())) == sum(map(len, whole[2:]))
+
+
+def test_samplings_are_values():
+    assert Triplets() == Triplets(disjoint=True) != WITH_REPLACEMENT
+    assert len({Shuffled(), Shuffled(), ClassUniform(), ClassUniform(size=4)}) == 3
+    assert ClassUniform(size=4).group == 4
+
+
+def test_what_takes_any_images_takes_those_that_another_needs():
+    assert common_sampling({}) == common_sampling({"SD": Shuffled(), "MCL": Shuffled()}) == Shuffled()
+    assert common_sampling({"SD": Shuffled(), "CORSD": Triplets(), "other": Triplets()}) == Triplets()
+    with pytest.raises(
+        UserError, match=r"A \(triplets of images\) and B \(pairs of images of a class\) need different batches"
+    ):
+        common_sampling({"A": Triplets(), "SD": Shuffled(), "B": ClassPairs()})
+
+
+@dataclass(frozen=True)
+class Episodes(Sampling):
+    """A whole episode is one group: ``way`` classes with ``shot + queries`` images of each."""
+
+    smallest = 1
+    way: int = 2
+    shot: int = 1
+    queries: int = 3
+
+    def __str__(self) -> str:
+        return "episodes"
+
+    @property
+    def group(self) -> int:
+        return self.way * (self.shot + self.queries)
+
+    def order(self, labels: torch.Tensor, batch_size: int, random: torch.Generator) -> torch.Tensor:
+        episodes = []
+        for _ in range(len(labels) // self.group):
+            for number in torch.randperm(int(labels.max()) + 1, generator=random)[: self.way]:
+                images = (labels == number).nonzero()[:, 0]
+                episodes.append(images[torch.randperm(len(images), generator=random)[: self.shot + self.queries]])
+        return torch.cat(episodes)
+
+
+def test_a_sampling_of_ones_own_may_have_episodes_for_groups():
+    for rank in (0, 1):
+        batches = batches_of(EpochSampler(Episodes(), LABELS, 16, rank=rank, world_size=2))
+        assert [len(batch) for batch in batches] == [8] * 7  # of 15 episodes, in pairs
+        for batch in batches:
+            assert sorted(LABELS[torch.tensor(batch)].bincount().tolist())[-2:] == [4, 4]
+    with pytest.raises(UserError, match="batch_size is 12; episodes need a multiple of 8, 8 or more: use 8 or 16"):
+        EpochSampler(Episodes(), LABELS, 12)
