@@ -13,7 +13,7 @@ import torch
 from pandas.api.types import is_numeric_dtype
 
 from benchmarks.counting import Counts, Function, counts, device, flops, peak_memory, saved_bytes
-from classmates.runs.files import whole_file
+from classmates._files import whole_file
 from classmates.training.environment import environment
 
 __all__ = ["Counts", "Function", "counts", "device", "flops", "interleave", "peak_memory", "saved_bytes", "write"]

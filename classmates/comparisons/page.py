@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from classmates._files import slug, whole_file
 from classmates.comparisons.differences import setting_differences
 from classmates.comparisons.drawings import Drawing, Material, draw
 from classmates.comparisons.figure_data import read_members
@@ -28,7 +29,6 @@ from classmates.comparisons.recipe import Recipe
 from classmates.comparisons.runs import DONE, VERSIONS, protocol_of
 from classmates.comparisons.tables import comparison_table, finished_runs, ordered, remarks
 from classmates.reporting import page, theme
-from classmates.runs.files import slug, whole_file
 
 __all__ = ["as_text", "comparison_table", "write_comparison"]
 

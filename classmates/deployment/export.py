@@ -12,8 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from classmates._files import output_file
 from classmates.errors import UserError
-from classmates.runs.files import output_file
 from classmates.runs.student import StudentCard, load_student, load_weights, save_weights
 
 Runner = Callable[[Tensor], Tensor]

@@ -12,12 +12,12 @@ import yaml
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from classmates._files import output_file, require_writable
 from classmates.data.batches.loaders import eval_loader
 from classmates.data.loading import ImageData, load
 from classmates.errors import UserError, unknown
 from classmates.evaluation.collect import collect
 from classmates.evaluation.predict import device_for
-from classmates.runs.files import output_file, require_writable
 from classmates.runs.student import StudentCard, load_student
 from classmates.tasks.classification import Classification
 from classmates.tasks.protocol import Metric, ProtocolRecord, Scores

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as transforms
 from tqdm import tqdm
 
+from classmates._files import output_file, require_writable
 from classmates.data.augmentation import normalise
 from classmates.data.batches.streaming import decode_fast
 from classmates.data.parts import ImageFile
 from classmates.data.readers.images import EXTENSIONS, decode, fit, stack
 from classmates.errors import UserError
-from classmates.runs.files import output_file, require_writable
 from classmates.runs.student import StudentCard, load_student
 
 WRITERS: dict[str, Callable[[pd.DataFrame], str]] = {

@@ -23,10 +23,10 @@ from typing import Any, Literal
 
 import yaml
 
+from classmates._files import whole_file
 from classmates.comparisons.recipe import Recipe, read
 from classmates.errors import UserError
 from classmates.experiments.plan import Job
-from classmates.runs.files import whole_file
 from classmates.runs.record import RunRecord, read_record
 
 Status = Literal["done", "running", "failed", "interrupted", "waiting"]

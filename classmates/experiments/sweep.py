@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 import yaml
 
+from classmates._files import whole_file
 from classmates.comparisons.recipe import Base, Recipe, read_seeds
 from classmates.errors import UserError, check_choice
 from classmates.experiments.ledger import Ledger
@@ -20,7 +21,6 @@ from classmates.experiments.running import epoch_seconds, run_all
 from classmates.experiments.space import draws, grid
 from classmates.experiments.workers import Place, workers_on
 from classmates.networks.building.build import check_model_name
-from classmates.runs.files import whole_file
 from classmates.runs.record import RunRecord
 from classmates.tasks.protocol import MetricFormat, ProtocolRecord
 

@@ -9,13 +9,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from classmates._files import whole_file
 from classmates.data.augmentation import Augmentation
 from classmates.data.batches.loaders import train_loader
 from classmates.data.batches.samplers import EpochSampler
 from classmates.data.batches.sampling import Shuffled
 from classmates.data.parts import ImageData
 from classmates.data.readers.images import decode, fit, stack
-from classmates.runs.files import whole_file
 
 MOST = 32
 COLUMNS = 8

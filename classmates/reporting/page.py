@@ -8,8 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from classmates._files import whole_file
 from classmates.errors import UserError
-from classmates.runs.files import whole_file
 from classmates.tasks.protocol import Metric, MetricFormat
 
 

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from classmates.runs.files import whole_file
+from classmates._files import whole_file
 
 # Okabe and Ito's colours for lines: told apart by colour-blind readers, seen on white and on black.
 BLUE, VERMILION = "#0072B2", "#D55E00"

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
+from classmates._files import output_file
 from classmates.errors import UserError
-from classmates.runs.files import output_file
 
 # What may differ when a run goes on: none of it changes what is computed.
 FREE_SETTINGS = {"resume", "out", "max_time", "report", "progress", "loggers", "num_workers", "checkpoint_steps"}

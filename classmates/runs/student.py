@@ -16,10 +16,10 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import nn
 
+from classmates._files import whole_file
 from classmates.errors import UserError
 from classmates.networks.building.build import build_model, is_file_name
 from classmates.networks.building.weights import load_matching
-from classmates.runs.files import whole_file
 
 WEIGHTS = "student.safetensors"
 CARD = "student.json"

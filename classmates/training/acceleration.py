@@ -16,9 +16,9 @@ from typing import Literal, NamedTuple, cast, get_args
 import torch
 from torch import nn
 
+from classmates._files import whole_file
 from classmates.data.readers.cache import cache_folder
 from classmates.errors import unknown
-from classmates.runs.files import whole_file
 from classmates.training.environment import cpu_name
 
 MemoryFormat = Literal["auto", "contiguous", "channels_last"]

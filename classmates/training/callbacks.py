@@ -17,8 +17,8 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint, T
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from tqdm.auto import tqdm
 
+from classmates._files import whole_file
 from classmates.errors import UserError
-from classmates.runs.files import whole_file
 from classmates.runs.folder import RunFolder
 from classmates.tasks.protocol import Protocol
 from classmates.training.module import TrainingModule

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from classmates._files import whole_file
 from classmates.contracts import Batch, NetworkOutput
 from classmates.data.batches.loaders import eval_loader
 from classmates.data.loading import ImageData, Split
@@ -21,7 +22,6 @@ from classmates.evaluation.exits import score_exits, tune_thresholds
 from classmates.evaluation.predict import read
 from classmates.methods.base import Method
 from classmates.networks.building.complexity import count_parameters, multiply_adds
-from classmates.runs.files import whole_file
 from classmates.runs.folder import RunFolder
 from classmates.runs.record import EarlyExits, EpochScores, RunRecord, StudentSize, TrainingCost, Validation
 from classmates.runs.student import StudentCard, save_student

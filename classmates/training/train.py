@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 from torch.utils.data import Dataset
 
+from classmates._files import require_writable
 from classmates.contracts import DataSpec
 from classmates.data.augmentation import Augmentation
 from classmates.data.batches.loaders import check_loading
@@ -20,7 +21,6 @@ from classmates.methods.base import Method
 from classmates.methods.baseline import Baseline
 from classmates.networks.peers.peers import Recompute
 from classmates.reporting.run_page import write_run_page
-from classmates.runs.files import require_writable
 from classmates.training.acceleration import FORMATS, MemoryFormat
 from classmates.training.config import TrainConfig
 from classmates.training.result import Result, finish

@@ -10,9 +10,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from classmates._files import whole_file
 from classmates.errors import UserError
 from classmates.networks.building.build import build_model
-from classmates.runs.files import whole_file
 from classmates.runs.student import StudentCard, load_student, save_student
 
 CARD = StudentCard(

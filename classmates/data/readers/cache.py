@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from classmates.runs.files import whole_file
+from classmates._files import whole_file
 
 FORMAT = "classmates cache 1"
 """Goes up whenever what is kept, or the way that images are decoded, changes."""

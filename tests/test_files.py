@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from classmates._files import output_file, require_writable, whole_file
 from classmates.errors import UserError
-from classmates.runs.files import output_file, require_writable, whole_file
 
 
 def test_two_writers_of_one_file_are_not_in_each_others_way(tmp_path: Path) -> None:
