@@ -11,7 +11,7 @@ import yaml
 
 from classmates.errors import UserError, check_choice, unknown
 
-Base = Literal["common", "paper", "none"]
+Base = Literal["auto", "common", "paper", "none"]
 FigureName = Literal["ablation", "learning_curves", "accuracy_against_time", "calibration", "sensitivity", "tsne"]
 WHO = ("student", "peers", "ensemble")
 SCALES = ("accuracy", "error")
@@ -38,7 +38,8 @@ class Recipe:
     Args:
         title: of the table.
         source: where the published values come from.
-        base: what each row starts from: "common" (one recipe for all), "paper" (each method's own) or "none".
+        base: what each row starts from: "auto" (train's recipe for the data), "common" (one recipe for all, of CIFAR's
+            papers), "paper" (each method's own) or "none".
         settings: arguments of ``classmates.train`` for every row, over the base.
         models: names of models, the columns of the table.
         data: names or folders of data sets.

@@ -11,8 +11,9 @@ import torch
 from classmates.data.parts import ImageData
 from classmates.errors import UserError
 from classmates.runs.plain_values import plain_value
-from classmates.training.config import TrainConfig, describe_method
-from classmates.training.setup import build_method, load_images, training_module
+from classmates.training.config import RunConfig, TrainConfig, describe_method
+from classmates.training.settling import settle
+from classmates.training.setup import build_method, load_images, prepare_images, training_module
 
 OF_DATA = (
     *("data", "data_dir", "label", "image_size", "train_size", "val_fraction", "seed", "on_bad_image"),
@@ -20,6 +21,7 @@ OF_DATA = (
 )
 OF_STEPS = (
     *("epochs", "batch_size", "lr", "optimizer", "optimizer_args", "schedule", "schedule_args", "gradient_clip"),
+    *("warmup_epochs", "layer_decay", "accumulate", "ema", "freeze_stages", "freeze_epochs", "patience", "recipe"),
     *("checkpoint_steps", "max_time", "loggers", "report", "progress", "callbacks", "out", "resume"),
 )
 """Settings on which no network and no method depends."""
@@ -39,22 +41,26 @@ class Trial:
         """Equal where the same images are loaded."""
         return json.dumps([plain_value(getattr(self.config, name)) for name in OF_DATA])
 
-    @property
-    def method_key(self) -> str:
-        """Equal where, on equal data, the same networks and method are built."""
-        names = [entry.name for entry in fields(self.config) if entry.name not in (*OF_DATA, *OF_STEPS, "method")]
-        networks = {name: plain_value(getattr(self.config, name)) for name in names}
-        return json.dumps([networks, describe_method(self.config.method)], sort_keys=True)
+
+def method_key(config: RunConfig) -> str:
+    """Return a key that is equal where, on equal data, the same networks and method are built."""
+    names = [entry.name for entry in fields(config) if entry.name not in (*OF_DATA, *OF_STEPS, "method")]
+    networks = {name: plain_value(getattr(config, name)) for name in names}
+    return json.dumps([networks, describe_method(config.method)], sort_keys=True)
 
 
-def check_trials(trials: Sequence[Trial]) -> None:
-    """Build every distinct method once, on the CPU, and with it each optimiser and schedule.
+def check_trials(trials: Sequence[Trial]) -> list[RunConfig]:
+    """Settle what each trial leaves open, and build every distinct method, optimiser and schedule once, on the CPU.
+
+    Returns:
+        The settled configuration of each trial.
 
     Raises:
         UserError: some cannot work; the message names each with its row, model and data, and says why.
     """
+    settled: dict[int, RunConfig] = {}
     with torch.random.fork_rng(devices=[]):
-        errors = {id(trial): str(error) for trial, error in failing(trials)}
+        errors = {id(trial): str(error) for trial, error in failing(trials, settled)}
     places: dict[str, list[str]] = {}
     for trial in trials:
         if id(trial) in errors:
@@ -65,31 +71,42 @@ def check_trials(trials: Sequence[Trial]) -> None:
         told = ["\n  ".join([f"{len(errors)} rows cannot work:", *told])]
     if told:
         raise UserError(told[0])
+    return [settled[id(trial)] for trial in trials]
 
 
-def failing(trials: Sequence[Trial]) -> Iterator[tuple[Trial, UserError]]:
-    """Yield the trials that cannot work, and why; images and methods are made once for all that share them."""
+def failing(trials: Sequence[Trial], settled: dict[int, RunConfig]) -> Iterator[tuple[Trial, UserError]]:
+    """Yield the trials that cannot work, and why; images and methods are made once for all that share them.
+
+    settled: the configurations of those that can, by the trial's id, are put here.
+    """
     for of_data in grouped(trials, [trial.data_key for trial in trials]):
         try:
             images = load_images(of_data[0].config)
         except UserError as error:
             yield from ((trial, error) for trial in of_data)
             continue
-        for alike in grouped(of_data, [trial.method_key for trial in of_data]):
-            yield from failing_on(images, alike)
+        for trial in of_data:
+            try:
+                settled[id(trial)], _ = settle(trial.config, images)
+            except UserError as error:
+                yield trial, error
+        ready = [trial for trial in of_data if id(trial) in settled]
+        for alike in grouped(ready, [method_key(settled[id(trial)]) for trial in ready]):
+            yield from failing_on(images, [(trial, settled[id(trial)]) for trial in alike])
 
 
-def failing_on(images: ImageData, alike: Sequence[Trial]) -> Iterator[tuple[Trial, UserError]]:
+def failing_on(images: ImageData, alike: Sequence[tuple[Trial, RunConfig]]) -> Iterator[tuple[Trial, UserError]]:
     """Yield the same among trials of one method on one data set."""
+    first = alike[0][1]
     try:
-        method, _ = build_method(alike[0].config, images)
+        method, _ = build_method(first, prepare_images(first, images))
     except UserError as error:
-        yield from ((trial, error) for trial in alike)
+        yield from ((trial, error) for trial, _ in alike)
         return
-    for trial in alike:
+    for trial, config in alike:
         try:
-            method.check_length(trial.config.epochs)
-            training_module(trial.config, method, images)
+            method.check_length(config.epochs)
+            training_module(config, method, images)
         except UserError as error:
             yield trial, error
 

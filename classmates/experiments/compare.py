@@ -51,7 +51,7 @@ def compare(
     data: Sequence[str] = (),
     *,
     seeds: int | Sequence[int] | None = None,
-    recipe: str = "common",
+    recipe: str = "auto",
     train: Mapping[str, Any] | None = None,
     budget: Budget = "epochs",
     reference: str | None = None,
@@ -73,8 +73,9 @@ def compare(
         models: names of models, as train takes them; resnet8 if not given.
         data: names or folders of data sets; digits if not given.
         seeds: how many, or which ones ([0,1,2]); three if not given.
-        recipe: "common" (one recipe for all), "paper" (each method by its own), "none" (train's defaults), a recipe
-            that comes with the package (papers/mcl-okd/table1) or a YAML file.
+        recipe: "auto" (the one for the data, as train chooses it, the same for all rows), "common" (200 epochs as
+            CIFAR's papers train), "paper" (each method by its own), "none" (train's fixed defaults), a recipe that
+            comes with the package (papers/mcl-okd/table1) or a YAML file.
         train: settings for every run, over all others, such as --train.epochs 30 or --train.method.temperature 2.
         budget: what is the same for every row: "epochs" as the recipe has them; "passes" (training images seen),
             "steps" or "time": epochs at which a row costs what the reference does, by a run of two epochs.

@@ -18,8 +18,7 @@ from classmates.experiments.rows import DECIDED, base_settings, row_of
 from classmates.methods.base import scaled_length
 from classmates.methods.spec import MethodSpec, class_path
 from classmates.networks.building.build import check_model_name
-from classmates.runs.plain_values import plain_value
-from classmates.training.config import TrainConfig
+from classmates.training.config import RunConfig, TrainConfig, describe_method
 from classmates.training.train import train
 
 
@@ -168,21 +167,22 @@ def jobs_of(recipe: Recipe, overrides: Mapping[str, Any]) -> list[Job]:
         UserError: a setting that ``train`` does not take, of the wrong type, or that the comparison decides; or rows
             that cannot work, with the reasons.
     """
+    trials = [
+        trial(typed_settings(recipe, row, model, data, overrides) | {"seed": recipe.seeds[0]}, row, model, data)
+        for data in recipe.data
+        for model in recipe.models
+        for row in recipe.rows
+    ]
     plans = []
-    for name in recipe.data:
-        for model in recipe.models:
-            for row in recipe.rows:
-                typed = typed_settings(recipe, row, model, name, overrides)
-                settings = plain_settings(typed)
-                plans.append((typed, row, model, name, settings, code_version(settings), data_fingerprint(settings)))
-    check_trials(
-        [trial(typed | {"seed": recipe.seeds[0]}, row, model, name) for typed, row, model, name, *_ in plans]
-    )
+    for tried, config in zip(trials, check_trials(trials), strict=True):
+        settings = plain_settings(config)
+        plans.append((tried, settings, code_version(settings), data_fingerprint(settings)))
     jobs = []
     for seed in recipe.seeds:
-        for _, row, model, name, settings, code, data in plans:
+        for tried, settings, code, data in plans:
             seeded = {**settings, "seed": seed}
-            jobs.append(Job(row, model, name, seed, seeded, Identity(config_hash(seeded), code, data)))
+            identity = Identity(config_hash(seeded), code, data)
+            jobs.append(Job(tried.row, tried.model, tried.data, seed, seeded, identity))
     return jobs
 
 
@@ -194,10 +194,11 @@ def trial(typed: Mapping[str, Any], row: str, model: str, data: str) -> Trial:
         raise UserError(f"row '{row}' with model '{model}': {error}") from error
 
 
-def plain_settings(typed: Mapping[str, Any]) -> dict[str, Any]:
+def plain_settings(config: RunConfig) -> dict[str, Any]:
     """Return the settings of a run, but for its folder, as plain values."""
-    plain = {name: plain_value(value) for name, value in typed.items() if name not in ("out", "resume", "method")}
-    return {**plain, "method": typed["method"].plain()}
+    described = describe_method(config.method)
+    assert described is not None  # settings name a class
+    return {name: value for name, value in config.plain(described).items() if name not in ("out", "resume")}
 
 
 def typed_settings(recipe: Recipe, row: str, model: str, data: str, overrides: Mapping[str, Any]) -> dict[str, Any]:

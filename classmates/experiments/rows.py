@@ -56,13 +56,14 @@ def base_settings(method: type, base: Base) -> dict[str, Any]:
 
     Args:
         method: the row's.
-        base: "common" (``recipes/common.yaml``), "paper" (the method's own recipe) or "none".
+        base: "common" (``recipes/common.yaml``), "paper" (the method's own recipe), or "auto" or "none", as ``train``
+            has them.
 
     Raises:
         UserError: the method has no published settings.
     """
-    if base == "none":
-        return {}
+    if base in ("auto", "none"):
+        return {"recipe": base}
     if base == "common":
         settings = read_settings(recipes_folder() / "common.yaml")
         return settings | for_method(settings.pop("methods"), method)

@@ -64,7 +64,7 @@ def sweep(
     search: Search = "grid",
     trials: int = 20,
     seeds: int | Sequence[int] = 1,
-    recipe: Base = "common",
+    recipe: Base = "auto",
     train: Mapping[str, Any] | None = None,
     val_fraction: float = 0.1,
     out: str | Path | None = None,
@@ -87,7 +87,8 @@ def sweep(
         search: "grid" tries every combination of the lists; "random" draws some.
         trials: how many are drawn.
         seeds: runs of each trial, by how many or which seeds.
-        recipe: what all start from: "common" (one recipe for all), "paper" (the method's own) or "none".
+        recipe: what all start from: "auto" (the one for the data), "common" (as CIFAR's papers train), "paper" (the
+            method's own) or "none".
         train: settings of every trial, over the recipe's, such as --train.epochs 30.
         val_fraction: share of the training images to choose by, where the data have no validation images.
         out: the folder; sweeps/NAME if not given.

@@ -103,6 +103,11 @@ class Method(nn.Module, ABC):
             name: scaled_length(value, factor) if name in cls.lengths else value for name, value in options.items()
         }
 
+    @classmethod
+    def from_weights(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options for networks that begin from trained weights: peers begin from them too."""
+        return {**options, "start": "same"} if "start" in options else dict(options)
+
     def check_length(self, epochs: int) -> list[str]:
         """Return a note for each of its lengths that training for so many epochs does not reach the end of.
 

@@ -96,6 +96,12 @@ class Combined(Method):
         specs = [(part, MethodSpec.of(part)) for part in options["methods"]]
         return {**options, "methods": [part if spec is None else spec.scaled(factor) for part, spec in specs]}
 
+    @classmethod
+    def from_weights(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options with those of each of its methods for networks that begin from trained weights."""
+        specs = [(part, MethodSpec.of(part)) for part in options["methods"]]
+        return {**options, "methods": [part if spec is None else spec.from_weights() for part, spec in specs]}
+
     def check_length(self, epochs: int) -> list[str]:
         """Return the notes of each of its methods."""
         return [f"{name}: {note}" for name, part in self.methods() for note in part.check_length(epochs)]

@@ -102,6 +102,10 @@ class MethodSpec:
         """Return the same with every option that is a number of epochs times a factor, rounded to 1 or more."""
         return MethodSpec(self.class_path, self.kind.scale_lengths(self.resolved(), factor), self._kind)
 
+    def from_weights(self) -> MethodSpec:
+        """Return the same for networks that begin from trained weights: peers begin from them too."""
+        return MethodSpec(self.class_path, self.kind.from_weights(self.resolved()), self._kind)
+
     def plain(self) -> dict[str, Any]:
         """Return the spec as YAML has it, every option included; ``of`` of it gives the same method.
 

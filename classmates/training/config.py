@@ -13,28 +13,32 @@ from torch.utils.data import Dataset
 
 from classmates.contracts import DataSpec
 from classmates.data.augmentation import Augmentation
-from classmates.errors import UserError
+from classmates.errors import UserError, check_choice
 from classmates.methods.base import Method
 from classmates.methods.spec import MethodSpec
 from classmates.networks.peers.peers import Recompute
 from classmates.runs.plain_values import plain_value
 from classmates.training.acceleration import MemoryFormat
+from classmates.training.recipes import NAMES
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """The arguments of ``train``, whose docstring says what each is and whose signature has the defaults.
 
+    What is None was left open; ``recipes.settle`` makes a ``RunConfig`` of it.
+
     Raises:
         UserError: a value that cannot work with any data.
     """
 
     data: str | Path | Dataset
-    model: str | nn.Module
+    model: str | nn.Module | None
     method: Callable[[nn.Module, DataSpec], Method]
-    epochs: int
-    batch_size: int
-    lr: float
+    recipe: str
+    epochs: int | None
+    batch_size: int | None
+    lr: float | None
     seed: int
     out: str | Path | None
     resume: bool
@@ -47,15 +51,15 @@ class TrainConfig:
     on_bad_image: Literal["error", "skip"]
     augmentation: Augmentation
     num_workers: int
-    pretrained: bool
+    pretrained: bool | None
     model_weights: str | Path | None
     model_args: Mapping[str, Any] | None
     stages: Sequence[str] | None
-    optimizer: str
+    optimizer: str | None
     optimizer_args: Mapping[str, Any] | None
-    schedule: str
+    schedule: str | None
     schedule_args: Mapping[str, Any] | None
-    warmup_epochs: float
+    warmup_epochs: float | None
     layer_decay: float | None
     accumulate: int
     ema: float | None
@@ -79,7 +83,8 @@ class TrainConfig:
     callbacks: Sequence[Callback]
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
+        check_choice("recipe", self.recipe, ("auto", "none", *NAMES))
+        if self.epochs is not None and self.epochs < 1:
             raise UserError(f"epochs={self.epochs}: at least 1 is needed")
         if not 0 <= self.seed < 2**32:
             raise UserError(f"seed={self.seed}: give a number from 0 to {2**32 - 1}")
@@ -89,7 +94,8 @@ class TrainConfig:
             )
         if self.gradient_clip is not None and not self.gradient_clip > 0:
             raise UserError(f"gradient_clip={self.gradient_clip}: give a norm above 0, or none not to clip")
-        if not 0 <= self.warmup_epochs < self.epochs:
+        longest = float("inf") if self.epochs is None else self.epochs
+        if self.warmup_epochs is not None and not 0 <= self.warmup_epochs < longest:
             raise UserError(
                 f"warmup_epochs={self.warmup_epochs}: give 0 (none) or more, and fewer than epochs={self.epochs}"
             )
@@ -111,6 +117,11 @@ class TrainConfig:
                 "build it with them, or give model_weights"
             )
 
+    @property
+    def begins_from_weights(self) -> bool:
+        """Whether training begins from trained weights, published ones or those of a file."""
+        return bool(self.pretrained) or self.model_weights is not None
+
     def plain(self, method: dict[str, Any]) -> dict[str, Any]:
         """The arguments as YAML can hold them and the command line reads them back; callbacks are for Python alone.
 
@@ -118,6 +129,20 @@ class TrainConfig:
         """
         names = [field.name for field in fields(self) if field.name != "callbacks"]
         return {name: plain_value(getattr(self, name)) for name in names} | {"method": method}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(TrainConfig):
+    """The arguments of ``train`` with nothing left open."""
+
+    model: str | nn.Module
+    epochs: int
+    batch_size: int
+    lr: float
+    pretrained: bool
+    optimizer: str
+    schedule: str
+    warmup_epochs: float
 
 
 def describe_method(given: Callable[[nn.Module, DataSpec], Method]) -> dict[str, Any] | None:

@@ -24,12 +24,13 @@ from classmates.data.parts import ImageData
 from classmates.errors import UserError
 from classmates.methods.base import Method
 from classmates.networks.building.build import build_model
+from classmates.networks.building.published import begin_small, preparation_for, published_classes
 from classmates.networks.building.weights import load_pretrained
 from classmates.runs.folder import RunFolder, run_name, stored_settings
 from classmates.runs.student import StudentCard
 from classmates.training.acceleration import FORMATS, choose
 from classmates.training.callbacks import AtomicCheckpointIO, watchers
-from classmates.training.config import TrainConfig, describe_method
+from classmates.training.config import RunConfig, TrainConfig, describe_method
 from classmates.training.finetuning import FrozenStages, WeightAverage
 from classmates.training.loggers import make_loggers
 from classmates.training.module import TrainingModule
@@ -56,7 +57,15 @@ def load_images(config: TrainConfig) -> ImageData:
     )
 
 
-def build_method(config: TrainConfig, images: ImageData) -> tuple[Method, list[str]]:
+def prepare_images(config: RunConfig, images: ImageData) -> ImageData:
+    """Prepare images as those were that the weights were trained on, where training begins from published ones."""
+    if not config.begins_from_weights or not isinstance(config.model, str):
+        return images
+    how = preparation_for(config.model)
+    return images if how is None else images.prepared_for(how.mean, how.std, how.interpolation)
+
+
+def build_method(config: RunConfig, images: ImageData) -> tuple[Method, list[str]]:
     """Build the network and, around it, the method, with notes on what had to be decided.
 
     Raises:
@@ -66,6 +75,8 @@ def build_method(config: TrainConfig, images: ImageData) -> tuple[Method, list[s
     if isinstance(network, str):
         arguments = dict(config.model_args or {})
         network = build_model(network, images.num_classes, images.channels, config.pretrained, **arguments)
+        if config.pretrained and published_classes(str(config.model)) != images.num_classes:
+            begin_small(network, images.input_shape)
     if config.stages is not None:
         network.stage_names = tuple(config.stages)  # type: ignore[assignment]
     notes = []
@@ -85,12 +96,12 @@ def build_method(config: TrainConfig, images: ImageData) -> tuple[Method, list[s
     if config.compile:
         built.networks.compile_parts()
     built.networks.recompute_parts(config.recompute)
-    if (config.pretrained or config.model_weights) and len(built.networks) > 1 and built.networks.start == "fresh":
+    if config.begins_from_weights and len(built.networks) > 1 and built.networks.start == "fresh":
         raise UserError("fresh peers would not begin from the given weights: say --method.start same")
     return built, [*notes, *built.notes, *built.check_length(config.epochs)]
 
 
-def accelerate(config: TrainConfig, method: Method, images: ImageData) -> tuple[TrainConfig, list[str]]:
+def accelerate(config: RunConfig, method: Method, images: ImageData) -> tuple[RunConfig, list[str]]:
     """Settle precision and memory format where they are "auto", with a note; a resumed run keeps what it had."""
     precision, memory_format = config.precision, config.memory_format
     if config.resume and config.out is not None:
@@ -102,7 +113,7 @@ def accelerate(config: TrainConfig, method: Method, images: ImageData) -> tuple[
     return replace(config, precision=chosen.precision, memory_format=chosen.memory_format), chosen.notes
 
 
-def training_module(config: TrainConfig, method: Method, images: ImageData) -> TrainingModule:
+def training_module(config: RunConfig, method: Method, images: ImageData) -> TrainingModule:
     """Make what Lightning trains: the method with its optimiser, schedule and loaders.
 
     Raises:
@@ -142,7 +153,7 @@ def training_module(config: TrainConfig, method: Method, images: ImageData) -> T
     return TrainingModule(method, optimizer, schedules, loaders, config.seed)
 
 
-def make_trainer(config: TrainConfig, run: RunFolder, module: TrainingModule, *, validates: bool) -> L.Trainer:
+def make_trainer(config: RunConfig, run: RunFolder, module: TrainingModule, *, validates: bool) -> L.Trainer:
     """Make Lightning's trainer, with all that watches the run.
 
     Raises:
@@ -182,7 +193,7 @@ def make_trainer(config: TrainConfig, run: RunFolder, module: TrainingModule, *,
         raise UserError(f"accelerator, devices, strategy, precision or max_time: {error}") from error
 
 
-def fine_tuning(config: TrainConfig, module: TrainingModule) -> Iterator[Callback]:
+def fine_tuning(config: RunConfig, module: TrainingModule) -> Iterator[Callback]:
     """Yield the callbacks that fine-tuning asks for; they come before those that watch and write checkpoints."""
     if config.freeze_stages:
         yield FrozenStages(module.method, config.freeze_stages, config.freeze_epochs)
@@ -190,7 +201,7 @@ def fine_tuning(config: TrainConfig, module: TrainingModule) -> Iterator[Callbac
         yield WeightAverage(config.ema)
 
 
-def run_folder(config: TrainConfig, method: Method) -> RunFolder:
+def run_folder(config: RunConfig, method: Method) -> RunFolder:
     """The run's folder with the settings that repeat it."""
     described = describe_method(config.method)
     if described is None:  # a function in Python, which no file can name
@@ -200,7 +211,7 @@ def run_folder(config: TrainConfig, method: Method) -> RunFolder:
     return RunFolder(folder, config.plain(described), name)
 
 
-def student_card(config: TrainConfig, images: ImageData) -> StudentCard:
+def student_card(config: RunConfig, images: ImageData) -> StudentCard:
     """What is needed to rebuild the student and to feed it."""
     return StudentCard(
         model=config.model if isinstance(config.model, str) else None,

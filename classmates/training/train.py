@@ -24,11 +24,13 @@ from classmates.reporting.run_page import write_run_page
 from classmates.training.acceleration import FORMATS, MemoryFormat
 from classmates.training.config import TrainConfig
 from classmates.training.result import Result, finish
+from classmates.training.settling import settle
 from classmates.training.setup import (
     accelerate,
     build_method,
     load_images,
     make_trainer,
+    prepare_images,
     run_folder,
     student_card,
     training_module,
@@ -37,12 +39,13 @@ from classmates.training.setup import (
 
 def train(
     data: str | Path | Dataset = "digits",
-    model: str | nn.Module = "resnet8",
+    model: str | nn.Module | None = None,
     method: Callable[[nn.Module, DataSpec], Method] = Baseline,
     *,
-    epochs: int = 100,
-    batch_size: int = 96,
-    lr: float = 0.05,
+    recipe: str = "auto",
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
     seed: int = 0,
     out: str | Path | None = None,
     resume: bool = False,
@@ -55,15 +58,15 @@ def train(
     on_bad_image: Literal["error", "skip"] = "error",
     augmentation: Augmentation = Augmentation(),
     num_workers: int = 2,
-    pretrained: bool = False,
+    pretrained: bool | None = None,
     model_weights: str | Path | None = None,
     model_args: Mapping[str, Any] | None = None,
     stages: Sequence[str] | None = None,
-    optimizer: str = "SGD",
+    optimizer: str | None = None,
     optimizer_args: Mapping[str, Any] | None = None,
-    schedule: str = "CosineAnnealingLR",
+    schedule: str | None = None,
     schedule_args: Mapping[str, Any] | None = None,
-    warmup_epochs: float = 0.0,
+    warmup_epochs: float | None = None,
     layer_decay: float | None = None,
     accumulate: int = 1,
     ema: float | None = None,
@@ -99,6 +102,9 @@ def train(
             your own, or in Python any nn.Module that returns logits.
         method: how it learns: Baseline, MCL, CORSD, or a Method of your own; its options follow with a dot, such as
             --method MCL --method.peers 2.
+        recipe: the settings that are used where none are given: "auto" chooses by the data and the weights at hand,
+            among "photos-pretrained", "photos-scratch", "small-images" and "large"; "none" takes resnet8, 100 epochs
+            and SGD whatever the data are. What is chosen is noted.
         epochs: how many times the training images are gone through.
         batch_size: images a step, over all devices; a multiple of three for methods that need triplets.
         lr: the learning rate at its highest; scale it with the batch size.
@@ -160,77 +166,86 @@ def train(
         UserError: anything in the arguments or the data that cannot work, before training starts.
         NonFiniteLoss: a term of the loss became NaN or infinite.
     """
-    config = TrainConfig(
-        data=data,
-        model=model,
-        method=method,
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        seed=seed,
-        out=out,
-        resume=resume,
-        checkpoint_steps=checkpoint_steps,
-        data_dir=data_dir,
-        label=label,
-        image_size=image_size,
-        train_size=train_size,
-        val_fraction=val_fraction,
-        on_bad_image=on_bad_image,
-        augmentation=augmentation,
-        num_workers=num_workers,
-        pretrained=pretrained,
-        model_weights=model_weights,
-        model_args=model_args,
-        stages=stages,
-        optimizer=optimizer,
-        optimizer_args=optimizer_args,
-        schedule=schedule,
-        schedule_args=schedule_args,
-        warmup_epochs=warmup_epochs,
-        layer_decay=layer_decay,
-        accumulate=accumulate,
-        ema=ema,
-        freeze_stages=freeze_stages,
-        freeze_epochs=freeze_epochs,
-        patience=patience,
-        gradient_clip=gradient_clip,
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=num_nodes,
-        strategy=strategy,
-        precision=precision,
-        memory_format=memory_format,
-        compile=compile,
-        recompute=recompute,
-        deterministic=deterministic,
-        max_time=max_time,
-        loggers=loggers,
-        report=report,
-        progress=progress,
-        callbacks=callbacks,
+    return train_configured(
+        TrainConfig(
+            data=data,
+            model=model,
+            method=method,
+            recipe=recipe,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            seed=seed,
+            out=out,
+            resume=resume,
+            checkpoint_steps=checkpoint_steps,
+            data_dir=data_dir,
+            label=label,
+            image_size=image_size,
+            train_size=train_size,
+            val_fraction=val_fraction,
+            on_bad_image=on_bad_image,
+            augmentation=augmentation,
+            num_workers=num_workers,
+            pretrained=pretrained,
+            model_weights=model_weights,
+            model_args=model_args,
+            stages=stages,
+            optimizer=optimizer,
+            optimizer_args=optimizer_args,
+            schedule=schedule,
+            schedule_args=schedule_args,
+            warmup_epochs=warmup_epochs,
+            layer_decay=layer_decay,
+            accumulate=accumulate,
+            ema=ema,
+            freeze_stages=freeze_stages,
+            freeze_epochs=freeze_epochs,
+            patience=patience,
+            gradient_clip=gradient_clip,
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=num_nodes,
+            strategy=strategy,
+            precision=precision,
+            memory_format=memory_format,
+            compile=compile,
+            recompute=recompute,
+            deterministic=deterministic,
+            max_time=max_time,
+            loggers=loggers,
+            report=report,
+            progress=progress,
+            callbacks=callbacks,
+        )
     )
+
+
+def train_configured(config: TrainConfig) -> Result:
+    """Train as ``train`` does, from its arguments as one value."""
     if first_process():
-        require_writable(Path("runs" if out is None else out) / "config.yaml")
-    L.seed_everything(seed, verbose=False)
+        require_writable(Path("runs" if config.out is None else config.out) / "config.yaml")
+    L.seed_everything(config.seed, verbose=False)
     images = load_images(config)
-    notes = [*images.notes, *check_loading(images, augmentation, num_workers)]
-    built, notes_of_method = build_method(config, images)
-    config, notes_of_speed = accelerate(config, built, images)
+    run_config, notes = settle(config, images)
+    images = prepare_images(run_config, images)
+    notes = [*images.notes, *check_loading(images, config.augmentation, config.num_workers), *notes]
+    built, notes_of_method = build_method(run_config, images)
+    run_config, notes_of_speed = accelerate(run_config, built, images)
     notes += [*notes_of_method, *notes_of_speed]
-    module = training_module(config, built, images)
-    run, card = run_folder(config, built), student_card(config, images)
-    trainer = make_trainer(config, run, module, validates=images.val is not None)
+    module = training_module(run_config, built, images)
+    run, card = run_folder(run_config, built), student_card(run_config, images)
+    trainer = make_trainer(run_config, run, module, validates=images.val is not None)
     if first_process():
-        run.check_resumable() if resume else run.begin()
+        run.check_resumable() if config.resume else run.begin()
     for note in notes:
         print(f"note: {note}")
-    built.to(memory_format=FORMATS[config.memory_format])
-    trainer.fit(module, ckpt_path=run.last if resume else None, weights_only=True)
+    built.to(memory_format=FORMATS[run_config.memory_format])
+    trainer.fit(module, ckpt_path=run.last if config.resume else None, weights_only=True)
     built.networks.plain_forwards()
     built.to(memory_format=torch.contiguous_format)
-    result = finish(run, run.name, trainer, module, images, card, notes, progress=progress)
-    if report and trainer.is_global_zero:
+    result = finish(run, run.name, trainer, module, images, card, notes, progress=config.progress)
+    if config.report and trainer.is_global_zero:
         write_run_page(run.folder, run.folder / "report.html")
     return result
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from timm.models import adapt_input_conv, load_state_dict
 from torch import Tensor, nn
 
@@ -67,8 +68,13 @@ def _keep_classifier(found: dict[str, Tensor], wanted: Mapping[str, Tensor], cla
     if weight not in found or found[weight].shape == wanted[weight].shape:
         return []
     note = f"the classifier '{classifier}' is new: the file's is for {len(found[weight])} classes"
-    found |= {name: wanted[name] for name in (weight, bias) if name in wanted}
+    found |= {name: _small(wanted[name]) for name in (weight, bias) if name in wanted}
     return [note]
+
+
+def _small(parameter: Tensor) -> Tensor:
+    """Draw a new classifier's parameter: see ``published.begin_small``."""
+    return torch.zeros_like(parameter) if parameter.ndim == 1 else torch.randn_like(parameter) * 0.01
 
 
 def _adapt_input(found: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:

@@ -1,0 +1,76 @@
+"""Published weights: whether they are at hand, and how images have to be prepared for them."""
+
+from __future__ import annotations
+
+import socket
+from typing import NamedTuple
+from urllib.parse import urlparse
+
+import timm
+import torch
+from huggingface_hub import constants, try_to_load_from_cache
+from torch import nn
+
+from classmates.networks.backbone.architecture import inspect_network, weight_of
+
+TIMEOUT = 3.0
+"""Seconds to wait for the Hub before it counts as out of reach."""
+
+
+class Preparation(NamedTuple):
+    """How images were prepared for a network's weights: mean and deviation by channel, in 0..1, and interpolation."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+
+
+def has_published_weights(name: str) -> bool:
+    """Return whether timm knows weights for a model of this name, wherever they are."""
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    return config is not None and bool(config.has_weights)
+
+
+def published_classes(name: str) -> int | None:
+    """Return how many classes a model's published weights tell apart; None where timm knows none."""
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    return None if config is None else int(config.num_classes)
+
+
+def out_of_reach(name: str) -> str | None:
+    """Return why a model's published weights cannot be had now; None where they are cached or the Hub answers."""
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.has_weights:
+        return "timm knows none"
+    for file in ("model.safetensors", "pytorch_model.bin"):
+        if config.hf_hub_id and isinstance(try_to_load_from_cache(config.hf_hub_id, file), str):
+            return None
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set and they are not in its cache"
+    host = urlparse(constants.ENDPOINT).hostname or ""
+    try:
+        socket.create_connection((host, 443), timeout=TIMEOUT).close()
+    except OSError as error:
+        return f"{host} does not answer ({error.strerror or error})"
+    return None
+
+
+def preparation_for(name: str) -> Preparation | None:
+    """Return how images were prepared for a model's published weights; None where timm does not say."""
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    if config is None or not config.has_weights:
+        return None
+    return Preparation(tuple(config.mean), tuple(config.std), str(config.interpolation))
+
+
+@torch.no_grad()
+def begin_small(network: nn.Module, input_shape: tuple[int, int, int]) -> None:
+    """Draw a new classifier's weights from N(0, 0.01²), its bias 0, so that training begins at an even guess.
+
+    Some networks draw theirs for a thousand classes (timm's EfficientNets: uniform to 1/√K), which for ten is many
+    times too large: the first steps then undo that, through every layer that was trained before.
+    """
+    classifier = network.get_submodule(inspect_network(network, input_shape).classifier)
+    nn.init.normal_(weight_of(classifier), std=0.01)
+    if isinstance(bias := classifier.bias, nn.Parameter):
+        nn.init.zeros_(bias)

@@ -1,0 +1,128 @@
+"""What the user leaves open, settled by a recipe, and said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from torch import nn
+
+from classmates.data.parts import ImageData
+from classmates.errors import UserError
+from classmates.methods.spec import MethodSpec
+from classmates.networks.building.published import has_published_weights, out_of_reach
+from classmates.training.config import RunConfig, TrainConfig
+from classmates.training.recipes import BY_NAME, MANY, SMALL, Situation, default_model, recipe_for
+
+EARLIER: Mapping[str, Any] = {
+    "model": "resnet8",
+    "pretrained": False,
+    "epochs": 100,
+    "batch_size": 96,
+    "optimizer": "SGD",
+    "lr": 0.05,
+    "schedule": "CosineAnnealingLR",
+    "warmup_epochs": 0.0,
+}
+"""What "none" stands for: the defaults of version 0.1, the same whatever the data are."""
+RATES = {"SGD": 0.05, **dict.fromkeys(("Adam", "AdamW", "NAdam", "RAdam", "Adamax"), 1e-3)}
+"""The learning rate of an optimiser that the user names without one."""
+OPTIMISATION = ("optimizer", "optimizer_args", "lr", "schedule", "schedule_args", "warmup_epochs", "layer_decay")
+"""What belongs together: a recipe's rate is right for its optimiser."""
+
+
+def settle(config: TrainConfig, images: ImageData) -> tuple[RunConfig, list[str]]:
+    """Fill in what was left open, by the recipe for these data, with notes on what was chosen.
+
+    What the user gives stays. Where that is an optimiser, the rest of the optimisation is the user's too.
+
+    Raises:
+        UserError: an optimiser whose learning rate must be given.
+    """
+    given = {entry.name: getattr(config, entry.name) for entry in fields(TrainConfig)}
+    notes: list[str] = []
+    if config.recipe == "none":
+        chosen, name = dict(EARLIER), ""
+    else:
+        chosen, name, notes = by_recipe(config, images)
+    if config.optimizer is not None and not _same(config.optimizer, chosen["optimizer"]):
+        rest = {"lr": _rate(config), "schedule": "CosineAnnealingLR", "warmup_epochs": 0.0}
+        chosen = {key: value for key, value in chosen.items() if key not in OPTIMISATION} | rest
+    elif config.schedule is not None and config.schedule != chosen["schedule"]:
+        chosen = {key: value for key, value in chosen.items() if key not in ("schedule", "schedule_args")}
+        chosen["warmup_epochs"] = 0.0
+    least_crop = chosen.pop("crop_scale", None)
+    open_settings = {key: value for key, value in chosen.items() if given[key] is None}
+    if "warmup_epochs" in open_settings:  # of few epochs, a tenth
+        epochs = int(chosen["epochs"] if config.epochs is None else config.epochs)
+        open_settings["warmup_epochs"] = min(open_settings["warmup_epochs"], epochs / 10)
+    settled = given | open_settings
+    if least_crop is not None and images.train.images is None and config.augmentation.crop_scale is None:
+        settled["augmentation"] = replace(config.augmentation, crop_scale=least_crop)
+        open_settings["augmentation.crop_scale"] = least_crop
+    spec = MethodSpec.of(config.method)
+    if spec is not None and (bool(settled["pretrained"]) or config.model_weights is not None):
+        settled["method"] = spec.from_weights()
+        if settled["method"] != spec:
+            notes.append("peers begin from the given weights too (start 'same'), with classifiers of their own")
+    if name:
+        said = ", ".join(f"{key} {_short(value)}" for key, value in open_settings.items() if value is not None)
+        if said:
+            notes.append(f"recipe '{name}', for {len(images.train):,} images of {_pixels(images)} pixels: {said}")
+    return RunConfig(**settled), notes
+
+
+def by_recipe(config: TrainConfig, images: ImageData) -> tuple[dict[str, Any], str, list[str]]:
+    """Return the settings of the recipe for these data, its name, and notes on weights that cannot be had."""
+    count, pixels, notes = len(images.train), _pixels(images), []
+    pretrained = config.pretrained
+    if pretrained is None:
+        pretrained = False
+        if config.model_weights is None and wants_weights(config, count, pixels):
+            wanted = config.model or default_model(pixels, count, weights=True)
+            why = out_of_reach(str(wanted))
+            pretrained = why is None
+            if why is not None:
+                notes.append(
+                    f"the published weights of {wanted} cannot be had: {why}. Training begins from scratch, which "
+                    f"takes many more epochs and images; with a file of them, give --model {wanted} "
+                    "--model_weights FILE (safetensors or a state dict, as timm publishes it)"
+                )
+    weights = bool(pretrained) or config.model_weights is not None
+    found = Situation(count, pixels, weights)
+    recipe = recipe_for(found) if config.recipe == "auto" else BY_NAME[config.recipe]
+    model = default_model(pixels, count, weights=weights)
+    settings = {"model": model, "pretrained": pretrained, "batch_size": found.batch_size, "warmup_epochs": 0.0}
+    return settings | dict(recipe.settings(found)), recipe.name, notes
+
+
+def wants_weights(config: TrainConfig, count: int, pixels: int) -> bool:
+    """Return whether published weights are the usual beginning: of photos that are not many."""
+    if config.recipe not in ("auto", "photos-pretrained") or pixels <= SMALL or count >= MANY:
+        return False
+    return config.model is None or (isinstance(config.model, str) and has_published_weights(config.model))
+
+
+def _rate(config: TrainConfig) -> float:
+    rates = {name.lower(): rate for name, rate in RATES.items()}
+    rate = config.lr if config.lr is not None else rates.get(str(config.optimizer).lower())
+    if rate is None:
+        raise UserError(f"optimizer '{config.optimizer}' was given without its learning rate: say --lr")
+    return rate
+
+
+def _same(one: str, other: str) -> bool:
+    return one.lower() == other.lower()
+
+
+def _pixels(images: ImageData) -> int:
+    return max(images.image_size)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name}: {part}" for name, part in value.items()) + "}"
+    if isinstance(value, nn.Module):
+        return type(value).__name__
+    return f"{value:g}" if isinstance(value, float) else str(value)
