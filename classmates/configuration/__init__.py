@@ -1,0 +1,1 @@
+"""Settings from signatures, YAML files and flags: layered, checked by name, typed."""

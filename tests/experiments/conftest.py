@@ -1,0 +1,1 @@
+from tests.fixtures.small_comparison import small  # noqa: F401
