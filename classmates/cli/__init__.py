@@ -23,20 +23,31 @@ if TYPE_CHECKING:
 
 class Command(NamedTuple):
     """summary: for the overview. positions: the arguments that are given without a flag. show: what is printed.
-    function: its name in Python, where that is not the command's. failed: whether what came out is not all that was
-    asked for."""
+    function: its name in Python, where that is not the command's. code: the exit code of what it returns."""
 
     summary: str
     positions: tuple[str, ...] = ()
     show: Callable[[Any], str] = str
     function: str | None = None
-    failed: Callable[[Any], bool] = lambda result: False
+    code: Callable[[Any], int] = lambda result: 0
 
 
-def runs_failed(result: Comparison | Sweep | Plan) -> bool:
-    """Return whether a run of a comparison or a search failed; a plan has tried none."""
+RUNS_FAILED = 4
+"""The exit code of a command some of whose runs failed, though it came to its end itself."""
+USELESS = 3
+"""The exit code of a training whose student is no better than the commonest answer."""
+
+
+def code_of_run(result: Result) -> int:
+    """Return the exit code of a training."""
+    return USELESS if result.record is not None and result.record.useless else 0
+
+
+def code_of_runs(result: Comparison | Sweep | Plan) -> int:
+    """Return the exit code of a comparison or a search: whether a run failed; a plan has tried none."""
     table = getattr(result, "runs", getattr(result, "trials", None))
-    return table is not None and bool(table["status"].str.contains("failed").any())
+    failed = table is not None and bool(table["status"].str.contains("failed").any())
+    return RUNS_FAILED if failed else 0
 
 
 def show_table(frame: pd.DataFrame) -> str:
@@ -45,12 +56,12 @@ def show_table(frame: pd.DataFrame) -> str:
 
 
 COMMANDS = {
-    "train": Command("train a network with a method, test it, leave everything in a folder"),
+    "train": Command("train a network with a method, test it, leave everything in a folder", code=code_of_run),
     "compare": Command(
-        "compare methods over models, data sets and seeds, with tables and a report", failed=runs_failed
+        "compare methods over models, data sets and seeds, with tables and a report", code=code_of_runs
     ),
     "sweep": Command(
-        "search a method's options and the training settings, choosing on validation images", failed=runs_failed
+        "search a method's options and the training settings, choosing on validation images", code=code_of_runs
     ),
     "evaluate": Command("score a trained student again, also on other data", ("run",)),
     "predict": Command("name the classes of image files", ("run", "images"), show_table),
@@ -69,9 +80,6 @@ GOING_ON = {
 }
 """How a command that was interrupted is continued."""
 
-RUNS_FAILED = 4
-"""The exit code of a command some of whose runs failed, though it came to its end itself."""
-
 OVERVIEW = """\
 More accurate image classifiers without a bigger teacher.
 
@@ -85,7 +93,7 @@ classmates COMMAND --help explains a command."""
 
 
 def main(typed: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit code: 0, 2 for what the user can mend, 3 for a loss that is not finite, 4
+    """Run one command and return the exit code: 0, 2 for what the user can mend, 3 for a loss that is not finite or a useless student, 4
     where runs of a comparison or a search failed, 130 when interrupted. Any other exception is a bug, and keeps its
     traceback."""
     command, *rest = (sys.argv[1:] if typed is None else typed) or ["--help"]
@@ -148,7 +156,7 @@ def run(command: str, typed: list[str]) -> int:
     shown = entry.show(result)
     if shown:
         print(shown)
-    return RUNS_FAILED if entry.failed(result) else 0
+    return entry.code(result)
 
 
 def silence_lightning() -> None:

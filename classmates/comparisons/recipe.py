@@ -38,8 +38,8 @@ class Recipe:
     Args:
         title: of the table.
         source: where the published values come from.
-        base: what each row starts from: "auto" (train's recipe for the data), "common" (one recipe for all, of CIFAR's
-            papers), "paper" (each method's own) or "none".
+        base: what each row starts from: "auto" (train's recipe for the data), "common" (one recipe for all, as on
+            CIFAR), "paper" (each method's own) or "none".
         settings: arguments of ``classmates.train`` for every row, over the base.
         models: names of models, the columns of the table.
         data: names or folders of data sets.

@@ -99,7 +99,7 @@ class Ledger:
     def result(self, job: Job) -> RunRecord | None:
         """Return what the run's ``result.json`` holds; None where the run has not come to its last epoch."""
         record = self.read_result(job)
-        return record if record is not None and record.training.epochs == job.epochs else None
+        return record if record is not None and record.complete and record.epochs == job.epochs else None
 
     def read_result(self, job: Job) -> RunRecord | None:
         """Return the same for a run that ended early too; None where there is no whole file."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -76,7 +76,7 @@ class RunRecord:
         epochs: how many were asked for.
         finished: when the run ended.
         protocol: how the networks were judged.
-        test: the scores after the last epoch, by network.
+        test: the scores after the last epoch, by network; empty where the test images were not looked at.
         validation: the same on the validation split; None without one.
         exits: None for a network without exits, or without validation images to tune them on.
         training: what it took.
@@ -86,6 +86,9 @@ class RunRecord:
         notes: what had to be decided or went other than asked.
         environment: versions, hardware and commit.
         config: the settings, as ``config.yaml`` has them.
+        warnings: what speaks against the student, in sentences.
+        useless: whether it is no better than always giving the commonest answer.
+        stopped_early: whether training ended before its last epoch because validation scores rose no more.
         version: of this schema.
     """
 
@@ -107,7 +110,15 @@ class RunRecord:
     notes: list[str]
     environment: dict[str, Any]
     config: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
+    useless: bool = False
+    stopped_early: bool = False
     version: int = VERSION
+
+    @property
+    def complete(self) -> bool:
+        """Whether training came to its end, its last epoch or the stop that was asked for."""
+        return self.stopped_early or self.training.epochs == self.epochs
 
     def headline(self, who: str = "student") -> Metric:
         """Return the metric of a network that tables go by, on the test images."""
@@ -181,7 +192,7 @@ def _record(content: Mapping[str, Any]) -> RunRecord:
         epochs=int(content["epochs"]),
         finished=datetime.fromisoformat(content["finished"]),
         protocol=protocol,
-        test=networks(content["test"]),
+        test=networks(content["test"]) if content["test"] else {},
         validation=_if_given(
             lambda given: Validation(epoch(given["last"]), epoch(given["best"])), content["validation"]
         ),
@@ -199,6 +210,9 @@ def _record(content: Mapping[str, Any]) -> RunRecord:
         notes=[str(note) for note in content["notes"]],
         environment=dict(content["environment"]),
         config=dict(content["config"]),
+        warnings=[str(warning) for warning in content.get("warnings", [])],
+        useless=bool(content.get("useless", False)),
+        stopped_early=bool(content.get("stopped_early", False)),
     )
 
 

@@ -37,6 +37,10 @@ class ClassificationProtocol(Protocol):
     def score(self, predictions: Tensor, labels: Tensor) -> Scores:
         return score(predictions, labels)
 
+    def chance(self, labels: Tensor) -> float:
+        """Return the share of the commonest class."""
+        return labels.bincount().max().item() / len(labels)
+
     def running(self) -> RunningAccuracy:
         return RunningAccuracy()
 

@@ -176,6 +176,10 @@ class Protocol(ABC):
         """
 
     @abstractmethod
+    def chance(self, labels: Tensor) -> float:
+        """Return the headline of always giving the commonest answer. labels: [N]."""
+
+    @abstractmethod
     def running(self) -> torchmetrics.Metric:
         """Return a cheap running score of one network, for validation during training.
 

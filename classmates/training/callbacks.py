@@ -13,7 +13,7 @@ from typing import Any
 import lightning as L
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint, Timer
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint, Timer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from tqdm.auto import tqdm
 
@@ -38,9 +38,10 @@ def watchers(
     progress: bool,
     checkpoint_steps: int | None,
     max_time: str | None,
+    patience: int | None = None,
 ) -> Iterable[Callback]:
     """Make the table of epochs, the progress bar, the checkpoints (the last state, and the one whose student was best
-    on validation images by the protocol's headline) and the time limit."""
+    on validation images by the protocol's headline), the time limit and the stop on validation scores."""
     history = History(run.metrics)
     yield history
     if progress:
@@ -53,6 +54,8 @@ def watchers(
         yield StepCheckpoint(run.last, checkpoint_steps)
     if max_time is not None:
         yield TimeLimit(max_time)
+    if patience is not None:
+        yield EarlyStopping(protocol.monitored, patience=patience, mode=protocol.mode, check_finite=False)
 
 
 class History(Callback):

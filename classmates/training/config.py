@@ -78,6 +78,7 @@ class TrainConfig:
     deterministic: bool
     max_time: str | None
     loggers: Sequence[str]
+    test: bool
     report: bool
     progress: bool
     callbacks: Sequence[Callback]

@@ -29,7 +29,14 @@ class TermMeter:
     """Means of the raw terms over an epoch and the first step at which one was not finite, kept on the device."""
 
     def __init__(self) -> None:
+        self.learning: set[str] = set()
+        self.seen: set[str] = set()
         self.reset()
+
+    @property
+    def without_gradient(self) -> list[str]:
+        """The terms that had no gradient at any step."""
+        return sorted(self.seen - self.learning)
 
     def reset(self) -> None:
         self.names: list[str] = []
@@ -39,6 +46,8 @@ class TermMeter:
     @torch.no_grad()
     def update(self, output: Output, step: int) -> None:
         values = torch.stack([*(term.detach().float() for term in output.terms.values()), output.total.detach()])
+        self.seen |= output.terms.keys()
+        self.learning |= {name for name, term in output.terms.items() if term.requires_grad}
         if not self.names:
             self.names = [*output.terms, "total"]
             self.sums = torch.zeros_like(values)

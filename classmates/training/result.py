@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -11,12 +12,14 @@ from pathlib import Path
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor, nn
 
 from classmates._files import whole_file
 from classmates.contracts import Batch, NetworkOutput
 from classmates.data.batches.loaders import eval_loader
 from classmates.data.loading import ImageData, Split
+from classmates.errors import NonFiniteLoss, UserError
 from classmates.evaluation.collect import Predictions, as_arrays, collect
 from classmates.evaluation.exits import score_exits, tune_thresholds
 from classmates.evaluation.predict import read
@@ -28,6 +31,8 @@ from classmates.runs.student import StudentCard, save_student
 from classmates.tasks.protocol import Protocol, Scores
 from classmates.training.callbacks import History, load_checkpoint
 from classmates.training.environment import environment, peak_memory_mib
+from classmates.training.finetuning import AVERAGE
+from classmates.training.health import examine
 from classmates.training.module import TrainingModule
 
 
@@ -52,10 +57,16 @@ class Result:
             return ""
         training, exits = self.record.training, self.record.exits
         lines = [f"{self.record.name}: {training.epochs} epochs in {training.seconds:.0f} s", ""]
-        lines.append(self.record.protocol.table("test", self.test))
+        if self.record.warnings:
+            lines += [*(textwrap.fill(f"WARNING: {warning}", 80) for warning in self.record.warnings), ""]
+        if self.test:
+            lines.append(self.record.protocol.table("test", self.test))
+        elif self.record.validation is not None:
+            lines.append(self.record.protocol.table("validation", self.record.validation.last.scores))
         if exits is not None:
             lines += ["", f"answering early: {exits.accuracy:.2%} at {exits.cost:.0%} of the student's compute"]
-        lines += ["", f"The student is what you deploy: {self.folder / 'student.safetensors'}"]
+        deploy = "The student, not worth deploying:" if self.record.useless else "The student is what you deploy:"
+        lines += ["", f"{deploy} {self.folder / 'student.safetensors'}"]
         if (self.folder / "report.html").exists():
             lines += [f"The report, for a browser:      {self.folder / 'report.html'}"]
         return "\n".join(lines)
@@ -63,36 +74,71 @@ class Result:
 
 def finish(
     run: RunFolder,
-    name: str,
     trainer: L.Trainer,
     module: TrainingModule,
     images: ImageData,
     card: StudentCard,
     notes: list[str],
     *,
+    test: bool,
     progress: bool,
 ) -> Result:
-    """Score all networks on the test set, once, and write student and record; on the first process only."""
+    """Write the student, score all networks on the test set, once, and write the record; on the first process only.
+
+    test: whether the test images are looked at; where not, the record holds validation scores alone.
+
+    Raises:
+        NonFiniteLoss: networks that cannot be scored; the student is on disk.
+    """
     method, device = module.method, trainer.strategy.root_device
     memory = peak_memory_mib(device)
     student = method.student().eval()
     if not trainer.is_global_zero:
         return Result(student, method, {}, run.folder, None)
+    save_student(run.folder, student, card)  # first: whatever fails from here on, the training is not lost
+    try:
+        record = score_run(run, trainer, module, images, card, notes, memory, test=test, progress=progress)
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise NonFiniteLoss(
+            f"training has ended and its student is in '{run.folder}', but it cannot be scored: {error}. "
+            "A lower --lr, --gradient_clip 1 or --precision 32-true may help"
+        ) from error
+    method.cpu()
+    return Result(student, method, record.test, run.folder, record)
+
+
+def score_run(
+    run: RunFolder,
+    trainer: L.Trainer,
+    module: TrainingModule,
+    images: ImageData,
+    card: StudentCard,
+    notes: list[str],
+    memory: float,
+    *,
+    test: bool,
+    progress: bool,
+) -> RunRecord:
+    """Score all networks, and write ``evaluation.npz`` and ``result.json``."""
+    method, device = module.method, trainer.strategy.root_device
     batch_size, num_workers = run.settings["batch_size"], run.settings["num_workers"]  # what is known to fit
 
     def predictions_of(split: Split, description: str) -> Predictions:
         batches = eval_loader(images, split, batch_size, num_workers=num_workers, device=device)
         return predict_all(module, batches, device, description, progress)
 
-    tested = predictions_of(images.test, "test")
+    tested = predictions_of(images.test, "test") if test else None
     validation = held_out = None
     if images.val is not None:
         of_validation = partial(predictions_of, images.val, "validation")
         held_out = of_validation()
         validation = score_validation(run, module, trainer.current_epoch, held_out, of_validation)
     history = next(callback for callback in trainer.callbacks if isinstance(callback, History)).rows  # type: ignore[attr-defined]
+    stopped_early = any(isinstance(one, EarlyStopping) and one.stopped_epoch for one in trainer.callbacks)  # type: ignore[attr-defined]
     record = RunRecord(
-        name=name,
+        name=run.name,
         method=type(method).__name__,
         model=run.settings["model"],
         data=images.name,
@@ -100,23 +146,44 @@ def finish(
         epochs=run.settings["epochs"],
         finished=datetime.now(UTC).replace(microsecond=0),
         protocol=module.protocol.record,
-        test=score_all(module.protocol, tested),
+        test={} if tested is None else score_all(module.protocol, tested),
         validation=validation,
-        exits=early_exits(method, held_out, tested),
+        exits=None if tested is None else early_exits(method, held_out, tested),
         training=training_cost(history, trainer.global_step, memory),
-        student=StudentSize(count_parameters(student), multiply_adds(student, images.input_shape)),
+        student=student_size(method.student(), images.input_shape),
         training_parameters=count_parameters(method),
         train_images=len(images.train.labels),
-        notes=[*notes, *unfinished(history, run.settings["epochs"])],
+        notes=[*notes, *([] if stopped_early else unfinished(history, run.settings["epochs"]))],
         environment=dict(environment(device)),
         config=run.settings,
+        stopped_early=stopped_early,
     )
-    save_student(run.folder, student, card)
-    save_evaluation(run, method, images, card, tested)
+    record = with_warnings(record, history, module, images)
+    if tested is not None:
+        save_evaluation(run, method, images, card, tested)
     with whole_file(run.result) as path:
         path.write_text(record.to_json(), encoding="utf-8")
-    method.cpu()
-    return Result(student, method, record.test, run.folder, record)
+    return record
+
+
+def with_warnings(
+    record: RunRecord, history: list[dict[str, float]], module: TrainingModule, images: ImageData
+) -> RunRecord:
+    """Return the record with what its own numbers say against the student."""
+    split, scores = images.test, record.test
+    if not scores and record.validation is not None and images.val is not None:
+        split, scores = images.val, record.validation.last.scores
+    if not scores:
+        return record
+    student = scores["student"][record.protocol.headline]
+    chance = module.protocol.chance(split.labels)
+    health = examine(history, student, chance, record.protocol, module.meter.without_gradient)
+    return replace(record, warnings=health.warnings, useless=health.useless)
+
+
+def student_size(student: nn.Module, input_shape: tuple[int, int, int]) -> StudentSize:
+    """Return the number of parameters and of multiply-adds for an image."""
+    return StudentSize(count_parameters(student), multiply_adds(student, input_shape))
 
 
 def predict_all(
@@ -149,6 +216,7 @@ def score_validation(
     checkpoint = load_checkpoint(run.best)
     prefix = "method."
     weights = {key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items()}
+    weights |= {f"networks.{key}": value for key, value in checkpoint.get(AVERAGE, {}).items()}
     method.load_state_dict(weights)
     best = of_validation()
     method.load_state_dict(final, strict=False)

@@ -159,6 +159,8 @@ def make_trainer(config: RunConfig, run: RunFolder, module: TrainingModule, *, v
     Raises:
         UserError: hardware, precision, loggers or a time limit that cannot work.
     """
+    if config.patience is not None and not validates:
+        raise UserError(f"patience={config.patience}: there are no validation images to stop by: give a val_fraction")
     loggers = make_loggers(config.loggers, run.folder, run.name)
     try:
         watching = watchers(
@@ -168,6 +170,7 @@ def make_trainer(config: RunConfig, run: RunFolder, module: TrainingModule, *, v
             progress=config.progress,
             checkpoint_steps=config.checkpoint_steps,
             max_time=config.max_time,
+            patience=config.patience,
         )
         return L.Trainer(
             max_epochs=config.epochs,

@@ -85,6 +85,7 @@ def train(
     deterministic: bool = False,
     max_time: str | None = None,
     loggers: Sequence[Literal["tensorboard", "wandb"]] = ("tensorboard",),
+    test: bool = True,
     report: bool = True,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
@@ -155,6 +156,7 @@ def train(
         deterministic: bit-for-bit the same on the same machine, also on a GPU, at some cost.
         max_time: stop at the end of the first epoch after DD:HH:MM:SS; the run can go on with resume.
         loggers: beside metrics.csv: "tensorboard", "wandb" (if installed), or [] for neither.
+        test: look at the test images after the last epoch; false leaves them for later.
         report: write report.html at the end; "classmates report FOLDER" writes it later.
         progress: show progress bars.
         callbacks: Lightning callbacks of your own (in Python).
@@ -214,6 +216,7 @@ def train(
             deterministic=deterministic,
             max_time=max_time,
             loggers=loggers,
+            test=test,
             report=report,
             progress=progress,
             callbacks=callbacks,
@@ -244,8 +247,8 @@ def train_configured(config: TrainConfig) -> Result:
     trainer.fit(module, ckpt_path=run.last if config.resume else None, weights_only=True)
     built.networks.plain_forwards()
     built.to(memory_format=torch.contiguous_format)
-    result = finish(run, run.name, trainer, module, images, card, notes, progress=config.progress)
-    if config.report and trainer.is_global_zero:
+    result = finish(run, trainer, module, images, card, notes, test=config.test, progress=config.progress)
+    if config.report and config.test and trainer.is_global_zero:
         write_run_page(run.folder, run.folder / "report.html")
     return result
 
