@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from classmates.tasks.task import Task
 
 Terms = dict[str, Callable[[], Tensor]]
+<<<<<<< HEAD
 """The terms of a loss by name, each a function of nothing that returns a raw, unweighted scalar."""
+=======
+"""The terms of a loss by name, each a function of nothing that returns a raw, unweighted scalar.
+
+A term of weight 0 is never called.
+"""
+>>>>>>> h1
 
 
 class Batch(NamedTuple):
@@ -53,7 +60,7 @@ class DataSpec:
             (timm's ``pretrained_cfg``, else the channels of its first convolution at 32, 64 or 224 pixels).
         mean, std: [C], by which images in 0..1 were normalised; a teacher that was trained with others needs to know.
         task: what labels teach; classification if not given.
-        augmented: whether a sample's image differs from epoch to epoch; where not, a teacher's answer may be kept.
+        augmented: whether a sample's image differs from epoch to epoch; where not, a teacher's outputs may be cached.
     """
 
     num_classes: int

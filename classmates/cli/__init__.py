@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from classmates.experiments.compare import Comparison
     from classmates.experiments.preview import Plan
     from classmates.experiments.sweep import Sweep
+    from classmates.training.result import Result
 
 
 class Command(NamedTuple):
@@ -93,9 +94,11 @@ classmates COMMAND --help explains a command."""
 
 
 def main(typed: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit code: 0, 2 for what the user can mend, 3 for a loss that is not finite or a useless student, 4
-    where runs of a comparison or a search failed, 130 when interrupted. Any other exception is a bug, and keeps its
-    traceback."""
+    """Run one command and return the exit code.
+
+    0; 2 for what the user can mend; 3 for a loss that is not finite or a useless student; 4 where runs of a comparison
+    or a search failed; 130 when interrupted. Any other exception is a bug, and keeps its traceback.
+    """
     command, *rest = (sys.argv[1:] if typed is None else typed) or ["--help"]
     try:
         if command in ("-h", "--help"):
