@@ -22,12 +22,14 @@ class Batch(NamedTuple):
     """One step's images.
 
     images: [B, C, H, W], normalised floats. labels: [B], int64 class numbers. indices: [B], int64: which training
-    samples these are, the same number for the same sample in every epoch.
+    samples these are, the same number for the same sample in every epoch. targets: [B, K], the probability of each
+    class where images are mixed of two; None where each is of the class that its label says.
     """
 
     images: Tensor
     labels: Tensor
     indices: Tensor
+    targets: Tensor | None = None
 
 
 class NetworkOutput(NamedTuple):
