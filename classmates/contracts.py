@@ -31,6 +31,16 @@ class Batch(NamedTuple):
     indices: Tensor
     targets: Tensor | None = None
 
+    @property
+    def truth(self) -> Tensor:
+        """What cross-entropy compares with: the targets, or else the labels."""
+        return self.labels if self.targets is None else self.targets
+
+    def take(self, chosen: slice | Tensor) -> Batch:
+        """Return the batch of some of its images."""
+        targets = None if self.targets is None else self.targets[chosen]
+        return Batch(self.images[chosen], self.labels[chosen], self.indices[chosen], targets)
+
 
 class NetworkOutput(NamedTuple):
     """What one network makes of a batch.

@@ -146,7 +146,10 @@ def test_photos_of_different_sizes_are_used_as_in_training(tmp_path, side, image
     )
     settings = {
         **dict.fromkeys(("data_dir", "label", "train_size")),
-        **{"data": str(tmp_path / "photos"), "image_size": image_size, "val_fraction": 0.1, "seed": 0},
+        "data": str(tmp_path / "photos"),
+        "image_size": image_size,
+        "val_fraction": 0.1,
+        "seed": 0,
         "on_bad_image": "error",
     }
     for data in (None, tmp_path / "photos"):

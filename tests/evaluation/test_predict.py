@@ -76,7 +76,14 @@ def photos(tmp_path: Path) -> Path:
         ((150, 100), 96, "bicubic"),
         ((100, 150), 40, "bicubic"),
     ],
-    ids=["as they are", "in memory", "streamed", "made small", "streamed, as the weights", "in memory, as the weights"],
+    ids=[
+        "as they are",
+        "in memory",
+        "streamed",
+        "made small",
+        "streamed, published",
+        "in memory, published",
+    ],
 )
 def test_prediction_sees_what_the_evaluation_saw(
     tmp_path: Path, size: tuple[int, int], image_size: int | None, published: str | None

@@ -78,7 +78,7 @@ def read_listing(
         size = usual_size(sizes)
         if note := _note_on_size(sizes, size):
             notes.append(note)
-            if max(size) <= IN_MEMORY:  # small ones of different sizes: now that theirs is known, they are fitted to it
+            if max(size) <= IN_MEMORY:  # small ones of different sizes: read again, to be fitted to one
                 listing = replace(listing, notes=(*listing.notes, note))
                 return read_listing(listing, image_size=size[0], channels=channels, on_bad_image=on_bad_image)
     else:
@@ -193,10 +193,8 @@ def usual_size(sizes: np.ndarray) -> tuple[int, int]:
     if (sizes == sizes[0]).all() and (longest <= IN_MEMORY or width == height <= STREAMED):
         return height, width
     if longest <= IN_MEMORY:
-        side = 32 if typical <= 32 else IN_MEMORY
-    else:
-        side = 128 if typical < 160 else STREAMED
-    return side, side
+        return (32, 32) if typical <= 32 else (IN_MEMORY, IN_MEMORY)
+    return (128, 128) if typical < 160 else (STREAMED, STREAMED)
 
 
 def _note_on_size(sizes: np.ndarray, size: tuple[int, int]) -> str | None:
