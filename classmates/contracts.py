@@ -29,12 +29,24 @@ class Batch(NamedTuple):
     """One step's images.
 
     images: [B, C, H, W], normalised floats. labels: [B], int64 class numbers. indices: [B], int64: which training
-    samples these are, the same number for the same sample in every epoch.
+    samples these are, the same number for the same sample in every epoch. targets: [B, K], the probability of each
+    class where images are mixed of two; None where each is of the class that its label says.
     """
 
     images: Tensor
     labels: Tensor
     indices: Tensor
+    targets: Tensor | None = None
+
+    @property
+    def truth(self) -> Tensor:
+        """What cross-entropy compares with: the targets, or else the labels."""
+        return self.labels if self.targets is None else self.targets
+
+    def take(self, chosen: slice | Tensor) -> Batch:
+        """Return the batch of some of its images."""
+        targets = None if self.targets is None else self.targets[chosen]
+        return Batch(self.images[chosen], self.labels[chosen], self.indices[chosen], targets)
 
 
 class NetworkOutput(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -24,8 +25,8 @@ class Augmentation:
 
     Images kept in memory are shifted by up to ``crop_padding`` pixels; larger images, which are read when needed, are
     cropped at random sizes instead (``RandomResizedCrop``), and ``crop_padding`` and ``padding_mode`` are not theirs.
-    Mixup and CutMix are not offered: they make images of two classes, but methods that compare an image with others
-    of its class, or keep something of every image, need images of one.
+    Mixup and CutMix make images of two classes, with soft labels: methods that compare an image with others of its
+    class, or keep something of every image, need images of one and refuse them.
 
     Args:
         crop_padding: pixels added on each side before an image is cropped to its size at random. Default: 4 where
@@ -38,6 +39,15 @@ class Augmentation:
             its middle is anywhere in the image (DeVries & Taylor, 2017).
         policy: further changes of colour and geometry, as torchvision has them under these names. In memory, eight
             neighbours in the epoch's random order are changed alike.
+        crop_scale: the least share of an image's area that a random crop of a larger image keeps, above 0 and up to
+            1. Default: 0.08, torchvision's.
+        erasing: the probability, from 0 to 1, that a random rectangle of 2 to 33 % of an image is set to the mean
+            colour (Zhong et al., 2020; torchvision's ``RandomErasing``).
+        mixup: α of the Beta distribution of the shares by which each image is blended with another of its batch
+            (Zhang et al., 2018); 0 for none, 0.2 to 1 is usual.
+        cutmix: α of the Beta distribution of the share of each image that keeps its pixels, where a rectangle comes
+            from another image of its batch (Yun et al., 2019); 0 for none, 1 is usual. With both, one of the two is
+            drawn for each batch.
 
     Raises:
         UserError: a value out of range.
@@ -49,6 +59,10 @@ class Augmentation:
     flip: bool | None = None
     cutout: int = 0
     policy: Literal["RandAugment", "TrivialAugmentWide", "AutoAugment"] | None = None
+    crop_scale: float | None = None
+    erasing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
 
     def __post_init__(self) -> None:
         if self.crop_padding is not None and self.crop_padding < 0:
@@ -61,6 +75,23 @@ class Augmentation:
             raise UserError(f"cutout is {self.cutout}; give the side of a square in pixels, 0 for none")
         if self.policy is not None and self.policy not in POLICIES:
             raise unknown("policy", self.policy, POLICIES)
+        if self.crop_scale is not None and not 0 < self.crop_scale <= 1:
+            raise UserError(f"crop_scale is {self.crop_scale}; give a share of the image above 0 and up to 1")
+        if not 0 <= self.erasing <= 1:
+            raise UserError(f"erasing is {self.erasing}; give a probability from 0 (none) to 1")
+        for name, alpha in {"mixup": self.mixup, "cutmix": self.cutmix}.items():
+            if not 0 <= alpha < math.inf:
+                raise UserError(f"{name} is {alpha}; give 0 (none) or an α above it, such as 0.2 or 1")
+
+    @property
+    def least_crop(self) -> float:
+        """The least share of a larger image's area that a random crop keeps."""
+        return 0.08 if self.crop_scale is None else self.crop_scale
+
+    @property
+    def mixing(self) -> dict[str, float]:
+        """What mixes images of a batch, by the name of the option: the α of each."""
+        return {name: alpha for name, alpha in {"mixup": self.mixup, "cutmix": self.cutmix}.items() if alpha}
 
     def padding(self, image_size: tuple[int, int]) -> int:
         """Return the pixels on each side for images of a size (height, width).
@@ -93,6 +124,10 @@ class Augmentation:
             found_for = v2.AutoAugmentPolicy.CIFAR10 if small else v2.AutoAugmentPolicy.IMAGENET
             return v2.AutoAugment(found_for, fill=self.fill)
         return getattr(v2, self.policy)(fill=self.fill)
+
+    def make_eraser(self) -> v2.RandomErasing | None:
+        """Make torchvision's transform, which changes a normalised image in place; None without erasing."""
+        return v2.RandomErasing(self.erasing, inplace=True) if self.erasing else None
 
 
 class Draws(NamedTuple):
@@ -185,3 +220,14 @@ def cut_out(images: Tensor, side: int, middle: Tensor) -> Tensor:
         inside.append((at >= begin) & (at < begin + side))
     rows, columns = inside
     return images.masked_fill_((rows[:, :, None] & columns[:, None, :])[:, None], 0)
+
+
+def erase(eraser: v2.RandomErasing, images: Tensor, positions: Tensor, seed: int, epoch: int) -> None:
+    """Erase a rectangle of some of the normalised images [B, C, H, W], in place.
+
+    What is drawn depends on the seed, the epoch and the position alone. positions: [B], on the CPU.
+    """
+    with torch.random.fork_rng(devices=[]):  # torchvision's transforms know only the global generator
+        for image, position in zip(images, positions.tolist(), strict=True):
+            torch.default_generator.manual_seed(stream_seed("erasing", seed, epoch, position))
+            eraser(image)

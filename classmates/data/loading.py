@@ -54,7 +54,8 @@ def load(
         label: which labels, where the data have several: a column of parquet files or of a set of the Hub, or
             ``fine`` or ``coarse`` of ``cifar100``.
         image_size: side in pixels. Default: the images' own where all are of one size up to 64 pixels a side, or
-            square and up to 224; else 224. Up to 64 the images are kept in memory.
+            square and up to 224; for others 32 or 64 where none is larger, 128 where the shorter side of half of
+            them is below 160 pixels, else 224. Up to 64 the images are kept in memory.
         channels: 1 (grey) or 3; images are converted. Default: 1 if every image is grey.
         train_size: train on only so many images, each class in proportion.
         val_fraction: how much of the training images to validate on where no validation images are given, each class

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, cast, get_args
 
 import torch
 from PIL import Image
@@ -22,6 +23,9 @@ class Encoded(NamedTuple):
     def __str__(self) -> str:
         return self.name
 
+
+Interpolation = Literal["bilinear", "bicubic"]
+"""How the pixels of a resized image are made of those of its file."""
 
 ImageFile = Path | Encoded | Image.Image
 """Where an image is read from; one that is decoded already is taken as it is."""
@@ -99,6 +103,7 @@ class ImageData:
         notes: what was decided for the user and must be said.
         flip: whether a mirrored image is still one of its class; not so for digits.
         unreadable: for each image that was left out because it cannot be read, which it is and why.
+        interpolation: by which images from files are resized; those kept in memory are resized bilinearly.
     """
 
     name: str
@@ -112,6 +117,7 @@ class ImageData:
     notes: tuple[str, ...] = ()
     flip: bool = True
     unreadable: tuple[str, ...] = ()
+    interpolation: Interpolation = "bilinear"
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -134,6 +140,34 @@ class ImageData:
         if self.train.images is not None:
             return self.image_size
         return round(min(self.image_size) * 256 / 224)
+
+    def prepared_for(self, mean: Sequence[float], std: Sequence[float], interpolation: str) -> ImageData:
+        """Return the same data, prepared as the images were that published weights learnt from, with a note.
+
+        Where the weights are for images of another number of channels (RGB, and these are grey), the mean over the
+        weights' channels is taken for each. Images kept in memory are resized already, and stay as they are; so does
+        the interpolation where the weights' is neither of the two that there are.
+
+        Args:
+            mean, std: of the weights' images, per channel, of pixel values in 0..1.
+            interpolation: theirs, by timm's name.
+        """
+        note = ""
+        if len(mean) != self.channels:
+            note = f", the means over the weights' {len(mean)} channels"
+            mean, std = ([sum(values) / len(values)] * self.channels for values in (mean, std))
+        kept = self.interpolation
+        if self.train.images is None and interpolation in get_args(Interpolation):
+            kept = cast(Interpolation, interpolation)
+        note = (
+            f"images are prepared as those of the published weights: mean {_numbers(mean)}, deviation "
+            f"{_numbers(std)}{note}" + ("" if self.train.images is not None else f", resized by {kept} interpolation")
+        )
+        return replace(self, mean=tuple(mean), std=tuple(std), interpolation=kept, notes=(*self.notes, note))
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(f"{value:g}" for value in values)
 
 
 def mean_and_std(moments: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from classmates._files import output_file, require_writable
 from classmates.data.batches.loaders import eval_loader
 from classmates.data.loading import ImageData, load
+from classmates.data.readers.images import IN_MEMORY
 from classmates.errors import UserError, unknown
 from classmates.evaluation.collect import collect
 from classmates.evaluation.predict import device_for
@@ -132,15 +133,19 @@ def load_as_trained(
     image_size: int | None,
     on_bad_image: Literal["error", "skip"] | None,
 ) -> ImageData:
-    """Load the data, split as the run's settings say, for the student's channels, size, mean and deviation."""
+    """Load the data, split as the run's settings say, for the student's channels, size and preparation."""
     channels, *size = card.input_shape
+    square = size[0] if size[0] == size[1] else None
     if data is None:
-        data, own_size = settings["data"], settings["image_size"]
+        data = settings["data"]
+        own_size = settings["image_size"]
+        if own_size is None and size[0] > IN_MEMORY:
+            own_size = square  # what the rule of today says of these photos may not be what it said in training
         data_dir, label = data_dir or settings["data_dir"], label or settings["label"]
         if str(data).startswith("<"):
             raise UserError(f"'{run}' was trained on a dataset given in Python: give it again, or a folder, as data")
     else:
-        own_size = size[0] if size[0] == size[1] else None
+        own_size = square
     images = load(
         data,
         data_dir=data_dir,
@@ -159,7 +164,7 @@ def load_as_trained(
             f"the images of '{images.name}' have {_by(images.image_size)} pixels, the student takes {_by(size)}: "
             "give images of that size, or an image_size"
         )
-    return replace(images, mean=card.mean, std=card.std)
+    return replace(images, mean=card.mean, std=card.std, interpolation=card.interpolation)
 
 
 def settings_of(run: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
+from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 from tqdm import tqdm
 
@@ -100,7 +101,8 @@ def read(path: ImageFile, card: StudentCard) -> Tensor:
     channels, *size = card.input_shape
     if not isinstance(card.resize, int):
         return stack([fit(decode(path, channels), card.resize)])[0]
-    image = transforms.resize(decode_fast(path, channels), [card.resize])
+    how = InterpolationMode(card.interpolation)
+    image = transforms.resize(decode_fast(path, channels), [card.resize], interpolation=how)
     return transforms.center_crop(image, size).permute(1, 2, 0)
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from classmates.data.parts import ImageData
-from classmates.data.readers.listing import IN_MEMORY, STREAMED
+from classmates.data.readers.listing import IN_MEMORY, usual_size
 
 MANY = 100_000
 """From so many training images on, large networks learn enough from them alone."""
@@ -47,8 +46,7 @@ def suggest(data: ImageData, images: pd.DataFrame, image_size: int | None = None
     more                      100,000 or more    resnet50 of timm's
     ========================  =================  ======================================
 
-    The image size is the images' own where all are alike. Else it is 32 or 64 where none is larger than 64, 128
-    where the shorter side of half of them is below 160, and otherwise 224.
+    The image size is the one that ``usual_size`` says, which ``load`` takes by itself for images from files.
 
     The batch is the largest of 24, 48 and 96 that leaves 20 steps an epoch or more, 192 from 100,000 images on: all
     suit every method, those that need triplets too.
@@ -59,8 +57,8 @@ def suggest(data: ImageData, images: pd.DataFrame, image_size: int | None = None
         image_size: where the user has chosen it.
     """
     count = len(data.train)
-    if image_size is None and (better := _image_size(images)) and data.image_size != (better, better):
-        image_size = better
+    if image_size is None and (usual := usual_size(images[["width", "height"]].to_numpy())) != data.image_size:
+        image_size = max(usual)
     pixels = image_size or max(data.image_size)
     batch_size = 192 if count >= MANY else max((size for size in (24, 48, 96) if size * STEPS <= count), default=24)
     if pixels <= IN_MEMORY:
@@ -68,15 +66,3 @@ def suggest(data: ImageData, images: pd.DataFrame, image_size: int | None = None
         return Suggestion(model, batch_size, image_size)
     few = count < MANY
     return Suggestion("resnet18" if few else "resnet50", batch_size, image_size, pretrained=few)
-
-
-def _image_size(images: pd.DataFrame) -> int | None:
-    """Return the pixels of the square; None where the images' own size is right."""
-    sides = images[["width", "height"]].to_numpy()  # [N, 2]
-    longest, typical = sides.max(), np.median(sides.min(axis=1))
-    if longest <= IN_MEMORY:
-        alike = (sides == sides[0]).all()
-        return None if alike else 32 if typical <= 32 else IN_MEMORY
-    if longest <= STREAMED and (sides == longest).all():
-        return None
-    return 128 if typical < 160 else STREAMED

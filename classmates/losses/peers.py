@@ -7,17 +7,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def peers_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+def peers_cross_entropy(
+    logits: Tensor, targets: Tensor, *, class_weights: Tensor | None = None, label_smoothing: float = 0.0
+) -> Tensor:
     """Return the sum over peers of each peer's mean cross-entropy: Σ_m L_ce^m (MCL-OKD, eq. 1 and 2).
 
     A sum, not a mean, so that every peer learns at the pace of a network trained alone.
 
     logits: [M, B, K], one row of samples per peer. targets: the same for every peer, [B] class numbers or [B, K]
-    probabilities. Returns a scalar, computed in float32 by one call for all peers.
+    probabilities. class_weights: [K], a factor on what each class adds; with class numbers the mean is over the
+    weights of the samples' classes, with probabilities over the samples (as torch has it). label_smoothing: the share
+    of the targets that is spread evenly over all classes. Returns a scalar, computed in float32 by one call for all
+    peers.
     """
     peers = len(logits)
     repeated = targets.expand(peers, *targets.shape).flatten(0, 1)
-    return peers * F.cross_entropy(logits.flatten(0, 1).float(), repeated)
+    return peers * F.cross_entropy(
+        logits.flatten(0, 1).float(), repeated, class_weights, label_smoothing=label_smoothing
+    )
 
 
 def ensemble_logits(logits: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 from torch import Tensor, nn
 
@@ -25,6 +25,8 @@ class AT(TeacherMethod):
     Raises:
         UserError: no teacher, or one that does not fit the data.
     """
+
+    mixes: ClassVar[bool] = True
 
     def __init__(
         self,

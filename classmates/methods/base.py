@@ -51,6 +51,7 @@ class Method(nn.Module, ABC):
     Attributes:
         lengths: the names of the options that are numbers of epochs; each is kept as an attribute of that name.
         renamed: present names of options by those that earlier versions had.
+        mixes: whether images mixed of two classes (Mixup, CutMix) keep their meaning for its terms.
         task: what the labels teach, and how networks are judged.
         sampling: the batches that it is trained on.
         weights, ramps: of all its terms, the task's included.
@@ -60,6 +61,7 @@ class Method(nn.Module, ABC):
 
     lengths: ClassVar[tuple[str, ...]] = ()
     renamed: ClassVar[Mapping[str, str]] = {}
+    mixes: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -126,6 +128,10 @@ class Method(nn.Module, ABC):
         for part, does in {"anchors": "trains on a part of each batch", "forward": "takes steps of its own"}.items():
             if getattr(type(self), part) is not getattr(Method, part):
                 raise UserError(f"{type(self).__name__} {does}: it cannot be combined")
+
+    def against_mixing(self) -> str | None:
+        """Return why images mixed of two classes lose their meaning for its terms; None where they keep it."""
+        return None if self.mixes else "it does not say that its terms keep their meaning with them (mixes)"
 
     def require_cross_entropy(self) -> None:
         """Raise UserError where the task has no cross-entropy, for methods that change it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
@@ -14,6 +16,8 @@ class Baseline(Method):
 
     L = CE(z, y): the terms of the task alone.
     """
+
+    mixes: ClassVar[bool] = True
 
     def __init__(self, network: nn.Module, data: DataSpec):
         super().__init__(Peers(network, data), data)

@@ -56,6 +56,7 @@ class CC(TeacherMethod):
         super().__init__(network, data, weights={"correlation": correlation}, sampling=sampling, **teacher)
         self.gamma = gamma
         self.order = order
+        self.class_uniform = class_uniform
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         embedding = outputs[-1].embedding
@@ -64,3 +65,8 @@ class CC(TeacherMethod):
                 embedding, self.teacher.outputs(batch).embedding, gamma=self.gamma, order=self.order
             ),
         }
+
+    def against_mixing(self) -> str | None:
+        if not self.class_uniform:
+            return None
+        return "its batches hold several images of each of a few classes (class_uniform)"

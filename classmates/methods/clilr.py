@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
@@ -41,6 +43,8 @@ class CLILR(Method):
         UserError: a number of peers that is no power of two or more than the stages allow, β outside 0..1, or a
             temperature not above 0.
     """
+
+    mixes: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -178,6 +178,9 @@ class CORSD(Method):
             ),
         }
 
+    def against_mixing(self) -> str:
+        return "its triplets are of images of the same class and of another"
+
     def relate(self, stages: tuple[Tensor, ...]) -> Relations:
         """Return relations and auxiliary logits at every depth, shallow to deep: [k, B] and [k, B, K]."""
         maps = stages[-len(self.relation_networks) :]

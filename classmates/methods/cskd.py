@@ -57,6 +57,9 @@ class CSKD(Method):
         partners = pairs(batch)[1].images
         return {"distillation": lambda: softened_kl(logits, self.constant_logits(partners), self.temperature)}
 
+    def against_mixing(self) -> str:
+        return "its pairs are of images of one class"
+
     @torch.no_grad()
     def constant_logits(self, images: Tensor) -> Tensor:
         """Return the network's logits, [B, K], as constants."""
@@ -69,5 +72,5 @@ def pairs(batch: Batch) -> tuple[Batch, Batch]:
         raise UserError(
             f"a batch of {len(batch.labels)} images is not made of pairs: use ClassPairs() for its sampling"
         )
-    anchors, partners = (Batch(*(column[start::2] for column in batch)) for start in (0, 1))
+    anchors, partners = (batch.take(slice(start, None, 2)) for start in (0, 1))
     return anchors, partners

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
-from classmates.losses.peers import ensemble_logits, peers_cross_entropy
+from classmates.losses.peers import ensemble_logits
 from classmates.methods.base import Method
 from classmates.networks.heads.exits import MultiExit, ShallowExits
 from classmates.networks.peers.peers import Peers
@@ -27,6 +29,8 @@ class DeepSupervision(Method):
         UserError: a weight below 0, or fewer than 2 ``depths``.
     """
 
+    mixes: ClassVar[bool] = True
+
     def __init__(
         self,
         network: nn.Module,
@@ -43,7 +47,7 @@ class DeepSupervision(Method):
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         stages = outputs[-1].stages
-        return {"exits": lambda: peers_cross_entropy(self.shallow(stages).logits, batch.labels)}
+        return {"exits": lambda: self.task.cross_entropy(self.shallow(stages).logits, batch)}
 
     def predictions(self, outputs: list[NetworkOutput]) -> dict[str, Tensor]:
         """Return the deepest exit's (the student's), the shallow ones', shallow to deep, and the mean of all."""

@@ -62,6 +62,9 @@ class DKD(TeacherMethod):
         self.temperature = temperature
         self.warmup = warmup
 
+    def against_mixing(self) -> str:
+        return "its loss is taken apart at the one true class of each image"
+
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         logits = outputs[-1].logits
         taught = cache(lambda: self.teacher.outputs(batch).logits)

@@ -46,6 +46,7 @@ class DML(Method):
         UserError: fewer than 2 peers, a temperature not above 0, and what ``Peers`` refuses.
     """
 
+    mixes: ClassVar[bool] = True
     renamed: ClassVar[Mapping[str, str]] = {"helpers": "peer_models"}
 
     def __init__(

@@ -58,6 +58,7 @@ class FitNet(TeacherMethod):
             cannot be brought together, ``hint_epochs`` below 0, as many as training has, or without a ``hint``.
     """
 
+    mixes: ClassVar[bool] = True
     lengths: ClassVar[tuple[str, ...]] = ("hint_epochs",)
 
     def __init__(

@@ -29,6 +29,7 @@ class KD(TeacherMethod):
         UserError: no teacher, one that does not fit the data, or a temperature not above 0.
     """
 
+    mixes: ClassVar[bool] = True
     renamed: ClassVar[Mapping[str, str]] = {"remember": "cache"}
 
     def __init__(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import nn
-from torch.nn import functional as F
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
 from classmates.methods.base import Method
+from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.peers.peers import Peers
 
 
@@ -22,6 +24,8 @@ class LabelSmoothing(Method):
             cross-entropy.
     """
 
+    mixes: ClassVar[bool] = True
+
     def __init__(self, network: nn.Module, data: DataSpec, *, epsilon: float = 0.1):
         if not 0 <= epsilon < 1:
             raise UserError(f"epsilon={epsilon}: it lies between 0 (no smoothing) and below 1 (no labels)")
@@ -30,5 +34,5 @@ class LabelSmoothing(Method):
         self.epsilon = epsilon
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
-        logits = outputs[-1].logits.float()
-        return {"ce": lambda: F.cross_entropy(logits, batch.labels, label_smoothing=self.epsilon)}
+        logits = stack_logits(outputs)
+        return {"ce": lambda: self.task.cross_entropy(logits, batch, label_smoothing=self.epsilon)}

@@ -148,6 +148,11 @@ class MCL(Method):
             "contrast": lambda: self.contrast(outputs, batch),
         }
 
+    def against_mixing(self) -> str | None:
+        if not self.weights["contrast"]:
+            return None
+        return "its contrast would keep a mixed image in the memory bank as the one sample that it began as (beta=0)"
+
     def contrast(self, outputs: list[NetworkOutput], batch: Batch) -> Tensor:
         """Return L_contrast of Eq. 9; the banks learn of the batch after they were used."""
         embeddings = self.projections(outputs)

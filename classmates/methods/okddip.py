@@ -60,6 +60,7 @@ class OKDDip(Method):
         UserError: fewer than 3 peers, a temperature not above 0, a negative ramp, and what ``Peers`` refuses.
     """
 
+    mixes: ClassVar[bool] = True
     lengths: ClassVar[tuple[str, ...]] = ("ramp",)
 
     def __init__(

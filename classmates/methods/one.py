@@ -6,7 +6,6 @@ from functools import partial
 from typing import ClassVar
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
@@ -52,6 +51,7 @@ class ONE(Method):
             refuses.
     """
 
+    mixes: ClassVar[bool] = True
     lengths: ClassVar[tuple[str, ...]] = ("ramp",)
 
     def __init__(
@@ -89,7 +89,7 @@ class ONE(Method):
         logits = stack_logits(outputs)
         ensemble = self.ensemble(outputs)
         return {
-            "ensemble_ce": lambda: F.cross_entropy(ensemble, batch.labels),
+            "ensemble_ce": lambda: self.task.cross_entropy(ensemble[None], batch),
             # A mean over all branches' samples, times their number: the paper sums over branches.
             "distillation": lambda: len(logits) * softened_kl(logits, ensemble, self.temperature),
         }

@@ -64,6 +64,9 @@ class PSKD(Method):
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         return {"past": lambda: self.past(outputs[-1].logits, batch)}
 
+    def against_mixing(self) -> str:
+        return "what it remembers of each image would be the prediction for a mixture with another"
+
     def past(self, logits: Tensor, batch: Batch) -> Tensor:
         """Return the cross-entropy with the predictions of an epoch before, then remember the present ones."""
         loss = soft_cross_entropy(logits, self.memory[batch.indices])

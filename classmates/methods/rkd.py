@@ -29,6 +29,7 @@ class RKD(TeacherMethod):
         UserError: no teacher, or one that does not fit the data.
     """
 
+    mixes: ClassVar[bool] = True
     renamed: ClassVar[Mapping[str, str]] = {"remember": "cache"}
 
     def __init__(

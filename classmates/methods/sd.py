@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError, check_choice
 from classmates.losses.corsd import auxiliary_distillation
-from classmates.losses.peers import peers_cross_entropy
 from classmates.losses.soft_targets import kl_weight
 from classmates.methods.base import check_share, check_temperature
 from classmates.methods.deep_supervision import DeepSupervision
@@ -110,7 +109,7 @@ class SD(DeepSupervision):
         output = outputs[-1]
         shallow = cache(lambda: self.shallow(output.stages))
         return {
-            "exits": lambda: peers_cross_entropy(shallow().logits, batch.labels),
+            "exits": lambda: self.task.cross_entropy(shallow().logits, batch),
             "distillation": lambda: auxiliary_distillation(
                 torch.cat([shallow().logits, output.logits[None]]), self.temperature
             ),

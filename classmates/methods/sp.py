@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 from torch import nn
 
@@ -22,6 +22,8 @@ class SP(TeacherMethod):
     Raises:
         UserError: no teacher, or one that does not fit the data.
     """
+
+    mixes: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -92,6 +92,9 @@ class TfKD(TeacherMethod):
         logits = outputs[-1].logits
         return {"distillation": lambda: self.distillation(logits, batch)}
 
+    def against_mixing(self) -> str | None:
+        return "its virtual teacher knows one true class for each image" if not self.has_teacher else None
+
     def distillation(self, logits: Tensor, batch: Batch) -> Tensor:
         """Return KL(teacher ‖ student), summed over classes, of the trained copy or of the virtual teacher."""
         if self.has_teacher:

@@ -10,13 +10,14 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import safetensors.torch
 from safetensors import SafetensorError
 from torch import nn
 
 from classmates._files import whole_file
+from classmates.data.parts import Interpolation
 from classmates.errors import UserError
 from classmates.networks.building.build import build_model, is_file_name
 from classmates.networks.building.weights import load_matching
@@ -43,6 +44,7 @@ class StudentCard:
             cropped. (H, W) itself: it is scaled until it fills them, then the middle is cropped.
         model_args: ``in_chans`` and whatever else the model was built with.
         classmates: the version that trained it.
+        interpolation: by which its shorter side gets that length. Cards of earlier versions do not say: bilinear.
     """
 
     model: str | None
@@ -53,6 +55,7 @@ class StudentCard:
     resize: int | tuple[int, int]
     model_args: dict[str, Any] = field(default_factory=dict)
     classmates: str = field(default_factory=lambda: version("classmates"))
+    interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
         channels = self.input_shape[0]
@@ -60,6 +63,8 @@ class StudentCard:
             raise ValueError(
                 f"mean {self.mean} and std {self.std} must have one number for each of {channels} channels"
             )
+        if self.interpolation not in get_args(Interpolation):
+            raise ValueError(f"interpolation '{self.interpolation}' is none of {', '.join(get_args(Interpolation))}")
         try:
             json.dumps(self.model_args)
         except TypeError as error:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from classmates.contracts import Batch, NetworkOutput, Terms
 from classmates.data.parts import ImageData
+from classmates.data.readers.listing import listed
 from classmates.errors import UserError
 from classmates.losses.peers import peers_cross_entropy
 from classmates.networks.backbone.observe import stack_logits
@@ -52,10 +56,26 @@ class ClassificationProtocol(Protocol):
 class Classification(Task):
     """Every image is of one of the classes that training, validation and test images share.
 
-    Its one term is ``ce``, the sum over all networks of their mean cross-entropy.
+    Its one term is ``ce``, the sum over all networks of their mean cross-entropy, with the batch's labels or, where
+    images are mixed, its soft targets.
+
+    Args:
+        class_weights: [K], a factor on each class in the cross-entropy, for classes of unequal size
+            (``balanced_weights``); None for none.
+
+    Raises:
+        UserError: a weight that is below 0 or not finite, or none above 0.
     """
 
     name: ClassVar[str] = "classification"
+    class_weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        weights = self.class_weights
+        if weights is None:
+            return
+        if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
+            raise UserError(f"class_weights are {list(weights)}: give numbers of 0 or more, not all of them 0")
 
     @property
     def weights(self) -> Mapping[str, float]:
@@ -66,9 +86,18 @@ class Classification(Task):
         return ClassificationProtocol()
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
-        return {"ce": lambda: peers_cross_entropy(stack_logits(outputs), batch.labels)}
+        return {"ce": lambda: self.cross_entropy(stack_logits(outputs), batch)}
+
+    def cross_entropy(self, logits: Tensor, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
+        weights = None if self.class_weights is None else on_device(self.class_weights, logits.device)
+        return peers_cross_entropy(logits, batch.truth, class_weights=weights, label_smoothing=label_smoothing)
 
     def check_data(self, data: ImageData) -> None:
+        if self.class_weights is not None and len(self.class_weights) != data.num_classes:
+            raise UserError(
+                f"class_weights are {len(self.class_weights)} numbers, but '{data.name}' has {data.num_classes} "
+                "classes: give one a class"
+            )
         for part, split in {"validation": data.val, "test": data.test}.items():
             if split is not None and split.class_names != data.train.class_names:
                 different = set(split.class_names) ^ set(data.train.class_names)
@@ -76,3 +105,27 @@ class Classification(Task):
                     f"the {part} images of '{data.name}' have other classes than the training images "
                     f"({', '.join(sorted(different)[:5])}): classification needs the same ones in all parts"
                 )
+
+
+def balanced_weights(labels: Tensor, class_names: Sequence[str]) -> tuple[float, ...]:
+    """Return a weight for each class, N / (K · its images): all classes add the same to the cross-entropy.
+
+    The mean over the images of their classes' weights is 1. labels: [N]. class_names: [K].
+
+    Raises:
+        UserError: classes without an image, which no weight makes up for.
+    """
+    counts = labels.bincount(minlength=len(class_names))
+    if empty := [name for name, count in zip(class_names, counts.tolist(), strict=True) if not count]:
+        raise UserError(
+            f"class weights cannot be balanced: there is no training image of {listed(empty)}; add images, or remove "
+            "the class"
+        )
+    return tuple((len(labels) / (len(counts) * counts.double())).tolist())
+
+
+@cache
+def on_device(weights: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return the weights as a tensor, copied to a device once and not at every step."""
+    with torch.inference_mode(False):  # or whatever is kept could never be trained with
+        return torch.tensor(weights, device=device)

@@ -6,9 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
+from torch import Tensor
+
 from classmates.contracts import Batch, NetworkOutput, Terms
 from classmates.data.batches.sampling import Sampling, Shuffled
 from classmates.data.parts import ImageData
+from classmates.losses.peers import peers_cross_entropy
 from classmates.tasks.protocol import Protocol
 
 
@@ -42,6 +45,15 @@ class Task(ABC):
 
         outputs: one a network, the student's last. batch: the images that they are of.
         """
+
+    def cross_entropy(self, logits: Tensor, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
+        """Return the sum over rows of logits of their mean cross-entropy with a batch's targets, or else its labels.
+
+        For methods that teach more by the labels than the task does, such as exits or an ensemble.
+
+        logits: [M, B, K]. label_smoothing: the share of the targets that is spread evenly over all classes.
+        """
+        return peers_cross_entropy(logits, batch.truth, label_smoothing=label_smoothing)
 
     @abstractmethod
     def check_data(self, data: ImageData) -> None:

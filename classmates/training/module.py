@@ -87,6 +87,7 @@ class TrainingModule(L.LightningModule):
         loaders: makes the training loader for (rank, world size, device), and the validation loader or None.
         seed: of the run; every step starts from a random state made of it, the step and the process, so that going on
             from a checkpoint needs no other.
+        mix: makes the mixed images and their targets of each training batch; none if not given.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class TrainingModule(L.LightningModule):
         schedules: Callable[[Optimizer], list[tuple[LRScheduler, str]]],
         loaders: Callable[[int, int, torch.device], tuple[Any, Any]],
         seed: int,
+        mix: Callable[[Batch], Batch] | None = None,
     ):
         super().__init__()
         self.method = method
@@ -103,6 +105,7 @@ class TrainingModule(L.LightningModule):
         self.make_schedules = schedules
         self.make_loaders = loaders
         self.seed = seed
+        self.mix = mix
         self.meter = TermMeter()
         # Methods say their task from the rebuilt base class on.
         self.protocol: Protocol = getattr(method, "task", Classification()).protocol
@@ -137,6 +140,8 @@ class TrainingModule(L.LightningModule):
         seed_everywhere(stream_seed("step", self.seed, batches, self.global_rank), self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        if self.mix is not None:
+            batch = self.mix(batch)
         output = self.method(batch)
         self.meter.update(output, self.global_step)
         if self.device.type == "cpu" or batch_idx % CHECK_EVERY == CHECK_EVERY - 1:

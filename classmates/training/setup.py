@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from classmates.contracts import DataSpec
 from classmates.data.batches.loaders import eval_loader, train_loader, varies
+from classmates.data.batches.mixing import mix
 from classmates.data.batches.samplers import EpochSampler
 from classmates.data.loading import load
 from classmates.data.parts import ImageData
 from classmates.errors import UserError
 from classmates.methods.base import Method
+from classmates.methods.mixing import check_mixing
 from classmates.networks.building.build import build_model
 from classmates.networks.building.published import begin_small, preparation_for, published_classes
 from classmates.networks.building.weights import load_pretrained
@@ -93,6 +96,7 @@ def build_method(config: RunConfig, images: ImageData) -> tuple[Method, list[str
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what the method notes is said with the data's notes
         built = config.method(network, spec)
+    check_mixing(built, config.augmentation)
     if config.compile:
         built.networks.compile_parts()
     built.networks.recompute_parts(config.recompute)
@@ -150,7 +154,8 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> Tra
         training = train_loader(images, shard, config.augmentation, seed=config.seed, **how)
         return training, None if images.val is None else eval_loader(images, images.val, config.batch_size, **how)
 
-    return TrainingModule(method, optimizer, schedules, loaders, config.seed)
+    mixed = partial(mix, num_classes=images.num_classes, augmentation=config.augmentation)
+    return TrainingModule(method, optimizer, schedules, loaders, config.seed, mixed)
 
 
 def make_trainer(config: RunConfig, run: RunFolder, module: TrainingModule, *, validates: bool) -> L.Trainer:
@@ -223,5 +228,6 @@ def student_card(config: RunConfig, images: ImageData) -> StudentCard:
         mean=images.mean,
         std=images.std,
         resize=images.resize,
+        interpolation=images.interpolation,
         model_args={"in_chans": images.channels, **(config.model_args or {})},
     )

@@ -14,6 +14,7 @@ from classmates.data.augmentation import (
     crop_and_flip,
     cut_out,
     draw,
+    erase,
     normalise,
     pad,
 )
@@ -102,6 +103,21 @@ def test_cutout_reaches_every_pixel_as_often_as_it_should():
     assert abs(share[0, 0] - 4 / 64) < 0.02
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_what_is_erased_is_drawn_by_position(memory_format):
+    images = torch.ones(40, 3, 12, 10).to(memory_format=memory_format)
+    before = torch.get_rng_state()
+    erased = images.clone()
+    erase(Augmentation(erasing=1.0).make_eraser(), erased, torch.arange(40), 3, 1)
+    assert torch.equal(before, torch.get_rng_state())
+    assert (erased == 0).any(3).any(2).any(1).all()
+    some = images[5:9].clone()
+    erase(Augmentation(erasing=1.0).make_eraser(), some, torch.arange(5, 9), 3, 1)
+    assert torch.equal(some, erased[5:9])
+    assert len(erased.unique(dim=0)) > 20  # each its own rectangle
+    assert Augmentation().make_eraser() is None
+
+
 @pytest.mark.parametrize("name", POLICIES)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_policy_draws_by_place_whatever_the_batch(name, channels):
@@ -152,6 +168,11 @@ def test_settings_out_of_range_are_refused():
         ({"cutout": -2}, "cutout is -2"),
         ({"padding_mode": "reflct"}, "unknown padding_mode 'reflct': did you mean 'reflect'"),
         ({"policy": "RandAugmnt"}, "unknown policy 'RandAugmnt': did you mean 'RandAugment'"),
+        ({"crop_scale": 0.0}, r"crop_scale is 0\.0; give a share of the image above 0 and up to 1"),
+        ({"crop_scale": 1.1}, r"crop_scale is 1\.1"),
+        ({"erasing": 1.5}, r"erasing is 1\.5; give a probability"),
+        ({"mixup": -0.1}, r"mixup is -0\.1; give 0"),
+        ({"cutmix": float("nan")}, "cutmix is nan"),
     ]:
         with pytest.raises(UserError, match=message):
             Augmentation(**settings_)

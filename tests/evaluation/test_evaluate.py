@@ -11,9 +11,9 @@ from torch import nn
 
 from classmates.data import eval_loader, load
 from classmates.errors import UserError
-from classmates.evaluation.evaluate import evaluate
+from classmates.evaluation.evaluate import evaluate, load_as_trained
 from classmates.runs.record import read_record
-from classmates.runs.student import load_student
+from classmates.runs.student import StudentCard, load_student
 from classmates.tasks.metrics import score
 from classmates.training.train import train
 
@@ -131,6 +131,31 @@ def test_images_of_another_size_are_brought_to_the_students(run, digits_folder, 
     assert scores["top1"].count == 797
     assert scores["nll"].value == pytest.approx(record(run).test["student"]["nll"].value, abs=0.05)
     assert evaluate(run, large, image_size=16, accelerator="cpu")["nll"] != scores["nll"]
+
+
+@pytest.mark.parametrize(("side", "image_size"), [(224, None), (128, None), (96, 96)])
+def test_photos_of_different_sizes_are_used_as_in_training(tmp_path, side, image_size):
+    """224 is what earlier versions chose for them, 128 is what the rule says by now."""
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(5):
+            photo = Image.fromarray(np.full((100 + number, 140, 3), 10 * number, np.uint8))
+            photo.save(tmp_path / "photos" / name / f"{number}.png")
+    card = StudentCard(
+        "resnet8", ("cat", "dog"), (3, side, side), (0.5,) * 3, (0.25,) * 3, side, interpolation="bicubic"
+    )
+    settings = {
+        **dict.fromkeys(("data_dir", "label", "train_size")),
+        "data": str(tmp_path / "photos"),
+        "image_size": image_size,
+        "val_fraction": 0.1,
+        "seed": 0,
+        "on_bad_image": "error",
+    }
+    for data in (None, tmp_path / "photos"):
+        images = load_as_trained(tmp_path, settings, card, data, None, None, "test", None, None)
+        assert images.image_size == (side, side)
+        assert (images.mean, images.std, images.interpolation) == (card.mean, card.std, "bicubic")
 
 
 def test_a_student_that_is_an_object_needs_its_network_again(tmp_path):

@@ -41,6 +41,7 @@ def save_run(run: Path, data: ImageData) -> None:
         std=data.std,
         resize=data.resize,
         model_args=args,
+        interpolation=data.interpolation,
     )
     save_student(run, network, card)
 
@@ -66,16 +67,32 @@ def photos(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("size", "image_size"),
-    [((20, 16), None), ((20, 16), 12), ((150, 100), 96), ((100, 150), 40)],
-    ids=["as they are", "in memory, resized", "streamed", "large ones made small"],
+    ("size", "image_size", "published"),
+    [
+        ((20, 16), None, None),
+        ((20, 16), 12, None),
+        ((150, 100), 96, None),
+        ((100, 150), 40, None),
+        ((150, 100), 96, "bicubic"),
+        ((100, 150), 40, "bicubic"),
+    ],
+    ids=[
+        "as they are",
+        "in memory",
+        "streamed",
+        "made small",
+        "streamed, published",
+        "in memory, published",
+    ],
 )
 def test_prediction_sees_what_the_evaluation_saw(
-    tmp_path: Path, size: tuple[int, int], image_size: int | None
+    tmp_path: Path, size: tuple[int, int], image_size: int | None, published: str | None
 ) -> None:
     for part in ("train", "test"):
         save_images(tmp_path / "photos" / part, size)
     data = load(tmp_path / "photos", val_fraction=0, image_size=image_size)
+    if published is not None:
+        data = data.prepared_for((0.5, 0.4, 0.3), (0.3, 0.3, 0.2), published)
     save_run(tmp_path / "run", data)
     frame = predict(tmp_path / "run", [str(tmp_path / "photos" / "test")], top=3, batch_size=4)
     expected = evaluated(tmp_path / "run", data)

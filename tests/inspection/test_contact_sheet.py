@@ -36,7 +36,7 @@ def photos(tmp_path):
 def test_streamed_images(photos):
     data = load(photos, val_fraction=0)
     indices, before, after = augmented_batch(data, Augmentation(), seed=0)
-    assert before.shape == after.shape == (len(data.train), 224, 224, 3)
+    assert before.shape == after.shape == (len(data.train), 128, 128, 3)
     shades = torch.tensor([60, 200])[data.train.labels[indices]]
     assert (before[:, 100, 100, 0] == shades).all()
     assert (after[:, 0, 0, 0] == shades).all()  # undoing the normalisation gives whole numbers back

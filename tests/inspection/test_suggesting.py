@@ -10,7 +10,8 @@ LARGE = [(500, 375), (400, 400), (375, 500)]
 
 def suggested(count, sizes, used, chosen=None):
     split = Split(torch.zeros(count, dtype=torch.int64), class_names=("a", "b"))
-    data = ImageData("x", 3, (used, used), (0.5,) * 3, (0.2,) * 3, split, None, split)
+    size = used if isinstance(used, tuple) else (used, used)
+    data = ImageData("x", 3, size, (0.5,) * 3, (0.2,) * 3, split, None, split)
     return suggest(data, pd.DataFrame(sizes, columns=["width", "height"]), chosen)
 
 
@@ -21,7 +22,7 @@ def suggested(count, sizes, used, chosen=None):
         (1_000, [(32, 32)], 32, Suggestion("resnet20", 48)),
         (9_999, [(32, 32)], 32, Suggestion("resnet20", 96)),
         (45_000, [(32, 32)], 32, Suggestion("resnet32", 96)),
-        (10_000, [(64, 48)], 64, Suggestion("resnet32", 96)),
+        (10_000, [(64, 48)], (48, 64), Suggestion("resnet32", 96)),
         (5_000, [(30, 20), (28, 32)], 224, Suggestion("resnet20", 96, 32)),
         (5_000, [(64, 50), (60, 64)], 224, Suggestion("resnet20", 96, 64)),
         (5_000, [(96, 96)], 96, Suggestion("resnet18", 96, None, True)),

@@ -73,6 +73,13 @@ def test_card_survives_json() -> None:
     assert StudentCard.from_json(large.to_json()) == large
 
 
+def test_cards_of_earlier_versions_are_of_bilinear_images() -> None:
+    assert StudentCard.from_json(replace(CARD, interpolation="bicubic").to_json()).interpolation == "bicubic"
+    earlier = {key: value for key, value in json.loads(CARD.to_json()).items() if key != "interpolation"}
+    assert StudentCard.from_json(json.dumps(earlier)) == CARD
+    assert CARD.interpolation == "bilinear"
+
+
 def test_class_from_a_file_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "net.py").write_text(
         "from torch import nn\n"
@@ -161,6 +168,8 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path, network: nn.Module) -
 def test_card_is_checked_before_anything_is_trained() -> None:
     with pytest.raises(ValueError, match="number for each of 1 channels"):
         replace(CARD, mean=(0.5, 0.5))
+    with pytest.raises(ValueError, match="interpolation 'cubic' is none of bilinear, bicubic"):
+        replace(CARD, interpolation="cubic")
     with pytest.raises(UserError, match=r"student.json.*type is not JSON serializable"):
         replace(CARD, model_args={"act_layer": nn.GELU})
 

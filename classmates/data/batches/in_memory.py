@@ -16,6 +16,7 @@ from classmates.data.augmentation import (
     crop_and_flip,
     cut_out,
     draw,
+    erase,
     normalise,
     pad,
 )
@@ -25,7 +26,7 @@ from classmates.data.parts import ImageData, Split
 
 
 class Loader:
-    """The batches of one split in the order of its sampler, images float32, normalised, and cut out if asked for.
+    """The batches of one split in the order of its sampler: images float32, normalised, cut out and erased if asked.
 
     Every pass reads the sampler's epoch when its first batch is asked for, not before: Lightning makes the iterator
     of a resumed run first and says the epoch later. Lightning keeps ``state_dict`` in checkpoints, so that a run that
@@ -47,6 +48,7 @@ class Loader:
             raise ValueError(f"the sampler is for {len(sampler.labels)} images, the split has {len(split)}")
         self.sampler = self.batch_sampler = sampler
         self.cutout = augmentation.cutout
+        self.eraser = augmentation.make_eraser()
         self.seed = seed
         self.device = torch.device(device)
         self.memory_format = memory_format
@@ -95,11 +97,14 @@ class Loader:
         raise NotImplementedError
 
     def _batches(self) -> Iterator[Batch]:
-        middles = self._middles()
-        for images, indices in self.pixels():
+        epoch, middles = self.sampler.epoch, self._middles()
+        positions = self.sampler.split(self.sampler.shard())
+        for at, (images, indices) in zip(positions, self.pixels(), strict=True):
             images = normalise(images, self.mean, self.std, self.memory_format)
             if self.cutout:
                 cut_out(images, self.cutout, next(middles))
+            if self.eraser is not None:
+                erase(self.eraser, images, at, self.seed, epoch)
             yield Batch(images, self.labels[indices], indices)
 
     def _middles(self) -> Iterator[Tensor]:

@@ -7,7 +7,7 @@ Lightning finds ``set_epoch`` at ``loader.sampler`` and calls it before each epo
 from __future__ import annotations
 
 import torch
-from torchvision.transforms import v2
+from torchvision.transforms import InterpolationMode, v2
 
 from classmates.data.augmentation import Augmentation
 from classmates.data.batches.in_memory import Loader, MemoryLoader
@@ -53,7 +53,10 @@ def train_loader(
             data, data.train, sampler, augmentation, seed=seed, device=device, memory_format=memory_format
         )
     flip = data.flip if augmentation.flip is None else augmentation.flip
-    steps = [v2.RandomResizedCrop(data.image_size, antialias=True), v2.RandomHorizontalFlip(0.5 if flip else 0.0)]
+    crop = v2.RandomResizedCrop(
+        data.image_size, scale=(augmentation.least_crop, 1.0), interpolation=InterpolationMode(data.interpolation)
+    )
+    steps = [crop, v2.RandomHorizontalFlip(0.5 if flip else 0.0)]
     if policy := augmentation.make_policy(small=False):
         steps.append(policy)
     return StreamingLoader(
@@ -82,6 +85,12 @@ def check_loading(data: ImageData, augmentation: Augmentation, num_workers: int)
     augmentation.require_room_for_cutout(data.image_size)
     if data.train.images is not None:
         augmentation.padding(data.image_size)
+        if augmentation.crop_scale is not None:
+            raise UserError(
+                f"crop_scale is {augmentation.crop_scale:g}, but it is for images read from files (above 64 pixels); "
+                "those kept in memory are shifted by up to crop_padding pixels: leave it out, or give an image_size "
+                "above 64"
+            )
         return []
     if augmentation.crop_padding is not None or augmentation.padding_mode != "constant":
         raise UserError(
@@ -103,7 +112,8 @@ def varies(data: ImageData, augmentation: Augmentation) -> bool:
     """Return whether a training image looks different from epoch to epoch."""
     cropped = data.train.images is None or augmentation.padding(data.image_size) > 0
     mirrored = data.flip if augmentation.flip is None else augmentation.flip
-    return cropped or mirrored or augmentation.cutout > 0 or augmentation.policy is not None
+    drawn = augmentation.cutout or augmentation.erasing or augmentation.mixup or augmentation.cutmix
+    return cropped or mirrored or bool(drawn) or augmentation.policy is not None
 
 
 def eval_loader(
@@ -131,7 +141,7 @@ def eval_loader(
         split,
         sampler,
         NOT_VARIED,
-        v2.Compose([v2.Resize(data.resize, antialias=True), v2.CenterCrop(data.image_size)]),
+        v2.Compose([v2.Resize(data.resize, InterpolationMode(data.interpolation)), v2.CenterCrop(data.image_size)]),
         seed=0,
         num_workers=num_workers,
         device=device,

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from classmates.data.readers.images import IN_MEMORY, Checks, check_all, unreada
 from classmates.errors import UserError
 
 STREAMED = 224
-"""The size, in pixels, at which larger images are used unless the user says otherwise."""
+"""The size, in pixels, at which large images are used unless the user says otherwise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +50,7 @@ def read_listing(
 ) -> Source:
     """Read every image once to see that it is whole, and keep small ones.
 
-    Images of one size, at most 64 pixels a side, and any image if the image size asked for is at most 64, are kept in
+    Images of which none has a side above 64 pixels, and any if the image size asked for is at most 64, are kept in
     memory; others are read when needed. What reading them has shown, and small images themselves, are kept in the
     cache: the next time, none is read.
 
@@ -72,8 +73,17 @@ def read_listing(
         notes.append(f"images with several frames or pages, of which the first is used: {several}")
     if channels is None:
         channels = 1 if all(bool(check.grey.all()) for check in checks.values()) else 3
-    sizes = torch.cat([check.sizes for check in checks.values()]).unique(dim=0).tolist()
-    size, in_memory = _choose_size({(width, height) for width, height in sizes}, image_size, notes)
+    if image_size is None:
+        sizes = torch.cat([check.sizes for check in checks.values()]).numpy()
+        size = usual_size(sizes)
+        if note := _note_on_size(sizes, size):
+            notes.append(note)
+            if max(size) <= IN_MEMORY:  # small ones of different sizes: read again, to be fitted to one
+                listing = replace(listing, notes=(*listing.notes, note))
+                return read_listing(listing, image_size=size[0], channels=channels, on_bad_image=on_bad_image)
+    else:
+        size = (image_size, image_size)
+    in_memory = max(size) <= IN_MEMORY
     for part, split in parts.items():
         # Of grey images read as RGB, one channel is as good as another.
         images = split.images[..., :channels].contiguous() if in_memory and split.images is not None else None
@@ -170,18 +180,32 @@ def listed(classes: Sequence[str]) -> str:
     return ("class " if len(classes) == 1 else "classes ") + ", ".join(f"'{name}'" for name in classes[:5]) + more
 
 
-def _choose_size(
-    sizes: set[tuple[int, int]], image_size: int | None, notes: list[str]
-) -> tuple[tuple[int, int], bool]:
-    """Return the (height, width) to train at, and whether the images are kept in memory."""
-    if image_size is not None:
-        return (image_size, image_size), image_size <= IN_MEMORY
-    if len(sizes) == 1:
-        [(width, height)] = sizes
-        if max(width, height) <= IN_MEMORY:
-            return (height, width), True
-        if width == height <= STREAMED:
-            return (height, width), False
-    described = "one size" if len(sizes) == 1 else f"{len(sizes)} different sizes"
-    notes.append(f"the images have {described}: used at {STREAMED}x{STREAMED} pixels (image_size changes that)")
-    return (STREAMED, STREAMED), False
+def usual_size(sizes: np.ndarray) -> tuple[int, int]:
+    """Return the (height, width) at which images are used unless the user says otherwise.
+
+    Their own where all are of one size up to 64 pixels a side, or square and up to 224. Otherwise a square: of 32 or
+    64 pixels where none is larger than 64, 128 where the shorter side of half of them is below 160, else 224.
+
+    sizes: [N, 2], width and height of every image, upright.
+    """
+    longest, typical = sizes.max(), np.median(sizes.min(axis=1))
+    width, height = sizes[0].tolist()
+    if (sizes == sizes[0]).all() and (longest <= IN_MEMORY or width == height <= STREAMED):
+        return height, width
+    if longest <= IN_MEMORY:
+        return (32, 32) if typical <= 32 else (IN_MEMORY, IN_MEMORY)
+    return (128, 128) if typical < 160 else (STREAMED, STREAMED)
+
+
+def _note_on_size(sizes: np.ndarray, size: tuple[int, int]) -> str | None:
+    """Return the note on the size that was chosen; None where it is that of the images."""
+    different = len(np.unique(sizes, axis=0))
+    height, width = size
+    if different == 1 and sizes[0].tolist() == [width, height]:
+        return None
+    described = "one size" if different == 1 else f"{different} different sizes"
+    typical = round(float(np.median(sizes.min(axis=1))))
+    return (
+        f"the images have {described}, the shorter side typically of {typical} pixels: used at {width}x{height} "
+        "pixels (image_size changes that)"
+    )

@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from torch import nn
+from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as transforms
 
 from classmates.contracts import Batch
@@ -61,7 +62,8 @@ def by_index(batches):
 def assert_same(batches, others):
     assert len(batches) == len(others)
     for batch, other in zip(batches, others, strict=True):
-        assert all(torch.equal(mine, theirs) for mine, theirs in zip(batch, other, strict=True))
+        assert batch.targets is other.targets is None
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(batch[:3], other[:3], strict=True))
 
 
 def differ(batches, others):
@@ -112,7 +114,10 @@ def test_the_programs_own_random_numbers_are_left_alone(data):
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(cutout=4, policy="TrivialAugmentWide")])
+@pytest.mark.parametrize(
+    "augmentation",
+    [Augmentation(), Augmentation(cutout=4, policy="TrivialAugmentWide"), Augmentation(erasing=0.7)],
+)
 def test_batch_size_and_processes_do_not_change_an_image(data, augmentation):
     labels = data.train.labels
     options = {"augmentation": augmentation, "num_workers": 0}
@@ -160,10 +165,12 @@ def test_evaluation_in_memory_changes_nothing_but_the_scale():
     torch.testing.assert_close(pixels(images), data.test.images.permute(0, 3, 1, 2).float(), atol=1e-3, rtol=0)
 
 
-def test_evaluation_from_files_takes_the_middle(streamed):
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_evaluation_from_files_takes_the_middle(streamed, interpolation):
+    streamed = replace(streamed, interpolation=interpolation)
     [batch] = eval_loader(streamed, streamed.test, 100, num_workers=0)
     for image, path in zip(batch.images, streamed.test.paths, strict=True):
-        resized = transforms.resize(Image.open(path), [55])  # 48 · 256/224
+        resized = transforms.resize(Image.open(path), [55], InterpolationMode(interpolation))  # 48 · 256/224
         expected = transforms.pil_to_tensor(transforms.center_crop(resized, [48, 48]))
         # torchvision resizes tensors as Pillow does images, but for the rounding
         torch.testing.assert_close(pixels(image), expected.float(), atol=1.001, rtol=0)
@@ -195,6 +202,7 @@ def test_training_in_memory_shifts_and_mirrors():
         (Augmentation(crop_padding=0, flip=False), False),
         (Augmentation(crop_padding=0, flip=False, cutout=2), True),
         (Augmentation(crop_padding=0, flip=False, policy="RandAugment"), True),
+        (Augmentation(crop_padding=0, flip=False, erasing=0.5), True),
     ],
 )
 def test_it_is_known_whether_images_vary(augmentation, varied):
@@ -211,8 +219,10 @@ def test_it_is_known_whether_images_vary(augmentation, varied):
     )
 
 
-def test_files_always_vary(streamed):
+def test_files_always_vary_and_so_do_images_that_will_be_mixed(streamed):
     assert varies(streamed, Augmentation(flip=False))
+    for option in ("mixup", "cutmix"):
+        assert varies(in_memory(), Augmentation(crop_padding=0, flip=False, **{option: 0.5}))
 
 
 def test_cutout_blanks_as_much_of_every_image_and_only_in_training(data):
@@ -225,6 +235,42 @@ def test_cutout_blanks_as_much_of_every_image_and_only_in_training(data):
         assert ((blank >= side * side // 4) & (blank <= side * side)).all()  # a corner of it at least
     plain = torch.cat([batch.images for batch in eval_loader(data, data.test, 6, num_workers=0)])
     assert (plain == 0).all(1).float().mean() < 0.01
+
+
+def test_erasing_sets_a_rectangle_of_some_images_to_the_mean_and_only_in_training(data):
+    still = {"flip": False, **({} if data.train.images is None else {"crop_padding": 0})}
+    sampler = EpochSampler(Shuffled(), data.train.labels, 6)
+    erased = 0
+    for epoch in range(8):
+        plain = by_index(train(data, sampler, Augmentation(**still), epoch=epoch, num_workers=0))
+        changed = by_index(train(data, sampler, Augmentation(**still, erasing=0.5), epoch=epoch, num_workers=0))
+        for index, image in changed.items():
+            gone = (image != plain[index]).any(0)
+            rows, columns = gone.any(1), gone.any(0)
+            assert (image[:, gone] == 0).all()
+            assert torch.equal(gone, rows[:, None] & columns)
+            assert gone.float().mean() <= 0.4  # 0.33 and what rounding adds
+            erased += bool(gone.any())
+    assert 0.35 < erased / (8 * len(data.train)) < 0.65
+    plain = torch.cat([batch.images for batch in eval_loader(data, data.test, 6, num_workers=0)])
+    assert (plain == 0).all(1).float().mean() < 0.01
+
+
+def test_crops_of_files_keep_the_share_and_the_interpolation_asked_for(streamed, monkeypatch):
+    made = []
+    crop = v2.RandomResizedCrop
+
+    def remember(*args, **options):
+        made.append(crop(*args, **options))
+        return made[-1]
+
+    monkeypatch.setattr("classmates.data.batches.loaders.v2.RandomResizedCrop", remember)
+    usual = train(streamed, num_workers=0)
+    mild = train(replace(streamed, interpolation="bicubic"), augmentation=Augmentation(crop_scale=0.6), num_workers=0)
+    assert differ(usual, mild)
+    assert [each.scale for each in made] == [(0.08, 1.0), (0.6, 1.0)]
+    assert [each.interpolation.value for each in made] == ["bilinear", "bicubic"]
+    assert_same(usual, train(streamed, augmentation=Augmentation(crop_scale=0.08), num_workers=0))
 
 
 def test_a_policy_changes_the_images_also_in_workers(data):
@@ -312,6 +358,8 @@ def test_settings_that_cannot_apply_are_refused(streamed):
         check_loading(in_memory(), Augmentation(crop_padding=8), 0)
     with pytest.raises(ValueError, match="the sampler is for 5 images, the split has 18"):
         train_loader(streamed, EpochSampler(Shuffled(), torch.zeros(5), 2), Augmentation(), seed=0)
+    with pytest.raises(UserError, match=r"crop_scale is 0\.5, but it is for images read from files"):
+        check_loading(in_memory(), Augmentation(crop_scale=0.5), 0)
 
 
 def test_a_grey_without_effect_is_noted(streamed):
@@ -336,11 +384,12 @@ class Recorder(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.0)
 
 
-@pytest.mark.parametrize("cutout", [0, 3])
-def test_a_pass_goes_on_where_another_was_stopped(data, cutout):
+@pytest.mark.parametrize(("cutout", "erasing"), [(0, 0.0), (3, 0.0), (0, 0.8)])
+def test_a_pass_goes_on_where_another_was_stopped(data, cutout, erasing):
     def make(**options):
         sampler = EpochSampler(Triplets(), data.train.labels, 6, seed=1)
-        loader = train_loader(data, sampler, Augmentation(cutout=cutout), seed=0, num_workers=0)
+        augmentation = Augmentation(cutout=cutout, erasing=erasing)
+        loader = train_loader(data, sampler, augmentation, seed=0, num_workers=0)
         loader.set_epoch(4)
         return loader
 

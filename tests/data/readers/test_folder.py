@@ -92,8 +92,11 @@ def test_grey_images_have_one_channel_unless_asked(tmp_path):
         ([(64, 32)], None, (32, 64), True),
         ([(65, 65)], None, (65, 65), False),
         ([(225, 225)], None, (224, 224), False),
-        ([(90, 60)], None, (224, 224), False),
-        ([(30, 20), (20, 30)], None, (224, 224), False),
+        ([(90, 60)], None, (128, 128), False),
+        ([(300, 160), (160, 200)], None, (224, 224), False),
+        ([(300, 159), (159, 200), (500, 500)], None, (128, 128), False),
+        ([(30, 20), (20, 30)], None, (32, 32), True),
+        ([(30, 40), (64, 50)], None, (64, 64), True),
         ([(30, 20), (90, 80)], 16, (16, 16), True),
         ([(30, 20), (90, 80)], 65, (65, 65), False),
     ],
@@ -109,8 +112,9 @@ def test_small_images_are_kept_in_memory(tmp_path, sizes, image_size, expected, 
     else:
         assert source.train.images is None
     assert [path.parent.name for path in source.train.paths] == ["cat"] * len(sizes) + ["dog"] * len(sizes)
-    noted = image_size is None and expected == (224, 224)
-    assert any("224x224" in note for note in source.notes) == noted
+    chosen = image_size is None and set(sizes) != {expected[::-1]}
+    noted = [note for note in source.notes if f"used at {expected[1]}x{expected[0]} pixels (image_size" in note]
+    assert len(noted) == chosen
 
 
 def test_moments_of_streamed_images_are_those_of_their_pixels(tmp_path):
