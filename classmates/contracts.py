@@ -15,14 +15,10 @@ if TYPE_CHECKING:
     from classmates.tasks.task import Task
 
 Terms = dict[str, Callable[[], Tensor]]
-<<<<<<< HEAD
-"""The terms of a loss by name, each a function of nothing that returns a raw, unweighted scalar."""
-=======
 """The terms of a loss by name, each a function of nothing that returns a raw, unweighted scalar.
 
 A term of weight 0 is never called.
 """
->>>>>>> h1
 
 
 class Batch(NamedTuple):

@@ -96,8 +96,8 @@ classmates COMMAND --help explains a command."""
 def main(typed: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code.
 
-    0; 2 for what the user can mend; 3 for a loss that is not finite or a useless student; 4 where runs of a comparison
-    or a search failed; 130 when interrupted. Any other exception is a bug, and keeps its traceback.
+    0; 2 for what the user can mend; 3 for a loss that is not finite or a useless student; 4 where runs of a
+    comparison or a search failed; 130 when interrupted. Any other exception is a bug, and keeps its traceback.
     """
     command, *rest = (sys.argv[1:] if typed is None else typed) or ["--help"]
     try:
