@@ -39,9 +39,10 @@ USELESS = 3
 """The exit code of a training whose student is no better than the commonest answer."""
 
 
-def code_of_run(result: Result) -> int:
+def code_of_run(result: Result | None) -> int:
     """Return the exit code of a training."""
-    return USELESS if result.record is not None and result.record.useless else 0
+    record = result.record if result else None  # which only the first process of a distributed run has
+    return USELESS if record and record.useless else 0
 
 
 def code_of_runs(result: Comparison | Sweep | Plan) -> int:

@@ -16,7 +16,7 @@ COLUMN = 30
 
 TOPICS = {
     "train": {
-        "What to learn": ("data", "model", "method"),
+        "What to learn": ("data", "model", "method", "recipe"),
         "The run": (
             *("epochs", "batch_size", "lr", "seed", "out", "resume", "checkpoint_steps", "max_time", "patience"),
         ),
@@ -30,7 +30,7 @@ TOPICS = {
         "Fine-tuning": ("layer_decay", "freeze_stages", "freeze_epochs"),
         "Hardware": ("accelerator", "devices", "num_nodes", "strategy", "deterministic"),
         "Speed": ("precision", "memory_format", "compile", "recompute"),
-        "Output": ("loggers", "report", "progress"),
+        "Output": ("test", "loggers", "report", "progress"),
     },
     "compare": {
         "What is compared": ("methods", "models", "data", "seeds", "recipe", "reference"),

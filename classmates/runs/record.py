@@ -192,7 +192,7 @@ def _record(content: Mapping[str, Any]) -> RunRecord:
         epochs=int(content["epochs"]),
         finished=datetime.fromisoformat(content["finished"]),
         protocol=protocol,
-        test=networks(content["test"]) if content["test"] else {},
+        test={} if content["test"] == {} else networks(content["test"]),
         validation=_if_given(
             lambda given: Validation(epoch(given["last"]), epoch(given["best"])), content["validation"]
         ),

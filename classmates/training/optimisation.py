@@ -55,19 +55,26 @@ def make_optimizer(
     """
     given: list[Any] = list(parameters)
     flat = [one for entry in given for one in (entry["params"] if isinstance(entry, dict) else [entry])]
-    of_torch = {known.lower(): known for known in OPTIMIZERS}.get(name.lower())
-    of_timm = [str(known) for known in timm.optim.list_optimizers()]
-    cls: Any
-    if of_torch is not None:
-        name, cls = of_torch, OPTIMIZERS[of_torch]
-    elif name in of_timm:
-        cls = timm.optim.get_optimizer_class(name, bind_defaults=False)
-    else:
-        raise unknown("optimizer", name, [*OPTIMIZERS, *of_timm])
+    name, cls = find_optimizer(name)
     arguments = {**OPTIMIZER_DEFAULTS.get(name, {}), **arguments}
-    if fused and of_torch is not None and can_fuse(cls, flat) and not arguments.keys() & NOT_WITH_FUSED:
+    if fused and name in OPTIMIZERS and can_fuse(cls, flat) and not arguments.keys() & NOT_WITH_FUSED:
         arguments["fused"] = True
     return _call(f"optimizer {name}", cls, given, arguments, {"lr": lr})
+
+
+def find_optimizer(name: str) -> tuple[str, Any]:
+    """Return the name and the class of an optimiser; PyTorch's names in any case.
+
+    Raises:
+        UserError: it is none of PyTorch's or timm's.
+    """
+    of_torch = {known.lower(): known for known in OPTIMIZERS}.get(name.lower())
+    if of_torch is not None:
+        return of_torch, OPTIMIZERS[of_torch]
+    of_timm = [str(known) for known in timm.optim.list_optimizers()]
+    if name in of_timm:
+        return name, timm.optim.get_optimizer_class(name, bind_defaults=False)
+    raise unknown("optimizer", name, [*OPTIMIZERS, *of_timm])
 
 
 def layer_groups(networks: Iterable[nn.Module], every: Iterable[nn.Parameter], lr: float, decay: float) -> Parameters:

@@ -13,6 +13,7 @@ from classmates.errors import UserError
 from classmates.methods.spec import MethodSpec
 from classmates.networks.building.published import has_published_weights, out_of_reach
 from classmates.training.config import RunConfig, TrainConfig
+from classmates.training.optimisation import find_optimizer
 from classmates.training.recipes import BY_NAME, MANY, SMALL, Situation, default_model, recipe_for
 
 EARLIER: Mapping[str, Any] = {
@@ -105,6 +106,7 @@ def wants_weights(config: TrainConfig, count: int, pixels: int) -> bool:
 
 
 def _rate(config: TrainConfig) -> float:
+    find_optimizer(str(config.optimizer))
     rates = {name.lower(): rate for name, rate in RATES.items()}
     rate = config.lr if config.lr is not None else rates.get(str(config.optimizer).lower())
     if rate is None:

@@ -117,7 +117,7 @@ def train(
         data_dir: where the files of a data set known by name are, or are downloaded to.
         label: which labels, where the data have several: a column of a table such as "fine_label", or "coarse" of
             cifar100.
-        image_size: pixels of the square that the network gets; as the images are, or 224 where they differ.
+        image_size: pixels of the square that the network gets; as the images are, or 128 or 224 where they differ.
         train_size: use only this many training images, the same share of every class.
         val_fraction: share of the training images that is held out for validation where the data have no such split;
             0 trains on all of them.

@@ -44,7 +44,7 @@ def test_a_warm_up_goes_with_any_schedule(small_train, tmp_path, schedule):
     arguments = {"ConstantLR": {"factor": 1.0}, "ExponentialLR": {"gamma": 0.5}}.get(schedule)
     plain, warm = Rates(), Rates()
     shared = {"schedule": schedule, "schedule_args": arguments, "lr": 0.01, "epochs": 3}
-    small_train(out=tmp_path / "plain", callbacks=[plain], **shared)
+    small_train(out=tmp_path / "plain", callbacks=[plain], warmup_epochs=0, **shared)
     small_train(out=tmp_path / "warm", callbacks=[warm], warmup_epochs=1.5, **shared)
     factors = [one[0] / other[0] for one, other in zip(warm.seen, plain.seen, strict=True)]
     steps = len(factors) // 3
@@ -59,7 +59,7 @@ def test_layers_learn_at_decaying_rates_and_new_parts_at_the_whole(small_train, 
     first = rates.seen[0]
     assert max(first) == pytest.approx(0.01)
     assert min(first) < 0.01 / 2
-    assert result.record["config"]["layer_decay"] == 0.5
+    assert result.record.config["layer_decay"] == 0.5
 
 
 def test_every_parameter_is_in_one_group(tiny_network, tiny_data):
@@ -76,8 +76,8 @@ def test_every_parameter_is_in_one_group(tiny_network, tiny_data):
 def test_accumulated_batches_make_one_step(small_train, tmp_path):
     # Without BatchNorm's batch statistics the mean gradient of two batches is that of one twice as large.
     result = small_train(out=tmp_path / "run", epochs=2, accumulate=2)
-    assert result.record["training"]["steps"] == 4  # 4 batches an epoch
-    assert small_train(out=tmp_path / "plain", epochs=2).record["training"]["steps"] == 8
+    assert result.record.training.steps == 4  # 4 batches an epoch
+    assert small_train(out=tmp_path / "plain", epochs=2).record.training.steps == 8
 
 
 def test_the_average_is_validated_and_becomes_the_student(small_train, small_mcl, tmp_path):

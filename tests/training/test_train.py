@@ -276,7 +276,9 @@ def test_peers_do_not_throw_given_weights_away(small_train, small_mcl, tmp_path)
     source = timm.create_model("resnet8", num_classes=4, in_chans=1)
     torch.save(source.state_dict(), tmp_path / "weights.pth")
     with pytest.raises(UserError, match=r"--method\.start same"):
-        small_train(method=small_mcl, model_weights=tmp_path / "weights.pth", out=tmp_path / "run")
+        small_train(
+            method=lambda *given: small_mcl(*given), model_weights=tmp_path / "weights.pth", out=tmp_path / "run"
+        )
     same = partial(small_mcl, start="same")
     result = small_train(method=same, model_weights=tmp_path / "weights.pth", out=tmp_path / "run", epochs=1)
     assert any("classifier 'fc' is new" in note for note in result.record.notes)

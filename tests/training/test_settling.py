@@ -1,0 +1,145 @@
+"""What is left open is settled by a recipe, said, and overruled by whatever the user gives."""
+
+import dataclasses
+import inspect
+
+import pytest
+import torch
+
+from classmates.data.augmentation import Augmentation
+from classmates.data.parts import ImageData, Split
+from classmates.errors import UserError
+from classmates.methods import MCL, Baseline
+from classmates.training import settling
+from classmates.training.config import TrainConfig
+from classmates.training.recipes import BATCHES, RECIPES, STEPS, Situation, recipe_for
+from classmates.training.settling import settle
+from classmates.training.train import train
+
+
+def images(count=540, pixels=96, in_memory=False):
+    """As much of a data set as a recipe looks at."""
+    shape = (pixels, pixels)
+    kept = torch.zeros(count, *shape, 3, dtype=torch.uint8) if in_memory else None
+    split = Split(torch.arange(count) % 4, images=kept, class_names=("a", "b", "c", "d"))
+    return ImageData("photos", 3, shape, (0.5,) * 3, (0.2,) * 3, split, None, split)
+
+
+def config(**given):
+    defaults = {name: entry.default for name, entry in inspect.signature(train).parameters.items()}
+    return TrainConfig(**{**defaults, "data": "photos", **given})
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """Lets published weights be at hand, or not."""
+
+    def reach(reason):
+        monkeypatch.setattr(settling, "out_of_reach", lambda name: reason)
+
+    return reach
+
+
+def test_photos_begin_from_published_weights_where_they_can_be_had(hub):
+    hub(None)
+    settled, notes = settle(config(), images())
+    assert settled.pretrained
+    assert settled.model == "tf_efficientnet_lite0"
+    assert settled.optimizer == "AdamW"
+    assert any(note.startswith("recipe 'photos-pretrained', for 540 images of 96 pixels: ") for note in notes)
+
+
+def test_without_a_network_it_is_said_how_weights_are_brought(hub):
+    hub("the Hub does not answer")
+    settled, notes = settle(config(model="mobilenetv3_small_100"), images())
+    assert not settled.pretrained
+    assert any("mobilenetv3_small_100 cannot be had" in note and "--model_weights FILE" in note for note in notes)
+    assert any("recipe 'photos-scratch'" in note for note in notes)
+
+
+def test_a_file_of_weights_counts_as_weights(tmp_path):
+    settled, _ = settle(config(model="resnet18", model_weights=tmp_path / "weights.safetensors"), images())
+    assert settled.optimizer == "AdamW"
+    assert not settled.pretrained
+
+
+def test_small_images_never_ask_for_weights(monkeypatch):
+    monkeypatch.setattr(settling, "out_of_reach", lambda name: pytest.fail("asked"))
+    settled, _ = settle(config(), images(pixels=32, in_memory=True))
+    assert (settled.model, settled.optimizer, settled.pretrained) == ("resnet20", "SGD", False)
+
+
+def test_peers_begin_from_the_weights_too(hub):
+    hub(None)
+    settled, notes = settle(config(method=MCL), images())
+    assert settled.method.options["start"] == "same"
+    assert any("start 'same'" in note for note in notes)
+    _, notes = settle(config(method=Baseline), images())
+    assert not any("start 'same'" in note for note in notes)
+    scratch, _ = settle(config(method=MCL, pretrained=False), images())
+    assert scratch.method is MCL
+
+
+def test_what_is_given_stays(hub):
+    hub(None)
+    given = {"epochs": 3, "batch_size": 30, "lr": 0.5, "warmup_epochs": 0.5, "model": "resnet18", "pretrained": False}
+    settled, _ = settle(config(**given, augmentation=Augmentation(crop_scale=0.9)), images())
+    assert {name: getattr(settled, name) for name in given} == given
+    assert settled.augmentation.crop_scale == 0.9
+
+
+def test_an_optimiser_of_the_users_own_leaves_the_recipes_behind(hub):
+    hub(None)
+    settled, _ = settle(config(optimizer="SGD"), images())
+    assert (settled.lr, settled.schedule, settled.layer_decay) == (0.05, "CosineAnnealingLR", None)
+    with pytest.raises(UserError, match="optimizer 'lamb' was given without its learning rate: say --lr"):
+        settle(config(optimizer="lamb"), images())
+    with pytest.raises(UserError, match="unknown optimizer 'SDG'"):
+        settle(config(optimizer="SDG"), images())
+
+
+def test_none_is_the_same_whatever_the_data_are():
+    for found in (images(), images(pixels=8, in_memory=True)):
+        settled, notes = settle(config(recipe="none"), found)
+        assert (settled.model, settled.epochs, settled.batch_size, settled.lr) == ("resnet8", 100, 96, 0.05)
+        assert settled.warmup_epochs == 0
+        assert notes == []
+
+
+def test_few_epochs_have_a_short_warm_up():
+    settled, _ = settle(config(epochs=2), images(pixels=32, in_memory=True))
+    assert settled.warmup_epochs == pytest.approx(0.2)
+
+
+def test_nothing_is_left_open(hub):
+    hub(None)
+    settled, _ = settle(config(), images())
+    open_before = [
+        entry.name for entry in dataclasses.fields(TrainConfig) if "None" in str(entry.type) and entry.name in OPEN
+    ]
+    assert open_before
+    assert all(getattr(settled, name) is not None for name in open_before)
+
+
+OPEN = ("model", "epochs", "batch_size", "lr", "pretrained", "optimizer", "schedule", "warmup_epochs")
+
+
+@pytest.mark.parametrize("pixels", [8, 32, 64, 96, 224])
+@pytest.mark.parametrize("weights", [True, False])
+@pytest.mark.parametrize("count", [24, 120, 540, 5_000, 60_000, 2_000_000])
+def test_every_situation_has_a_recipe_with_steps_enough(count, weights, pixels):
+    found = Situation(count, pixels, weights)
+    settings = recipe_for(found).settings(found)
+    assert settings["epochs"] >= 10
+    assert found.batch_size == BATCHES[0] or found.batch_size * STEPS <= count
+    assert found.batch_size % 6 == 0  # pairs and triplets
+
+
+def test_recipes_have_names_and_evidence():
+    assert len({recipe.name for recipe in RECIPES}) == len(RECIPES)
+    assert all(recipe.evidence for recipe in RECIPES)
+
+
+def test_an_unknown_recipe_is_told():
+    with pytest.raises(UserError, match="unknown recipe 'photos': did you mean 'photos-"):
+        config(recipe="photos")
