@@ -1,4 +1,4 @@
-"""Mixup and CutMix in a run: in training steps alone, the same after a break, and refused before anything is written."""
+"""Mixup and CutMix in a run: in training steps alone, the same after a break, and refused before it begins."""
 
 import pytest
 import torch
