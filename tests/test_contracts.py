@@ -48,12 +48,22 @@ def test_a_specification_does_not_change() -> None:
 
 def test_batches_and_views_are_tuples_with_names() -> None:
     batch = Batch(torch.zeros(2, 3, 4, 4), torch.tensor([0, 1]), torch.tensor([5, 6]))
-    images, labels, indices = batch
+    images, labels, indices, targets = batch
+    assert targets is None
     assert images is batch.images
     assert labels is batch.labels
     assert indices is batch.indices
     output = NetworkOutput(logits=torch.zeros(2, 3), embedding=torch.zeros(2, 8), stages=(torch.zeros(2, 8, 1, 1),))
     assert output.stages[-1].shape == (2, 8, 1, 1)
+
+
+def test_a_part_of_a_batch_and_what_is_true_of_it() -> None:
+    batch = Batch(torch.zeros(4, 3, 2, 2), torch.tensor([0, 1, 2, 0]), torch.arange(4))
+    assert batch.truth is batch.labels
+    assert batch.take(slice(1, None, 2)).indices.tolist() == [1, 3]
+    soft = batch._replace(targets=torch.eye(4)).take(torch.tensor([2]))
+    assert soft.truth.tolist() == [[0, 0, 1, 0]]
+    assert soft.labels.tolist() == [2]
 
 
 def test_a_method_alone_in_somebody_s_own_loop(tiny_network: Callable[..., nn.Module]) -> None:

@@ -17,6 +17,7 @@ from classmates.errors import UserError, unknown
 POLICIES = ("RandAugment", "TrivialAugmentWide", "AutoAugment")
 IMAGES_A_DRAW = 8
 """How many neighbours in the epoch's order a policy treats alike, where images are kept in memory."""
+ERASER = v2.RandomErasing(p=1.0, inplace=True)
 
 
 @dataclass(frozen=True)
@@ -125,10 +126,6 @@ class Augmentation:
             return v2.AutoAugment(found_for, fill=self.fill)
         return getattr(v2, self.policy)(fill=self.fill)
 
-    def make_eraser(self) -> v2.RandomErasing | None:
-        """Make torchvision's transform, which changes a normalised image in place; None without erasing."""
-        return v2.RandomErasing(self.erasing, inplace=True) if self.erasing else None
-
 
 class Draws(NamedTuple):
     """The random choices for n images, [n] each: the crop's top and left, from 0; whether it is mirrored."""
@@ -222,12 +219,13 @@ def cut_out(images: Tensor, side: int, middle: Tensor) -> Tensor:
     return images.masked_fill_((rows[:, :, None] & columns[:, None, :])[:, None], 0)
 
 
-def erase(eraser: v2.RandomErasing, images: Tensor, positions: Tensor, seed: int, epoch: int) -> None:
-    """Erase a rectangle of some of the normalised images [B, C, H, W], in place.
+def erase(images: Tensor, chosen: Tensor, positions: Tensor, seed: int, epoch: int) -> None:
+    """Set a rectangle of each chosen one of the normalised images to 0, the mean colour, in place.
 
-    What is drawn depends on the seed, the epoch and the position alone. positions: [B], on the CPU.
+    What is drawn depends on the seed, the epoch and the position alone. images: [B, C, H, W]. chosen: [B], booleans,
+    and positions: [B], both on the CPU.
     """
     with torch.random.fork_rng(devices=[]):  # torchvision's transforms know only the global generator
-        for image, position in zip(images, positions.tolist(), strict=True):
-            torch.default_generator.manual_seed(stream_seed("erasing", seed, epoch, position))
-            eraser(image)
+        for place in chosen.nonzero()[:, 0].tolist():
+            torch.default_generator.manual_seed(stream_seed("erasing", seed, epoch, int(positions[place])))
+            ERASER(images[place])

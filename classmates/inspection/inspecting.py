@@ -177,7 +177,7 @@ def inspect(
         data: what to look at: whatever ``train`` takes.
         data_dir: where the files of a data set known by name are.
         label: which labels, where the data have several.
-        image_size: pixels of the square that the network gets; as the images are, or 224 where they differ.
+        image_size: pixels of the square that the network gets; by the images' own sizes if not given.
         val_fraction: share of the training images that training would hold out where the data have no validation
             images.
         seed: of the validation split, and of the images on the contact sheet.

@@ -109,7 +109,7 @@ class Combined(Method):
     def against_mixing(self) -> str | None:
         """Return the reason of the first of its methods that has one."""
         reasons = {name: part.against_mixing() for name, part in self.methods()}
-        return next((f"of {name}: {why}" for name, why in reasons.items() if why is not None), None)
+        return next((f"{why} ({name})" for name, why in reasons.items() if why is not None), None)
 
     def check_combinable(self) -> None:
         raise UserError("a Combined method cannot be combined again: name all methods in one list")

@@ -1,13 +1,17 @@
 """What classification teaches every network, and which data it refuses."""
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from classmates.contracts import Batch, NetworkOutput
 from classmates.data.batches.sampling import Shuffled
+from classmates.data.loading import load
+from classmates.errors import UserError
 from classmates.methods import DML, Baseline
-from classmates.tasks.classification import Classification
+from classmates.tasks.classification import Classification, balanced_weights
 
 
 def output_of(logits):
@@ -40,3 +44,37 @@ def test_methods_learn_from_it_without_naming_it(kind, count, tiny_network, tiny
     losses = [F.cross_entropy(one.logits, tiny_batch.labels) for one in output.outputs]
     assert len(losses) == count
     torch.testing.assert_close(output.terms["ce"], sum(losses))
+
+
+@pytest.mark.parametrize("targets", [None, "soft"])
+def test_class_weights_are_torchs(targets):
+    task = Classification(class_weights=(0.5, 2.0, 0.0, 1.5))
+    random = torch.Generator().manual_seed(0)
+    outputs = [output_of(torch.randn(5, 4, generator=random)) for _ in range(3)]
+    soft = torch.rand(5, 4, generator=random).softmax(1) if targets else None
+    batch = Batch(torch.zeros(5, 1, 2, 2), torch.tensor([0, 2, 1, 3, 3]), torch.arange(5), soft)
+    weight = torch.tensor(task.class_weights)
+    expected = sum(F.cross_entropy(output.logits, batch.truth, weight) for output in outputs)
+    torch.testing.assert_close(task.terms(outputs, batch)["ce"](), expected)
+
+
+def test_balanced_weights_make_all_classes_count_the_same():
+    labels = torch.tensor([0] * 6 + [1] * 3 + [2] * 3)
+    weights = balanced_weights(labels, ("a", "b", "c"))
+    assert weights == (pytest.approx(2 / 3), pytest.approx(4 / 3), pytest.approx(4 / 3))
+    assert torch.tensor(weights)[labels].mean() == pytest.approx(1)
+    logits = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
+    batch = Batch(torch.zeros(12, 1, 2, 2), labels, torch.arange(12))
+    by_class = torch.stack([F.cross_entropy(logits[labels == k], labels[labels == k]) for k in range(3)])
+    ce = Classification(class_weights=weights).terms([output_of(logits)], batch)["ce"]()
+    torch.testing.assert_close(ce, by_class.mean())
+
+
+def test_class_weights_that_cannot_be():
+    with pytest.raises(UserError, match="no training image of classes 'b', 'd'; add images, or remove the class"):
+        balanced_weights(torch.tensor([0, 2, 2]), ("a", "b", "c", "d"))
+    for wrong in ((1.0, -1.0), (0.0, 0.0), (1.0, math.inf), (math.nan, 1.0)):
+        with pytest.raises(UserError, match="give numbers of 0 or more, not all of them 0"):
+            Classification(class_weights=wrong)
+    with pytest.raises(UserError, match=r"2 numbers, but 'digits' has 10 classes: give one a class"):
+        Classification(class_weights=(1.0, 2.0)).check_data(load("digits"))

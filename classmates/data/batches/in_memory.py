@@ -48,7 +48,7 @@ class Loader:
             raise ValueError(f"the sampler is for {len(sampler.labels)} images, the split has {len(split)}")
         self.sampler = self.batch_sampler = sampler
         self.cutout = augmentation.cutout
-        self.eraser = augmentation.make_eraser()
+        self.erasing = augmentation.erasing
         self.seed = seed
         self.device = torch.device(device)
         self.memory_format = memory_format
@@ -97,14 +97,13 @@ class Loader:
         raise NotImplementedError
 
     def _batches(self) -> Iterator[Batch]:
-        epoch, middles = self.sampler.epoch, self._middles()
-        positions = self.sampler.split(self.sampler.shard())
-        for at, (images, indices) in zip(positions, self.pixels(), strict=True):
+        epoch, middles, erased = self.sampler.epoch, self._middles(), self._erased()
+        for images, indices in self.pixels():
             images = normalise(images, self.mean, self.std, self.memory_format)
             if self.cutout:
                 cut_out(images, self.cutout, next(middles))
-            if self.eraser is not None:
-                erase(self.eraser, images, at, self.seed, epoch)
+            if self.erasing:
+                erase(images, *next(erased), self.seed, epoch)
             yield Batch(images, self.labels[indices], indices)
 
     def _middles(self) -> Iterator[Tensor]:
@@ -113,6 +112,14 @@ class Loader:
             epoch = self.sampler.epoch
             drawn = torch.rand(self.sampler.positions, 2, generator=generator("cutout", self.seed, epoch))
             yield from self.sampler.split(drawn[self.sampler.shard()].to(self.device))
+
+    def _erased(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield which of each batch's images are erased, [B] booleans, and the positions of all, [B]."""
+        if self.erasing:
+            epoch, shard = self.sampler.epoch, self.sampler.shard()
+            drawn = torch.rand(self.sampler.positions, generator=generator("erased", self.seed, epoch))
+            chosen = drawn[shard] < self.erasing
+            yield from zip(self.sampler.split(chosen), self.sampler.split(shard), strict=True)
 
 
 class MemoryLoader(Loader):

@@ -187,3 +187,51 @@ class ClassUniform(Sampling):
         _, draw = torch.unique_consecutive(owner * most + rounds // stay, return_inverse=True)
         rank = torch.randperm(len(owner), generator=random)[draw]
         return images[(rounds * len(owner) + rank).argsort()].flatten()
+
+
+@dataclass(frozen=True)
+class Balanced(Sampling):
+    """Another sampling's batches of an epoch that goes through every class equally often, with as many images in all.
+
+    With N images of C classes, an epoch has ⌊N / C⌋ images of each class or one more, which ones it is is drawn anew.
+    A class's own come in turn: none twice more often than another of its class, and of a class with more than its
+    share, others every epoch. On these the inner sampling works as on any images; that of a class with few may put an
+    image beside itself, in two augmentations.
+
+    Args:
+        inner: the batches to be made.
+    """
+
+    inner: Sampling
+
+    def __str__(self) -> str:
+        return f"{self.inner}, balanced by class,"
+
+    @property
+    def group(self) -> int:
+        return self.inner.group
+
+    @property
+    def smallest(self) -> int:  # type: ignore[override]
+        return self.inner.smallest
+
+    def order(self, labels: Tensor, batch_size: int, random: torch.Generator) -> Tensor:
+        chosen = level_classes(labels, random)
+        return chosen[self.inner.order(labels[chosen], batch_size, random)]
+
+
+def level_classes(labels: Tensor, random: torch.Generator) -> Tensor:
+    """Draw as many sample indices as there are labels, [N], equally many of each class, or one more of some.
+
+    A class's images come in turn, in random order. labels: [N], class numbers from 0.
+    """
+    by_class, _ = shuffled_by_class(labels, random)
+    counts = labels.bincount()
+    present = counts.nonzero()[:, 0]
+    first = (counts.cumsum(0) - counts)[present]
+    whole, rest = divmod(len(labels), len(present))
+    shares = torch.full_like(present, whole)
+    shares[torch.randperm(len(present), generator=random)[:rest]] += 1
+    owner = torch.arange(len(present)).repeat_interleave(shares)
+    turn = torch.arange(len(labels)) - (shares.cumsum(0) - shares)[owner]
+    return by_class[first[owner] + turn % counts[present][owner]]

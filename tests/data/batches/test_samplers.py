@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from classmates.data.batches.samplers import EpochSampler
 from classmates.data.batches.sampling import (
+    Balanced,
     ClassPairs,
     ClassUniform,
     InOrder,
@@ -273,7 +274,80 @@ def test_class_uniform_is_a_pure_function_of_seed_and_epoch_and_is_shared_by_gro
         EpochSampler(ClassUniform(), LABELS, 100)
 
 
-@pytest.mark.parametrize("sampling", [Shuffled(), Triplets(), WITH_REPLACEMENT, ClassPairs(), ClassUniform()])
+INNER = [Shuffled(), Triplets(), WITH_REPLACEMENT, ClassPairs(), ClassUniform()]
+UNEQUAL = st.lists(st.integers(0, 40), min_size=2, max_size=7).filter(lambda sizes: sum(map(bool, sizes)) >= 2)
+
+
+def labels_of(sizes):
+    labels = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    return labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
+
+
+def groups_mean_what_they_say(sampling, labels):
+    if isinstance(sampling, Triplets):
+        anchor, positive, negative = labels.view(-1, 3).unbind(1)
+        return bool((anchor == positive).all() and (anchor != negative).all())
+    return bool((labels.view(-1, sampling.group) == labels.view(-1, sampling.group)[:, :1]).all())
+
+
+@settings(max_examples=80, deadline=None)
+@given(UNEQUAL, st.integers(0, 5))
+def test_balanced_classes_are_level_and_their_images_come_in_turn(sizes, epoch):
+    labels = labels_of(sizes)
+    order = EpochSampler(Balanced(InOrder()), labels, 4).order(epoch)
+    assert len(order) == len(labels)
+    counts, classes = labels[order].bincount(minlength=len(sizes)), sum(map(bool, sizes))
+    for number, size in enumerate(sizes):
+        seen = order[labels[order] == number].bincount(minlength=len(labels))[labels == number]
+        assert int(counts[number]) in ((len(labels) // classes, len(labels) // classes + 1) if size else (0,))
+        assert not size or seen.max() - seen.min() <= 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(INNER), UNEQUAL, st.integers(1, 2), st.integers(2, 4))
+def test_balanced_groups_keep_their_meaning_and_are_shared(inner, sizes, world_size, groups):
+    labels, batch_size = labels_of(sizes), groups * world_size * inner.group
+    assume(len(labels) // 8 // world_size >= 4)
+    alone = EpochSampler(Balanced(inner), labels, batch_size)
+    ranks = [
+        EpochSampler(Balanced(inner), labels, batch_size, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    for epoch in range(4):
+        order = alone.order(epoch)
+        assert len(order) == alone.positions
+        assert groups_mean_what_they_say(inner, labels[order])
+        assert batches_of(alone, epoch) == batches_of(alone, epoch)
+        shares = [batches_of(rank, epoch) for rank in ranks]
+        assert len({tuple(map(len, batches)) for batches in shares}) == 1
+        for number, batch in enumerate(batches_of(alone, epoch)[:-2]):
+            assert sorted(index for batches in shares for index in batches[number]) == sorted(batch)
+            assert all(groups_mean_what_they_say(inner, labels[torch.tensor(share[number])]) for share in shares)
+
+
+def test_balanced_classes_are_level_within_what_the_inner_sampling_makes_of_them():
+    labels = labels_of([90, 6, 0, 24])
+    expected = {0: (40, 40, 0, 40), 1: (80, 80, 0, 80), 2: (40, 40, 0, 40)}
+    for place, inner in enumerate([Shuffled(), ClassPairs(), ClassUniform()]):
+        order = EpochSampler(Balanced(inner), labels, 48).order(3)
+        assert tuple(labels[order].bincount().tolist()) == expected[place]
+    seen = torch.cat([EpochSampler(Balanced(Shuffled()), labels, 48).order(epoch) for epoch in range(12)])
+    assert len(seen.unique()) == len(labels)  # over some epochs, all of the large class too
+    extra = [labels_of([5, 4, 4])[EpochSampler(Balanced(Shuffled()), labels_of([5, 4, 4]), 4).order(epoch)].bincount()
+             for epoch in range(30)]  # fmt: skip
+    assert {int(counts.argmax()) for counts in extra} == {0, 1, 2}
+
+
+def test_balanced_is_a_value_and_names_its_images():
+    assert Balanced(Triplets()) == Balanced(Triplets()) != Balanced(WITH_REPLACEMENT)
+    assert (Balanced(ClassUniform()).group, Balanced(InOrder()).smallest) == (8, 1)
+    with pytest.raises(
+        UserError, match="triplets of images, balanced by class, need a multiple of 3, 6 or more: use 6 or 9"
+    ):
+        EpochSampler(Balanced(Triplets()), LABELS, 7)
+
+
+@pytest.mark.parametrize("sampling", [*INNER, *map(Balanced, INNER)], ids=str)
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_a_pass_can_begin_with_a_later_batch(sampling, world_size):
     sampler = EpochSampler(sampling, LABELS, 48, seed=3, rank=world_size - 1, world_size=world_size)
