@@ -50,7 +50,7 @@ def best_row(part: pd.DataFrame) -> str | None:
     if among.empty or (part["pairs"] == 0).all():
         return None
     most = among.max()
-    return str(part["reference"].iloc[0] if most <= 0 else part.loc[among.idxmax(), "row"])
+    return str(part["reference"].iloc[0] if most <= 0 else part["row"][among.idxmax()])
 
 
 def distances(part: pd.DataFrame, scores: Mapping[str, Mapping[int, float]]) -> pd.DataFrame:
@@ -87,7 +87,8 @@ def cheapest_within_noise(part: pd.DataFrame) -> str | None:
     """Return the row of the least training time among those within noise of the best; None where it is unknown.
 
     Rows whose mean is below the reference's are none to recommend. Times are compared to a tenth of the reference's,
-    as machines do not repeat them more exactly; of equals the reference is taken, then the best, then the row that gains most.
+    as machines do not repeat them more exactly; of equals the reference is taken, then the best, then the row that
+    gains most.
     """
     gains = gain(part)
     among = part[part["within_noise"] & (gains >= 0) & part["training_ratio"].notna()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isnan
 
 import pandas as pd
 
@@ -42,11 +43,11 @@ def verdict(part: pd.DataFrame) -> Verdict:
     """Return what the lines of one model and data set, as ``comparison_table`` has them, amount to."""
     finished = part[part["seeds"] > 0].set_index("row", drop=False)
     best = best_row(part)
-    clear = best is not None and bool(finished.loc[best, "marked"])
+    clear = best is not None and bool(_line(finished, best)["marked"])
     return Verdict(
         model=str(part["model"].iloc[0]),
         data=str(part["data"].iloc[0]),
-        figure=difference_of(finished.loc[best]) if clear else "",
+        figure=difference_of(_line(finished, str(best))) if clear else "",
         finding=_finding(finished, best),
         others=_others(finished, best),
         advice=_advice(finished, best),
@@ -72,9 +73,9 @@ def _finding(finished: pd.DataFrame, best: str | None) -> str:
     reference = str(finished["reference"].iloc[0])
     if best is None:
         return f"Nothing can be said yet: {reference} and another row need a finished run of the same seed."
-    line = finished.loc[best]
+    line = _line(finished, best)
     if line["marked"]:
-        higher = finished.loc[gain(finished).idxmax()]
+        higher = _line(finished, str(gain(finished).idxmax()))
         unsure = f" {higher['row']} gains more in the mean, but not clearly: {_against(higher)}."
         return f"{best}: {_against(line)}.{unsure if higher['row'] != best else ''}"
     if (finished["pairs"] < 2).all():
@@ -102,8 +103,12 @@ def _others(finished: pd.DataFrame, best: str | None) -> str:
     for word, lines, falling in (("also clearly better", better, True), ("clearly worse", worse, False)):
         if len(lines):
             order = gains[lines.index].sort_values(ascending=not falling, kind="stable").index
-            said.append(f"{word}: {_named([_with_difference(lines.loc[row]) for row in order])}")
+            said.append(f"{word}: {_named([_with_difference(_line(lines, row)) for row in order])}")
     return f"{sentence('; '.join(said))}." if said else ""
+
+
+def _line(table: pd.DataFrame, row: str) -> pd.Series:
+    return table[table["row"] == row].iloc[0]
 
 
 def _with_difference(line: pd.Series) -> str:
@@ -121,9 +126,10 @@ def _advice(finished: pd.DataFrame, best: str | None) -> str:
         return ""
     cheapest = cheapest_within_noise(finished)
     reference = finished["reference"].iloc[0]
-    if cheapest is None or pd.isna(finished.loc[best, "training_ratio"]):
+    ratios = dict(zip(finished["row"], finished["training_ratio"].astype(float), strict=True))
+    if cheapest is None or isnan(ratios[best]):
         return ""
-    takes = {row: f"{finished.loc[row, 'training_ratio']:.1f}×" for row in (cheapest, best)}
+    takes = {row: f"{ratios[row]:.1f}×" for row in (cheapest, best)}
     if cheapest != best:
         time = "" if cheapest == reference else f" at {takes[cheapest]} the training time of {reference}"
         beyond = f"{best} takes {takes[best]}" + (" its training time" if cheapest == reference else "")
