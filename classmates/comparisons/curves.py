@@ -61,6 +61,7 @@ def calibration(frame: pd.DataFrame, rows: Sequence[str], reference: str) -> Fig
             _diagonal(axes)
             axes.plot(behind["confidence"], behind["accuracy"], **GREY)
             axes.plot(line["confidence"], line["accuracy"], marker="o", markersize=2, **ALONE)
+            axes.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
         return small.labelled(across, up)
     figure, drawn = panels(known, 3.9)
     styles = line_styles(rows)

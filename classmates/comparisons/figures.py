@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,13 +33,17 @@ from classmates.reporting.theme import (
 
 @styled
 def accuracy_against_time(frame: pd.DataFrame, rows: Sequence[str], unit: str) -> Figure:
-    """Draw the score (``mean`` ± ``std``, in ``unit``) of each row against its training time in ``minutes``."""
+    """Draw the score (``mean`` ± ``std``, in ``unit``) of each row against its training time in ``minutes``.
+
+    A row whose score is far out is an arrow at the edge with its value.
+    """
     figure, drawn = panels(frame, 3.0)
     styles = _point_styles(rows)
     for axes, part in drawn:
         for row, point in part.set_index("row").iterrows():
             across, up = _or_nothing(point["minutes_std"]), _or_nothing(point["std"])
             axes.errorbar(point["minutes"], point["mean"], xerr=across, yerr=up, linewidth=1, **styles[str(row)])
+        _leave_out(axes, part, styles)
         axes.set_xlim(left=0)
         axes.set_xlabel("training time, minutes")
         axes.set_ylabel(unit)
@@ -47,12 +51,34 @@ def accuracy_against_time(frame: pd.DataFrame, rows: Sequence[str], unit: str) -
     return figure
 
 
+def _leave_out(axes: Axes, part: pd.DataFrame, styles: Mapping[str, Mapping[str, Any]]) -> None:
+    """Set limits without what is far out, which is named at the edge; where nothing is, leave them as they are."""
+    low, high = robust_limits(part["mean"].tolist())
+    out = part[(part["mean"] < low) | (part["mean"] > high)]
+    if out.empty:
+        return
+    spread = part["std"].drop(out.index).max()
+    margin = 0.05 * (high - low) + (0 if np.isnan(spread) else spread)
+    axes.set_ylim(low - margin, high + margin)
+    for _, point in out.iterrows():
+        above = point["mean"] > high
+        axes.annotate(
+            f"{'↑' if above else '↓'} {point['row']} {point['mean']:.2f}",
+            (point["minutes"], high + margin if above else low - margin),
+            (0, -8 if above else 4),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+            color=styles[str(point["row"])]["color"],
+        )
+
+
 @styled
 def ablation(frame: pd.DataFrame) -> Figure:
     """Draw each row's ``difference`` to the reference, a bar with its 95 % interval, a diamond if published.
 
     A bar is coloured, hatched and signed by what is ``clear`` of it. One that is far out is cut at the edge and has
-    its value written there, so that the others can be read.
+    its value written at zero, so that the others can be read.
     """
     parts = list(frame.groupby(["data", "model"], sort=False))
     heights = [0.9 + 0.26 * len(part) for _, part in parts]
@@ -80,23 +106,21 @@ def ablation(frame: pd.DataFrame) -> Figure:
 
 
 def _cut(axes: Axes, part: pd.DataFrame) -> None:
-    """Set limits that hold what is not far out; write the value of a bar that ends beyond them at its end."""
+    """Set limits that hold what is not far out; write the value of a bar that ends beyond them."""
     ends = part[["difference", "low", "high", "published_difference"]]
     low, high = robust_limits([0.0, *ends.to_numpy(float).ravel()])
     margin = 0.05 * (high - low) or 1.0
     low, high = min(low, 0) - margin * (low < 0), max(high, 0) + margin * (high > 0)
     axes.set_xlim(low, high)
     for place, value in enumerate(part["difference"]):
-        if value < low or value > high:
-            beyond = value > high
-            text = f"{signed(value)} →" if beyond else f"← {signed(value)}"
+        if not low <= value <= high and not np.isnan(value):
             axes.annotate(
-                text,
-                (high if beyond else low, place),
-                (-3 if beyond else 3, 0),
+                f"{signed(value)} →" if value > high else f"← {signed(value)}",
+                (0, place),
+                (-4 if value > high else 4, 0),  # on the side of zero where the bar is not
                 textcoords="offset points",
                 va="center",
-                ha="right" if beyond else "left",
+                ha="right" if value > high else "left",
                 fontsize=8,
             )
 

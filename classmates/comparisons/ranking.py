@@ -50,7 +50,7 @@ def best_row(part: pd.DataFrame) -> str | None:
     if among.empty or (part["pairs"] == 0).all():
         return None
     most = among.max()
-    return str(part["reference"].iloc[0] if most <= 0 else part["row"][among.idxmax()])
+    return str(part["reference"].iloc[0] if most <= 0 else part.loc[gains == most, "row"].iloc[0])
 
 
 def distances(part: pd.DataFrame, scores: Mapping[str, Mapping[int, float]]) -> pd.DataFrame:

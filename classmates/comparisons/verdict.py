@@ -22,8 +22,8 @@ class Verdict:
 
     Args:
         model, data: of the rows.
-        figure: the difference of the best row that is clearly better; empty where none is.
-        finding: which row that is, over which seeds, or that no row is clearly better.
+        figure: the best row that is clearly better, and its difference; empty where none is.
+        finding: the same with its interval and seeds, or that no row is clearly better.
         others: which further rows are clearly better, and which are clearly worse; may be empty.
         advice: the cheapest row within noise of the best, and what the best costs; may be empty.
     """
@@ -47,7 +47,7 @@ def verdict(part: pd.DataFrame) -> Verdict:
     return Verdict(
         model=str(part["model"].iloc[0]),
         data=str(part["data"].iloc[0]),
-        figure=difference_of(_line(finished, str(best))) if clear else "",
+        figure=f"{best}: {difference_of(_line(finished, str(best)))}" if clear else "",
         finding=_finding(finished, best),
         others=_others(finished, best),
         advice=_advice(finished, best),

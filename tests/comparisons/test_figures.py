@@ -50,6 +50,15 @@ def test_accuracy_against_time_has_a_point_a_row_with_both_spreads() -> None:
     assert axes.get_xlim()[0] == 0
 
 
+def test_a_score_far_out_does_not_squeeze_the_others() -> None:
+    means = [70.0, 71.0, 70.5, 71.5, 30.0]
+    rows = [*"abcd", "AT"]
+    frame = pd.DataFrame({**PLACE, "row": rows, "minutes": 1.0, "minutes_std": 0.1, "mean": means, "std": 0.5})
+    (axes,) = comparison_figures.accuracy_against_time(frame, rows, "accuracy, %").axes
+    assert axes.get_ylim() == pytest.approx((69.425, 72.075))
+    assert [text.get_text() for text in axes.texts] == ["↓ AT 30.00"]
+
+
 def test_ablation_bars_start_at_zero_and_published_ones_are_diamonds() -> None:
     frame = pd.DataFrame(
         {**PLACE, "row": ["DML", "MCL"], "reference": "Baseline", "difference": [-1.0, np.nan]}
@@ -90,7 +99,7 @@ def test_a_bar_far_out_is_cut_and_has_its_value() -> None:
     assert -0.4 < low < -0.3
     assert 0.7 < high < 0.8
     assert [text.get_text() for text in axes.texts] == ["← −40.00"]
-    assert comparison_figures.ablation(frame.iloc[:6]).axes[0].texts == []
+    assert len(comparison_figures.ablation(frame.iloc[:6]).axes[0].texts) == 0
 
 
 def test_limits_leave_out_what_is_far_out_alone() -> None:

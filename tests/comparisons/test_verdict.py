@@ -41,7 +41,7 @@ WORSE = [0.60, 0.63, 0.61]  # −10, −9, −10
 
 def test_the_best_row_is_named_with_difference_interval_and_seeds(table_of: Make) -> None:
     found = verdict(table_of({"Baseline": BASE, "MCL": BETTER, "AT": WORSE}))
-    assert found.figure == "+5.00 points"
+    assert found.figure == "MCL: +5.00 points"
     assert found.finding == "MCL: +5.00 points over Baseline [+2.52, +7.48], 3 seeds."
     assert found.others == "Clearly worse: AT (−9.67 points [−11.10, −8.23])."
     assert str(found).startswith(f"{found.finding} {found.others}")

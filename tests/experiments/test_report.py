@@ -79,7 +79,7 @@ def test_the_page_says_what_came_out(written: Path, recipe: Recipe, runs: pd.Dat
     for expected in (
         "A comparison of <four> rows",
         "Runs: 12 done, 1 failed, 1 other version.",
-        f"+{mcl['difference']:.2f} points MCL: +{mcl['difference']:.2f} points over Baseline [+{mcl['low']:.2f}, ",
+        f"MCL: +{mcl['difference']:.2f} points over Baseline [+{mcl['low']:.2f}, ",
         "Also clearly better: beta_0.2 & more (",
         f"MCL 3 ▲ {mcl['mean']:.2f} ± {mcl['std']:.2f}",
         "also after Holm’s correction for 3 comparisons",
