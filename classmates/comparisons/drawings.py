@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 import pandas as pd
 from matplotlib.figure import Figure
 
-from classmates.comparisons import figure_data
+from classmates.comparisons import curves, figure_data
 from classmates.comparisons import figures as comparison_figures
 from classmates.comparisons.figure_data import Member
-from classmates.comparisons.formats import unit
+from classmates.comparisons.numbers import unit
+from classmates.comparisons.panels import crowded
+from classmates.comparisons.ranking import in_order
 
 USUAL = ("ablation", "learning_curves", "accuracy_against_time", "calibration")
 """What is drawn where a recipe names no figures."""
@@ -25,6 +27,21 @@ class Material:
     finished: pd.DataFrame
     members: Sequence[Member]
     rows: Sequence[str]
+
+    @property
+    def reference(self) -> str:
+        """The row that the others are compared with."""
+        return str(self.table["reference"].iloc[0])
+
+    def in_order(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return a frame with the rows in the order of the printed table."""
+        place = [*figure_data.PLACE]
+        printed = in_order(self.table)[place]
+        return printed.merge(frame, on=place, how="inner")
+
+    def small(self, frame: pd.DataFrame) -> str:
+        """Return what a caption adds where each row has a small panel of its own."""
+        return f" Each row has a panel; behind it, in grey, {self.reference}." if crowded(frame) else ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,14 +57,15 @@ class Drawing:
 
 def ablation(material: Material) -> Iterator[Drawing]:
     """Draw the differences to the reference."""
-    frame = figure_data.ablation(material.table)
+    frame = figure_data.ablation(in_order(material.table))
     if len(frame):
         yield Drawing(
             "ablation",
             "Differences to the reference",
             "How far each row lies from the reference, in points, paired by seed. Whiskers are 95 % intervals "
             "(Student’s t), absent where there are too few seeds; a whisker across zero means that the difference is "
-            "not established. Open diamonds: the published difference.",
+            "not established. A bar far out is cut at the edge, its value beside zero; a whisker may go on beyond the "
+            "edge. Open diamonds: the published difference.",
             comparison_figures.ablation(frame),
             {"ablation": frame},
         )
@@ -62,8 +80,10 @@ def learning_curves(material: Material) -> Iterator[Drawing]:
             "learning_curves",
             "Learning curves",
             f"The student’s {main.name} on validation images by epoch: the mean over seeds, and a band of one "
-            "standard deviation to either side.",
-            comparison_figures.learning_curves(frame, material.rows, f"validation {main.heading}"),
+            f"standard deviation to either side.{material.small(frame)}",
+            curves.learning_curves(
+                material.in_order(frame), material.rows, f"validation {main.heading}", material.reference
+            ),
             {"learning_curves": frame},
         )
 
@@ -91,8 +111,8 @@ def calibration(material: Material) -> Iterator[Drawing]:
             "Calibration",
             "How often the student’s prediction is right, by the probability it gives to it, in ten bins over the "
             "test images of all seeds. Below the diagonal it is too sure. Bins of few images say little; the CSV has "
-            "their numbers.",
-            comparison_figures.calibration(frame, material.rows),
+            f"their numbers.{material.small(frame)}",
+            curves.calibration(material.in_order(frame), material.rows, material.reference),
             {"calibration": frame},
         )
 

@@ -85,11 +85,15 @@ def accuracy_against_time(finished: pd.DataFrame) -> pd.DataFrame:
 
 
 def ablation(table: pd.DataFrame) -> pd.DataFrame:
-    """Return differences to the reference with 95 % interval, ours and those of the published values."""
+    """Return differences to the reference with 95 % interval, ours and those of the published values.
+
+    clear: "better" or "worse" where the difference outlasts Holm's correction, else nothing.
+    """
     is_reference = table["row"] == table["reference"]
     printed = table[is_reference].set_index(["data", "model"])["published_number"]
     beside = pd.MultiIndex.from_frame(table[["data", "model"]])
     frame = table[[*PLACE, "reference", "seeds", "difference", "low", "high"]].copy()
+    frame["clear"] = np.select([table["marked"], table["marked_worse"]], ["better", "worse"], "")
     frame["published_difference"] = table["published_number"].to_numpy() - printed.reindex(beside).to_numpy()
     drawn = frame[["difference", "published_difference"]].notna().any(axis=1)
     return frame[~is_reference & drawn].reset_index(drop=True)

@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullLocator
 
+from classmates.comparisons.numbers import BETTER, WORSE, signed
+from classmates.comparisons.panels import legend, panels, robust_limits, title
 from classmates.reporting.theme import (
     BLUE,
     INK,
@@ -21,87 +23,106 @@ from classmates.reporting.theme import (
     TEN,
     VERMILION,
     WIDTH,
-    count_epochs,
-    dots,
     legend_below,
     line_styles,
+    shape,
     shortened,
     styled,
 )
 
 
 @styled
-def learning_curves(frame: pd.DataFrame, rows: Sequence[str], unit: str) -> Figure:
-    """Draw ``mean`` ± ``std`` over seeds by ``epoch``, in ``unit``: a line and a band a row, a panel a model."""
-    figure, panels = _panels(frame, 2.7)
-    styles = line_styles(rows)
-    for axes, part in panels:
-        for row, line in part.groupby("row", sort=False):
-            axes.plot(line["epoch"], line["mean"], linewidth=1.4, **dots(line), **styles[str(row)])
-            spread = line["std"].fillna(0)
-            colour = styles[str(row)]["color"]
-            axes.fill_between(
-                line["epoch"], line["mean"] - spread, line["mean"] + spread, color=colour, alpha=0.2, linewidth=0
-            )
-        count_epochs(axes)
-        axes.set_ylabel(unit)
-    _legend(figure, styles, frame)
-    return figure
-
-
-@styled
 def accuracy_against_time(frame: pd.DataFrame, rows: Sequence[str], unit: str) -> Figure:
-    """Draw the score (``mean`` ± ``std``, in ``unit``) of each row against its training time in ``minutes``."""
-    figure, panels = _panels(frame, 3.0)
+    """Draw the score (``mean`` ± ``std``, in ``unit``) of each row against its training time in ``minutes``.
+
+    A row whose score is far out is an arrow at the edge with its value.
+    """
+    figure, drawn = panels(frame, 3.0)
     styles = _point_styles(rows)
-    for axes, part in panels:
+    for axes, part in drawn:
         for row, point in part.set_index("row").iterrows():
             across, up = _or_nothing(point["minutes_std"]), _or_nothing(point["std"])
             axes.errorbar(point["minutes"], point["mean"], xerr=across, yerr=up, linewidth=1, **styles[str(row)])
+        _leave_out(axes, part, styles)
         axes.set_xlim(left=0)
         axes.set_xlabel("training time, minutes")
         axes.set_ylabel(unit)
-    _legend(figure, styles, frame)
+    legend(figure, styles, frame)
     return figure
+
+
+def _leave_out(axes: Axes, part: pd.DataFrame, styles: Mapping[str, Mapping[str, Any]]) -> None:
+    """Set limits without what is far out, which is named at the edge; where nothing is, leave them as they are."""
+    low, high = robust_limits(part["mean"].tolist())
+    out = part[(part["mean"] < low) | (part["mean"] > high)]
+    if out.empty:
+        return
+    spread = part["std"].drop(out.index).max()
+    margin = 0.05 * (high - low) + (0 if np.isnan(spread) else spread)
+    axes.set_ylim(low - margin, high + margin)
+    for _, point in out.iterrows():
+        above = point["mean"] > high
+        axes.annotate(
+            f"{'↑' if above else '↓'} {point['row']} {point['mean']:.2f}",
+            (point["minutes"], high + margin if above else low - margin),
+            (0, -8 if above else 4),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+            color=styles[str(point["row"])]["color"],
+        )
 
 
 @styled
 def ablation(frame: pd.DataFrame) -> Figure:
-    """Draw each row's ``difference`` to the reference, a bar with its 95 % interval, a diamond if published."""
+    """Draw each row's ``difference`` to the reference, a bar with its 95 % interval, a diamond if published.
+
+    A bar is coloured, hatched and signed by what is ``clear`` of it. One that is far out is cut at the edge and has
+    its value written at zero, so that the others can be read.
+    """
     parts = list(frame.groupby(["data", "model"], sort=False))
     heights = [0.9 + 0.26 * len(part) for _, part in parts]
-    figure = Figure(figsize=(WIDTH, sum(heights) + 0.2))
-    panels = figure.subplots(len(parts), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for axes, (place, part) in zip(panels, parts, strict=True):
+    figure = Figure(figsize=(WIDTH, sum(heights) + 0.5))
+    axes_of = figure.subplots(len(parts), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (place, part) in zip(axes_of, parts, strict=True):
         places = np.arange(len(part))
         whiskers = [part["difference"] - part["low"], part["high"] - part["difference"]]
-        axes.barh(places, part["difference"].fillna(0), color=BLUE, alpha=0.55, height=0.6)
+        bars = axes.barh(places, part["difference"].fillna(0), height=0.6)
+        for bar, clear in zip(bars, part["clear"], strict=True):
+            bar.set(**BARS[clear])
         axes.errorbar(part["difference"], places, xerr=whiskers, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
         axes.plot(part["published_difference"], places, "D", color=VERMILION, markerfacecolor="none", markersize=5)
         axes.axvline(0, color=INK, linewidth=0.8)
-        axes.set_yticks(places, [shortened(row, 36) for row in part["row"]])
+        names = zip(part["clear"], part["row"], strict=True)
+        axes.set_yticks(places, [f"{SIGNS[clear]} {shortened(row, 36)}".strip() for clear, row in names])
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
-        axes.set_title(_title(place))
+        axes.set_title(title(place))
         axes.set_xlabel(f"points beyond {part['reference'].iloc[0]}")
+        _cut(axes, part)
+    shown = [clear for clear in BARS if clear in set(frame["clear"])]
+    legend_below(figure, [Patch(**BARS[clear]) for clear in shown], [LEGEND[clear] for clear in shown])
     return figure
 
 
-@styled
-def calibration(frame: pd.DataFrame, rows: Sequence[str]) -> Figure:
-    """Draw the share that was right (``accuracy``) by ``confidence``: a line a row, on the diagonal if calibrated."""
-    figure, panels = _panels(frame, 3.9)
-    styles = line_styles(rows)
-    for axes, part in panels:
-        axes.plot([0, 1], [0, 1], color=INK, linestyle=(0, (1, 3)), linewidth=1)
-        for row, line in part.groupby("row", sort=False):
-            known = line[line["images"] > 0]
-            axes.plot(known["confidence"], known["accuracy"], marker="o", markersize=3, **styles[str(row)])
-        axes.set(xlim=(0, 1), ylim=(0, 1.02), box_aspect=1)
-        axes.set_xlabel("probability of the predicted class")
-        axes.set_ylabel("share that was right")
-    _legend(figure, styles, frame)
-    return figure
+def _cut(axes: Axes, part: pd.DataFrame) -> None:
+    """Set limits that hold what is not far out; write the value of a bar that ends beyond them."""
+    ends = part[["difference", "low", "high", "published_difference"]]
+    low, high = robust_limits([0.0, *ends.to_numpy(float).ravel()])
+    margin = 0.05 * (high - low) or 1.0
+    low, high = min(low, 0) - margin * (low < 0), max(high, 0) + margin * (high > 0)
+    axes.set_xlim(low, high)
+    for place, value in enumerate(part["difference"]):
+        if not low <= value <= high and not np.isnan(value):
+            axes.annotate(
+                f"{signed(value)} →" if value > high else f"← {signed(value)}",
+                (0, place),
+                (-4 if value > high else 4, 0),  # on the side of zero where the bar is not
+                textcoords="offset points",
+                va="center",
+                ha="right" if value > high else "left",
+                fontsize=8,
+            )
 
 
 @styled
@@ -116,10 +137,10 @@ def sensitivity(frame: pd.DataFrame, unit: str) -> Figure:
     columns = min(3, len(settings))
     rows = -(-len(settings) // columns)
     figure = Figure(figsize=(WIDTH, 2.1 * rows + 0.5))
-    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
-    for axes in panels[len(settings) :]:
+    axes_of = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for axes in axes_of[len(settings) :]:
         axes.set_axis_off()
-    for axes, setting in zip(panels, settings, strict=False):
+    for axes, setting in zip(axes_of, settings, strict=False):
         line = swept[swept["setting"] == setting]
         handles = [axes.errorbar(line["value"], line["mean"], yerr=line["std"].fillna(0), **LINE)]
         for (_, level), colour in zip(levels.iterrows(), (VERMILION, OTHERS[0]), strict=False):
@@ -130,7 +151,7 @@ def sensitivity(frame: pd.DataFrame, unit: str) -> Figure:
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel(setting)
-    for axes in panels[::columns]:
+    for axes in axes_of[::columns]:
         axes.set_ylabel(unit)
     legend_below(figure, handles, ["with this value", *levels["row"]])
     return figure
@@ -145,11 +166,11 @@ def tsne(points: pd.DataFrame, numbers: pd.DataFrame, names: Sequence[str]) -> F
     rows, depths = points["row"].drop_duplicates().tolist(), points["depth"].drop_duplicates().tolist()
     side = WIDTH / len(depths)
     figure = Figure(figsize=(WIDTH, 0.5 + (side + 0.35) * len(rows)))
-    panels = figure.subplots(len(rows), len(depths), squeeze=False)
+    axes_of = figure.subplots(len(rows), len(depths), squeeze=False)
     told_apart = range(len(names) if len(names) <= MOST_CLASSES_TOLD_APART else len(TEN))
     by_panel = points.groupby(["row", "depth"], sort=False)
     figures = numbers.set_index(["row", "depth"])
-    for row, line in zip(rows, panels, strict=True):
+    for row, line in zip(rows, axes_of, strict=True):
         for depth, axes in zip(depths, line, strict=True):
             part = by_panel.get_group((row, depth))
             rest = part[~part["label"].isin(told_apart)]
@@ -173,45 +194,25 @@ def tsne(points: pd.DataFrame, numbers: pd.DataFrame, names: Sequence[str]) -> F
     return figure
 
 
+BARS: dict[str, dict[str, Any]] = {
+    "better": {"facecolor": BLUE, "alpha": 0.7},
+    "": {"facecolor": "#888888", "alpha": 0.4},
+    "worse": {"facecolor": "none", "edgecolor": VERMILION, "hatch": "////", "linewidth": 1.0},
+}
+SIGNS = {"better": BETTER, "worse": WORSE, "": ""}
+LEGEND = {"better": f"{BETTER} clearly better", "": "not told apart", "worse": f"{WORSE} clearly worse"}
 LINE: dict[str, Any] = {"color": BLUE, "marker": "o", "markersize": 4, "linewidth": 1.6, "capsize": 2}
-
-
-def _panels(frame: pd.DataFrame, height: float) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
-    """Make a figure with a panel for each data set and model of ``frame``, two side by side, and each one's part."""
-    parts = list(frame.groupby(["data", "model"], sort=False))
-    columns = min(2, len(parts))
-    rows = -(-len(parts) // columns)
-    figure = Figure(figsize=(WIDTH if columns == 2 else 5.2, height * rows + 0.3))
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in panels[len(parts) :]:
-        axes.set_axis_off()
-    drawn = []
-    for axes, (place, part) in zip(panels, parts, strict=False):
-        axes.set_title(_title(place))
-        drawn.append((axes, pd.DataFrame(part)))
-    return figure, drawn
-
-
-def _title(place: tuple[Any, ...]) -> str:
-    data, model = place
-    return f"{model}, {data}"
 
 
 def _point_styles(rows: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return colour and shape by row, as :func:`line_styles` has colour and dashes."""
-    colours = [style["color"] for style in line_styles(rows).values()]
-    period = len(set(colours))
+    styles = line_styles(rows)
+    period = len({style["color"] for style in styles.values()})
     return {
-        row: {"color": colours[number], "marker": MARKERS[number // period % len(MARKERS)], "linestyle": "none"}
-        for number, row in enumerate(rows)
+        row: {"color": style["color"], "marker": shape(number // period), "linestyle": "none"}
+        for number, (row, style) in enumerate(styles.items())
     }
 
 
 def _or_nothing(spread: float) -> float | None:
     return None if np.isnan(spread) else spread
-
-
-def _legend(figure: Figure, styles: Mapping[str, Mapping[str, Any]], frame: pd.DataFrame) -> None:
-    """Name every row that is drawn, once."""
-    names = [row for row in styles if row in set(frame["row"])]
-    legend_below(figure, [Line2D([], [], **styles[name]) for name in names], [shortened(name, 40) for name in names])

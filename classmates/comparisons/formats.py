@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import inf, isnan
 from typing import NamedTuple
 
 import pandas as pd
 
+from classmates.comparisons.numbers import digits, interval, mark, number, plus_minus, protocol_in, signed, unit
+from classmates.comparisons.ranking import beside_published, gain, in_order
 from classmates.comparisons.runs import further
 from classmates.comparisons.tables import remarks
-from classmates.tasks.protocol import MetricFormat, ProtocolRecord
+from classmates.comparisons.verdict import as_lines, verdicts
+from classmates.tasks.protocol import ProtocolRecord
 
 
 class Section(NamedTuple):
-    """A table of texts; ``bold`` marks the rows whose ``score`` column is."""
+    """A table of texts.
+
+    marks: by line and column, the mark of cells that are clearly better (▲) or worse (▼) than the reference; such
+    cells are bold. reference: the line of the reference; None where there is none to point out.
+    """
 
     title: str
     heads: list[str]
     cells: list[list[str]]
-    bold: list[bool]
-    score: int | None = None
+    marks: Mapping[tuple[int, int], str]
+    reference: int | None = None
 
 
 def sections(table: pd.DataFrame) -> list[Section]:
@@ -35,20 +43,25 @@ def statistics_sections(table: pd.DataFrame) -> list[Section]:
 
 def overview(table: pd.DataFrame) -> Section | None:
     """Return all models and data sets side by side; None where there is one."""
-    parts = _parts(table)
+    parts = [part.set_index("row", drop=False) for part in _parts(table)]
     if len(parts) == 1:
         return None
     heads = ["method", *(_title(part) for part in parts)]
     rows = table["row"].drop_duplicates().tolist()
-    cells = [[row, *(_score(part[part["row"] == row].iloc[0]) for part in parts)] for row in rows]
-    return Section(f"Everything, {unit(table)}", heads, cells, [False] * len(rows))
+    if not beside_published(table):
+        gains = pd.concat([gain(part) for part in parts], axis=1).mean(axis=1)
+        rows.sort(key=lambda row: inf if isnan(gains[row]) else -gains[row])
+    lines = [[part.loc[row] for part in parts] for row in rows]
+    cells = [[row, *map(_score, line)] for row, line in zip(rows, lines, strict=True)]
+    marks = {(n, m): mark(one) for n, line in enumerate(lines) for m, one in enumerate(line, start=1) if mark(one)}
+    return Section(f"Everything, {unit(table)}", heads, cells, marks, _line_of(table["reference"].iloc[0], rows))
 
 
 def as_text(table: pd.DataFrame) -> str:
-    """Return the sections with aligned columns, ``*`` for bold, and the remarks."""
-    blocks = []
+    """Return the verdict, the sections with aligned columns, marks behind the scores, and the remarks."""
+    blocks = ["\n".join(as_lines(verdicts(table)))]
     for section in sections(table):
-        marked = [_marked(section, row, "CELL *") for row in range(len(section.cells))]
+        marked = [_marked(section, row, lambda cell, sign: f"{cell} {sign}") for row in range(len(section.cells))]
         widths = [max(map(len, column)) for column in zip(section.heads, *marked, strict=True)]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -59,24 +72,28 @@ def as_text(table: pd.DataFrame) -> str:
 
 
 def as_markdown(table: pd.DataFrame, title: str) -> str:
-    """Return overview, sections and statistics as Markdown tables, with the remarks."""
-    blocks = [f"## {title}", "\n".join(f"- {remark}" for remark in remarks(table))]
+    """Return the verdict, then overview, sections and statistics as Markdown tables, with the remarks."""
+    blocks = [f"## {title}", *(f"**{line}**" for line in as_lines(verdicts(table)))]
+    blocks.append("\n".join(f"- {remark}" for remark in remarks(table)))
     for section in _every_section(table):
         lines = [section.heads, ["---", *["---:"] * (len(section.heads) - 1)]]
-        lines += [_marked(section, row, "**CELL**") for row in range(len(section.cells))]
+        lines += [_marked(section, row, lambda cell, sign: f"**{sign} {cell}**") for row in range(len(section.cells))]
         escaped = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
         blocks.append("\n".join([f"### {section.title}", "", *escaped]))
     return "\n\n".join(blocks) + "\n"
 
 
 def as_latex(table: pd.DataFrame, title: str) -> str:
-    """Return overview, sections and statistics as tables for LaTeX's booktabs package, the remarks as comments."""
-    blocks = [f"% {line}" for line in (title, "\\usepackage{booktabs}", *remarks(table))]
+    """Return overview, sections and statistics as LaTeX tables (booktabs), verdict and remarks as comments."""
+    heading = (title, *as_lines(verdicts(table)), "\\usepackage{booktabs}", *remarks(table))
+    blocks = [f"% {line}" for line in heading]
     for section in _every_section(table):
         rows = [_in_latex(line) for line in section.cells]
         escaped = section._replace(cells=rows)
-        marked = [_marked(escaped, row, r"\textbf{CELL}") for row in range(len(rows))]
-        frame = pd.DataFrame(marked, columns=_in_latex(section.heads))
+        bold = [
+            _marked(escaped, row, lambda cell, sign: rf"\textbf{{{LATEX[sign]} {cell}}}") for row in range(len(rows))
+        ]
+        frame = pd.DataFrame(bold, columns=_in_latex(section.heads))
         styled = frame.style.hide(axis="index")
         blocks.append(
             styled.to_latex(
@@ -96,33 +113,11 @@ def _every_section(table: pd.DataFrame) -> list[Section]:
 
 
 def _parts(table: pd.DataFrame) -> list[pd.DataFrame]:
-    return [pd.DataFrame(part) for _, part in table.groupby(["data", "model"], sort=False)]
+    return [pd.DataFrame(part) for _, part in in_order(table).groupby(["data", "model"], sort=False)]
 
 
 def _title(part: pd.DataFrame) -> str:
     return ", ".join(str(part[column].iloc[0]) for column in ("model", "data"))
-
-
-def unit(part: pd.DataFrame) -> str:
-    """Return what the scores are: ``student top-1 accuracy, %``; without whose they are where that differs by row."""
-    who = f"{part['who'].iloc[0]} " if part["who"].nunique() == 1 else ""
-    how = score_format(part.iloc[0])
-    if how is None:
-        return f"{who}score"
-    if how.percent and how.better == "more":
-        return f"{who}{how.title} {part['scale'].iloc[0]}, %"
-    return f"{who}{how.heading}"
-
-
-def protocol_in(part: pd.DataFrame) -> ProtocolRecord | None:
-    """Return how the runs of a table were judged; None where none has finished."""
-    protocol = part["protocol"].iloc[0]
-    return protocol if isinstance(protocol, ProtocolRecord) else None
-
-
-def score_format(row: pd.Series) -> MetricFormat | None:
-    """Return how the score of a line is written; None where no run has finished."""
-    return row["protocol"].metrics[row["metric"]] if isinstance(row["protocol"], ProtocolRecord) else None
 
 
 def _headline(part: pd.DataFrame) -> Section:
@@ -150,7 +145,7 @@ def _beside(protocol: ProtocolRecord | None) -> dict[str, Callable[[pd.Series], 
         return lambda row: plus_minus(row[name], row[f"{name}_std"], protocol.main.digits)
 
     def metric(name: str) -> Callable[[pd.Series], str]:
-        return lambda row: _number(row[name], f".{protocol.metrics[name].digits}f") if name in row else ""
+        return lambda row: number(row[name], f".{protocol.metrics[name].digits}f") if name in row else ""
 
     return {
         **{f"{name}{percent}": network(name) for name in ("peers", "ensemble")},
@@ -161,14 +156,14 @@ def _beside(protocol: ProtocolRecord | None) -> dict[str, Callable[[pd.Series], 
 def _costs(part: pd.DataFrame) -> Section:
     columns: dict[str, Callable[[pd.Series], str]] = {
         "method": lambda row: row["row"],
-        "training, s": lambda row: _number(row["seconds"], ",.0f"),
-        "× training": lambda row: _number(row["training_ratio"], ".2f"),
-        "steps": lambda row: _number(row["steps"], ",.0f"),
-        "ms a step": lambda row: _number(1000 * row["seconds_per_step"], ",.1f"),
-        "× step": lambda row: _number(row["time_ratio"], ".2f"),
-        "MiB": lambda row: _number(row["peak_memory_mib"], ",.0f"),
-        "× memory": lambda row: _number(row["memory_ratio"], ".2f"),
-        "images seen": lambda row: _number(row["image_passes"], ",.0f"),
+        "training, s": lambda row: number(row["seconds"], ",.0f"),
+        "× training": lambda row: number(row["training_ratio"], ".2f"),
+        "steps": lambda row: number(row["steps"], ",.0f"),
+        "ms a step": lambda row: number(1000 * row["seconds_per_step"], ",.1f"),
+        "× step": lambda row: number(row["time_ratio"], ".2f"),
+        "MiB": lambda row: number(row["peak_memory_mib"], ",.0f"),
+        "× memory": lambda row: number(row["memory_ratio"], ".2f"),
+        "images seen": lambda row: number(row["image_passes"], ",.0f"),
     }
     return _section(f"{_title(part)}: cost of training, × that of {part['reference'].iloc[0]}", part, columns)
 
@@ -178,12 +173,12 @@ def _statistics(part: pd.DataFrame) -> Section:
         "method": lambda row: row["row"],
         "pairs": lambda row: str(row["pairs"]),
         "difference": lambda row: signed(row["difference"], digits(row)),
-        "95 %, t": lambda row: _interval(row["low"], row["high"], digits(row)),
-        "95 %, bootstrap": lambda row: _interval(row["bootstrap_low"], row["bootstrap_high"], digits(row)),
-        "p": lambda row: _number(row["p"], ".3f"),
-        "p, Holm": lambda row: _number(row["p_holm"], ".3f"),
-        "seeds to resolve it": lambda row: _number(row["seeds_needed"], ",.0f"),
-        "one run": lambda row: _number(row["one_run"], f".{digits(row)}f", "± "),
+        "95 %, t": lambda row: interval(row["low"], row["high"], digits(row)),
+        "95 %, bootstrap": lambda row: interval(row["bootstrap_low"], row["bootstrap_high"], digits(row)),
+        "p": lambda row: number(row["p"], ".3f"),
+        "p, Holm": lambda row: number(row["p_holm"], ".3f"),
+        "seeds to resolve it": lambda row: number(row["seeds_needed"], ",.0f"),
+        "one run": lambda row: number(row["one_run"], f".{digits(row)}f", "± "),
     }
     return _section(f"{_title(part)}: differences to {part['reference'].iloc[0]}", part, columns)
 
@@ -194,15 +189,19 @@ def _section(
     cells = {head: [of(row) for _, row in part.iterrows()] for head, of in columns.items()}
     kept = [head for number, head in enumerate(columns) if number < 3 or any(cells[head])]
     rows = [list(row) for row in zip(*(cells[head] for head in kept), strict=True)]
-    return Section(title, kept, rows, part["marked"].tolist(), score)
+    lines = [line for _, line in part.iterrows()]
+    marks = {} if score is None else {(n, score): mark(line) for n, line in enumerate(lines) if mark(line)}
+    return Section(title, kept, rows, marks, _line_of(part["reference"].iloc[0], part["row"].tolist()))
 
 
-def _marked(section: Section, row: int, mark: str) -> list[str]:
-    """Return a row's cells, its score put into ``mark`` (for CELL) where the row is bold."""
-    cells = list(section.cells[row])
-    if section.bold[row] and section.score is not None:
-        cells[section.score] = mark.replace("CELL", cells[section.score])
-    return cells
+def _line_of(reference: str, rows: Sequence[str]) -> int | None:
+    return rows.index(reference) if reference in rows else None
+
+
+def _marked(section: Section, row: int, how: Callable[[str, str], str]) -> list[str]:
+    """Return a row's cells, those with a mark as ``how`` writes cell and mark."""
+    signs = [section.marks.get((row, column)) for column in range(len(section.heads))]
+    return [how(cell, sign) if sign else cell for cell, sign in zip(section.cells[row], signs, strict=True)]
 
 
 def _score(row: pd.Series) -> str:
@@ -210,37 +209,15 @@ def _score(row: pd.Series) -> str:
 
 
 def _difference(row: pd.Series) -> str:
+    if row["row"] == row["reference"]:
+        return "reference" if row["seeds"] else ""
     places = digits(row)
-    return f"{signed(row['difference'], places)} {_interval(row['low'], row['high'], places)}".strip()
-
-
-def _interval(low: float, high: float, places: int) -> str:
-    return f"[{signed(low, places)}, {signed(high, places)}]" if pd.notna(low) else ""
-
-
-def digits(row: pd.Series) -> int:
-    """Return the decimal places of the score of a line."""
-    how = score_format(row)
-    return 2 if how is None else how.digits
-
-
-def plus_minus(mean: float, std: float, places: int = 2) -> str:
-    """Return ``98.30 ± 0.21``, the mean alone where there is no spread, nothing for NaN."""
-    return _number(mean, f".{places}f") + _number(std, f".{places}f", " ± ")
-
-
-def signed(value: float, places: int = 2) -> str:
-    """Return a number with its sign; nothing for NaN."""
-    return _number(value, f"+.{places}f").replace("-", "−")
-
-
-def _number(value: float, how: str, before: str = "") -> str:
-    return f"{before}{value:{how}}" if pd.notna(value) else ""
+    return f"{signed(row['difference'], places)} {interval(row['low'], row['high'], places)}".strip()
 
 
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
-LATEX |= {"±": r"$\pm$", "−": r"$-$", "×": r"$\times$", "→": r"$\to$"}
+LATEX |= {"±": r"$\pm$", "−": r"$-$", "×": r"$\times$", "→": r"$\to$", "▲": r"$\uparrow$", "▼": r"$\downarrow$"}
 
 
 def _in_latex(cells: Sequence[str]) -> list[str]:

@@ -18,16 +18,14 @@ from classmates.comparisons.formats import (
     as_latex,
     as_markdown,
     as_text,
-    digits,
     overview,
-    score_format,
     sections,
-    signed,
     statistics_sections,
 )
 from classmates.comparisons.recipe import Recipe
 from classmates.comparisons.runs import DONE, VERSIONS, protocol_of
 from classmates.comparisons.tables import comparison_table, finished_runs, ordered, remarks
+from classmates.comparisons.verdict import verdicts
 from classmates.reporting import page, theme
 
 __all__ = ["as_text", "comparison_table", "write_comparison"]
@@ -64,9 +62,8 @@ def write_comparison(folder: Path, recipe: Recipe, runs: pd.DataFrame, out: Path
         "comparison.html.j2",
         recipe=recipe,
         states=Counter(runs["status"]),
-        marked=[marked(line) for _, line in table[table["marked"]].iterrows()],
+        verdicts=verdicts(table),
         protocol=protocol_of(runs),
-        better=int(table["better"].sum()),
         compared=int(table["p"].notna().sum()),
         overview=overview(table),
         sections=sections(table),
@@ -85,18 +82,6 @@ def write_comparison(folder: Path, recipe: Recipe, runs: pd.DataFrame, out: Path
         figures=_relative(folder / "figures", out),
     )
     page.write(filled, out)
-
-
-def marked(line: pd.Series) -> dict[str, Any]:
-    """Return what the page says of a row that is better than the reference."""
-    how, places = score_format(line), digits(line)
-    percent = how is not None and how.percent
-    return {
-        **{name: line[name] for name in ("row", "model", "data", "pairs")},
-        "mean": f"{line['mean']:.{places}f}{' %' if percent else ''}",
-        "difference": f"{signed(line['difference'], places)}{' points' if percent else ''}",
-        "interval": f"{signed(line['low'], places)} to {signed(line['high'], places)}",
-    }
 
 
 def saved(drawing: Drawing, folder: Path) -> dict[str, Any]:

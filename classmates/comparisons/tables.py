@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from classmates.comparisons.numbers import BETTER, WORSE
+from classmates.comparisons.ranking import beside_published, distances
 from classmates.comparisons.recipe import Recipe, ScoreChoice
 from classmates.comparisons.runs import DONE, further, protocol_of
 from classmates.comparisons.statistics import CONFIDENCE, holm, paired_difference, spread, warning_of_few
@@ -70,12 +72,14 @@ def comparison_table(runs: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
     Shares and their differences are in percent. ``mean`` ± ``std`` of ``who``'s ``metric`` over ``seeds`` runs, as
     accuracy or error (``scale``), of which more or less is ``better_if``; ``difference`` to the reference paired by
     seed, with ``low`` to ``high`` by Student's t, by bootstrap, its p value and that of Holm's correction over all
-    lines; ``better`` where the t interval excludes zero on the good side, and ``marked`` where that outlasts the
-    correction; ``seeds_needed`` to resolve the difference. ``one_run``: half the 95 % interval of a single run's
-    headline, mean over runs, as their results have it. ``peers`` and ``ensemble`` are of the headline, and one column
-    has each other metric of the student. Costs are means over seeds; ``time_ratio`` (of a step), ``training_ratio``
-    (of all steps) and ``memory_ratio`` are to the reference. ``published`` is as printed, ``beyond_published`` ours
-    minus theirs. ``note``: what is missing. ``protocol``: how the runs were judged; None where none has finished.
+    lines; ``better`` and ``worse`` where the t interval excludes zero on that side, ``marked`` and ``marked_worse``
+    where that outlasts the correction; ``seeds_needed`` to resolve the difference. ``best``, ``to_best`` with its
+    interval, and ``within_noise`` are as ``ranking.distances`` has them. ``one_run``: half the 95 % interval of a
+    single run's headline, mean over runs, as their results have it. ``peers`` and ``ensemble`` are of the headline,
+    and one column has each other metric of the student. Costs are means over seeds; ``time_ratio`` (of a step),
+    ``training_ratio`` (of all steps) and ``memory_ratio`` are to the reference. ``published`` is as printed,
+    ``beyond_published`` ours minus theirs. ``note``: what is missing. ``protocol``: how the runs were judged; None
+    where none has finished.
 
     Args:
         runs: one line a run, of the columns of :func:`classmates.comparisons.runs.columns`.
@@ -96,8 +100,19 @@ def comparison_table(runs: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
             lines += [_line(row, model, data, here, planned, recipe, protocol) for row in rows]
     table = pd.DataFrame(lines)
     table["p_holm"] = holm(table["p"].tolist())
-    table["marked"] = table["better"] & (table["p_holm"] < 1 - CONFIDENCE)
-    return table
+    outlasts = table["p_holm"] < 1 - CONFIDENCE
+    table["marked"], table["marked_worse"] = table["better"] & outlasts, table["worse"] & outlasts
+    return table.join(_to_best(table, finished))
+
+
+def _to_best(table: pd.DataFrame, finished: pd.DataFrame) -> pd.DataFrame:
+    """Return how each line compares with the best of its model and data set."""
+    compared = []
+    for (data, model), part in table.groupby(["data", "model"], sort=False):
+        here = finished[(finished["model"] == model) & (finished["data"] == data)]
+        scores = {str(row): by_seed(runs) for row, runs in here.groupby("row", sort=False)}
+        compared.append(distances(part, scores))
+    return pd.concat(compared)
 
 
 def ordered(known: Iterable[str], found: Iterable[str]) -> list[str]:
@@ -144,6 +159,7 @@ def _line(
         "p": difference.p,
         "p_holm": nan,
         "better": difference.low > 0 if more else difference.high < 0,
+        "worse": difference.high < 0 if more else difference.low > 0,
         "seeds_needed": nan if difference.seeds_needed is None else difference.seeds_needed,
         **_other_networks(runs, choice, protocol),
         **_other_metrics(runs, protocol),
@@ -209,27 +225,31 @@ def _note(statuses: pd.Series, seeds: int, who: str) -> str:
     return ", ".join(parts)
 
 
+def _count(better: pd.Series, worse: pd.Series) -> str:
+    return f"{int(better.sum())} better and {int(worse.sum())} worse"
+
+
 def remarks(table: pd.DataFrame) -> list[str]:
     """Return what has to be said beside the table of a comparison, as sentences."""
     said = []
     compared = int(table["p"].notna().sum())
     if compared:
         said.append(
-            f"Marked (bold, or *): better than {table['reference'].iloc[0]}, as the 95 % interval of the difference "
-            "(Student's t, paired by seed) excludes zero, also after Holm's correction for all comparisons. "
-            "Marked rows are not thereby better than one another."
+            f"{BETTER} clearly better, {WORSE} clearly worse than {table['reference'].iloc[0]}: the 95 % interval of "
+            "the difference (Student's t, paired by seed) excludes zero, also after Holm's correction for all "
+            "comparisons. Rows with the same mark are not thereby told apart from one another."
         )
         said.append(
             "The intervals are about other seeds of training on these images, tested on these images; what other "
             "test images would show is a further question."
         )
     else:
-        said.append("No row is marked as better: an interval takes two seeds or more, and some spread.")
+        said.append("No row is marked as better or worse: an interval takes two seeds or more, and some spread.")
     if compared > 1:
         said.append(
             f"{compared} comparisons with the reference were made, and where there is no difference one interval in "
-            f"twenty excludes zero by chance: {int(table['better'].sum())} excluded it on the good side, "
-            f"{int(table['marked'].sum())} remain after the correction."
+            f"twenty excludes zero by chance: {_count(table['better'], table['worse'])}; after the correction "
+            f"{_count(table['marked'], table['marked_worse'])}."
         )
     fewest = table.loc[table["seeds"] > 0, "seeds"]
     few = warning_of_few(int(fewest.min())) if len(fewest) else "Nothing has finished yet."
@@ -240,7 +260,7 @@ def remarks(table: pd.DataFrame) -> list[str]:
             f"The number of test images alone leaves a single run uncertain by up to ± {table['one_run'].max():.2f} "
             "points (95 % interval); the rows share these images, so differences are surer than that."
         )
-    if (table["published"] != "").any():
+    if beside_published(table):
         said.append(
             "Published values are as printed, of other hardware, software and seeds, and of other settings where the "
             "title or the notes say so; they enter no test here."

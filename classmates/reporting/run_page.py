@@ -11,6 +11,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from classmates.reporting import analysis, classification, figures, page, theme
+from classmates.reporting.beside import verdict_beside
 from classmates.runs.reading import Evaluation, FinishedRun, read_run
 from classmates.runs.record import RunRecord
 from classmates.tasks.classification import ClassificationProtocol
@@ -54,6 +55,9 @@ def render(run: FinishedRun) -> str:
         report.template,
         run=run,
         record=run.record,
+        warnings=list(getattr(run.record, "warnings", [])),
+        useless=bool(getattr(run.record, "useless", False)),
+        beside=verdict_beside(run.folder),
         columns=columns(run.record),
         class_names=run.class_names,
         settings=page.flat(run.settings),

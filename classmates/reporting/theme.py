@@ -36,7 +36,6 @@ TEN = (
 )
 MARKERS = "o^s"
 MOST_CLASSES_TOLD_APART = len(TEN) * len(MARKERS)
-DASHES = ("solid", "dashed", "dotted")
 INK = "#010203"  # stands for the page's text colour until `svg` puts that in
 WIDTH = 7.2  # inches: the page's text column
 
@@ -111,15 +110,24 @@ def _adapted(tag: str, prefix: str) -> str:
 
 
 def line_styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return colour and dashes by name: six colours, then the same ones dashed and dotted."""
+    """Return colour and dashes by name, no two alike: six colours, then the same ones with other dashes."""
     colours = (BLUE, VERMILION, *OTHERS)
     return {
-        name: {
-            "color": colours[number % len(colours)],
-            "linestyle": DASHES[number // len(colours) % len(DASHES)],
-        }
+        name: {"color": colours[number % len(colours)], "linestyle": dashes(number // len(colours))}
         for number, name in enumerate(names)
     }
+
+
+def dashes(number: int) -> str | tuple[int, tuple[int, ...]]:
+    """Return the dashes of a number: solid, dashed, dotted, then a dash and one dot, two dots, ..."""
+    usual = ("solid", "dashed", "dotted")
+    return usual[number] if number < len(usual) else (0, (7, 2, *(1, 2) * (number - len(usual) + 1)))
+
+
+def shape(number: int) -> str | tuple[int, int, int]:
+    """Return the marker of a number: circle, triangle, square, then other ones, then stars of ever more points."""
+    usual = f"{MARKERS}DvPX<>*"
+    return usual[number] if number < len(usual) else (number - len(usual) + 6, 1, 0)
 
 
 def dots(epochs: Sized) -> dict[str, Any]:

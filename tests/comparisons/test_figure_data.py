@@ -66,6 +66,7 @@ def test_ablation_leaves_out_the_reference(table: pd.DataFrame) -> None:
     assert frame.index.tolist() == ["DML", "MCL", "beta_0.2 & more"]
     assert frame.loc["MCL", "published_difference"] == pytest.approx(4.5)
     assert np.isnan(frame.loc["DML", "published_difference"])
+    assert frame["clear"].tolist() == ["", "better", "better"]
     assert frame.loc["MCL", "difference"] == table.set_index("row").loc["MCL", "difference"]
 
 

@@ -12,8 +12,8 @@ from classmates.comparisons.formats import (
     overview,
     sections,
     statistics_sections,
-    unit,
 )
+from classmates.comparisons.numbers import unit
 from classmates.comparisons.recipe import Recipe
 from classmates.comparisons.tables import comparison_table
 
@@ -36,11 +36,12 @@ def test_a_section_has_what_is_there(table: pd.DataFrame) -> None:
         *("method", "seeds", "student top-1 accuracy, %", "− Baseline [95 %]", "published", "ours − published"),
     ]
     assert "peers, %" not in section.heads
-    assert section.cells[0][:6] == ["Baseline", "3", "71.00 ± 1.00", "", "70.00 ± 0.50", "+1.00"]
+    assert section.cells[0][:6] == ["Baseline", "3", "71.00 ± 1.00", "reference", "70.00 ± 0.50", "+1.00"]
     assert section.cells[1][:4] == ["DML", "", "not run", ""]
     assert section.cells[2][3] == "+5.00 [+2.52, +7.48]"
     assert section.cells[3][3] == "−1.00 [−3.48, +1.48]"
-    assert section.bold == [False, False, True, False]
+    assert section.marks == {(2, 2): "▲"}
+    assert section.reference == 0
     assert cost.heads == [
         *("method", "training, s", "× training", "steps", "ms a step", "× step", "MiB", "× memory", "images seen"),
     ]
@@ -61,6 +62,35 @@ def test_models_stand_side_by_side(table: pd.DataFrame) -> None:
     assert found is not None
     assert found.heads == ["method", "tiny, digits", "other, digits"]
     assert found.cells[2] == ["MCL", "76.00 ± 1.73", "50.00 ± 1.73"]
+    assert found.marks == {(2, 1): "▲", (2, 2): "▲"}
+
+
+def test_rows_are_printed_best_first(table: pd.DataFrame) -> None:
+    """Those beside a paper's values are printed in the paper's order, as the other tests have it."""
+    own = table.assign(published="", published_number=float("nan"))
+    headline, cost = sections(own)
+    assert [line[0] for line in headline.cells] == ["MCL", "Baseline", "beta_0.2 & more", "DML"]
+    assert [line[0] for line in cost.cells] == ["MCL", "Baseline", "beta_0.2 & more"]
+    assert (headline.reference, headline.marks) == (1, {(0, 2): "▲"})
+    assert [line[0] for line in statistics_sections(own)[0].cells] == ["MCL", "beta_0.2 & more"]
+    found = overview(pd.concat([own, own.assign(model="other")]))
+    assert found is not None
+    assert [line[0] for line in found.cells] == ["MCL", "Baseline", "beta_0.2 & more", "DML"]
+    assert found.reference == 1
+
+
+def test_what_is_worse_is_marked_as_clearly(table: pd.DataFrame) -> None:
+    worse = table.assign(marked=False, marked_worse=table["marked"])
+    assert "76.00 ± 1.73 ▼" in as_text(worse)
+    assert "| **▼ 76.00 ± 1.73** |" in as_markdown(worse, "A title")
+    assert r"\textbf{$\downarrow$ 76.00 $\pm$ 1.73}" in as_latex(worse, "A title")
+
+
+def test_the_verdict_comes_first(table: pd.DataFrame) -> None:
+    verdict = "MCL: +5.00 points over Baseline [+2.52, +7.48], 3 seeds."
+    assert as_text(table).startswith(verdict)
+    assert as_markdown(table, "A title").startswith(f"## A title\n\n**{verdict}")
+    assert as_latex(table, "A title").splitlines()[1].startswith(f"% {verdict}")
 
 
 def test_text_has_aligned_columns_and_stars(table: pd.DataFrame) -> None:
@@ -68,18 +98,18 @@ def test_text_has_aligned_columns_and_stars(table: pd.DataFrame) -> None:
     lines = text.splitlines()
     heads = next(line for line in lines if line.startswith("method"))
     place = heads.index("student top-1")
-    assert [line[place:].split("  ")[0] for line in lines[3:7]] == [
-        *("71.00 ± 1.00", "not run", "76.00 ± 1.73 *", "70.00 ± 1.00"),
+    assert [line[place:].split("  ")[0] for line in lines[lines.index(heads) + 1 :][:4]] == [
+        *("71.00 ± 1.00", "not run", "76.00 ± 1.73 ▲", "70.00 ± 1.00"),
     ]
-    assert "Marked (bold, or *): better than Baseline" in text
+    assert "▲ clearly better, ▼ clearly worse than Baseline" in text
 
 
 def test_markdown_tables_are_tables(table: pd.DataFrame) -> None:
     text = as_markdown(table.replace("DML", "a|b"), "A title")
     rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert text.startswith("## A title\n\n- Marked")
-    assert "| **76.00 ± 1.73** |" in text
-    assert text.count("**") == 2
+    assert "\n\n- ▲ clearly better" in text
+    assert "| **▲ 76.00 ± 1.73** |" in text
+    assert text.count("**") == 4
     assert r"| a\|b |" in text
     for first, last in ((0, 6), (6, 11), (11, len(rows))):
         assert len({row.replace(r"\|", "").count("|") for row in rows[first:last]}) == 1
@@ -88,7 +118,7 @@ def test_markdown_tables_are_tables(table: pd.DataFrame) -> None:
 def test_latex_is_escaped_booktabs(table: pd.DataFrame) -> None:
     text = as_latex(table, "50 % & more")
     assert text.count(r"\toprule") == text.count(r"\bottomrule") == 3
-    assert r"\textbf{76.00 $\pm$ 1.73}" in text
+    assert r"\textbf{$\uparrow$ 76.00 $\pm$ 1.73}" in text
     assert r"beta\_0.2 \& more &" in text
     assert r"\caption{50 \% \& more: tiny, digits}" in text
     assert not any(ord(character) > 127 for line in text.splitlines() for character in line if line[:1] != "%")

@@ -66,6 +66,24 @@ def test_what_the_correction_leaves_is_marked(runs: pd.DataFrame, recipe: Recipe
     assert not crowded["marked"].any()
 
 
+def test_what_is_worse_is_told_as_what_is_better(runs: pd.DataFrame, recipe: Recipe) -> None:
+    table = comparison_table(runs, replace(recipe, reference="MCL")).set_index("row")
+    base = table.loc["Baseline"]
+    assert (base["worse"], base["marked_worse"], base["better"], base["marked"]) == (True, True, False, False)
+    assert not table.loc["MCL", "marked_worse"]
+    errors = comparison_table(runs, replace(recipe, reference="MCL", score=ScoreChoice(as_="error"))).set_index("row")
+    assert errors["marked_worse"].tolist() == table["marked_worse"].tolist()
+
+
+def test_rows_are_compared_with_the_best(runs: pd.DataFrame, recipe: Recipe) -> None:
+    table = comparison_table(runs, recipe).set_index("row")
+    assert table["best"].tolist() == [False, False, True, False]
+    assert table["to_best"].tolist() == pytest.approx([-5, -5, 0, float("nan")], nan_ok=True)
+    # −3, −6, −6: −5 ± t(0.975, 2) · √3 / √3
+    assert table.loc["DML", "to_best_high"] == pytest.approx(-0.697347)
+    assert table["within_noise"].tolist() == [False, False, True, False]
+
+
 def test_published_values_stand_beside_ours(runs: pd.DataFrame, recipe: Recipe) -> None:
     table = comparison_table(runs, recipe).set_index("row")
     assert table["published"].tolist() == ["70.00 ± 0.50", "", "74.50", ""]
@@ -142,14 +160,14 @@ def test_runs_of_other_code_are_no_part_of_it(runs: pd.DataFrame, recipe: Recipe
 
 def test_remarks_say_how_much_it_is_worth(runs: pd.DataFrame, recipe: Recipe) -> None:
     said = " ".join(remarks(comparison_table(runs, recipe)))
-    assert "better than Baseline" in said
+    assert "clearly worse than Baseline" in said
     assert "2 comparisons with the reference were made" in said
-    assert "1 excluded it on the good side, 1 remain" in said
+    assert "1 better and 0 worse; after the correction 1 better and 0 worse" in said
     assert "Few seeds: with 3" in said
     assert "uncertain by up to ± 6." in said
     one_seed = comparison_table(runs[runs["seed"] == 0], recipe)
     assert not one_seed["better"].any()
-    assert "No row is marked as better" in " ".join(remarks(one_seed))
+    assert "No row is marked as better or worse" in " ".join(remarks(one_seed))
     assert "One seed has no spread" in " ".join(remarks(one_seed))
 
 

@@ -79,11 +79,12 @@ def test_the_page_says_what_came_out(written: Path, recipe: Recipe, runs: pd.Dat
     for expected in (
         "A comparison of <four> rows",
         "Runs: 12 done, 1 failed, 1 other version.",
-        f"{int(table['marked'].sum())} of 3 comparisons show a row to be better than Baseline",
-        f"before it, {int(table['better'].sum())} did",
-        f"MCL 3 {mcl['mean']:.2f} ± {mcl['std']:.2f}",
+        f"MCL: +{mcl['difference']:.2f} points over Baseline [+{mcl['low']:.2f}, ",
+        "Also clearly better: beta_0.2 & more (",
+        f"MCL 3 ▲ {mcl['mean']:.2f} ± {mcl['std']:.2f}",
+        "also after Holm’s correction for 3 comparisons",
         "70.00 ± 0.50",
-        "remain after the correction",
+        "after the correction 2 better and 0 worse",
         "NonFiniteLoss: <contrast> is nan",
         "Left out of every table and figure: 1 finished run of other version",
         "MCL(peers=2, beta=0.2, negatives=all)",
@@ -92,7 +93,10 @@ def test_the_page_says_what_came_out(written: Path, recipe: Recipe, runs: pd.Dat
         "One & only.",
     ):
         assert expected in text, expected
+    assert not re.search(r"\d+ of \d+", text[: text.index("Results")])
     page = (written / "report.html").read_text("utf-8")
+    assert page.count('class="number better"') == int(table["marked"].sum())
+    assert page.count('<tr class="reference">') == 2
     assert "<four>" not in page
     assert 'href="runs/Baseline-0/report.html"' in page
     assert page.count("none written") == 11
@@ -107,7 +111,7 @@ def test_a_comparison_in_which_nothing_has_finished_has_a_page_too(
     write_comparison(tmp_path, replace(recipe, published={}, figures=tuple(FIGURES)), runs.iloc[12:])
     text = text_of(tmp_path / "report.html")
     assert text.count("No figure") == len(FIGURES)
-    assert "0 of 0 comparisons" in text
+    assert "Nothing has finished yet." in text
     assert "No run has finished" in text
     assert not (tmp_path / "figures").exists()
 
@@ -167,7 +171,21 @@ def test_a_comparison_of_version_1_is_read_and_written_again(version_1: Path) ->
 
 
 def test_text_is_what_the_command_prints(recipe: Recipe, runs: pd.DataFrame) -> None:
-    assert as_text(comparison_table(runs, recipe)).startswith("tiny, digits\n\nmethod ")
+    text = as_text(comparison_table(runs, recipe))
+    assert text.startswith("MCL: +")
+    assert "\n\ntiny, digits\n\nmethod " in text
+
+
+def test_headings_are_of_what_is_there(tmp_path: Path, recipe: Recipe, runs: pd.DataFrame) -> None:
+    """Nothing failed: no heading says so; the rows of several models each have their verdict."""
+    fine = runs.iloc[:12]
+    write_comparison(tmp_path, replace(recipe, figures=("ablation",)), pd.concat([fine, fine.assign(model="other")]))
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "Failures" not in page
+    assert "Left out" not in page
+    text = text_of(tmp_path / "report.html")
+    row = "beta_0.2 & more: "
+    assert re.search(rf"tiny, digits: {row}\+.* other, digits: {row}\+", text[: text.index("Results")])
 
 
 @pytest.mark.parametrize(("scheme", "paper"), [("1", (253, 253, 251)), ("0", (23, 24, 26))])

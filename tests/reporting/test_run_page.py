@@ -219,6 +219,66 @@ def test_another_protocol_has_a_page_without_what_is_about_classes(run_copy: Pat
     assert page.tags.count("svg") == 3
 
 
+def quick_page(folder: Path, **fields: Any) -> str:
+    """The page of a run without t-SNE, its record with further fields."""
+    run = read_run(folder)
+    few = replace(run.evaluation, feature_labels=run.evaluation.feature_labels[:3])
+    for name, value in fields.items():
+        object.__setattr__(run.record, name, value)
+    return render(replace(run, evaluation=few))
+
+
+def test_a_run_without_warnings_has_no_box(finished_run: Path) -> None:
+    assert 'class="box' not in quick_page(finished_run)
+
+
+def test_warnings_come_first(run_copy: Path) -> None:
+    text = quick_page(run_copy, warnings=["Loss <b>rose</b>.", "Try a lower rate."])
+    assert text.index('class="box warning"') < text.index('class="headline"')
+    page = Page(text)
+    assert "Look at this first. Loss <b>rose</b>. Try a lower rate." in page.text
+    assert "the network that is deployed" in page.text
+
+
+@pytest.mark.parametrize("classifies", [True, False])
+def test_a_useless_student_is_not_offered(run_copy: Path, classifies: bool) -> None:
+    fields: dict[str, Any] = {"useless": True, "warnings": ["No better than always saying 3."]}
+    if not classifies:
+        fields["protocol"] = ProtocolRecord("ranking", "nll", {"nll": MetricFormat("rank", "mean rank")}, "queries")
+    page = Page(quick_page(run_copy, **fields))
+    assert "This student is useless: do not deploy it. No better than always saying 3." in page.text
+    assert "the student, a network that is useless as it is" in page.text
+    assert "The student would be deployed, but it is useless as it is" in page.text
+    assert "is what is deployed" not in page.text
+    assert "the network that is deployed" not in page.text
+
+
+def test_a_verdict_beside_a_run_heads_its_page(run_copy: Path) -> None:
+    """In its own folder, or else in the one that holds it."""
+    verdict = {
+        "text": "91.3 % → 93.0 % <b>",
+        "lines": ["On 713 test images.", "3 seeds."],
+        "next": "classmates export",
+    }
+    (run_copy.parent / "verdict.json").write_text(json.dumps(verdict))
+    text = quick_page(run_copy)
+    assert text.index('id="verdict"') < text.index('class="headline"')
+    assert "91.3 % → 93.0 % <b> On 713 test images. 3 seeds. Next: classmates export" in Page(text).text
+    (run_copy / "verdict.json").write_text('{"text": "Its own."}')
+    own = Page(quick_page(run_copy)).text
+    assert "Its own." in own
+    assert "Next:" not in own
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("{", "Expecting"), ("[]", "it has no text"), ('{"text": "", "lines": 3}', "its lines are 3")],
+)
+def test_a_damaged_verdict_is_said_and_stops_no_page(run_copy: Path, content: str, said: str) -> None:
+    (run_copy / "verdict.json").write_text(content)
+    assert re.search(rf"The verdict in .*verdict.json cannot be read: {said}", Page(quick_page(run_copy)).text)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pictures_are_shown_pixel_by_pixel(channels: int) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (5, 4, channels)).astype(np.uint8)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from classmates.reporting.figures import confusion_matrix
-from classmates.reporting.theme import INK, save, styled, svg
+from classmates.reporting.theme import INK, line_styles, save, shape, styled, svg
 
 
 def drawing(names: list[str], prefix: str = "one") -> str:
@@ -41,6 +41,19 @@ def test_names_stay_what_they_are() -> None:
         root = ElementTree.fromstring(drawing(names))
     texts = [element.text for element in root.iter() if element.tag.endswith("text")]
     assert all(texts.count(name) == 2 for name in names)  # one on each axis
+
+
+def test_no_two_lines_look_alike() -> None:
+    names = [f"row {n}" for n in range(60)]
+    styles = line_styles(names)
+    assert list(styles) == names
+    assert len({(style["color"], style["linestyle"]) for style in styles.values()}) == 60
+    axes = Figure().subplots()
+    for style in styles.values():
+        axes.plot([0, 1], [0, 1], **style)
+    for number in range(20):
+        axes.plot(0, 0, marker=shape(number))
+    assert len({shape(number) for number in range(20)}) == 20
 
 
 def test_the_same_figure_gives_the_same_file() -> None:

@@ -1,0 +1,105 @@
+"""Which row of a comparison is best, which are as good for what is known, and the order in which rows are printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import nan
+from typing import Any
+
+import pandas as pd
+
+from classmates.comparisons.statistics import ROUNDING, paired_difference
+
+
+def beside_published(table: pd.DataFrame) -> bool:
+    """Return whether a table stands beside a paper's: its rows are then read in the paper's order."""
+    return bool((table["published"] != "").any())
+
+
+def in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the lines as they are printed: of each model and data set the best first, the reference in its place.
+
+    Lines without a difference come after those with one, by their mean; those without a run last. A table beside
+    published values keeps the recipe's order, which is the paper's.
+    """
+    if beside_published(table):
+        return table
+    upwards = table["mean"].where(table["better_if"] == "more", -table["mean"])
+    place = table.groupby(["data", "model"], sort=False).ngroup()
+    keys = pd.DataFrame({"place": place, "empty": table["seeds"] == 0, "loss": -gain(table), "mean": -upwards})
+    keys = keys.reset_index(drop=True).sort_values(["place", "empty", "loss", "mean"], kind="stable")
+    return table.iloc[keys.index]
+
+
+def gain(table: pd.DataFrame) -> pd.Series:
+    """Return by how much each line is better than the reference: above 0 is better whatever the metric.
+
+    0 for the reference itself; NaN without a run, or without a seed that both have.
+    """
+    gains = table["difference"].where(table["better_if"] == "more", -table["difference"])
+    return gains.mask((table["row"] == table["reference"]) & (table["seeds"] > 0), 0.0)
+
+
+def best_row(part: pd.DataFrame) -> str | None:
+    """Return the row of one model and data set that gains most: of those clearly better, else of all.
+
+    The reference where nothing gains; None where no difference can be taken.
+    """
+    gains = gain(part)
+    among = gains[part["marked"]] if part["marked"].any() else gains.dropna()
+    if among.empty or (part["pairs"] == 0).all():
+        return None
+    most = among.max()
+    return str(part["reference"].iloc[0] if most <= 0 else part.loc[gains == most, "row"].iloc[0])
+
+
+def distances(part: pd.DataFrame, scores: Mapping[str, Mapping[int, float]]) -> pd.DataFrame:
+    """Compare the rows of one model and data set with the best of them, paired by seed.
+
+    Args:
+        part: its lines.
+        scores: of the finished runs, by row and seed.
+
+    Returns:
+        For each line ``best`` (whether it is that row), ``to_best``, the mean difference to it, with ``to_best_low``
+        to ``to_best_high`` by Student's t, and ``within_noise``: that interval holds zero, or the two are equal. A
+        row without an interval, as of one seed, is not within noise: nothing is known.
+    """
+    best = best_row(part)
+    lines: list[dict[str, Any]] = []
+    for row in part["row"]:
+        is_best = row == best
+        found = paired_difference(scores.get(row, {}), {} if best is None or is_best else scores.get(best, {}))
+        equal = found.pairs > 1 and abs(found.mean) <= ROUNDING * 100
+        lines.append(
+            {
+                "best": is_best,
+                "to_best": 0.0 if is_best else found.mean if found.pairs else nan,
+                "to_best_low": found.low,
+                "to_best_high": found.high,
+                "within_noise": is_best or equal or found.low <= 0 <= found.high,
+            }
+        )
+    return pd.DataFrame(lines, index=part.index)
+
+
+def cheapest_within_noise(part: pd.DataFrame) -> str | None:
+    """Return the row of the least training time among those within noise of the best; None where it is unknown.
+
+    Rows whose mean is below the reference's are none to recommend. Times are compared to a tenth of the reference's,
+    as machines do not repeat them more exactly; of equals the reference is taken, then the best, then the row that
+    gains most.
+    """
+    gains = gain(part)
+    among = part[part["within_noise"] & (gains >= 0) & part["training_ratio"].notna()]
+    if among.empty:
+        return None
+    order = pd.DataFrame(
+        {
+            "cost": among["training_ratio"].round(1),
+            "other": among["row"] != among["reference"],
+            "rival": ~among["best"],
+            "loss": -gains[among.index],
+        }
+    )
+    return str(among.loc[order.sort_values(["cost", "other", "rival", "loss"], kind="stable").index[0], "row"])
