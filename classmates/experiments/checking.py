@@ -17,7 +17,7 @@ from classmates.training.setup import build_method, load_images, prepare_images,
 
 OF_DATA = (
     *("data", "data_dir", "label", "image_size", "train_size", "val_fraction", "seed", "on_bad_image"),
-    "augmentation",
+    *("augmentation", "class_weights", "balanced_sampling"),
 )
 OF_STEPS = (
     *("epochs", "batch_size", "lr", "optimizer", "optimizer_args", "schedule", "schedule_args", "gradient_clip"),

@@ -21,6 +21,8 @@ from classmates.runs.plain_values import plain_value
 from classmates.training.acceleration import MemoryFormat
 from classmates.training.recipes import NAMES
 
+ClassWeights = Literal["none", "balanced"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -50,6 +52,8 @@ class TrainConfig:
     val_fraction: float
     on_bad_image: Literal["error", "skip"]
     augmentation: Augmentation
+    class_weights: ClassWeights
+    balanced_sampling: bool
     num_workers: int
     pretrained: bool | None
     model_weights: str | Path | None
@@ -84,6 +88,7 @@ class TrainConfig:
     callbacks: Sequence[Callback]
 
     def __post_init__(self) -> None:
+        check_choice("class_weights", self.class_weights, ClassWeights)
         check_choice("recipe", self.recipe, ("auto", "none", *NAMES))
         if self.epochs is not None and self.epochs < 1:
             raise UserError(f"epochs={self.epochs}: at least 1 is needed")

@@ -14,6 +14,7 @@ import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -21,6 +22,7 @@ from classmates.contracts import DataSpec
 from classmates.data.batches.loaders import eval_loader, train_loader, varies
 from classmates.data.batches.mixing import mix
 from classmates.data.batches.samplers import EpochSampler
+from classmates.data.batches.sampling import Balanced
 from classmates.data.loading import load
 from classmates.data.parts import ImageData
 from classmates.errors import UserError
@@ -31,6 +33,7 @@ from classmates.networks.building.published import begin_small, preparation_for,
 from classmates.networks.building.weights import load_pretrained
 from classmates.runs.folder import RunFolder, run_name, stored_settings
 from classmates.runs.student import StudentCard
+from classmates.tasks.classification import Classification, balanced_weights
 from classmates.training.acceleration import FORMATS, choose
 from classmates.training.callbacks import AtomicCheckpointIO, watchers
 from classmates.training.config import RunConfig, TrainConfig, describe_method
@@ -74,17 +77,19 @@ def build_method(config: RunConfig, images: ImageData) -> tuple[Method, list[str
     Raises:
         UserError: a network, weights, a method or options of it that do not work with these data.
     """
-    network = config.model
+    network, notes = config.model, []
     if isinstance(network, str):
         arguments = dict(config.model_args or {})
         network = build_model(network, images.num_classes, images.channels, config.pretrained, **arguments)
-        if config.pretrained and published_classes(str(config.model)) != images.num_classes:
-            begin_small(network, images.input_shape)
+        notes += begin_classifier(config, network, images)
     if config.stages is not None:
         network.stage_names = tuple(config.stages)  # type: ignore[assignment]
-    notes = []
     if config.model_weights is not None:
         notes += load_pretrained(network, config.model_weights, images.input_shape)
+    task = Classification()
+    if config.class_weights == "balanced":
+        task = Classification(balanced_weights(images.train.labels, images.class_names))
+    task.check_data(images)
     spec = DataSpec(
         images.num_classes,
         images.train.labels,
@@ -92,6 +97,7 @@ def build_method(config: RunConfig, images: ImageData) -> tuple[Method, list[str
         images.mean,
         images.std,
         augmented=varies(images, config.augmentation),
+        task=task,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what the method notes is said with the data's notes
@@ -103,6 +109,18 @@ def build_method(config: RunConfig, images: ImageData) -> tuple[Method, list[str
     if config.begins_from_weights and len(built.networks) > 1 and built.networks.start == "fresh":
         raise UserError("fresh peers would not begin from the given weights: say --method.start same")
     return built, [*notes, *built.notes, *built.check_length(config.epochs)]
+
+
+def begin_classifier(config: RunConfig, network: nn.Module, images: ImageData) -> list[str]:
+    """Let a new classifier begin small where it follows trained layers, or was drawn too large for few classes."""
+    if config.recipe == "none" or (config.pretrained and published_classes(str(config.model)) == images.num_classes):
+        return []
+    drawn = begin_small(network, images.input_shape, always=config.begins_from_weights)
+    return (
+        ["the classifier begins with small weights: those that the network drew are for many classes"]
+        if drawn
+        else []
+    )
 
 
 def accelerate(config: RunConfig, method: Method, images: ImageData) -> tuple[RunConfig, list[str]]:
@@ -123,7 +141,8 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> Tra
     Raises:
         UserError: a batch size, or names, arguments and values of optimiser and schedule that cannot work.
     """
-    sampler = EpochSampler(method.sampling, images.train.labels, config.batch_size, seed=config.seed)
+    sampling = Balanced(method.sampling) if config.balanced_sampling else method.sampling
+    sampler = EpochSampler(sampling, images.train.labels, config.batch_size, seed=config.seed)
     # Lightning cannot clip the gradients of a fused step that also undoes the scaling of float16; and a fused step
     # cannot take parameters that have learnt beside others that begin to.
     clipped = config.gradient_clip is not None and config.precision == "16-mixed"
@@ -148,7 +167,7 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> Tra
     def loaders(rank: int, world_size: int, device: torch.device) -> tuple[Any, Any]:
         labels = images.train.labels
         how_many: Any = {"rank": rank, "world_size": world_size}
-        shard = EpochSampler(method.sampling, labels, config.batch_size, seed=config.seed, **how_many)
+        shard = EpochSampler(sampling, labels, config.batch_size, seed=config.seed, **how_many)
         how: Any = {"num_workers": config.num_workers, "device": device}
         how["memory_format"] = FORMATS[config.memory_format]
         training = train_loader(images, shard, config.augmentation, seed=config.seed, **how)

@@ -22,7 +22,7 @@ from classmates.methods.baseline import Baseline
 from classmates.networks.peers.peers import Recompute
 from classmates.reporting.run_page import write_run_page
 from classmates.training.acceleration import FORMATS, MemoryFormat
-from classmates.training.config import TrainConfig
+from classmates.training.config import ClassWeights, TrainConfig
 from classmates.training.result import Result, finish
 from classmates.training.settling import settle
 from classmates.training.setup import (
@@ -57,6 +57,8 @@ def train(
     val_fraction: float = 0.1,
     on_bad_image: Literal["error", "skip"] = "error",
     augmentation: Augmentation = Augmentation(),
+    class_weights: ClassWeights = "none",
+    balanced_sampling: bool = False,
     num_workers: int = 2,
     pretrained: bool | None = None,
     model_weights: str | Path | None = None,
@@ -124,6 +126,9 @@ def train(
         on_bad_image: what to do about files that cannot be read: "error" names them, "skip" leaves them out and
             says which.
         augmentation: how training images are varied; padding of the random crop, mirroring.
+        class_weights: "balanced" lets images of rare classes count for more in the labels' loss, so that all classes
+            weigh alike.
+        balanced_sampling: show images of every class equally often, rare ones several times an epoch.
         num_workers: processes that read images which do not fit in memory.
         pretrained: begin from timm's published weights, which it downloads.
         model_weights: begin from this file: safetensors or a state dict of the same architecture. Its classifier is
@@ -188,6 +193,8 @@ def train(
             val_fraction=val_fraction,
             on_bad_image=on_bad_image,
             augmentation=augmentation,
+            class_weights=class_weights,
+            balanced_sampling=balanced_sampling,
             num_workers=num_workers,
             pretrained=pretrained,
             model_weights=model_weights,
