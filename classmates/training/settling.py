@@ -68,7 +68,7 @@ def settle(config: TrainConfig, images: ImageData) -> tuple[RunConfig, list[str]
         if settled["method"] != spec:
             notes.append("peers begin from the given weights too (start 'same'), with classifiers of their own")
     if name:
-        said = ", ".join(f"{key} {_short(value)}" for key, value in open_settings.items() if value is not None)
+        said = ", ".join(f"{key} {_short(value)}" for key, value in open_settings.items() if value)
         if said:
             notes.append(f"recipe '{name}', for {len(images.train):,} images of {_pixels(images)} pixels: {said}")
     return RunConfig(**settled), notes

@@ -116,11 +116,9 @@ def begin_classifier(config: RunConfig, network: nn.Module, images: ImageData) -
     if config.recipe == "none" or (config.pretrained and published_classes(str(config.model)) == images.num_classes):
         return []
     drawn = begin_small(network, images.input_shape, always=config.begins_from_weights)
-    return (
-        ["the classifier begins with small weights: those that the network drew are for many classes"]
-        if drawn
-        else []
-    )
+    if not drawn or config.begins_from_weights:
+        return []
+    return ["the classifier begins smaller than the network draws it, which is for many classes"]
 
 
 def accelerate(config: RunConfig, method: Method, images: ImageData) -> tuple[RunConfig, list[str]]:
