@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-BATCHES = (12, 24, 48, 96)
+BATCHES = (12, 18, 24, 48, 96)
 """The batch is the largest that leaves ``STEPS`` steps an epoch; all suit triplets and pairs."""
-STEPS = 20
+STEPS = 30
 MANY = 100_000
 """From so many training images on, a network learns enough from them alone."""
 SMALL = 64
@@ -62,7 +62,11 @@ class TrainingRecipe:
 
 
 def fine_tuning(found: Situation) -> Mapping[str, Any]:
-    """One cycle of AdamW with a warm-up: what networks with trained weights are adapted with."""
+    """One cycle of AdamW with a warm-up, of some 400 steps or more.
+
+    Of what was tried on 540 photos (EfficientNet-Lite0, 96 pixels), more epochs helped most, then a classifier that
+    begins small, then small batches and crops that keep most of the image; SGD and lower rates were clearly worse.
+    """
     return {
         "epochs": found.epochs(steps=400, least=10, most=40),
         "optimizer": "AdamW",
@@ -71,7 +75,7 @@ def fine_tuning(found: Situation) -> Mapping[str, Any]:
         "schedule": "OneCycleLR",
         "schedule_args": {"pct_start": 0.1, "cycle_momentum": False},
         "layer_decay": 1.0,
-        "crop_scale": 0.5,
+        "crop_scale": 0.6,
     }
 
 

@@ -65,7 +65,7 @@ def preparation_for(name: str) -> Preparation | None:
 
 @torch.no_grad()
 def begin_small(network: nn.Module, input_shape: tuple[int, int, int], *, always: bool) -> bool:
-    """Draw a new classifier's weights from N(0, 0.01²), its bias 0, so that training begins at an even guess.
+    """Draw a new classifier's weights as PyTorch's own layers do, uniform to 1/√D, its bias 0.
 
     Some networks draw theirs for a thousand classes (timm's EfficientNets and MobileNets: uniform to 1/√K), which for
     ten is many times too large: the first steps then undo that, through every layer that was trained before.
@@ -73,16 +73,17 @@ def begin_small(network: nn.Module, input_shape: tuple[int, int, int], *, always
     Args:
         network: with a classifier that no weights were loaded into.
         input_shape: (C, H, W) of an image.
-        always: also where the classifier is no larger than PyTorch's own layers draw theirs, uniform to 1/√D.
+        always: also where the classifier is no larger than that.
 
     Returns:
         Whether it was drawn anew.
     """
     classifier = network.get_submodule(inspect_network(network, input_shape).classifier)
     weight = weight_of(classifier)
-    if not always and weight.abs().max() <= weight[0].numel() ** -0.5:
+    bound = weight[0].numel() ** -0.5
+    if not always and weight.abs().max() <= bound:
         return False
-    nn.init.normal_(weight, std=0.01)
+    nn.init.uniform_(weight, -bound, bound)
     if isinstance(bias := classifier.bias, nn.Parameter):
         nn.init.zeros_(bias)
     return True

@@ -74,7 +74,9 @@ def _keep_classifier(found: dict[str, Tensor], wanted: Mapping[str, Tensor], cla
 
 def _small(parameter: Tensor) -> Tensor:
     """Draw a new classifier's parameter: see ``published.begin_small``."""
-    return torch.zeros_like(parameter) if parameter.ndim == 1 else torch.randn_like(parameter) * 0.01
+    if parameter.ndim == 1:
+        return torch.zeros_like(parameter)
+    return (2 * torch.rand_like(parameter) - 1) * parameter[0].numel() ** -0.5
 
 
 def _adapt_input(found: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
