@@ -11,7 +11,7 @@ from classmates.catalog import methods as methods_by_name
 from classmates.comparisons.recipe import Recipe
 from classmates.configuration.arguments import arguments_of
 from classmates.configuration.settings import Settings
-from classmates.experiments.plan import plain_settings, typed_settings
+from classmates.experiments.plan import typed_settings
 from classmates.training.train import train
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
@@ -75,12 +75,13 @@ def test_the_common_recipe_names_methods_that_there_are():
 def test_the_common_recipe_of_a_method(name):
     expected = {**SHARED, "batch_size": BATCHES.get(name, 128)}
     recipe = Recipe(base="common", rows={name: {"method": {"class_path": f"classmates.{name}"}}})
-    compared = plain_settings(typed_settings(recipe, name, "resnet8", "digits", {}))
+    compared = typed_settings(recipe, name, "resnet8", "digits", {})
     trained = Settings("train", arguments_of(train))
     trained.add_file(COMMON, method=name)
     trained.add_flags([("method", name)])
     typed = trained.typed()
-    for settings, method in ((compared, compared["method"]), (typed, typed["method"].plain())):
+    for settings in (compared, typed):
+        method = settings["method"].plain()
         assert {key: settings[key] for key in expected} == expected
         assert method["class_path"] == f"classmates.{name}"
         assert {key: method["init_args"][key] for key in COMMON_OPTIONS[name]} == COMMON_OPTIONS[name]
