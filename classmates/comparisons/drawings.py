@@ -64,8 +64,8 @@ def ablation(material: Material) -> Iterator[Drawing]:
             "Differences to the reference",
             "How far each row lies from the reference, in points, paired by seed. Whiskers are 95 % intervals "
             "(Student’s t), absent where there are too few seeds; a whisker across zero means that the difference is "
-            "not established. A bar far out is cut at the edge, its value beside zero; so may be a whisker. Open "
-            "diamonds: the published difference.",
+            "not established. A bar far out is cut at the edge, its value beside zero; whiskers may go on beyond "
+            "the edge. Open diamonds: the published difference.",
             comparison_figures.ablation(frame),
             {"ablation": frame},
         )

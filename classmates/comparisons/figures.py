@@ -109,7 +109,9 @@ def _cut(axes: Axes, part: pd.DataFrame) -> None:
     """Set limits that hold what is not far out; write the value of a bar that ends beyond them."""
     ends = part[["difference", "low", "high", "published_difference"]]
     low, high = robust_limits([0.0, *ends.to_numpy(float).ravel()])
-    margin = 0.05 * (high - low) or 1.0
+    margin = 0.05 * (high - low)
+    if margin == 0:
+        return
     low, high = min(low, 0) - margin * (low < 0), max(high, 0) + margin * (high > 0)
     axes.set_xlim(low, high)
     for place, value in enumerate(part["difference"]):

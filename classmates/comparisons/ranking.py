@@ -10,6 +10,9 @@ import pandas as pd
 
 from classmates.comparisons.statistics import ROUNDING, paired_difference
 
+SAME_TIME = 1.2
+"""Training times of this ratio or less are equal: machines that do other work too do not repeat them more exactly."""
+
 
 def beside_published(table: pd.DataFrame) -> bool:
     """Return whether a table stands beside a paper's: its rows are then read in the paper's order."""
@@ -86,20 +89,14 @@ def distances(part: pd.DataFrame, scores: Mapping[str, Mapping[int, float]]) -> 
 def cheapest_within_noise(part: pd.DataFrame) -> str | None:
     """Return the row of the least training time among those within noise of the best; None where it is unknown.
 
-    Rows whose mean is below the reference's are none to recommend. Times are compared to a tenth of the reference's,
-    as machines do not repeat them more exactly; of equals the reference is taken, then the best, then the row that
-    gains most.
+    Rows whose mean is below the reference's are none to recommend. Times up to a fifth above the least are equal to
+    it: of such rows the reference is taken, else the best, else the one that gains most.
     """
     gains = gain(part)
     among = part[part["within_noise"] & (gains >= 0) & part["training_ratio"].notna()]
     if among.empty:
         return None
-    order = pd.DataFrame(
-        {
-            "cost": among["training_ratio"].round(1),
-            "other": among["row"] != among["reference"],
-            "rival": ~among["best"],
-            "loss": -gains[among.index],
-        }
-    )
-    return str(among.loc[order.sort_values(["cost", "other", "rival", "loss"], kind="stable").index[0], "row"])
+    equal = among[among["training_ratio"] <= SAME_TIME * among["training_ratio"].min()]
+    preferred = pd.DataFrame({"reference": equal["row"] == equal["reference"], "best": equal["best"], "gain": gains})
+    order = preferred.loc[equal.index].sort_values(["reference", "best", "gain"], ascending=False, kind="stable")
+    return str(equal.loc[order.index, "row"].iloc[0])

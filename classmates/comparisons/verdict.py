@@ -137,4 +137,4 @@ def _advice(finished: pd.DataFrame, best: str | None) -> str:
     if best == reference:
         return ""
     cost = f"{takes[best]} the training time of {reference}"
-    return f"By cost: {best} takes {cost}, and no cheaper row is within noise of it."
+    return f"By cost: {best} takes {cost}, and no row within noise of it is much cheaper."

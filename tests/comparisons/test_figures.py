@@ -102,6 +102,16 @@ def test_a_bar_far_out_is_cut_and_has_its_value() -> None:
     assert len(comparison_figures.ablation(frame.iloc[:6]).axes[0].texts) == 0
 
 
+def test_rows_that_equal_the_reference_are_drawn() -> None:
+    frame = pd.DataFrame(
+        {**PLACE, "row": ["DML"], "reference": "Baseline", "difference": 0.0, "low": np.nan, "high": np.nan}
+        | {"published_difference": np.nan, "clear": ""}
+    )
+    (axes,) = comparison_figures.ablation(frame).axes
+    low, high = axes.get_xlim()
+    assert low < 0 < high
+
+
 def test_limits_leave_out_what_is_far_out_alone() -> None:
     assert robust_limits([0, 1, 2, 3, 4, np.nan]) == (0, 4)
     assert robust_limits([0, 1, 2, 3, 4, 90]) == (0, 4)
@@ -126,6 +136,10 @@ def test_many_learning_curves_have_a_panel_each_before_the_reference() -> None:
         assert (behind.get_color(), line.get_color()) == (GREY["color"], BLUE)
     assert legend(figure) == ["Baseline, the reference"]
     assert [part.get_suptitle() for part in figure.subfigs] == ["tiny, digits", "other, digits"]
+    alone = frame[
+        (frame["model"] == "tiny") | (frame["row"] == "Baseline")
+    ]  # all that has finished of the other model
+    assert len(curves.learning_curves(alone, rows, "validation top-1, %", "Baseline").subfigs) == 1
     few = curves.learning_curves(frame[frame["row"].isin(rows[:8])], rows, "validation top-1, %", "Baseline")
     assert [len(axes.lines) for axes in few.axes] == [8, 8]
 
