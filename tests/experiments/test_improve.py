@@ -1,5 +1,6 @@
-"""Making a network better: chosen on validation images, judged once on the test, told plainly where nothing helped."""
+"""Making a network better: chosen on validation images, judged once on the test, told where nothing helped."""
 
+import functools
 import json
 import time
 from dataclasses import replace
@@ -161,6 +162,7 @@ def test_what_is_finished_in_time_is_judged_and_the_rest_goes_on(tmp_path, monke
 def test_failed_and_useless_runs_are_told(tmp_path, monkeypatch):
     real = workers.train
 
+    @functools.wraps(real)
     def train(**arguments):
         if "LabelSmoothing" in str(arguments["method"]):
             raise RuntimeError("no memory")
