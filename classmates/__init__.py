@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from classmates.evaluation.evaluate import evaluate
     from classmates.evaluation.predict import predict
     from classmates.experiments.compare import compare
+    from classmates.experiments.improve import improve
     from classmates.experiments.report import report
     from classmates.experiments.sweep import sweep
     from classmates.inspection.inspecting import inspect
@@ -41,6 +42,7 @@ __all__ = [
     "describe",
     "evaluate",
     "export",
+    "improve",
     "inspect",
     "load_student",
     "predict",
@@ -52,6 +54,7 @@ __all__ = [
 _HOMES = {
     "train": "classmates.training.train",
     "compare": "classmates.experiments.compare",
+    "improve": "classmates.experiments.improve",
     "sweep": "classmates.experiments.sweep",
     "evaluate": "classmates.evaluation.evaluate",
     "predict": "classmates.evaluation.predict",

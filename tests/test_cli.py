@@ -273,7 +273,7 @@ def test_how_a_run_ended_is_told_by_the_exit_code(ends, code, message, monkeypat
 
 
 @pytest.mark.parametrize(("states", "code"), [(["done", "failed"], 4), (["done", "other version"], 0)])
-@pytest.mark.parametrize(("command", "table"), [("compare", "runs"), ("sweep", "trials")])
+@pytest.mark.parametrize(("command", "table"), [("compare", "runs"), ("improve", "trials"), ("sweep", "trials")])
 def test_runs_that_failed_are_told_by_the_exit_code(command, table, states, code, monkeypatch):
     module = import_module(f"classmates.experiments.{command}")
     result = SimpleNamespace(**{table: pd.DataFrame({"status": states})})

@@ -16,6 +16,7 @@ from classmates.errors import NonFiniteLoss, UserError, unknown
 if TYPE_CHECKING:
     import pandas as pd
 
+    from classmates.comparisons.improvement import Improvement
     from classmates.experiments.compare import Comparison
     from classmates.experiments.preview import Plan
     from classmates.experiments.sweep import Sweep
@@ -45,7 +46,7 @@ def code_of_run(result: Result | None) -> int:
     return USELESS if record and record.useless else 0
 
 
-def code_of_runs(result: Comparison | Sweep | Plan) -> int:
+def code_of_runs(result: Comparison | Improvement | Sweep | Plan) -> int:
     """Return the exit code of a comparison or a search: whether a run failed; a plan has tried none."""
     table = getattr(result, "runs", getattr(result, "trials", None))
     failed = table is not None and bool(table["status"].str.contains("failed").any())
@@ -59,6 +60,9 @@ def show_table(frame: pd.DataFrame) -> str:
 
 COMMANDS = {
     "train": Command("train a network with a method, test it, leave everything in a folder", code=code_of_run),
+    "improve": Command(
+        "try what is likely to make your network better, and say by how much it did", code=code_of_runs
+    ),
     "compare": Command(
         "compare methods over models, data sets and seeds, with tables and a report", code=code_of_runs
     ),
@@ -78,7 +82,7 @@ COMMANDS = {
 
 GOING_ON = {
     "train": "; go on with --resume true",
-    **dict.fromkeys(("compare", "sweep"), "; the same command goes on"),
+    **dict.fromkeys(("improve", "compare", "sweep"), "; the same command goes on"),
 }
 """How a command that was interrupted is continued."""
 

@@ -33,6 +33,11 @@ TOPICS = {
         "Speed": ("precision", "memory_format", "compile", "recompute"),
         "Output": ("test", "loggers", "report", "progress"),
     },
+    "improve": {
+        "What is tried": ("data", "model", "methods", "seeds", "max_time"),
+        "How it is trained": ("train", "val_fraction"),
+        "Where it runs": ("out", "workers", "dry_run"),
+    },
     "compare": {
         "What is compared": ("methods", "models", "data", "seeds", "recipe", "reference"),
         "How it is trained": ("train", "budget"),
@@ -55,6 +60,10 @@ EXAMPLES = {
         "classmates train --data ./photos --model mobilenetv3_small_100 --method MCL --method.peers 2",
         "classmates train --method.help MCL",
         "classmates train --config runs/MCL-resnet8-digits-0/config.yaml --seed 1",
+    ),
+    "improve": (
+        "classmates improve --data ./photos --max_time 00:02:00:00",
+        "classmates improve --data ./photos --model mobilenetv3_small_100 --methods MCL,DML --seeds 5",
     ),
     "compare": (
         "classmates compare --methods Baseline,CORSD,MCL --data cifar100 --model resnet32 --seeds 3",

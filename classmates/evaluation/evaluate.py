@@ -17,7 +17,7 @@ from classmates.data.batches.loaders import eval_loader
 from classmates.data.loading import ImageData, load
 from classmates.data.readers.images import IN_MEMORY
 from classmates.errors import UserError, unknown
-from classmates.evaluation.collect import collect
+from classmates.evaluation.collect import Predictions, collect
 from classmates.evaluation.predict import device_for
 from classmates.runs.student import StudentCard, load_student
 from classmates.tasks.classification import Classification
@@ -92,12 +92,48 @@ def evaluate(
         UserError: no finished run, data that cannot be read, other classes than the student's (named), or a part
             that the data do not have.
     """
+    if out is not None:
+        require_writable(Path(out))
+    predictions = student_predictions(
+        run,
+        data,
+        data_dir=data_dir,
+        label=label,
+        split=split,
+        image_size=image_size,
+        on_bad_image=on_bad_image,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        accelerator=accelerator,
+        network=network,
+    )
+    protocol = Classification().protocol
+    scores = StudentScores(protocol.score(predictions.logits["student"], predictions.labels), protocol.record)
+    if out is not None:
+        with output_file(Path(out)) as file:
+            file.write_text(scores.to_json(), encoding="utf-8")
+    return scores
+
+
+def student_predictions(
+    run: str | Path,
+    data: str | Path | Dataset[Any] | None = None,
+    *,
+    data_dir: str | Path | None = None,
+    label: str | None = None,
+    split: Literal["test", "val", "train"] = "test",
+    image_size: int | None = None,
+    on_bad_image: Literal["error", "skip"] | None = None,
+    batch_size: int | None = None,
+    num_workers: int = 2,
+    accelerator: str = "auto",
+    network: nn.Module | None = None,
+) -> Predictions:
+    """Return what the student of a run predicts of a split, as "student"; arguments and errors as in ``evaluate``."""
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     if batch_size is not None and batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; give 1 or more")
-    if out is not None:
-        require_writable(Path(out))
     student, card = load_student(run, network)
     device, settings = device_for(accelerator), settings_of(Path(run))
     images = load_as_trained(Path(run), settings, card, data, data_dir, label, split, image_size, on_bad_image)
@@ -106,20 +142,14 @@ def evaluate(
     part = getattr(images, split)
     if part is None:
         raise UserError(f"split='val': '{images.name}' has no validation images (val_fraction was 0): take another")
-    protocol = Classification().protocol
-    predictor = protocol.predictor(student.to(device))
+    predictor = Classification().protocol.predictor(student.to(device))
 
     def predict(batch: Tensor) -> tuple[dict[str, Tensor], None]:
         return {"student": predictor(batch)}, None
 
     batch_size = batch_size or settings["batch_size"]
     batches = eval_loader(images, part, batch_size, num_workers=num_workers, device=device)
-    predictions = collect(predict, batches, description=split)
-    scores = StudentScores(protocol.score(predictions.logits["student"], predictions.labels), protocol.record)
-    if out is not None:
-        with output_file(Path(out)) as file:
-            file.write_text(scores.to_json(), encoding="utf-8")
-    return scores
+    return collect(predict, batches, description=split)
 
 
 def load_as_trained(

@@ -12,7 +12,7 @@ import pandas as pd
 from classmates.experiments.budget import place
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.plan import Job
-from classmates.experiments.records import line_of
+from classmates.experiments.records import state_of
 from classmates.experiments.running import seconds_per_epoch, time_left
 from classmates.reporting.page import duration
 
@@ -30,7 +30,7 @@ class Plan:
     note: str = ""
 
     def __str__(self) -> str:
-        states = pd.DataFrame([line_of(self.ledger, job, self.ledger.status(job)) for job in self.jobs])
+        states = pd.DataFrame([state_of(self.ledger, job, self.ledger.status(job)) for job in self.jobs])
         parts = [self._table(states).to_string(index=False), *failures(states), self._rest(), self.note]
         return "\n\n".join(part for part in parts if part)
 

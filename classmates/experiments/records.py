@@ -49,14 +49,17 @@ def difference(job: Job, planned: Sequence[Job]) -> str:
 
 
 def line_of(ledger: Ledger, job: Job, status: str) -> dict[str, Any]:
-    """Return one run's line; what is not known is missing."""
+    """Return one run's line; what is not known, as where the test images were not looked at, is missing."""
+    record = ledger.result(job)
+    return state_of(ledger, job, status) | (figures(record) if record is not None and record.test else {})
+
+
+def state_of(ledger: Ledger, job: Job, status: str) -> dict[str, Any]:
+    """Return the part of a run's line that does not depend on its result: its place, its status, why it failed."""
     known = {"row": job.row, "model": job.model, "data": job.data, "seed": job.seed, "method": method_name(job)}
     known |= {"status": status, "failure": None, "folder": str(ledger.run_folder(job))}
-    record = ledger.result(job)
-    if record is None:
-        failure = ledger.failure(job) if status == "failed" else None
-        return known | ({"failure": failure["error"]} if failure else {})
-    return known | figures(record)
+    failure = ledger.failure(job) if status == "failed" else None
+    return known | ({"failure": failure["error"]} if failure else {})
 
 
 def method_name(job: Job) -> str:

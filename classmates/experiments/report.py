@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from classmates.comparisons.page import write_comparison
+from classmates.comparisons.runs import DONE, protocol_of
 from classmates.errors import UserError
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.records import read_runs
@@ -31,7 +32,13 @@ def report(run: str | Path, *, out: str | Path | None = None) -> Path:
     if (folder / "comparison.yaml").is_file():
         ledger = Ledger(folder)
         recipe, planned = ledger.read_plan()
-        write_comparison(ledger.folder, recipe, read_runs(ledger, planned), out)
+        runs = read_runs(ledger, planned)
+        if (runs["status"] == DONE).any() and protocol_of(runs) is None:
+            raise UserError(
+                f"the runs in {folder} were not tested (test false), so that there is nothing to compare; what "
+                "`classmates improve` found is in its verdict.md"
+            )
+        write_comparison(ledger.folder, recipe, runs, out)
     else:
         write_run_page(folder, out)
     return out

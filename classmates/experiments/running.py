@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from statistics import fmean, median
 
 import pandas as pd
 from tqdm.auto import tqdm
 
+from classmates.errors import UserError
 from classmates.experiments.budget import place
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.plan import Job
@@ -23,11 +25,15 @@ REFRESH = 30.0
 """Seconds between estimates of the time left, while no run ends."""
 
 
-def run_all(ledger: Ledger, jobs: Sequence[Job], workers: Workers, description: str) -> None:
+def run_all(
+    ledger: Ledger, jobs: Sequence[Job], workers: Workers, description: str, *, deadline: float | None = None
+) -> None:
     """Try every job once that is not done yet; those that another process has are waited for.
 
     A job that fails stops nothing; the ledger knows why. On an interruption the workers are stopped, and the same
     call goes on later.
+
+    deadline: by ``time.monotonic``: no job is begun after it; those that run come to their end.
     """
     started = datetime.now(UTC).isoformat(timespec="microseconds")
     left = [job for job in jobs if ledger.result(job) is None]
@@ -40,6 +46,8 @@ def run_all(ledger: Ledger, jobs: Sequence[Job], workers: Workers, description: 
                     if not tried:
                         left.append(ended)
                 board.show(running, workers)
+                if deadline is not None and time.monotonic() >= deadline:
+                    left.clear()
                 job = next_job(ledger, left, started) if workers.free else None
                 if job is not None:
                     running.append(job)
@@ -48,6 +56,16 @@ def run_all(ledger: Ledger, jobs: Sequence[Job], workers: Workers, description: 
                     time.sleep(POLL)
         finally:
             workers.stop()
+
+
+def deadline_after(limit: str) -> float:
+    """Return when DD:HH:MM:SS from now are over, by ``time.monotonic``; UserError for another form, or 0."""
+    parts = re.fullmatch(r"(\d+):(\d\d):(\d\d):(\d\d)", limit)
+    days, hours, minutes, seconds = map(int, parts.groups()) if parts else (0, 0, 0, 0)
+    length = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds).total_seconds()
+    if not length:
+        raise UserError(f"max_time is '{limit}': give DD:HH:MM:SS, more than nothing; an hour is 00:01:00:00")
+    return time.monotonic() + length
 
 
 def next_job(ledger: Ledger, left: list[Job], started: str) -> Job | None:

@@ -62,6 +62,8 @@ def read_run(folder: Path) -> FinishedRun:
             "it is written at the end of training: let the run finish, or resume it"
         )
     record = _read(folder / "result.json", lambda path: RunRecord.from_json(path.read_text("utf-8")))
+    if not record.test:
+        raise UserError(f"{folder} was trained without a look at the test images (test false): no report shows it")
     settings = _read(folder / "config.yaml", lambda path: dict(yaml.safe_load(path.read_text("utf-8"))))
     metrics = _read(folder / "metrics.csv", _metrics)
     names = _read(folder / "student.json", _class_names)

@@ -41,6 +41,10 @@ class ClassificationProtocol(Protocol):
     def score(self, predictions: Tensor, labels: Tensor) -> Scores:
         return score(predictions, labels)
 
+    def outcomes(self, predictions: Tensor, labels: Tensor) -> Tensor:
+        """Return 1 where the class is right and 0 where it is wrong."""
+        return (predictions.argmax(dim=1) == labels).double()
+
     def chance(self, labels: Tensor) -> float:
         """Return the share of the commonest class."""
         return labels.bincount().max().item() / len(labels)

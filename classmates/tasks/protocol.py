@@ -176,6 +176,13 @@ class Protocol(ABC):
         """
 
     @abstractmethod
+    def outcomes(self, predictions: Tensor, labels: Tensor) -> Tensor:
+        """Return a value for each image, [N] float64, whose mean is the headline.
+
+        predictions: [N, ...]. labels: [N].
+        """
+
+    @abstractmethod
     def chance(self, labels: Tensor) -> float:
         """Return the headline of always giving the commonest answer. labels: [N]."""
 

@@ -148,6 +148,13 @@ RECIPES = (
 """In the order in which they are tried."""
 BY_NAME = {recipe.name: recipe for recipe in RECIPES}
 NAMES = tuple(BY_NAME)
+RECOMMENDED = {
+    "photos-pretrained": ("MCL",),
+    "large": ("MCL",),
+    "small-images": ("MCL",),
+    "photos-scratch": ("MCL",),
+}
+"""The methods that are worth trying beside Baseline, by the recipe that the data call for."""
 
 
 def recipe_for(found: Situation) -> TrainingRecipe:

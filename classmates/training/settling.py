@@ -42,11 +42,7 @@ def settle(config: TrainConfig, images: ImageData) -> tuple[RunConfig, list[str]
         UserError: an optimiser whose learning rate must be given.
     """
     given = {entry.name: getattr(config, entry.name) for entry in fields(TrainConfig)}
-    notes: list[str] = []
-    if config.recipe == "none":
-        chosen, name = dict(EARLIER), ""
-    else:
-        chosen, name, notes = by_recipe(config, images)
+    chosen, name, notes = by_recipe(config, images)
     if config.optimizer is not None and not _same(config.optimizer, chosen["optimizer"]):
         rest = {"lr": _rate(config), "schedule": "CosineAnnealingLR", "warmup_epochs": 0.0}
         chosen = {key: value for key, value in chosen.items() if key not in OPTIMISATION} | rest
@@ -75,7 +71,12 @@ def settle(config: TrainConfig, images: ImageData) -> tuple[RunConfig, list[str]
 
 
 def by_recipe(config: TrainConfig, images: ImageData) -> tuple[dict[str, Any], str, list[str]]:
-    """Return the settings of the recipe for these data, its name, and notes on weights that cannot be had."""
+    """Return the settings of the recipe for these data, its name, and notes on weights that cannot be had.
+
+    The name is empty for the recipe "none".
+    """
+    if config.recipe == "none":
+        return dict(EARLIER), "", []
     count, pixels, notes = len(images.train), _pixels(images), []
     pretrained = config.pretrained
     if pretrained is None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from classmates.comparisons.statistics import (
     holm,
+    image_difference,
     paired_difference,
     seeds_needed,
     spread,
@@ -102,3 +103,37 @@ def test_few_seeds_are_said_to_be_few() -> None:
     assert "with 3, a 95 % interval reaches 2.5 standard deviations" in str(warning_of_few(3))
     assert str(warning_of_few(4)).startswith("Few seeds: with 4")
     assert warning_of_few(5) is None
+
+
+def test_a_difference_over_images_of_one_seed_is_the_plain_bootstrap() -> None:
+    random = np.random.default_rng(1)
+    mine, reference = random.random((2, 1, 400)) < np.array([0.8, 0.7])[:, None, None]
+    found = image_difference(mine, reference)
+    differences = mine[0].astype(float) - reference[0]
+    assert found.mean == pytest.approx(differences.mean())
+    half = 1.96 * differences.std() / 400**0.5
+    assert [found.low, found.high] == pytest.approx([found.mean - half, found.mean + half], abs=0.15 * half)
+    assert found == image_difference(mine, reference)
+    reverse = image_difference(reference, mine)
+    assert (reverse.mean, reverse.low, reverse.high) == pytest.approx((-found.mean, -found.high, -found.low))
+
+
+def test_seeds_that_disagree_widen_the_interval_and_images_do_too() -> None:
+    """Var of the mean = seeds' part + images' part, as far as each is resampled."""
+    seeds = np.broadcast_to(np.array([[0.0], [0.2], [0.4], [0.6]]), (4, 100))
+    by_seed = image_difference(seeds, np.zeros((4, 100)))
+    half = 1.96 * seeds[:, 0].std() / 2
+    assert by_seed.mean == pytest.approx(0.3)
+    assert by_seed.high - by_seed.low == pytest.approx(2 * half, rel=0.15)
+    by_image = image_difference(np.tile(np.arange(100) % 2, (4, 1)), np.zeros((4, 100)))
+    assert by_image.high - by_image.low == pytest.approx(2 * 1.96 * 0.05, rel=0.15)
+
+
+def test_equal_outcomes_have_no_difference() -> None:
+    assert image_difference(np.ones((3, 5)), np.ones((3, 5))) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("shapes", [((2, 3), (3, 3)), ((3,), (3,)), ((0, 3), (0, 3))])
+def test_outcomes_that_do_not_fit(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+    with pytest.raises(ValueError, match=r"must be \[seeds, images\]"):
+        image_difference(*map(np.zeros, shapes))

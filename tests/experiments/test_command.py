@@ -7,6 +7,7 @@ import pytest
 
 from classmates.cli import COMMANDS, main
 from classmates.experiments.compare import compare
+from classmates.experiments.improve import improve
 from classmates.experiments.sweep import sweep
 
 
@@ -14,7 +15,7 @@ from classmates.experiments.sweep import sweep
 def called_with(monkeypatch):
     """Puts the command line to work and gives the arguments that the function would have got."""
     calls = []
-    for name, function in (("compare", compare), ("sweep", sweep)):
+    for name, function in (("compare", compare), ("improve", improve), ("sweep", sweep)):
 
         @functools.wraps(function)
         def note(**arguments):
@@ -56,6 +57,12 @@ def test_the_space_of_a_sweep(called_with):
     assert arguments["space"] == {"method.beta": [0.01, 0.1], "lr": "loguniform(0.01, 1)"}
 
 
+def test_what_improve_is_given(called_with):
+    arguments = called_with("improve --data ./photos --methods MCL,DML --max_time 00:01:00:00 --train.epochs 3")
+    assert (arguments["data"], arguments["model"], arguments["methods"]) == ("./photos", None, ["MCL", "DML"])
+    assert (arguments["max_time"], arguments["train"]) == ("00:01:00:00", {"epochs": 3})
+
+
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
@@ -66,6 +73,8 @@ def test_the_space_of_a_sweep(called_with):
         ("compare --recipe papers/nothing", "unknown recipe 'papers/nothing'"),
         ("compare --methods MCL --refrence MCL", "unknown flag '--refrence'"),
         ("compare --methods MCL --train.epohcs 3", "unknown key 'epohcs' in --train"),
+        ("improve --methods MCL", "improve needs DATA"),
+        ("improve --data digits --max_time 3600", "max_time is '3600'"),
         ("sweep --method MCL", "nothing to search"),
     ],
 )
@@ -77,7 +86,7 @@ def test_wrong_input(typed, message, capsys, tmp_path, monkeypatch):
 
 
 def test_help_has_a_place_for_every_flag(capsys):
-    for command in ("compare", "sweep"):
+    for command in ("compare", "improve", "sweep"):
         assert main([command, "--help"]) == 0
         text = capsys.readouterr().out
         assert "\nOptions\n" not in text

@@ -61,6 +61,14 @@ def test_a_plain_network_is_judged_as_the_student_is() -> None:
     assert list(scores) == list(PROTOCOL.metrics)
 
 
+def test_the_mean_of_the_outcomes_is_the_headline() -> None:
+    predictions, labels = torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 0.5]]), torch.tensor([0, 1, 1])
+    outcomes = PROTOCOL.outcomes(predictions, labels)
+    assert outcomes.tolist() == [1, 1, 0]
+    assert outcomes.dtype == torch.float64
+    assert outcomes.mean().item() == PROTOCOL.score(predictions, labels)[PROTOCOL.headline].value
+
+
 def test_scores_of_version_1_are_read() -> None:
     old = json.loads((Path(__file__).parents[2] / "results" / "digits-500" / "teacher.json").read_text())
     plain = old["test"]["student"]

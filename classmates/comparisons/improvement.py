@@ -1,0 +1,176 @@
+"""The verdict on a network: by how much a method makes it better on test images, and which student to deploy."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from classmates._files import whole_file
+from classmates.comparisons.statistics import ImageDifference
+from classmates.tasks.protocol import MetricFormat
+
+BASELINE = "Baseline"
+WIDTH = 80
+
+
+class Tried(NamedTuple):
+    """A method that was tried.
+
+    validation: the student's headline on validation images, mean over the seeds that every method has finished; None
+    without one. cost: its training time, 1 being Baseline's. finished, planned: runs. status: of the runs.
+    """
+
+    method: str
+    validation: float | None
+    cost: float | None
+    finished: int
+    planned: int
+    status: str
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """What was tried to make a network better, and what came of it on test images; as text, the verdict.
+
+    Args:
+        folder: where everything is; the student to deploy is in its folder ``student``.
+        metric: how the headline is written.
+        counted: what the test images are called.
+        images: how many of them there are.
+        seeds: those that every method has finished.
+        tried: Baseline first.
+        chosen: the best method on validation images.
+        baseline: Baseline's headline on test images, mean over the seeds.
+        winner: the same of the chosen method; None where that is Baseline.
+        difference: winner - baseline, with its interval; None where the chosen method is Baseline.
+        notes: paragraphs on useless students, failed runs and runs that are left.
+    """
+
+    folder: Path
+    metric: MetricFormat
+    counted: str
+    images: int
+    seeds: tuple[int, ...]
+    tried: tuple[Tried, ...]
+    chosen: str
+    baseline: float
+    winner: float | None = None
+    difference: ImageDifference | None = None
+    notes: Sequence[str] = ()
+
+    @property
+    def helps(self) -> bool:
+        """Whether the chosen method is better than Baseline beyond chance."""
+        if self.difference is None:
+            return False
+        return self.difference.low > 0 if self.metric.better == "more" else self.difference.high < 0
+
+    @property
+    def deployed(self) -> str:
+        """The method whose student is to be deployed."""
+        return self.chosen if self.helps else BASELINE
+
+    @property
+    def student(self) -> Path:
+        """The folder of the student to deploy."""
+        return self.folder / "student"
+
+    @property
+    def headline(self) -> str:
+        """The verdict in one sentence."""
+        count = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
+        where = f"on {self.images:,} test {self.counted}, {count}"
+        baseline = self._value(self.baseline)
+        if self.winner is None or self.difference is None:
+            return f"{NOTHING}, {baseline} {where}; no method did better on validation images"
+        mean, low, high = map(self._signed, self.difference)
+        change = f"{mean}{' points' if self.metric.percent else ''} [{low}, {high}]"
+        if self.helps:
+            return f"your network: {baseline} -> {self._value(self.winner)}, {change} {where}, with {self.chosen}"
+        return f"{NOTHING}, {baseline} {where}; {self.chosen} has {self._value(self.winner)}, {change}"
+
+    @property
+    def next(self) -> str:
+        """The command to go on with."""
+        return f"classmates predict {shlex.quote(str(self.student))} IMAGES ..."
+
+    @property
+    def lines(self) -> list[str]:
+        """The verdict, what limits it, and what to do now."""
+        told = [self.headline]
+        if self.difference is not None and len(self.seeds) == 1:
+            told.append("the interval is over images alone: with one seed, how far others would differ is not known")
+        return [*told, f"deploy: {self.student / 'student.safetensors'}", f"next: {self.next}"]
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """What was tried, a line each."""
+        return pd.DataFrame(self.tried)
+
+    @property
+    def table(self) -> str:
+        """What was tried, in 80 columns."""
+        rows = [("method", "validation", "cost", "runs", "")]
+        for one in self.tried:
+            value = "-" if one.validation is None else self._value(one.validation)
+            cost = "-" if one.cost is None else f"{one.cost:.1f}x"
+            said = "best on validation" if one.method == self.chosen else one.status.replace("done", "")
+            name = textwrap.shorten(one.method, 34, placeholder="...")
+            rows.append((name, value, cost, f"{one.finished}/{one.planned}", said.strip(", ")))
+        lines = [
+            f"{name:<34}{value:>12}{cost:>8}{runs:>7} {said:.18}".rstrip() for name, value, cost, runs, said in rows
+        ]
+        seeds = ", ".join(map(str, self.seeds))
+        return "\n".join([*lines, *textwrap.wrap(HOW.format(metric=self.metric.name, seeds=seeds), WIDTH)])
+
+    def __str__(self) -> str:
+        return "\n\n".join(["\n".join(self.lines), self.table, *self.notes])
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as ``verdict.json`` holds it."""
+        return {
+            "text": str(self),
+            "lines": self.lines,
+            "next": self.next,
+            "helps": self.helps,
+            "chosen": self.chosen,
+            "deployed": self.deployed,
+            "metric": self.metric.name,
+            "baseline": self.baseline,
+            "winner": self.winner,
+            "difference": None if self.difference is None else self.difference._asdict(),
+            "images": self.images,
+            "seeds": list(self.seeds),
+            "tried": [one._asdict() for one in self.tried],
+            "notes": list(self.notes),
+        }
+
+    def write(self) -> None:
+        """Write verdict.json into both folders, and verdict.md."""
+        content = json.dumps(self.plain(), indent=2, ensure_ascii=False)
+        points = "\n".join(f"- {line}" for line in self.lines[1:])
+        page = "\n\n".join([f"# {self.headline}", points, f"```\n{self.table}\n```", *self.notes])
+        files = {self.student / "verdict.json": content, self.folder / "verdict.json": content}
+        for path, text in {**files, self.folder / "verdict.md": f"{page}\n"}.items():
+            with whole_file(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+
+    def _value(self, value: float) -> str:
+        return f"{100 * value:.1f} %" if self.metric.percent else self.metric.text(value)
+
+    def _signed(self, value: float) -> str:
+        return f"{100 * value:+.1f}" if self.metric.percent else f"{value:+.3f}"
+
+
+NOTHING = "nothing helped beyond chance: deploy the plain network"
+HOW = (
+    "Validation: {metric}, mean over the seeds that every method has finished ({seeds}). Cost: training time, 1 "
+    "being Baseline's. The choice was made on validation images; of the others the test images were not looked at."
+)

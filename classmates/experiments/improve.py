@@ -1,0 +1,235 @@
+"""``improve``: Baseline and the methods worth trying, the best on validation images, and its gain on the test."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from classmates._files import whole_file
+from classmates.comparisons.improvement import BASELINE, Improvement, Tried
+from classmates.comparisons.recipe import Recipe
+from classmates.comparisons.statistics import image_difference
+from classmates.errors import UserError
+from classmates.evaluation.evaluate import student_predictions
+from classmates.experiments.ledger import Ledger
+from classmates.experiments.plan import Job, choose, jobs_of, short, slug, typed_settings
+from classmates.experiments.preview import Plan, failures
+from classmates.experiments.records import state_of
+from classmates.experiments.running import deadline_after, run_all, seconds_per_epoch
+from classmates.experiments.sweep import validation
+from classmates.experiments.workers import workers_on
+from classmates.reporting.page import duration
+from classmates.runs.record import RunRecord
+from classmates.runs.student import CARD, WEIGHTS
+from classmates.tasks.classification import Classification
+from classmates.training.config import TrainConfig
+from classmates.training.recipes import RECOMMENDED
+from classmates.training.settling import by_recipe
+from classmates.training.setup import load_images
+
+Records = Mapping[str, Mapping[int, RunRecord]]
+"""Finished runs, by row and seed."""
+
+
+def improve(
+    data: str,
+    model: str | None = None,
+    *,
+    methods: Sequence[str] = (),
+    seeds: int | Sequence[int] = 3,
+    max_time: str | None = None,
+    val_fraction: float = 0.2,
+    train: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    workers: int = 1,
+    dry_run: bool = False,
+) -> Improvement | Plan:
+    """Train a network plainly and with the methods worth trying, and say whether one of them makes it better.
+
+    The method is chosen on validation images. Then the test images are looked at once, for Baseline and that method
+    alone, and the better student is put into the folder "student". Runs are in a ledger like those of ``compare``:
+    the same command goes on where it stopped.
+
+    Args:
+        data: name or folder of a data set, as train takes it.
+        model: the model's name; the one for the data if not given.
+        methods: what is tried beside Baseline: names (MCL), variants (MCL(peers=2)) or YAML files of settings; what
+            is recommended for the data if not given.
+        seeds: runs of each method, by how many or which seeds.
+        max_time: begin no run after DD:HH:MM:SS; those that run come to their end. One seed of each method is needed.
+        val_fraction: share of the training images to choose by, where the data have no validation images.
+        train: settings of every run, such as --train.epochs 30.
+        out: the folder; improved/NAME if not given.
+        workers: how many runs at a time, each in a process of its own; 0 makes them in this process.
+        dry_run: only say what would be run, and what that takes.
+
+    Returns:
+        The verdict, which is also in verdict.json and verdict.md; with dry_run the plan.
+
+    Raises:
+        UserError: anything that cannot work, before the first run starts; Baseline has failed; or no seed of every
+            method is finished in time.
+    """
+    deadline = None if max_time is None else deadline_after(max_time)
+    if not 0 < val_fraction < 1:
+        raise UserError(f"val_fraction={val_fraction}: there must be validation images to choose by, such as 0.2")
+    if workers < 0:
+        raise UserError(f"workers={workers}: give 1 or more, or 0 for runs in this process")
+    if BASELINE in methods:
+        raise UserError(
+            f"methods: {BASELINE} is always tried, so that there is something to improve on: leave it out"
+        )
+    for name in {"val_fraction", "test"} & (train or {}).keys():
+        raise UserError(f"--train.{name}: every run has the same --val_fraction, and none looks at the test images")
+    given = {**(train or {}), "val_fraction": val_fraction, "test": False}
+    plan = planned(data, model, methods, seeds, given)
+    jobs = jobs_of(plan, given)
+    name = "-".join([slug(short(data)), slug(short(plan.models[0]))])
+    folder = Path("improved") / name if out is None else Path(out)
+    ledger = Ledger(folder)
+    if dry_run:
+        return Plan(ledger.folder, jobs, ledger)
+    ledger.write_plan(plan, jobs)
+    run_all(ledger, jobs, workers_on("here", ledger, workers, 1.0), "improving", deadline=deadline)
+    verdict = judged(folder, ledger, jobs, max_time)
+    verdict.write()
+    return verdict
+
+
+def planned(
+    data: str, model: str | None, methods: Sequence[str], seeds: int | Sequence[int], given: Mapping[str, Any]
+) -> Recipe:
+    """Return what is to be run; what is not given is chosen by train's recipe for the data."""
+    wanted = choose("auto", [BASELINE, *methods], [model] if model else [], [data], seeds, BASELINE)
+    if model is None or not methods:
+        typed = typed_settings(wanted, BASELINE, wanted.models[0], data, given)
+        config = TrainConfig(**typed | {"model": model}, callbacks=())
+        chosen, recipe, notes = by_recipe(config, load_images(config))
+        for note in notes:
+            print(f"note: {note}")
+        rows = [BASELINE, *(methods or RECOMMENDED.get(recipe, RECOMMENDED["small-images"]))]
+        wanted = choose("auto", rows, [model or chosen["model"]], [data], seeds, BASELINE)
+    return replace(wanted, settings={"report": False, "loggers": []})
+
+
+def judged(folder: Path, ledger: Ledger, jobs: Sequence[Job], max_time: str | None) -> Improvement:
+    """Choose by validation images, look at the test images of Baseline and the chosen method, and copy the student.
+
+    Raises:
+        UserError: Baseline has failed, or there is no seed that every method has finished.
+    """
+    records = finished(ledger, jobs)
+    seeds = shared_seeds(ledger, jobs, records, max_time)
+    of_seeds = {row: [runs[seed] for seed in seeds] for row, runs in records.items() if runs.keys() >= set(seeds)}
+    scores = {row: fmean(map(validation, runs)) for row, runs in of_seeds.items()}
+    protocol = of_seeds[BASELINE][0].protocol
+    best_of = max if protocol.mode == "max" else min
+    chosen = best_of(scores, key=lambda row: scores[row])  # of equals the first, which is Baseline if it is one
+    runs = {(job.row, job.seed): job for job in jobs}
+    outcomes = {row: outcomes_on_test(ledger, [runs[row, seed] for seed in seeds]) for row in {BASELINE, chosen}}
+    other = chosen != BASELINE
+    verdict = Improvement(
+        folder=folder,
+        metric=protocol.main,
+        counted=protocol.counted,
+        images=outcomes[BASELINE].shape[1],
+        seeds=tuple(seeds),
+        tried=tried(ledger, jobs, of_seeds, scores),
+        chosen=chosen,
+        baseline=float(outcomes[BASELINE].mean()),
+        winner=float(outcomes[chosen].mean()) if other else None,
+        difference=image_difference(outcomes[chosen], outcomes[BASELINE]) if other else None,
+        notes=notes_on(ledger, jobs, records),
+    )
+    seed = best_of(seeds, key=lambda one: validation(records[verdict.deployed][one]))
+    copy_student(ledger.run_folder(runs[verdict.deployed, seed]), verdict.student)
+    return verdict
+
+
+def finished(ledger: Ledger, jobs: Sequence[Job]) -> Records:
+    """Return the finished runs of every row, by seed."""
+    records: dict[str, dict[int, RunRecord]] = {job.row: {} for job in jobs}
+    for job in jobs:
+        record = ledger.result(job)
+        if record is not None:
+            records[job.row][job.seed] = record
+    return records
+
+
+def shared_seeds(ledger: Ledger, jobs: Sequence[Job], records: Records, max_time: str | None) -> list[int]:
+    """Return the seeds that every row has finished, leaving out rows that have nothing but failures.
+
+    Raises:
+        UserError: there is none, or Baseline is left out.
+    """
+    failed = {job.row: ledger.failure(job) for job in jobs if ledger.status(job) == "failed"}
+    standing = {row: runs for row, runs in records.items() if runs or row not in failed}
+    if BASELINE not in standing:
+        why = (failed[BASELINE] or {}).get("error")
+        raise UserError(f"{BASELINE} has failed, so that there is nothing to improve on: {why}")
+    seeds = [
+        seed for seed in dict.fromkeys(job.seed for job in jobs) if all(seed in runs for runs in standing.values())
+    ]
+    if not seeds:
+        epochs = {job.row: job.epochs for job in jobs}
+        known = seconds_per_epoch(ledger, jobs)
+        takes = [f"{row} about {duration(seconds * epochs[row])}" for (row, _, _), seconds in known.items()]
+        told = f"; a run takes: {', '.join(takes)}" if takes else ""
+        limit = "" if max_time is None else f" within --max_time {max_time}"
+        raise UserError(
+            f"nothing can be chosen yet: there is no seed that every method has finished{limit}{told}. The same "
+            "command goes on where this one stopped"
+        )
+    return seeds
+
+
+def outcomes_on_test(ledger: Ledger, jobs: Sequence[Job]) -> np.ndarray:
+    """Return the outcome of each run's student on each test image, [runs, images]."""
+    protocol, outcomes = Classification().protocol, []
+    for job in jobs:
+        how = {name: job.settings[name] for name in ("num_workers", "accelerator")}
+        found = student_predictions(ledger.run_folder(job), **how)
+        outcomes.append(protocol.outcomes(found.logits["student"], found.labels).numpy())
+    return np.stack(outcomes)
+
+
+def tried(
+    ledger: Ledger, jobs: Sequence[Job], of_seeds: Mapping[str, Sequence[RunRecord]], scores: Mapping[str, float]
+) -> tuple[Tried, ...]:
+    """Return how every row did and what it cost."""
+    seconds = {row: fmean(record.training.seconds for record in runs) for row, runs in of_seeds.items()}
+    found = []
+    for row in dict.fromkeys(job.row for job in jobs):
+        states = [ledger.status(job) for job in jobs if job.row == row]
+        cost = seconds[row] / seconds[BASELINE] if row in seconds else None
+        status = ", ".join(sorted(set(states)))
+        found.append(Tried(row, scores.get(row), cost, states.count("done"), len(states), status))
+    return tuple(found)
+
+
+def notes_on(ledger: Ledger, jobs: Sequence[Job], records: Records) -> list[str]:
+    """Tell which students are useless, which runs failed, and how many are left."""
+    notes = [
+        f"WARNING: the student of {row}, seed {seed}, is no better than always giving the commonest answer"
+        for row, runs in records.items()
+        for seed, record in runs.items()
+        if record.useless
+    ]
+    states = pd.DataFrame([state_of(ledger, job, ledger.status(job)) for job in jobs])
+    left = int((~states["status"].isin(["done", "failed"])).sum())
+    more = [f"{left} of {len(jobs)} runs are left to do; the same command goes on with them"] if left else []
+    return [*notes, *failures(states), *more]
+
+
+def copy_student(run: Path, folder: Path) -> None:
+    """Copy a run's student and its settings, each file whole or not at all."""
+    for name in (WEIGHTS, CARD, "config.yaml"):
+        with whole_file(folder / name) as path:
+            shutil.copyfile(run / name, path)

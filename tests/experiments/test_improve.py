@@ -1,0 +1,216 @@
+"""Making a network better: chosen on validation images, judged once on the test, told where nothing helped."""
+
+import functools
+import json
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from classmates.cli import code_of_runs
+from classmates.data.loading import load
+from classmates.errors import UserError
+from classmates.experiments import improve as module
+from classmates.experiments import running, workers
+from classmates.experiments.improve import improve
+from classmates.experiments.ledger import Ledger
+from classmates.experiments.report import report
+from classmates.experiments.running import deadline_after
+from classmates.runs.record import EpochScores, RunRecord, Validation
+from classmates.runs.student import load_student
+from classmates.tasks.protocol import Metric
+from classmates.training.recipes import NAMES, RECOMMENDED
+
+TINY = {"train_size": 120, "batch_size": 24, "epochs": 1, "accelerator": "cpu", "precision": "32-true"}
+TINY |= {"memory_format": "contiguous", "num_workers": 0}
+
+
+def better(folder, **arguments):
+    given = {"methods": ["LabelSmoothing"], "seeds": 2, "train": TINY, "workers": 0, "out": folder}
+    return improve("digits", "resnet8", **{**given, **arguments})
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """Two methods and two seeds, really trained."""
+    return better(tmp_path_factory.mktemp("improved") / "digits")
+
+
+@pytest.fixture
+def told(found, monkeypatch):
+    """Makes records say what a test wants, and students be right on as many of 400 test images as it wants."""
+
+    def tell(validation, right, images=400):
+        real, rows = Ledger.result, {}
+
+        def result(ledger, job):
+            record = real(ledger, job)
+            scores = {"student": {"top1": Metric(validation[job.row])}}
+            return record and replace(record, validation=Validation(*(EpochScores(1, scores),) * 2))
+
+        def outcomes(ledger, jobs):
+            rows[jobs[0].row] = len(jobs)
+            return np.stack([np.arange(images) < right[job.row] for job in jobs]).astype(float)
+
+        monkeypatch.setattr(Ledger, "result", result)
+        monkeypatch.setattr(module, "outcomes_on_test", outcomes)
+        return better(found.folder), rows
+
+    return tell
+
+
+def outcomes_slowly(run):
+    """Whether the student of a run is right on each test image, without any of the package's evaluation."""
+    network, card = load_student(run)
+    images = load("digits", val_fraction=0)
+    pixels = images.test.images.permute(0, 3, 1, 2).float() / 255
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (card.mean, card.std))
+    with torch.inference_mode():
+        return (network((pixels - mean) / std).argmax(1) == images.test.labels).double().numpy()
+
+
+def test_the_numbers_of_the_verdict_are_those_of_the_students(found):
+    runs = {
+        row: np.stack([outcomes_slowly(next((found.folder / "runs").glob(f"{row}-*-{seed}-*"))) for seed in (0, 1)])
+        for row in ("Baseline", "LabelSmoothing")
+    }
+    assert found.baseline == pytest.approx(runs["Baseline"].mean(), abs=2e-3)
+    assert (found.images, found.seeds) == (797, (0, 1))
+    validation = {one.method: one.validation for one in found.tried}
+    assert found.chosen == max(validation, key=lambda row: validation[row])
+    if found.difference is not None:
+        difference = runs["LabelSmoothing"].mean() - runs["Baseline"].mean()
+        assert found.difference.mean == pytest.approx(difference, abs=2e-3)
+    kept = json.loads((found.folder / "student" / "verdict.json").read_text())
+    assert kept == json.loads((found.folder / "verdict.json").read_text())
+    assert kept["lines"][-1] == f"next: {kept['next']}"
+    assert kept["text"] == str(found)
+    assert found.headline in (found.folder / "verdict.md").read_text()
+
+
+def test_no_run_looks_at_the_test_images(found):
+    records = [RunRecord.from_json(path.read_text()) for path in (found.folder / "runs").glob("*/result.json")]
+    assert len(records) == 4
+    assert all(record.test == {} for record in records)
+    assert all(record.validation.last.scores["student"]["top1"].count == 200 for record in records)
+
+
+def test_the_best_on_validation_is_chosen_whatever_the_test_says(told):
+    found, looked = told({"Baseline": 0.5, "LabelSmoothing": 0.6}, {"Baseline": 300, "LabelSmoothing": 200})
+    assert (found.chosen, found.deployed, found.helps) == ("LabelSmoothing", "Baseline", False)
+    assert found.headline.startswith(
+        "nothing helped beyond chance: deploy the plain network, 75.0 % on 400 test images, 2 seeds; "
+        "LabelSmoothing has 50.0 %, -25.0 points ["
+    )
+    assert looked == {"Baseline": 2, "LabelSmoothing": 2}
+    found, looked = told({"Baseline": 0.6, "LabelSmoothing": 0.5}, {"Baseline": 200, "LabelSmoothing": 300})
+    assert (found.chosen, found.deployed, found.difference) == ("Baseline", "Baseline", None)
+    assert "no method did better on validation images" in found.headline
+    assert looked == {"Baseline": 2}
+
+
+def test_a_gain_is_told_and_its_student_copied(told):
+    found, _ = told({"Baseline": 0.5, "LabelSmoothing": 0.6}, {"Baseline": 200, "LabelSmoothing": 300})
+    assert found.headline.startswith("your network: 50.0 % -> 75.0 %, +25.0 points [+2")
+    assert found.headline.endswith("] on 400 test images, 2 seeds, with LabelSmoothing")
+    copied = (found.student / "student.safetensors").read_bytes()
+    of_method = [*(found.folder / "runs").glob("LabelSmoothing-*/student.safetensors")]
+    assert copied in [path.read_bytes() for path in of_method]
+    assert max(map(len, found.table.splitlines())) <= 80
+    load_student(found.student)
+
+
+def test_a_gain_within_chance_is_none(told):
+    found, _ = told({"Baseline": 0.5, "LabelSmoothing": 0.6}, {"Baseline": 200, "LabelSmoothing": 201})
+    assert (found.chosen, found.deployed) == ("LabelSmoothing", "Baseline")
+    assert found.headline.startswith("nothing helped beyond chance")
+    of_baseline = [*(found.folder / "runs").glob("Baseline-*/student.safetensors")]
+    assert (found.student / "student.safetensors").read_bytes() in [path.read_bytes() for path in of_baseline]
+
+
+def test_the_same_command_repeats_nothing(found, monkeypatch):
+    monkeypatch.setattr(workers, "train", lambda **arguments: pytest.fail("a run was repeated"))
+    assert str(better(found.folder)) == str(found)
+
+
+def test_what_is_finished_in_time_is_judged_and_the_rest_goes_on(tmp_path, monkeypatch):
+    begun, late, run = [], [0.0], workers.run_job
+
+    def an_hour(*arguments):
+        begun.append(arguments)
+        late[0] += 3600
+        return run(*arguments)
+
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + late[0], sleep=time.sleep)
+    monkeypatch.setattr(running, "time", clock)
+    monkeypatch.setattr(workers, "run_job", an_hour)
+    with pytest.raises(UserError, match=r"within --max_time 00:01:00:00; a run takes: Baseline about .* goes on"):
+        better(tmp_path, max_time="00:01:00:00")
+    assert len(begun) == 1
+    part = better(tmp_path, max_time="00:01:00:00")
+    assert len(begun) == 2
+    assert part.seeds == (0,)
+    assert "2 of 4 runs are left to do; the same command goes on with them" in str(part)
+    assert code_of_runs(part) == 0
+    if part.difference is not None:
+        assert "over images alone" in part.lines[1]
+
+
+def test_failed_and_useless_runs_are_told(tmp_path, monkeypatch):
+    real = workers.train
+
+    @functools.wraps(real)
+    def train(**arguments):
+        if "LabelSmoothing" in str(arguments["method"]):
+            raise RuntimeError("no memory")
+        return real(**arguments)
+
+    monkeypatch.setattr(workers, "train", train)
+    found = better(tmp_path, seeds=1, train={**TINY, "lr": 1e-12})
+    assert (found.chosen, found.seeds) == ("Baseline", (0,))
+    assert [one.status for one in found.tried] == ["done", "failed"]
+    assert code_of_runs(found) == 4
+    assert "RuntimeError: no memory" in str(found)
+    assert "WARNING: the student of Baseline, seed 0, is no better than" in str(found)
+    with pytest.raises(UserError, match="were not tested"):
+        report(tmp_path)
+
+
+def test_what_is_left_open_is_chosen_for_the_data(tmp_path):
+    plan = improve("digits", seeds=1, train={"train_size": 120}, out=tmp_path / "new", dry_run=True)
+    assert [job.row for job in plan.jobs] == ["Baseline", *RECOMMENDED["small-images"]]
+    assert {job.model for job in plan.jobs} == {"resnet8"}
+    assert {job.settings["val_fraction"] for job in plan.jobs} == {0.2}
+    assert not (tmp_path / "new").exists()
+
+
+def test_every_recipe_has_recommended_methods():
+    assert RECOMMENDED.keys() == set(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"val_fraction": 0}, "val_fraction=0: there must be validation images"),
+        ({"seeds": 0}, "seeds is 0"),
+        ({"methods": ["MLC"]}, "unknown method 'MLC'"),
+        ({"methods": ["Baseline", "MCL"]}, "Baseline is always tried"),
+        ({"methods": ["MCL", "MCL"]}, "'MCL' comes twice"),
+        ({"max_time": "1h"}, "max_time is '1h': give DD:HH:MM:SS"),
+        ({"max_time": "00:00:00:00"}, "more than nothing"),
+        ({"train": {"test": True}}, "--train.test"),
+        ({"train": {"epohcs": 1}}, "unknown key 'epohcs' in --train"),
+        ({"workers": -1}, "workers=-1"),
+    ],
+)
+def test_wrong_input(given, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        better(tmp_path / "improved", **given)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_time_limit_in_seconds():
+    assert deadline_after("01:01:01:01") - time.monotonic() == pytest.approx(90_061, abs=5)
