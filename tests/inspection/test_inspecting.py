@@ -52,7 +52,7 @@ def test_the_command_prints_what_the_function_gives(photos, capsys):
     assert "dog                   8        2" in text
     assert "all                  14        4" in text
     assert "fewest to train on: 6 of 'cat'; most: 8 of 'dog'" in text
-    assert "begin with      --model resnet8 --batch_size 24" in text
+    assert "begin with      --recipe small-images --model resnet8 --batch_size 12" in text
     assert "contact sheet   contact_sheet-photos.png" in text
     assert (photos.parent / "contact_sheet-photos.png").exists()
 

@@ -1,10 +1,16 @@
+import inspect
+
 import pandas as pd
 import pytest
 import torch
 
 from classmates.data.parts import ImageData, Split
 from classmates.inspection.suggesting import Suggestion, suggest
+from classmates.training import settling
+from classmates.training.config import TrainConfig
+from classmates.training.train import train
 
+LITE = "tf_efficientnet_lite0"
 LARGE = [(500, 375), (400, 400), (375, 500)]
 
 
@@ -18,18 +24,18 @@ def suggested(count, sizes, used, chosen=None):
 @pytest.mark.parametrize(
     ("count", "sizes", "used", "expected"),
     [
-        (900, [(8, 8)], 8, Suggestion("resnet8", 24)),
-        (1_000, [(32, 32)], 32, Suggestion("resnet20", 48)),
-        (9_999, [(32, 32)], 32, Suggestion("resnet20", 96)),
-        (45_000, [(32, 32)], 32, Suggestion("resnet32", 96)),
-        (10_000, [(64, 48)], (48, 64), Suggestion("resnet32", 96)),
-        (5_000, [(30, 20), (28, 32)], 224, Suggestion("resnet20", 96, 32)),
-        (5_000, [(64, 50), (60, 64)], 224, Suggestion("resnet20", 96, 64)),
-        (5_000, [(96, 96)], 96, Suggestion("resnet18", 96, None, True)),
-        (400, [(120, 300), (100, 200)], 224, Suggestion("resnet18", 24, 128, True)),
-        (400, LARGE, 224, Suggestion("resnet18", 24, None, True)),
-        (99_999, LARGE, 224, Suggestion("resnet18", 96, None, True)),
-        (1_281_167, LARGE, 224, Suggestion("resnet50", 192)),
+        (900, [(8, 8)], 8, Suggestion("small-images", "resnet8", 24, 100)),
+        (1_000, [(32, 32)], 32, Suggestion("small-images", "resnet20", 24, 100)),
+        (9_999, [(32, 32)], 32, Suggestion("small-images", "resnet20", 96, 100)),
+        (45_000, [(32, 32)], 32, Suggestion("small-images", "resnet32", 96, 200)),
+        (10_000, [(64, 48)], (48, 64), Suggestion("small-images", "resnet32", 96, 200)),
+        (5_000, [(30, 20), (28, 32)], 224, Suggestion("small-images", "resnet20", 96, 100, 32)),
+        (5_000, [(64, 50), (60, 64)], 224, Suggestion("small-images", "resnet20", 96, 100, 64)),
+        (5_000, [(96, 96)], 96, Suggestion("photos-pretrained", LITE, 96, 10, None, True)),
+        (540, [(120, 300), (100, 200)], 224, Suggestion("photos-pretrained", LITE, 18, 13, 128, True)),
+        (120, LARGE, 224, Suggestion("photos-pretrained", LITE, 12, 40, None, True)),
+        (99_999, LARGE, 224, Suggestion("photos-pretrained", LITE, 96, 10, None, True)),
+        (1_281_167, LARGE, 224, Suggestion("large", "resnet50", 192, 90)),
     ],
 )
 def test_suggestions_by_size_and_count(count, sizes, used, expected):
@@ -37,10 +43,23 @@ def test_suggestions_by_size_and_count(count, sizes, used, expected):
 
 
 def test_an_image_size_of_the_users_own_is_kept():
-    assert suggested(5_000, LARGE, 32, 32) == Suggestion("resnet20", 96, 32)
-    assert suggested(5_000, [(32, 32)], 32, 32) == Suggestion("resnet20", 96, 32)
+    assert suggested(5_000, LARGE, 32, 32) == Suggestion("small-images", "resnet20", 96, 100, 32)
 
 
 def test_as_text_it_is_what_one_types():
-    assert str(Suggestion("resnet20", 96)) == "--model resnet20 --batch_size 96"
-    assert str(Suggestion("resnet18", 24, 128, True)).endswith("--batch_size 24 --image_size 128 --pretrained true")
+    plain = Suggestion("small-images", "resnet20", 96, 100)
+    assert str(plain) == "--recipe small-images --model resnet20 --batch_size 96 --epochs 100"
+    photos = Suggestion("photos-pretrained", LITE, 18, 13, 128, True)
+    assert str(photos).endswith("--epochs 13 --image_size 128 --pretrained true")
+
+
+def test_it_is_what_train_chooses_by_itself(monkeypatch):
+    """The advice, the settings of train and so those of compare come from one set of rules."""
+    monkeypatch.setattr(settling, "out_of_reach", lambda name: None)
+    split = Split(torch.arange(540) % 2, class_names=("a", "b"))
+    data = ImageData("x", 3, (128, 128), (0.5,) * 3, (0.2,) * 3, split, None, split)
+    advice = suggest(data, pd.DataFrame([(128, 128)], columns=["width", "height"]))
+    defaults = {name: entry.default for name, entry in inspect.signature(train).parameters.items()}
+    settled, _ = settling.settle(TrainConfig(**{**defaults, "data": "x"}), data)
+    for name in ("model", "batch_size", "epochs", "pretrained"):
+        assert getattr(settled, name) == getattr(advice, name)
