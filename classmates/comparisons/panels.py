@@ -47,9 +47,10 @@ class Small:
     def __init__(self, frame: pd.DataFrame, reference: str, height: float = 1.15):
         """Lay out the panels; ``frame`` has one line a point, its rows in the order of the panels."""
         self.frame, self.reference = frame, reference
-        places = list(frame.groupby(["data", "model"], sort=False))
         self.blocks = [
-            (place, part, [row for row in part["row"].unique() if row != reference]) for place, part in places
+            (place, part, rows)
+            for place, part in frame.groupby(["data", "model"], sort=False)
+            if (rows := [row for row in part["row"].unique() if row != reference])
         ]
         lines = [-(-len(rows) // COLUMNS) for _, _, rows in self.blocks]
         self.figure = Figure(figsize=(WIDTH, height * sum(lines) + 0.25 * len(lines) + 0.45))
