@@ -50,7 +50,8 @@ TOPICS = {
     },
     "data": {
         "The data": ("data_dir", "label", "image_size", "val_fraction", "seed"),
-        "The contact sheet": ("augmentation", "out"),
+        "The contact sheet": ("out",),
+        "Augmentation": ("augmentation",),
     },
 }
 """Which arguments belong together, by command and in the order shown; the rest are "Options"."""

@@ -30,25 +30,23 @@ class Augmentation:
     class, or keep something of every image, need images of one and refuse them.
 
     Args:
-        crop_padding: pixels added on each side before an image is cropped to its size at random. Default: 4 where
-            both sides have 24 pixels or more, 1 for smaller images; 0 crops nothing.
-        padding_mode: what is added: "constant", or "reflect" for the image's own pixels, mirrored at its edge.
+        crop_padding: pixels added on each side before a random crop, 0 for none. Default: 4; 1 where a side has
+            fewer than 24 pixels.
+        padding_mode: what is added: one grey, or the image mirrored at its edge.
         fill: grey value of the added pixels and of what a policy leaves empty, 0 (black) to 255; the CORSD paper's
             released code uses 128.
-        flip: mirror half of the images. Default: where the data set says that it is right (not for digits).
-        cutout: side, in pixels, of a square in each image that is blanked out (set to the mean colour), 0 for none;
-            its middle is anywhere in the image (DeVries & Taylor, 2017).
-        policy: further changes of colour and geometry, as torchvision has them under these names. In memory, eight
-            neighbours in the epoch's random order are changed alike.
-        crop_scale: the least share of an image's area that a random crop of a larger image keeps, above 0 and up to
-            1. Default: 0.08, torchvision's.
-        erasing: the probability, from 0 to 1, that a random rectangle of 2 to 33 % of an image is set to the mean
-            colour (Zhong et al., 2020; torchvision's ``RandomErasing``).
-        mixup: α of the Beta distribution of the shares by which each image is blended with another of its batch
-            (Zhang et al., 2018); 0 for none, 0.2 to 1 is usual.
-        cutmix: α of the Beta distribution of the share of each image that keeps its pixels, where a rectangle comes
-            from another image of its batch (Yun et al., 2019); 0 for none, 1 is usual. With both, one of the two is
-            drawn for each batch.
+        flip: mirror half of the images. Default: not for digits and the like.
+        cutout: side in pixels of a square, anywhere in each image, that is set to the mean colour; 0 for none
+            (DeVries & Taylor, 2017).
+        policy: further changes of colour and geometry, by torchvision's names. In memory, eight neighbours in the
+            epoch's random order are changed alike.
+        crop_scale: least share of a larger image's area that a random crop keeps, above 0 and up to 1. Default:
+            torchvision's 0.08.
+        erasing: probability of a blank rectangle (Zhong et al., 2020).
+        mixup: α of the Beta distribution by which each image is blended with another of its batch (Zhang et al.,
+            2018); 0.2 to 1 is usual, 0 for none.
+        cutmix: the same for a rectangle from another image (Yun et al., 2019); with both, one of the two is drawn
+            for each batch.
 
     Raises:
         UserError: a value out of range.

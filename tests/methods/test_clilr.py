@@ -58,7 +58,7 @@ def test_the_trunk_is_trained_at_the_pace_of_one_network():
     tree = PeerTree(student(), DATA, 4, start="same")
     for peer in tree.networks[:-1]:
         peer.fc.load_state_dict(tree.student.fc.state_dict())
-    images, labels, _ = batch()
+    images, labels, *_ = batch()
     tree.eval()
     shared = tree.student.layer1[0].conv1.weight
     (together,) = torch.autograd.grad(sum(losses_of(tree, images, labels)), shared)
