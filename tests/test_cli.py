@@ -278,7 +278,7 @@ def test_runs_that_failed_are_told_by_the_exit_code(command, table, states, code
     module = import_module(f"classmates.experiments.{command}")
     result = SimpleNamespace(**{table: pd.DataFrame({"status": states})})
     monkeypatch.setattr(module, command, functools.wraps(getattr(module, command))(lambda **arguments: result))
-    assert main([command]) == code
+    assert main([command, "--data", "digits"]) == code
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), SystemExit(5)])
