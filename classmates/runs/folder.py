@@ -58,14 +58,21 @@ class RunFolder:
         before = yaml.safe_load(self.config.read_text(encoding="utf-8"))
         changed = [
             f"{name} was {before.get(name)!r} and is {self.settings.get(name)!r}"
-            for name in {**before, **self.settings}
-            if name not in FREE_SETTINGS and before.get(name) != self.settings.get(name)
+            for name in before
+            if name not in FREE_SETTINGS and not _same(before[name], self.settings.get(name))
         ]
         if changed:
             raise UserError(
                 f"'{self.folder}' was started with other settings: {'; '.join(changed)}. A run goes on as it was: "
                 "give the same settings, or start another with --out"
             )
+
+
+def _same(before: Any, now: Any) -> bool:
+    """Return whether a setting is as it was; settings that an earlier version did not have yet are left out."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        return all(name in now and _same(value, now[name]) for name, value in before.items())
+    return bool(before == now)
 
 
 def stored_settings(folder: Path) -> dict[str, Any]:
