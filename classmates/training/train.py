@@ -23,6 +23,7 @@ from classmates.networks.peers.peers import Recompute
 from classmates.reporting.run_page import write_run_page
 from classmates.training.acceleration import FORMATS, MemoryFormat
 from classmates.training.config import ClassWeights, TrainConfig
+from classmates.training.environment import keep_freed_memory
 from classmates.training.result import Result, finish
 from classmates.training.settling import settle
 from classmates.training.setup import (
@@ -235,6 +236,7 @@ def train_configured(config: TrainConfig) -> Result:
     """Train as ``train`` does, from its arguments as one value."""
     if first_process():
         require_writable(Path("runs" if config.out is None else config.out) / "config.yaml")
+    keep_freed_memory()
     L.seed_everything(config.seed, verbose=False)
     images = load_images(config)
     run_config, notes = settle(config, images)
@@ -256,8 +258,17 @@ def train_configured(config: TrainConfig) -> Result:
     built.to(memory_format=torch.contiguous_format)
     result = finish(run, trainer, module, images, card, notes, test=config.test, progress=config.progress)
     if config.report and config.test and trainer.is_global_zero:
-        write_run_page(run.folder, run.folder / "report.html")
+        write_report(run.folder)
     return result
+
+
+def write_report(folder: Path) -> None:
+    """Write the run's page; where that fails, say how it is made later: the student and its result are there."""
+    try:
+        write_run_page(folder, folder / "report.html")
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        print(f"note: the report could not be written ({reason}); `classmates report {folder}` tries again")
 
 
 def first_process() -> bool:

@@ -1,10 +1,12 @@
 """Nothing at chance is sold: what a run's numbers say against its student."""
 
 import math
+from importlib import import_module
 
 import pytest
 import torch
 
+from classmates.errors import NonFiniteLoss
 from classmates.tasks.classification import ClassificationProtocol
 from classmates.tasks.protocol import Metric
 from classmates.training.health import examine, rising_losses, zero_terms
@@ -54,3 +56,28 @@ def test_a_term_without_gradient_is_told(small_train, tmp_path):
 
     result = small_train(out=tmp_path / "run", method=Idle, epochs=1)
     assert any("'idle' has no gradient" in warning for warning in result.record.warnings)
+
+
+def test_a_report_that_fails_loses_nothing(small_train, tmp_path, monkeypatch, capsys):
+    module = import_module("classmates.training.train")
+
+    def fail(folder, out):
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(module, "write_run_page", fail)
+    result = small_train(out=tmp_path / "run", epochs=1, report=True)
+    assert (tmp_path / "run" / "student.safetensors").exists()
+    assert result.record.test
+    assert "could not be written (no room); `classmates report" in capsys.readouterr().out
+
+
+def test_a_student_that_cannot_be_scored_is_on_disk(small_train, tmp_path, monkeypatch):
+    module = import_module("classmates.training.result")
+
+    def diverged(protocol, predictions):
+        raise ValueError("logits hold NaN or infinity")
+
+    monkeypatch.setattr(module, "score_all", diverged)
+    with pytest.raises(NonFiniteLoss, match="its student is in .*logits hold NaN"):
+        small_train(out=tmp_path / "run", epochs=1)
+    assert (tmp_path / "run" / "student.safetensors").exists()
