@@ -78,6 +78,6 @@ def test_a_student_that_cannot_be_scored_is_on_disk(small_train, tmp_path, monke
         raise ValueError("logits hold NaN or infinity")
 
     monkeypatch.setattr(module, "score_all", diverged)
-    with pytest.raises(NonFiniteLoss, match="its student is in .*logits hold NaN"):
+    with pytest.raises(NonFiniteLoss, match=r"its student is in .*logits hold NaN"):
         small_train(out=tmp_path / "run", epochs=1)
     assert (tmp_path / "run" / "student.safetensors").exists()
