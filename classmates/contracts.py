@@ -1,4 +1,4 @@
-"""What travels between the parts: a batch of images, one network's output of it, and what is known of the data."""
+"""The values that the parts exchange: a batch of images, one network's output of it, and the facts about the data."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Batch(NamedTuple):
 
     @property
     def truth(self) -> Tensor:
-        """What cross-entropy compares with: the targets, or else the labels."""
+        """The targets of the cross-entropy, or else the labels."""
         return self.labels if self.targets is None else self.targets
 
     def take(self, chosen: slice | Tensor) -> Batch:
@@ -46,7 +46,7 @@ class Batch(NamedTuple):
 
 
 class NetworkOutput(NamedTuple):
-    """What one network makes of a batch.
+    """One network's output of a batch.
 
     logits: [B, K]. embedding: [B, D], what enters the final classifier. stages: maps [B, C_i, H_i, W_i], one a
     stage, shallow to deep.
@@ -59,7 +59,7 @@ class NetworkOutput(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class DataSpec:
-    """What a method may know of the training data before it sees the first batch.
+    """The facts about the training data that a method may know before it sees the first batch.
 
     Args:
         num_classes: K.

@@ -9,7 +9,7 @@ from typing import Any, get_args
 SHOWN = 12
 """The most names that a message lists."""
 LISTED = ("method", "model", "data set")
-"""What ``classmates list`` shows."""
+"""The kinds of names that ``classmates list`` shows."""
 
 
 class UserError(ValueError):
@@ -25,7 +25,7 @@ class NonFiniteLoss(ArithmeticError):
 
 
 def nearest(name: str, choices: Iterable[str], count: int = 3, *, listed: bool = False) -> str:
-    """The known names most like ``name``, as the end of a sentence; where none is like it, every name or the first.
+    """Return the known names most like ``name``, to end a sentence; where none is like it, every name or the first.
 
     listed: whether ``classmates list`` shows them, which is then said instead of some of many names.
     """
@@ -43,7 +43,7 @@ def nearest(name: str, choices: Iterable[str], count: int = 3, *, listed: bool =
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> UserError:
-    """The error for a name that is not known: ``unknown method 'MLC': did you mean 'MCL'?``"""
+    """Return the error for a name that is not known: ``unknown method 'MLC': did you mean 'MCL'?``"""
     return UserError(f"unknown {kind} '{name}': {nearest(name, choices, listed=kind in LISTED)}")
 
 

@@ -46,7 +46,7 @@ def test_a_specification_does_not_change() -> None:
         DataSpec(2, [0, 1]).num_classes = 3  # type: ignore[misc]
 
 
-def test_batches_and_views_are_tuples_with_names() -> None:
+def test_batches_and_outputs_are_tuples_with_names() -> None:
     batch = Batch(torch.zeros(2, 3, 4, 4), torch.tensor([0, 1]), torch.tensor([5, 6]))
     images, labels, indices, targets = batch
     assert targets is None

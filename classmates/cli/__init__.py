@@ -84,7 +84,7 @@ GOING_ON = {
     "train": "; go on with --resume true",
     **dict.fromkeys(("improve", "compare", "sweep"), "; the same command goes on"),
 }
-"""How a command that was interrupted is continued."""
+"""The words that say how a command that was interrupted is continued."""
 
 OVERVIEW = """\
 More accurate image classifiers without a bigger teacher.

@@ -16,7 +16,7 @@ from classmates.comparisons.panels import crowded
 from classmates.comparisons.ranking import in_order
 
 USUAL = ("ablation", "learning_curves", "accuracy_against_time", "calibration")
-"""What is drawn where a recipe names no figures."""
+"""The figures that are drawn where a recipe names none."""
 
 
 @dataclass(frozen=True)

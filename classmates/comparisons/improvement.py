@@ -37,7 +37,7 @@ class Tried(NamedTuple):
 
 @dataclass(frozen=True)
 class Improvement:
-    """What was tried to make a network better, and what came of it on test images; as text, the verdict.
+    """The methods tried to make a network better, and the result on test images; as text, the verdict.
 
     Args:
         folder: where everything is; the student to deploy is in its folder ``student``.
@@ -67,7 +67,7 @@ class Improvement:
 
     @property
     def helps(self) -> bool:
-        """Whether the chosen method is better than Baseline beyond chance."""
+        """Return whether the chosen method is better than Baseline beyond chance."""
         if self.difference is None:
             return False
         return self.difference.low > 0 if self.metric.better == "more" else self.difference.high < 0
@@ -111,12 +111,12 @@ class Improvement:
 
     @property
     def trials(self) -> pd.DataFrame:
-        """What was tried, a line each."""
+        """The trials, a line each."""
         return pd.DataFrame(self.tried)
 
     @property
     def table(self) -> str:
-        """What was tried, in 80 columns."""
+        """The trials as a table, in 80 columns."""
         rows = [("method", "validation", "cost", "runs", "")]
         for one in self.tried:
             value = "-" if one.validation is None else self._value(one.validation)

@@ -1,4 +1,4 @@
-"""How a comparison's figures are laid out: a panel a model and data set, or of many rows a small panel each."""
+"""The layout of a comparison's figures: a panel a model and data set, or of many rows a small panel each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which row of a comparison is best, which are as good for what is known, and the order in which rows are printed."""
+"""The best row of a comparison, the rows that are as good for what is known, and the order of the printed rows."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ POWER = 0.8
 RESAMPLES = 9_999
 IMAGE_RESAMPLES = 2_000
 ROUNDING = 1e-12
-"""What differences of fractions of images are off by in floating point, relative to their size."""
+"""The error of differences of fractions of images in floating point, relative to their size."""
 
 
 class Spread(NamedTuple):
@@ -34,7 +34,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 class Difference(NamedTuple):
-    """How one row differs from the reference, over the ``pairs`` seeds that both have.
+    """The difference of one row from the reference, over the ``pairs`` seeds that both have.
 
     low, high: 95 % interval of the mean by Student's t. bootstrap_low, bootstrap_high: by resampling the pairs.
     p: of the paired t test that the mean is zero. seeds_needed: :func:`seeds_needed` at the spread that was seen.
@@ -54,7 +54,7 @@ class Difference(NamedTuple):
 
     @property
     def is_clear(self) -> bool:
-        """Whether the t interval excludes zero."""
+        """Return whether the t interval excludes zero."""
         return self.low > 0 or self.high < 0
 
 

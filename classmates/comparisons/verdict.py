@@ -1,4 +1,4 @@
-"""What a comparison amounts to: the best row, what is clearly worse, and the cheapest row that does as well."""
+"""The verdict of a comparison: the best row, what is clearly worse, and the cheapest row that does as well."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from classmates.comparisons.ranking import best_row, cheapest_within_noise, gain
 from classmates.reporting.page import sentence
 
 MOST_NAMED = 4
-"""How many rows a sentence names; it counts the rest."""
+"""The most rows that a sentence names; it counts the rest."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the rows of one model and data set amount to, in sentences.
+    """The verdict on the rows of one model and data set, in sentences.
 
     Args:
         model, data: of the rows.

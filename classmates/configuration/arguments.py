@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from docstring_parser import parse as parse_docstring
 
 WORDS = {str: "TEXT", int: "INT", float: "NUMBER", bool: "true|false", Path: "PATH", NoneType: "null", Any: "VALUE"}
-"""What can be typed on a command line, and how help and errors call it."""
+"""The types that can be typed on a command line, and their words in help and errors."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Argument:
 
     @property
     def is_class(self) -> bool:
-        """Whether it takes the name of a class; that class's options then follow with a dot."""
+        """Return whether it takes the name of a class; that class's options then follow with a dot."""
         return get_origin(self.type) is Callable
 
     @property
     def is_mapping(self) -> bool:
-        """Whether it takes names of any kind; they follow with a dot."""
+        """Return whether it takes names of any kind; they follow with a dot."""
         return any(get_origin(part) is Mapping for part in _parts(self.type))
 
     @property
@@ -44,18 +44,18 @@ class Argument:
 
     @property
     def item_type(self) -> Any:
-        """What a list is a list of; None for all else."""
+        """The type of a list's items; None for all else."""
         lists = [part for part in _parts(self.type) if get_origin(part) in (list, Sequence)]
         return get_args(lists[0])[0] if lists else None
 
     @property
     def has_parts(self) -> bool:
-        """Whether something may follow its name and a dot."""
+        """Return whether something may follow its name and a dot."""
         return self.is_class or self.is_mapping or bool(self.fields)
 
     @property
     def fields(self) -> dict[str, Argument]:
-        """Those of a dataclass, which follow with a dot; empty for all else."""
+        """The arguments of a dataclass, which follow with a dot; empty for all else."""
         return arguments_of(self.type) if is_dataclass(self.type) and isinstance(self.type, type) else {}
 
 

@@ -30,6 +30,6 @@ def unknown_option(option: str, cls: type[Method], help_flag: str) -> UserError:
 
 
 def likely(name: str, names: Iterable[str], see: str) -> str:
-    """The names most like an unknown one, or else the command that shows every one."""
+    """Return the names most like an unknown one, or else the command that shows every one."""
     close = difflib.get_close_matches(name, list(names), cutoff=0.5)
     return f"did you mean {' or '.join(map(repr, close))}?" if close else f"`{see}` shows every one"

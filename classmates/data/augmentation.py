@@ -16,7 +16,7 @@ from classmates.errors import UserError, unknown
 
 POLICIES = ("RandAugment", "TrivialAugmentWide", "AutoAugment")
 IMAGES_A_DRAW = 8
-"""How many neighbours in the epoch's order a policy treats alike, where images are kept in memory."""
+"""The number of neighbours in the epoch's order that a policy treats alike, where images are kept in memory."""
 ERASER = v2.RandomErasing(p=1.0, inplace=True)
 
 
@@ -89,7 +89,7 @@ class Augmentation:
 
     @property
     def mixing(self) -> dict[str, float]:
-        """What mixes images of a batch, by the name of the option: the α of each."""
+        """The options that mix images of a batch, by name: the α of each."""
         return {name: alpha for name, alpha in {"mixup": self.mixup, "cutmix": self.cutmix}.items() if alpha}
 
     def padding(self, image_size: tuple[int, int]) -> int:

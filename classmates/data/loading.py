@@ -26,7 +26,7 @@ NAMES = tuple(NAMED)
 """The data sets that are known by name."""
 
 TEST_FRACTION = 0.2
-"""How many of the images become the test set where none is published."""
+"""The fraction of the images that becomes the test set where none is published."""
 
 
 def load(

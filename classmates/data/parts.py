@@ -25,10 +25,10 @@ class Encoded(NamedTuple):
 
 
 Interpolation = Literal["bilinear", "bicubic"]
-"""How the pixels of a resized image are made of those of its file."""
+"""The interpolation by which an image is resized."""
 
 ImageFile = Path | Encoded | Image.Image
-"""Where an image is read from; one that is decoded already is taken as it is."""
+"""The source of an image; one that is decoded already is taken as it is."""
 
 
 class Files(Protocol):
@@ -121,7 +121,7 @@ class ImageData:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Those of the training images, by class number."""
+        """The class names of the training images, by class number."""
         return self.train.class_names
 
     @property
@@ -135,7 +135,7 @@ class ImageData:
 
     @property
     def resize(self) -> int | tuple[int, int]:
-        """How an image gets to its size at evaluation: resized to exactly (height, width) where images are kept in
+        """The size to which an image is resized at evaluation: exactly (height, width) where images are kept in
         memory; else the length of its shorter side, before the middle is cropped."""
         if self.train.images is not None:
             return self.image_size

@@ -18,7 +18,7 @@ WORST = 24  # images shown as the most wrong ones
 
 @dataclass
 class Predictions:
-    """What networks predict of a split, in its order.
+    """Networks' predictions of a split, in its order.
 
     labels: [n]. logits: [n, K] by whose they are, or whatever else the protocol judges. features: pooled maps of the
     student's stages, shallow to deep, then its embedding, [s, C_i] each, of the first s images.

@@ -1,4 +1,4 @@
-"""Early exits: how accurate a network with exits is, what compute it saves, and when an exit may answer."""
+"""Early exits: the accuracy of a network with exits, the compute it saves, and the thresholds of its exits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CANDIDATES = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.
 
 
 class ExitScore(NamedTuple):
-    """How a set of thresholds does on a labelled set.
+    """The score of a set of thresholds on a labelled set.
 
     accuracy: fraction of images whose class is right. cost: mean compute of an image, 1 the plain network's. saved:
     1 − cost; below 0 where the exits cost more than they spare. shares: fraction of the images that each exit

@@ -38,7 +38,7 @@ class Trial:
 
     @property
     def data_key(self) -> str:
-        """Equal where the same images are loaded."""
+        """A key that is equal where the same images are loaded."""
         return json.dumps([plain_value(getattr(self.config, name)) for name in OF_DATA])
 
 

@@ -1,4 +1,4 @@
-"""What makes two runs the same run: their settings, the code that runs, and the data they see."""
+"""The identity of a run, by which two runs are the same: its settings, the code that runs, and the data it sees."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from classmates.experiments.workers import run_job
 from classmates.training.module import TrainingModule
 
 RETRIES = 3
-"""How often a run goes on elsewhere, from its last checkpoint, when its machine or process is lost."""
+"""The number of times a run goes on elsewhere, from its last checkpoint, when its machine or process is lost."""
 
 
 class RayTasks:
@@ -116,7 +116,7 @@ def run_with_asha(ledger: Ledger, jobs: Sequence[Job], count: int, gpus: float) 
 
 
 class Reporting(Callback):
-    """Reports to Ray Tune, after every epoch but the last, of how well the student does on validation images.
+    """Report to Ray Tune, after every epoch but the last, how well the student does on validation images.
 
     What is reported is the headline of the protocol, with a minus where less of it is better, so that more always is.
     Not after the last epoch: Tune ends a run at once when it decides to, and this one has to be tested and written.

@@ -68,7 +68,7 @@ class Inspection:
 
     @property
     def modes(self) -> pd.Series:
-        """How many images are stored in each of Pillow's modes, the commonest first."""
+        """The number of images stored in each of Pillow's modes, the commonest first."""
         return self.images["mode"].value_counts()
 
     def __str__(self) -> str:

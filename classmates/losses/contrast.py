@@ -1,4 +1,4 @@
-"""Multi-view contrastive learning (MCL-OKD, Yang et al., ICASSP 2021, §3): peers agree on what a sample looks like.
+"""Multi-view contrastive learning (MCL-OKD, Yang et al., ICASSP 2021, §3): peers agree on a sample's embedding.
 
 Each peer's embedding of a sample (the anchor) is pulled to another peer's embedding of the same sample (the positive)
 and pushed off that peer's embeddings of samples of other classes (the negatives, kept in a memory bank).
@@ -98,13 +98,13 @@ def multi_view_contrast(
 
 
 def _ordered_pairs(peers: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The banks' peers [M, 1] and, for each of them, all other peers [M, M−1]."""
+    """Return the banks' peers [M, 1] and, for each of them, all other peers [M, M−1]."""
     banks = torch.arange(peers, device=device)[:, None]
     return banks, (banks + torch.arange(1, peers, device=device)) % peers
 
 
 def _pairs(embeddings: Tensor, positives: Tensor, negatives: Negatives, temperature: float) -> tuple[Tensor, Tensor]:
-    """The anchors that face each bank, [M, B, M−1, d], and their logits s⁺/τ with the positives, [M, B, M−1]."""
+    """Return each bank's anchors, [M, B, M−1, d], and their logits s⁺/τ with the positives, [M, B, M−1]."""
     peers, _, dimension = negatives.rows.shape
     expected = (peers, len(negatives.labels), dimension)
     if embeddings.shape != expected or positives.shape != expected:
@@ -131,7 +131,7 @@ def _mean(positive: Tensor, negative_mean: Tensor, negatives: Negatives) -> Tens
 
 @torch.no_grad()
 def _negative_mean(anchors: Tensor, negatives: Negatives, temperature: float) -> Tensor:
-    """Mean of e⁻ = exp(s⁻/τ) over each anchor's negatives, [M, B, M−1]."""
+    """Return the mean of e⁻ = exp(s⁻/τ) over each anchor's negatives, [M, B, M−1]."""
     queries = anchors / temperature
     total = torch.zeros_like(anchors[..., 0])
     for block in negatives.blocks():
@@ -170,7 +170,7 @@ class _Repulsion(torch.autograd.Function):
 
 
 def _repel(block: Block, queries: Tensor, offset: Tensor, value: Tensor, ratio_sum: Tensor, gradient: Tensor) -> None:
-    """Adds what a block contributes to the three sums, in place; a function, so that its memory is free at once."""
+    """Add what a block contributes to the three sums, in place; a function, so that its memory is free at once."""
     ratio = block.logits(queries, offset).exp_()
     ratio_sum += ratio.sum(-1)
     # One exponential gives all. log1p would take as long as all the rest together; what 1 + r loses of a small r,

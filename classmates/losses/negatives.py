@@ -1,4 +1,4 @@
-"""Which rows of the memory banks an anchor is contrasted with: samples of other classes than its own (MCL-OKD, §3).
+"""The rows of the memory banks that an anchor is contrasted with: samples of other classes (MCL-OKD, §3).
 
 Three ways to have K negatives for each anchor. Given the normaliser, their contrasts agree in expectation:
 
@@ -65,7 +65,7 @@ class ClassOrder(nn.Module):
         self.register_buffer("counts", counts, persistent=False)
 
     def draw(self, labels: Tensor, num_negatives: int) -> Tensor:
-        """Indices [B, K] of samples of other classes than ``labels`` [B]: uniform, independent, with replacement."""
+        """Draw indices [B, K] of samples of classes not ``labels`` [B]: uniform, independent, with replacement."""
         count = self.counts[labels][:, None]
         shape = (len(labels), num_negatives)
         # torch.randint takes one bound for all; the remainder of 2⁶² favours no rank by more than N / 2⁶²
@@ -88,7 +88,7 @@ class Block(NamedTuple):
     mask: Tensor
 
     def logits(self, queries: Tensor, offset: Tensor) -> Tensor:
-        """Products of queries [M, B, P, d] with the rows, less the offset [M, B or 1, P], plus the mask.
+        """Return products of queries [M, B, P, d] with the rows, less the offset [M, B or 1, P], plus the mask.
 
         Returns [M, B, P, R] in the queries' dtype. Offset and mask are written first and the product added to them:
         one pass over the largest tensor there is, instead of three.
@@ -99,11 +99,11 @@ class Block(NamedTuple):
         return logits
 
     def add_weighted_sum(self, total: Tensor, weights: Tensor) -> None:
-        """Adds to total [M, B, P, d], in place, the sum of the rows by weights [M, B, P, R]."""
+        """Add to total [M, B, P, d], in place, the sum of the rows by weights [M, B, P, R]."""
         _add_product(total.view(*self._groups(total), -1), weights, self.rows)
 
     def _groups(self, queries: Tensor) -> tuple[int, int]:
-        """How many products there are, and how many anchors in each."""
+        """Return the number of products, and of anchors in each."""
         peers, groups = self.rows.shape[:2]
         return peers * groups, queries.shape[1] // groups * queries.shape[2]
 
@@ -134,7 +134,7 @@ class Negatives(ABC):
 
     @abstractmethod
     def blocks(self) -> Iterator[Block]:
-        """All negatives, as many rows at a time as are worth holding in memory."""
+        """Yield all negatives, as many rows at a time as are worth holding in memory."""
 
     @property
     def rows_per_block(self) -> int:

@@ -17,7 +17,7 @@ VERTICES = 16
 
 
 def relational_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Huber's loss between the distances of all pairs, each side's in units of their mean (eq. 5 to 7).
+    """Return Huber's loss between all pairs' distances, each side's in units of their mean (eq. 5 to 7).
 
     student, teacher: [B, D], of any widths. The mean is over the distances above 0, and the student's has a gradient.
     Returns a scalar, float32.
@@ -34,7 +34,7 @@ def scaled_distances(embeddings: Tensor) -> Tensor:
 
 
 def relational_angle(student: Tensor, teacher: Tensor) -> Tensor:
-    """Huber's loss between the cosines of the angles ∠(i, k, j) at every vertex k (eq. 8 and 9).
+    """Return Huber's loss between the cosines of the angles ∠(i, k, j) at every vertex k (eq. 8 and 9).
 
     student, teacher: [B, D], of any widths. Returns a scalar, float32. A few vertices are looked at at a time, and
     their angles are made once more for the backward pass: neither B³ cosines nor B² differences ever exist together.
@@ -48,7 +48,7 @@ def relational_angle(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _angles_at(student: Tensor, teacher: Tensor, vertices: Tensor) -> Tensor:
-    """The sum of Huber's loss over all angles at these vertices [V]."""
+    """Return the sum of Huber's loss over all angles at these vertices [V]."""
     return F.smooth_l1_loss(_cosines(student, vertices), _cosines(teacher, vertices), reduction="sum")
 
 

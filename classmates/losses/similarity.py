@@ -1,4 +1,4 @@
-"""How alike the samples of a batch are to each other: losses on B x B similarities, whatever the features' widths."""
+"""Losses on the B x B similarities between the samples of a batch, whatever the features' widths."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def correlation_congruence(student: Tensor, teacher: Tensor, *, gamma: float = 0.4, order: int = 2) -> Tensor:
-    """The mean over all pairs of (K_s − K_t)², K a Gaussian kernel (Peng et al., ICCV 2019, section 3.3).
+    """Return the mean over all pairs of (K_s − K_t)², K a Gaussian kernel (Peng et al., ICCV 2019, section 3.3).
 
     student, teacher: embeddings [B, D], of any widths; the teacher's are held constant. gamma, order: see
     ``gaussian_kernel``. Returns a scalar, float32.

@@ -32,7 +32,7 @@ class Output(NamedTuple):
 
 
 class Method(nn.Module, ABC):
-    """Trains ``networks`` by a weighted sum of named terms: those of the task, from the labels, and its own.
+    """Train ``networks`` by a weighted sum of named terms: those of the task, from the labels, and its own.
 
     A subclass is called with a network and a DataSpec, and gives this constructor its networks and weights. Its other
     arguments are its options: typed, with the paper's defaults.

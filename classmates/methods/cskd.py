@@ -17,7 +17,7 @@ from classmates.networks.peers.peers import Peers
 
 
 class CSKD(Method):
-    """What the network says of an image is what it says of another image of the same class.
+    """Class-wise self-distillation: the prediction of an image follows that of another image of the same class.
 
     L = CE(f(x), y) + λ T² KL(f(x') ‖ f(x)) for every anchor x and its partner x' of the same class, held constant.
 

@@ -67,8 +67,8 @@ class DKD(TeacherMethod):
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         logits = outputs[-1].logits
-        taught = cache(lambda: self.teacher.outputs(batch).logits)
+        teacher_logits = cache(lambda: self.teacher.outputs(batch).logits)
         return {
-            "target": lambda: target_kl(logits, taught(), batch.labels, self.temperature),
-            "non_target": lambda: non_target_kl(logits, taught(), batch.labels, self.temperature),
+            "target": lambda: target_kl(logits, teacher_logits(), batch.labels, self.temperature),
+            "non_target": lambda: non_target_kl(logits, teacher_logits(), batch.labels, self.temperature),
         }

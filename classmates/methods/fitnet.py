@@ -99,10 +99,10 @@ class FitNet(TeacherMethod):
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         self.check_length(self.epochs)  # for loops of one's own, which may not have asked
         output = outputs[-1]
-        taught = cache(lambda: self.teacher(batch.images))
+        target = cache(lambda: self.teacher(batch.images))
         return {
-            "hint": lambda: hint_loss(self.regressor(output.stages[self.guided]), taught().stages[self.hinting]),
-            "distillation": lambda: softened_kl(output.logits, taught().logits, TEMPERATURE),
+            "hint": lambda: hint_loss(self.regressor(output.stages[self.guided]), target().stages[self.hinting]),
+            "distillation": lambda: softened_kl(output.logits, target().logits, TEMPERATURE),
         }
 
     def check_length(self, epochs: int) -> list[str]:

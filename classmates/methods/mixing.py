@@ -1,4 +1,4 @@
-"""Whether a method can be trained on images that are mixed of two classes."""
+"""The check that a method can be trained on images that are mixed of two classes."""
 
 from __future__ import annotations
 

@@ -45,8 +45,8 @@ class RKD(TeacherMethod):
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         embedding = outputs[-1].embedding
-        taught = cache(lambda: self.teacher.outputs(batch).embedding)
+        teacher_embedding = cache(lambda: self.teacher.outputs(batch).embedding)
         return {
-            "distance": lambda: relational_distance(embedding, taught()),
-            "angle": lambda: relational_angle(embedding, taught()),
+            "distance": lambda: relational_distance(embedding, teacher_embedding()),
+            "angle": lambda: relational_angle(embedding, teacher_embedding()),
         }

@@ -1,4 +1,4 @@
-"""How a method is named: its class and its options, in YAML, flags, results and plans; from that it is built."""
+"""A method's specification: its class and its options, in YAML, flags, results and plans; from that it is built."""
 
 from __future__ import annotations
 

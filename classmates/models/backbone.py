@@ -1,4 +1,4 @@
-"""What every backbone here is: a stem, a row of stages, pooling and a linear classifier, with timm's interface."""
+"""The backbone of every network here: a stem, a row of stages, pooling and a linear classifier; timm's interface."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Stage(nn.Sequential):
         self.grad_checkpointing = False
 
     def __getitem__(self, index: int | slice) -> Any:
-        """A block, or some of the blocks as a plain ``nn.Sequential``: part of a stage is no stage."""
+        """Return a block, or some of the blocks as a plain ``nn.Sequential``: part of a stage is no stage."""
         blocks = list(self)[index]
         return nn.Sequential(*blocks) if isinstance(blocks, list) else blocks
 
     def forward(self, features: Tensor) -> Tensor:
-        """The map that enters the stage [B, C, H, W] → the stage's own map."""
+        """Return the stage's own map. features: the map that enters the stage, [B, C, H, W]."""
         # Here and not in the backbone, so that a hook on a stage fires once and sees what is not run again.
         if self.grad_checkpointing and torch.is_grad_enabled():
             return checkpoint_seq(list(self), features)
@@ -43,12 +43,12 @@ class Stage(nn.Sequential):
 
 
 def keep_initialization(module: nn.Module) -> None:
-    """Leaves the weights that torch's own constructor put in."""
+    """Leave the weights that torch's own constructor put in."""
 
 
 @torch.fx.wrap  # a step of its own where torch.fx traces a network: there the size of the image is not known yet
 def check_size(images: Tensor, reductions: dict[str, int]) -> None:
-    """Raises UserError where the images [B, C, H, W] vanish at one of the steps {name: times smaller}."""
+    """Raise UserError where the images [B, C, H, W] vanish at one of the steps {name: times smaller}."""
     height, width = images.shape[-2:]
     for name, reduction in reductions.items():
         if min(height, width) < reduction:
@@ -104,16 +104,16 @@ class Backbone(nn.Module):
         self.reset_classifier(num_classes, global_pool)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images [B, C, H, W] → logits [B, num_classes], or the embedding where there is no classifier."""
+        """Return logits [B, num_classes] of images [B, C, H, W], or the embedding where there is no classifier."""
         return self.forward_head(self.forward_features(images))
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Images [B, C, H, W] → the map [B, num_features, h, w] that enters the global pooling."""
+        """Return the map [B, num_features, h, w] that enters the global pooling, of images [B, C, H, W]."""
         features, _ = self.forward_intermediates(images, indices=[])
         return features
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """The map of ``forward_features`` → logits, or the embedding [B, head_hidden_size] with ``pre_logits``."""
+        """Return logits of ``forward_features``'s map, or the embedding [B, head_hidden_size] with ``pre_logits``."""
         embedding = self.global_pool(features)
         return embedding if pre_logits else self.fc(embedding)
 
@@ -126,7 +126,7 @@ class Backbone(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> Any:
-        """The maps of the stages, and the map that enters the global pooling.
+        """Return the maps of the stages, and the map that enters the global pooling.
 
         Args:
             images: [B, C, H, W].
@@ -166,11 +166,11 @@ class Backbone(nn.Module):
         return maps if intermediates_only else (features, maps)
 
     def get_classifier(self) -> nn.Module:
-        """The linear layer that makes the logits."""
+        """Return the linear layer that makes the logits."""
         return self.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Puts a new classifier in, and with ``global_pool`` another pooling before it; see the class's arguments."""
+        """Put a new classifier in, and with ``global_pool`` another pooling before it; see the class's arguments."""
         if num_classes < 0 or num_classes == 1:
             raise UserError(
                 f"num_classes is {num_classes}; a classifier needs at least 2 classes (0 leaves the classifier out)"
@@ -189,7 +189,7 @@ class Backbone(nn.Module):
         self.fc.apply(self.initialize).to(weight)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Keeps only each block's input and runs the block again in backward: less memory, a forward more.
+        """Keep only each block's input and run the block again in backward: less memory, a forward more.
 
         As with any checkpointed BatchNorm, the running statistics then take in every batch twice.
         """

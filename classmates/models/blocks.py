@@ -71,12 +71,12 @@ class Concatenate(nn.Sequential):
 
 
 def kaiming_fan_out(module: nn.Module) -> None:
-    """Convolutions from a normal distribution that keeps the gradient's variance through ReLU (He et al., 2015)."""
+    """Draw convolutions from a normal distribution that keeps the gradient's variance at ReLU (He et al., 2015)."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def zero_bias(module: nn.Module) -> None:
-    """Biases of convolutions and linear layers to 0."""
+    """Set biases of convolutions and linear layers to 0."""
     if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)

@@ -1,4 +1,4 @@
-"""How a backbone gets into timm's registry."""
+"""The decorator that adds a backbone to timm's registry."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CIFAR100 = {
 
 
 def register(*, stages: int, first_conv: str = "stem.0", **config: Any) -> Callable[[Constructor], Constructor]:
-    """Decorates a constructor so that ``timm.create_model(its name, ...)`` builds its network.
+    """Decorate a constructor so that ``timm.create_model(its name, ...)`` builds its network.
 
     The constructor takes ``num_classes``, ``in_chans`` and its family's own keywords; timm fills in the first two
     from the network's ``default_cfg``.

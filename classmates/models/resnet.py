@@ -32,7 +32,7 @@ def _resnet(
     in_chans: int,
     **head: Any,
 ) -> Backbone:
-    """A 3×3 stem without max-pool, then the stages. Kaiming-normal (fan-out) convolutions, BatchNorm at 1 and 0."""
+    """Build a 3×3 stem without max-pool, then stages: Kaiming-normal (fan-out) convolutions, BatchNorm at 1, 0."""
 
     def block(in_channels: int, width: int, stride: int) -> nn.Module:
         out_channels = width * kind.expansion
@@ -48,7 +48,7 @@ def _resnet(
 
 @register(stages=3)
 def resnet8(**kwargs: Any) -> Backbone:
-    """The smallest of the CIFAR family, for laptops and tests: one basic block a stage."""
+    """CIFAR family, the smallest, for laptops and tests: one basic block a stage."""
     return _resnet(BasicBlock, (1, 1, 1), CIFAR_WIDTHS, **kwargs)
 
 

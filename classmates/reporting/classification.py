@@ -1,4 +1,4 @@
-"""What the page of a classification run has beyond others: mistakes, their images, and calibration."""
+"""Sections that only a classification run's page has: mistakes, their images, and calibration."""
 
 from __future__ import annotations
 

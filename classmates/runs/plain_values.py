@@ -11,7 +11,7 @@ from torch import nn
 
 
 def plain_value(value: Any) -> Any:
-    """A value as YAML can hold it; an object of another kind becomes its type's name in brackets."""
+    """Return a value as YAML can hold it; an object of another kind becomes its type's name in brackets."""
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
     if isinstance(value, Mapping):

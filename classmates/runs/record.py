@@ -35,7 +35,7 @@ class Validation:
 
 @dataclass(frozen=True)
 class EarlyExits:
-    """How a network with exits does if it may answer early: thresholds tuned on validation, scored on test images.
+    """The scores of a network with early exits: thresholds tuned on validation, scored on test images.
 
     thresholds: one an exit. accuracy: fraction of images that are right. cost: mean compute of an image, 1 the plain
     network's. saved: 1 − cost. shares: fraction of the images that each exit answers, then the ensemble.
@@ -50,7 +50,7 @@ class EarlyExits:
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """What training took: ``epochs`` that were done; ``peak_memory_mib`` is None where it was not measured."""
+    """The cost of training: ``epochs`` that were done; ``peak_memory_mib`` is None where it was not measured."""
 
     epochs: int
     steps: int
@@ -61,7 +61,7 @@ class TrainingCost:
 
 @dataclass(frozen=True)
 class StudentSize:
-    """What the deployed network takes; ``multiply_adds`` are of one image."""
+    """The size of the deployed network; ``multiply_adds`` are of one image."""
 
     parameters: int
     multiply_adds: int
@@ -117,7 +117,7 @@ class RunRecord:
 
     @property
     def complete(self) -> bool:
-        """Whether training came to its end, its last epoch or the stop that was asked for."""
+        """Return whether training came to its end, its last epoch or the stop that was asked for."""
         return self.stopped_early or self.training.epochs == self.epochs
 
     def headline(self, who: str = "student") -> Metric:

@@ -77,7 +77,7 @@ class StudentCard:
 
     @classmethod
     def from_json(cls, text: str) -> StudentCard:
-        """The card that :meth:`to_json` wrote.
+        """Return the card that :meth:`to_json` wrote.
 
         Raises:
             ValueError, TypeError, LookupError or AttributeError: the text is anything else.
@@ -103,7 +103,7 @@ def save_student(folder: str | Path, network: nn.Module, card: StudentCard) -> N
 
 
 def load_student(run: str | Path, network: nn.Module | None = None) -> tuple[nn.Module, StudentCard]:
-    """The student of a finished run, on the CPU and in eval mode, with its card.
+    """Load the student of a finished run, on the CPU and in eval mode, with its card.
 
     Args:
         run: the run's folder.
@@ -137,7 +137,7 @@ def load_student(run: str | Path, network: nn.Module | None = None) -> tuple[nn.
 
 
 def save_weights(path: Path, network: nn.Module, card: StudentCard) -> None:
-    """The network's ``state_dict`` as safetensors, with the card in the file's metadata."""
+    """Write the network's ``state_dict`` as safetensors, with the card in the file's metadata."""
     # Tied weights share memory, which safetensors refuses; copies load into any network of the same names.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
     safetensors.torch.save_file(tensors, path, metadata={"format": "pt", "classmates": card.to_json()})

@@ -1,4 +1,4 @@
-"""How good a classifier's logits are: accuracy with its interval, likelihood and calibration."""
+"""Metrics of a classifier's logits: accuracy with its interval, likelihood and calibration."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ METRICS = {
     BRIER: MetricFormat("Brier", "Brier score", better="less"),
     ECE: MetricFormat("ECE", "expected calibration error", percent=True, better="less"),
 }
-"""How each metric of a classifier is written, in the order of display."""
+"""The format of each metric of a classifier, in the order of display."""
 
 
 def score(logits: Tensor, labels: Tensor) -> Scores:

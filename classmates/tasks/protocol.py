@@ -1,4 +1,4 @@
-"""How networks are judged: a protocol, and the metrics that it gives for each of them."""
+"""A protocol, by which networks are judged, and the metrics that it gives for each of them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Scores = dict[str, Metric]
 
 @dataclass(frozen=True)
 class MetricFormat:
-    """How a metric is written.
+    """The title and the format of a metric.
 
     Args:
         title: what stands at the head of a column ("NLL").
@@ -89,7 +89,7 @@ class MetricFormat:
 
 @dataclass(frozen=True)
 class ProtocolRecord:
-    """What results keep of a protocol, so that their scores can be read and shown without the task.
+    """The part of a protocol that results keep, so that their scores can be read and shown without the task.
 
     Args:
         name: of the protocol.
@@ -108,12 +108,12 @@ class ProtocolRecord:
 
     @property
     def main(self) -> MetricFormat:
-        """How the headline is written."""
+        """The format of the headline."""
         return self.metrics[self.headline]
 
     @property
     def mode(self) -> Literal["max", "min"]:
-        """Which way the headline gets better, as Lightning and Ray call it."""
+        """The direction in which the headline gets better, as Lightning and Ray call it."""
         return "max" if self.main.better == "more" else "min"
 
     @property
@@ -146,7 +146,7 @@ class ProtocolRecord:
 
 
 class Protocol(ABC):
-    """How a task judges networks. It alone knows the names of its metrics; all else goes by these attributes.
+    """A task's way to judge networks. It alone knows the names of its metrics; all else goes by these attributes.
 
     Attributes:
         name: of the protocol, as results record it.
@@ -196,12 +196,12 @@ class Protocol(ABC):
 
     @property
     def record(self) -> ProtocolRecord:
-        """What results keep of it."""
+        """The part of it that results keep."""
         return ProtocolRecord(self.name, self.headline, dict(self.metrics), self.counted)
 
     @property
     def mode(self) -> Literal["max", "min"]:
-        """Which way the headline gets better, as Lightning and Ray call it."""
+        """The direction in which the headline gets better, as Lightning and Ray call it."""
         return self.record.mode
 
     @property

@@ -1,4 +1,4 @@
-"""What a task is: what labels teach, which batches that needs, and how networks are judged."""
+"""A task: the loss of the labels, the batches which that needs, and the protocol that judges networks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from classmates.tasks.protocol import Protocol
 
 
 class Task(ABC):
-    """What labels teach and how a network is judged; methods add their own terms to those of the task.
+    """The loss of the labels and the protocol that judges a network; methods add terms to those of the task.
 
     Attributes:
         name: as flags and results have it.
@@ -37,7 +37,7 @@ class Task(ABC):
     @property
     @abstractmethod
     def protocol(self) -> Protocol:
-        """How networks are judged."""
+        """The protocol that judges networks."""
 
     @abstractmethod
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:

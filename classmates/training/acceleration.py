@@ -85,7 +85,7 @@ def choose(
 
 
 def fastest(milliseconds: dict[tuple[str, str], float]) -> tuple[str, str]:
-    """The candidate that takes least, or the first, plainest one where none is clearly faster."""
+    """Return the candidate that takes least, or the first, plainest one where none is clearly faster."""
     plain = next(iter(milliseconds))
     best = min(milliseconds, key=lambda candidate: milliseconds[candidate])
     return best if milliseconds[best] < CLEARLY * milliseconds[plain] else plain
@@ -104,7 +104,7 @@ def timings(
     device: torch.device,
     candidates: Iterable[tuple[str, str]],
 ) -> dict[tuple[str, str], float]:
-    """Milliseconds of a training step by (precision, memory format), from the cache where they were measured before.
+    """Return a training step's milliseconds by (precision, memory format), from the cache if measured before.
 
     The network, the random state and the BatchNorm statistics stay as they are.
     """
@@ -135,7 +135,7 @@ def _time_step(
     precision: str,
     memory_format: str,
 ) -> float:
-    """The median milliseconds of a forward and backward pass on noise."""
+    """Measure the median milliseconds of a forward and backward pass on noise."""
     how = FORMATS[memory_format]
     tried = copy.deepcopy(network).to(device).to(memory_format=how).train()
     images = torch.randn(batch_size, *input_shape, device=device).to(memory_format=how)
@@ -153,7 +153,7 @@ def _time_step(
 
 
 def device_type(accelerator: str) -> str:
-    """The kind of device that Lightning will take: "cpu", "cuda", "mps", or its own word for another."""
+    """Return the kind of device that Lightning will take: "cpu", "cuda", "mps", or its own word for another."""
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "cuda"
     if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():

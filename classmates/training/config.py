@@ -125,11 +125,11 @@ class TrainConfig:
 
     @property
     def begins_from_weights(self) -> bool:
-        """Whether training begins from trained weights, published ones or those of a file."""
+        """Return whether training begins from trained weights, published ones or those of a file."""
         return bool(self.pretrained) or self.model_weights is not None
 
     def plain(self, method: dict[str, Any]) -> dict[str, Any]:
-        """The arguments as YAML can hold them and the command line reads them back; callbacks are for Python alone.
+        """Return the arguments as YAML holds them and the command line reads them; callbacks are for Python alone.
 
         method: as ``describe_method`` gives it.
         """
@@ -152,6 +152,6 @@ class RunConfig(TrainConfig):
 
 
 def describe_method(given: Callable[[nn.Module, DataSpec], Method]) -> dict[str, Any] | None:
-    """A method with all its options as plain values; None for a function that makes one, which only Python knows."""
+    """Return a method with all its options as plain values; None for a function, which only Python knows."""
     spec = MethodSpec.of(given)
     return None if spec is None else spec.plain()

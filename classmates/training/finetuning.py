@@ -142,7 +142,7 @@ class FrozenStages(Callback):
 
 
 def _first_stages(method: Method, stages: int) -> Iterator[nn.Module]:
-    """Every network's own modules that have ended with its first stages; a branch has none of those it shares."""
+    """Return every network's own modules that end with its first stages; a branch has none of those it shares."""
     networks = method.networks
     for network, architecture in zip(networks.networks, networks.architectures, strict=True):
         for name in finished_by(architecture.calls, architecture.stages[stages - 1].name):

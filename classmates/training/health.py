@@ -1,4 +1,4 @@
-"""What a run's own numbers say against its student, in sentences with what to try."""
+"""Warnings about a run's student by the run's own numbers, in sentences with what to try."""
 
 from __future__ import annotations
 

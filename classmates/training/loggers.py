@@ -11,7 +11,7 @@ from classmates.errors import UserError, unknown
 
 
 def make_loggers(names: Sequence[str], folder: Path, run_name: str) -> list[Logger]:
-    """The loggers of a run; metrics.csv is written without them.
+    """Make the loggers of a run; metrics.csv is written without them.
 
     Raises:
         UserError: an unknown name, or one whose package is not installed.

@@ -21,7 +21,7 @@ SMALL = 64
 
 @dataclass(frozen=True)
 class Situation:
-    """What a recipe is chosen by.
+    """The facts by which a recipe is chosen.
 
     Args:
         images: how many to train on.
@@ -62,7 +62,7 @@ class TrainingRecipe:
 
 
 def fine_tuning(found: Situation) -> Mapping[str, Any]:
-    """One cycle of AdamW with a warm-up, of some 400 steps or more.
+    """Return one cycle of AdamW with a warm-up, of some 400 steps or more.
 
     Of what was tried on 540 photos (EfficientNet-Lite0, 96 pixels), more epochs helped most, then a classifier that
     begins small, then small batches and crops that keep most of the image; SGD and lower rates were clearly worse.
@@ -80,7 +80,7 @@ def fine_tuning(found: Situation) -> Mapping[str, Any]:
 
 
 def photos_from_scratch(found: Situation) -> Mapping[str, Any]:
-    """A long cycle of AdamW: few photos are gone through many times."""
+    """Return a long cycle of AdamW: few photos are gone through many times."""
     return {
         "epochs": found.epochs(steps=3000, least=30, most=150),
         "optimizer": "AdamW",
@@ -94,7 +94,7 @@ def photos_from_scratch(found: Situation) -> Mapping[str, Any]:
 
 
 def small_images(found: Situation) -> Mapping[str, Any]:
-    """SGD with Nesterov momentum and a cosine, as the papers train on CIFAR, with fewer epochs of more images."""
+    """Return SGD with Nesterov momentum and a cosine, as in papers on CIFAR, with fewer epochs of more images."""
     return {
         "epochs": 100 if found.images < 10_000 else 200,
         "optimizer": "SGD",
@@ -107,7 +107,7 @@ def small_images(found: Situation) -> Mapping[str, Any]:
 
 
 def large_sets(found: Situation) -> Mapping[str, Any]:
-    """What ResNets are trained with on ImageNet: SGD, a warm-up of five epochs, a cosine over ninety."""
+    """Return the usual recipe for ResNets on ImageNet: SGD, a warm-up of five epochs, a cosine over ninety."""
     return {
         "epochs": 90,
         "optimizer": "SGD",

@@ -1,4 +1,4 @@
-"""What the user leaves open, settled by a recipe, and said."""
+"""Settings that the user leaves open: a recipe settles them, and notes say so."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ EARLIER: Mapping[str, Any] = {
     "schedule": "CosineAnnealingLR",
     "warmup_epochs": 0.0,
 }
-"""What "none" stands for: the defaults of version 0.1, the same whatever the data are."""
+"""The recipe "none": the defaults of version 0.1, the same whatever the data are."""
 RATES = {"SGD": 0.05, **dict.fromkeys(("Adam", "AdamW", "NAdam", "RAdam", "Adamax"), 1e-3)}
 """The learning rate of an optimiser that the user names without one."""
 OPTIMISATION = ("optimizer", "optimizer_args", "lr", "schedule", "schedule_args", "warmup_epochs", "layer_decay")
-"""What belongs together: a recipe's rate is right for its optimiser."""
+"""The arguments that belong together: a recipe's rate is right for its optimiser."""
 
 
 def settle(config: TrainConfig, images: ImageData) -> tuple[RunConfig, list[str]]:

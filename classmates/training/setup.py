@@ -227,7 +227,7 @@ def fine_tuning(config: RunConfig, module: TrainingModule) -> Iterator[Callback]
 
 
 def run_folder(config: RunConfig, method: Method) -> RunFolder:
-    """The run's folder with the settings that repeat it."""
+    """Return the run's folder with the settings that repeat it."""
     described = describe_method(config.method)
     if described is None:  # a function in Python, which no file can name
         described = {"class_path": f"<{type(method).__name__} made by a function>", "init_args": {}}
@@ -237,7 +237,7 @@ def run_folder(config: RunConfig, method: Method) -> RunFolder:
 
 
 def student_card(config: RunConfig, images: ImageData) -> StudentCard:
-    """What is needed to rebuild the student and to feed it."""
+    """Make the card that says how to rebuild the student and to feed it."""
     return StudentCard(
         model=config.model if isinstance(config.model, str) else None,
         class_names=images.class_names,

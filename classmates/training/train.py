@@ -93,7 +93,7 @@ def train(
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
 ) -> Result:
-    """Trains a network on images with a method, tests it once, and leaves a folder with all that came out.
+    """Train a network on images with a method, test it once, and leave a folder with all results.
 
     A validation split is cut from the training images for whatever is watched during training. The test images are
     looked at once, after the last epoch; the headline is the student's accuracy then.
@@ -272,5 +272,5 @@ def write_report(folder: Path) -> None:
 
 
 def first_process() -> bool:
-    """Whether this process is the only one or the first of a distributed run, before Lightning has joined them."""
+    """Return whether this process is the only or the first one of a distributed run, before Lightning joins them."""
     return all(int(os.environ.get(name, 0)) == 0 for name in ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "RANK"))

@@ -20,13 +20,13 @@ BatchFor = Callable[[Method], Batch]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test with the argument ``kind`` for every method, one with ``taught`` for every method with a teacher."""
+    """Run a test with the argument ``kind`` for every method, one with ``teacher_method`` for each with a teacher."""
     kinds = list(known_methods().values())
     if "kind" in metafunc.fixturenames:
         metafunc.parametrize("kind", kinds, ids=[kind.__name__ for kind in kinds])
-    if "taught" in metafunc.fixturenames:
-        taught = [kind for kind in kinds if issubclass(kind, TeacherMethod) and kind.needs_teacher]
-        metafunc.parametrize("taught", taught, ids=[kind.__name__ for kind in taught])
+    if "teacher_method" in metafunc.fixturenames:
+        teacher_method = [kind for kind in kinds if issubclass(kind, TeacherMethod) and kind.needs_teacher]
+        metafunc.parametrize("teacher_method", teacher_method, ids=[kind.__name__ for kind in teacher_method])
 
 
 @pytest.fixture

@@ -256,7 +256,7 @@ def test_a_saved_method_goes_on_to_the_last_bit(make: Callable[..., MCL], tiny_b
     assert other.log_mean_known
 
 
-def test_helpers_of_other_architectures_by_name_and_as_modules(tiny_data: DataSpec, tiny_network: Make) -> None:
+def test_peer_models_of_other_architectures_by_name_and_as_modules(tiny_data: DataSpec, tiny_network: Make) -> None:
     torch.manual_seed(0)
     helper = tiny_network(widths=(5, 7), in_chans=1)
     # Without an input shape the student says how many channels a named helper gets.

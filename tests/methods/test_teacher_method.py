@@ -25,15 +25,17 @@ def network(name: str = "resnet8", num_classes: int = 4) -> nn.Module:
     return timm.create_model(name, num_classes=num_classes, in_chans=1)
 
 
-def test_it_says_that_it_needs_a_teacher_and_how_to_give_one(taught) -> None:
-    with pytest.raises(UserError, match=rf"{taught.__name__} needs a teacher: .*--method\.teacher RUN_FOLDER"):
-        taught(network(), DATA)
+def test_it_says_that_it_needs_a_teacher_and_how_to_give_one(teacher_method) -> None:
+    with pytest.raises(
+        UserError, match=rf"{teacher_method.__name__} needs a teacher: .*--method\.teacher RUN_FOLDER"
+    ):
+        teacher_method(network(), DATA)
     with pytest.raises(UserError, match="tells 7 classes apart but the data have 4"):
-        taught(network(), DATA, teacher=network(num_classes=7))
+        teacher_method(network(), DATA, teacher=network(num_classes=7))
 
 
-def test_the_student_learns_and_the_teacher_does_not(taught) -> None:
-    method = taught(network(), DATA, teacher=network("resnet14")).train()
+def test_the_student_learns_and_the_teacher_does_not(teacher_method) -> None:
+    method = teacher_method(network(), DATA, teacher=network("resnet14")).train()
     teacher = method.teacher.network
     before = copy.deepcopy(teacher.state_dict())
     optimizer = torch.optim.SGD(method.parameters(), lr=0.01, weight_decay=0.1)
@@ -50,9 +52,9 @@ def test_the_student_learns_and_the_teacher_does_not(taught) -> None:
     assert not any(module.training for module in teacher.modules())
 
 
-def test_the_teacher_is_in_no_checkpoint(taught) -> None:
+def test_the_teacher_is_in_no_checkpoint(teacher_method) -> None:
     torch.manual_seed(0)
-    first, second = (taught(network(), DATA, teacher=network("resnet14")) for _ in range(2))
+    first, second = (teacher_method(network(), DATA, teacher=network("resnet14")) for _ in range(2))
     before = copy.deepcopy(second.teacher.network.state_dict())
     assert not any("teacher" in name for name in first.state_dict())
     second.load_state_dict(first.state_dict())
@@ -61,8 +63,8 @@ def test_the_teacher_is_in_no_checkpoint(taught) -> None:
     assert set(first.student().state_dict()) == set(network().state_dict())
 
 
-def test_the_teacher_runs_once_a_step_and_only_where_it_is_asked(taught) -> None:
-    method = taught(network(), DATA, teacher=network("resnet14"))
+def test_the_teacher_runs_once_a_step_and_only_where_it_is_asked(teacher_method) -> None:
+    method = teacher_method(network(), DATA, teacher=network("resnet14"))
     calls = []
     method.teacher.network.register_forward_hook(lambda *_: calls.append(1))
     method(BATCH)
@@ -73,11 +75,11 @@ def test_the_teacher_runs_once_a_step_and_only_where_it_is_asked(taught) -> None
     assert len(calls) == 1
 
 
-def test_student_and_teacher_may_differ_in_depth_and_width(taught) -> None:
+def test_student_and_teacher_may_differ_in_depth_and_width(teacher_method) -> None:
     data = DataSpec(4, DATA.labels, (3, 32, 32))
     student = timm.create_model("resnet20", num_classes=4)  # 3 stages, 16 to 64 channels, maps of 32 to 8
     teacher = timm.create_model("mobilenetv3_small_050", num_classes=4)  # 5 stages, maps of 16 to 1
-    method = taught(student, data, teacher=teacher)
+    method = teacher_method(student, data, teacher=teacher)
     output = method(Batch(torch.randn(8, 3, 32, 32), torch.arange(8) % 4, torch.arange(8)))
     assert output.total.isfinite()
 
@@ -104,12 +106,12 @@ def test_a_finished_run_teaches_the_next_one_which_resumes(tmp_path) -> None:
     method = partial(Watched, teacher=str(tmp_path / "teacher"))
     run(model="resnet8", epochs=1, out=tmp_path / "student", method=method)
     run(model="resnet8", epochs=1, out=tmp_path / "student", method=method, resume=True)
-    (taught, data), _ = made
+    (teacher_method, data), _ = made
     card = load_student(tmp_path / "teacher")[1]
     assert (data.mean, data.std) == (card.mean, card.std)
-    torch.testing.assert_close(taught.teacher.scale, torch.ones(1, 1, 1))
-    torch.testing.assert_close(taught.teacher.shift, torch.zeros(1, 1, 1))
-    assert taught.notes == []
+    torch.testing.assert_close(teacher_method.teacher.scale, torch.ones(1, 1, 1))
+    torch.testing.assert_close(teacher_method.teacher.shift, torch.zeros(1, 1, 1))
+    assert teacher_method.notes == []
     config = yaml.safe_load((tmp_path / "student" / "config.yaml").read_text())
     assert config["method"]["init_args"]["teacher"] == str(tmp_path / "teacher")
     checkpoint = torch.load(tmp_path / "student" / "checkpoints" / "last.ckpt", weights_only=True)

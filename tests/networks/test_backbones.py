@@ -144,7 +144,7 @@ def test_branch_owns_what_it_trains_and_nothing_else(cut: Cut) -> None:
 
 
 @torch.no_grad()
-def test_views(cut: Cut) -> None:
+def test_outputs(cut: Cut) -> None:
     cut.network.eval(), cut.branched.eval()
     images = cut.images()
     with cut.trunk.recorded():

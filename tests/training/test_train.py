@@ -75,7 +75,7 @@ def test_exits_are_tuned_on_validation_and_scored_on_test(small_train, tmp_path)
     assert blind.record.exits is None  # nothing to tune on but the test set
 
 
-def test_a_teacher_remembers_only_where_images_stay_the_same(small_train, tmp_path):
+def test_a_teacher_caches_only_where_images_stay_the_same(small_train, tmp_path):
     teacher = timm.create_model("resnet8", num_classes=10, in_chans=1)
     method = partial(KD, teacher=teacher, cache=True)
     with pytest.raises(UserError, match="augmented"):

@@ -12,7 +12,7 @@ from classmates.errors import UserError
 
 
 def stream_seed(purpose: str, *numbers: int) -> int:
-    """One 32-bit seed for a purpose and its numbers, always as many for one purpose: ``("order", seed, epoch)``.
+    """Return a 32-bit seed for a purpose and its numbers, always as many for one purpose: ``("order", seed, epoch)``.
 
     Raises:
         UserError: a number is negative.
@@ -24,7 +24,7 @@ def stream_seed(purpose: str, *numbers: int) -> int:
 
 
 def generator(purpose: str, *numbers: int) -> torch.Generator:
-    """A generator of its own for a purpose and its numbers, on the CPU: the same draws for every device."""
+    """Return a purpose's own generator for these numbers, on the CPU: the same draws for every device."""
     return torch.Generator().manual_seed(stream_seed(purpose, *numbers))
 
 

@@ -53,7 +53,7 @@ class EpochSampler(torch.utils.data.Sampler[list[int]]):
         self.start_batch = 0
         """The batch that passes begin with; not the first where a run goes on in the middle of an epoch."""
         self.positions = len(self.order(0))
-        """How many images an epoch's order has."""
+        """The number of images in an epoch's order."""
         groups = self.positions // sampling.group // world_size
         if groups < sampling.smallest:
             raise UserError(
@@ -65,7 +65,7 @@ class EpochSampler(torch.utils.data.Sampler[list[int]]):
         sizes = torch.full((batches,), batch_size // world_size)
         sizes[-1] += groups * sampling.group - int(sizes.sum())
         self.batch_sizes: list[int] = sizes.tolist()
-        """How many images each of this process's batches of an epoch has."""
+        """The number of images in each of this process's batches of an epoch."""
 
     def order(self, epoch: int) -> Tensor:
         """Return the epoch's sample indices, [positions], groups side by side; as many in every epoch."""

@@ -1,4 +1,4 @@
-"""Which images belong together in a batch, and their order in an epoch: frozen values, equal if their fields are."""
+"""The images that belong together in a batch, and their order in an epoch: frozen values, equal by their fields."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Sampling(ABC):
 
     @property
     def group(self) -> int:
-        """How many consecutive images belong together."""
+        """The number of consecutive images that belong together."""
         return 1
 
     @abstractmethod

@@ -23,7 +23,7 @@ from classmates.data.parts import Encoded, Files, ImageData, ImageFile, Split
 from classmates.data.readers.images import decode
 
 BATCHES_AHEAD = 2
-"""How many batches each worker makes ahead; more would only take memory where workers keep up on average."""
+"""The number of batches each worker makes ahead; more would only take memory where workers keep up on average."""
 
 
 class StreamingLoader(Loader):

@@ -64,7 +64,7 @@ def require_triplets(labels: Tensor) -> None:
 
 
 def _pairs_per_class(counts: Tensor, generator: torch.Generator) -> Tensor:
-    """How many (o, p) pairs each class gives, [K], so that every pair finds a negative."""
+    """Return the number of (o, p) pairs that each class gives, [K], so that every pair finds a negative."""
     total = int(counts.sum())
     pairs = counts // 3
     spare = total // 3 - int(pairs.sum())  # what rounding down per class has left over
@@ -111,5 +111,5 @@ def _without_conflicts(pair_labels: Tensor, pool: Tensor, labels: Tensor, genera
 
 
 def _random_below(limits: Tensor, generator: torch.Generator) -> Tensor:
-    """An integer from 0 to each limit, exclusive. Double precision: exact for any data set that fits in memory."""
+    """Draw an integer from 0 to each limit, exclusive. Double precision: exact for any data that fit in memory."""
     return (torch.rand(len(limits), generator=generator, dtype=torch.float64) * limits).long()

@@ -102,7 +102,7 @@ def _require_classes(root: Path, parts: dict[str, list[str]]) -> None:
 
 
 def _require_images(root: Path, classes: list[str], counts: dict[str, Tensor]) -> None:
-    """counts: [K], of each part."""
+    """Raise UserError where a class has no readable image in one of the parts. counts: [K], of each part."""
     for part, count in counts.items():
         if empty := [classes[number] for number in (count == 0).nonzero()[:, 0].tolist()]:
             raise UserError(

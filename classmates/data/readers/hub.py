@@ -24,7 +24,7 @@ PARTS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-"""What the published splits are called."""
+"""The parts by the names of the published splits."""
 
 
 class Rows:

@@ -23,7 +23,7 @@ from classmates.data.parts import Encoded, Files, ImageFile
 from classmates.errors import UserError
 
 EXTENSIONS = (*IMG_EXTENSIONS, ".gif", ".apng")
-"""How the names of image files end."""
+"""The extensions of image files."""
 
 PIXEL_LIMIT = "CLASSMATES_MAX_IMAGE_PIXELS"
 """The environment variable that allows larger images than Pillow does, which takes them for decompression bombs."""
@@ -34,7 +34,7 @@ IN_MEMORY = 64
 Out = TypeVar("Out")
 
 AT_ONCE = 4096
-"""How many images are handed to the threads that read them before they are waited for."""
+"""The number of images that are handed to the threads that read them before they are waited for."""
 
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
 _USUAL = ("JPEG", "PNG", "WEBP")  # tried first: of the others Pillow tries many, which takes longer than decoding
@@ -95,7 +95,7 @@ class Check(NamedTuple):
 
 
 class Checks(NamedTuple):
-    """The same of N images, as tensors: sizes [N, 2], grey [N], frames [N], moments [N, 2, C]; all 0 for an image
+    """The checks of N images, as tensors: sizes [N, 2], grey [N], frames [N], moments [N, 2, C]; all 0 for an image
     that cannot be read."""
 
     sizes: Tensor

@@ -17,7 +17,7 @@ LINK = "symbolic links followed"
 
 
 class Walk:
-    """Lists class folders and the images below them, and counts what is left out and which links are followed.
+    """List class folders and the images below them, and count what is left out and which links are followed.
 
     Every folder is given, and every file returned, relative to the root.
     """

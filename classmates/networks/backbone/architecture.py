@@ -1,4 +1,4 @@
-"""What a silent run tells of a network: its stages, its embedding and the classifier that turns it into logits."""
+"""A network's architecture, found in a silent run: its stages, its embedding and the classifier of the embedding."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from classmates.networks.backbone.stages import Stage, find_stages
 
 @dataclass(frozen=True)
 class Architecture:
-    """What one run tells of a network.
+    """A network's architecture, as one run shows it.
 
     input_shape: (C, H, W). stages: shallow to deep. classifier: name of the module that makes the logits from the
     embedding. embedding: D. num_classes: K. calls: every module call of the run, in the order in which they ended.
@@ -36,7 +36,7 @@ class Architecture:
 
 
 def inspect_network(network: nn.Module, input_shape: tuple[int, int, int] | None = None) -> Architecture:
-    """Runs the network once on noise and finds its stages, embedding and classifier.
+    """Run the network once on noise and find its stages, embedding and classifier.
 
     Raises UserError where it cannot run on ``input_shape``, does not return logits [B, K], or where stages or
     classifier cannot be found: the message shows what was tried and how to name them.
@@ -72,14 +72,14 @@ def inspect_network(network: nn.Module, input_shape: tuple[int, int, int] | None
 
 
 def weight_of(module: nn.Module) -> Tensor:
-    """The weight of a linear or convolutional layer, [out, in, ...]."""
+    """Return the weight of a linear or convolutional layer, [out, in, ...]."""
     weight = module.weight
     assert isinstance(weight, Tensor)
     return weight
 
 
 def find_classifier(network: nn.Module, calls: list[Call], num_classes: int) -> Call:
-    """The last linear layer or convolution that ran; it must look at one place and make the logits."""
+    """Return the last linear layer or convolution that ran; its kernel must be 1x1 and its outputs the logits."""
     layers = [call for call in calls if isinstance(call.module, nn.Linear | nn.Conv2d)]
     if layers:
         outputs, _, *kernel = weight_of(layers[-1].module).shape

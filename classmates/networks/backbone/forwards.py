@@ -1,4 +1,4 @@
-"""Networks that are also observed: what lies between two observed places is compiled, or run again in backward.
+"""Replaced forwards: the modules between two observed ones are compiled, or run again in backward.
 
 Hooks on the observed modules themselves then run outside that code, which is the only place where they may come and
 go with every step, and where they see each batch once.
@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 class ReplacedForward:
-    """Stands for a module's own forward and remembers it."""
+    """A replacement of a module's own forward, which it keeps."""
 
     def __init__(self, module: nn.Module):
         self.module = module
@@ -73,7 +73,7 @@ def statistics_left_out(module: nn.Module) -> Iterator[None]:
 
 
 def parts_between(network: nn.Module, observed: Iterable[str]) -> list[nn.Module]:
-    """Each outermost module that has parameters and no observed module inside it, in the network's order."""
+    """Return each outermost module that has parameters and no observed module inside it, in the network's order."""
     return list(_parts(network, {network.get_submodule(name) for name in observed}))
 
 
@@ -86,13 +86,13 @@ def _parts(module: nn.Module, observed: set[nn.Module]) -> Iterator[nn.Module]:
 
 
 def replace_forwards(modules: Iterable[nn.Module], replacement: type[ReplacedForward]) -> None:
-    """Gives each of the modules another forward, in place; ``restore_forwards`` undoes it."""
+    """Give each of the modules another forward, in place; ``restore_forwards`` undoes it."""
     for module in modules:
         module.forward = replacement(module)
 
 
 def restore_forwards(network: nn.Module) -> None:
-    """Gives every module its own forward back."""
+    """Give every module its own forward back."""
     for module in network.modules():
         if isinstance(replaced := vars(module).get("forward"), ReplacedForward):
             del module.forward

@@ -1,4 +1,4 @@
-"""Runs a network and notes, on the way, what its stages return and what its classifier is given."""
+"""Run a network and keep what its stages return and what its classifier is given."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def hooked(
 def observe(
     network: nn.Module, architecture: Architecture, images: Tensor, shared: tuple[Tensor, ...] = ()
 ) -> NetworkOutput:
-    """The network's output of the images; its own forward runs, and nothing of this stays behind in it.
+    """Return the network's output of the images; its own forward runs, and nothing of this stays behind in it.
 
     shared: maps of the first stages where the network is a branch and somebody else has made them.
     """
@@ -63,7 +63,7 @@ def observe(
 
 
 def stack_logits(outputs: list[NetworkOutput]) -> Tensor:
-    """[M, B, K], one row of peers, the student's last."""
+    """Stack the logits, [M, B, K], one row of peers, the student's last."""
     return torch.stack([output.logits for output in outputs])
 
 

@@ -28,7 +28,7 @@ class Call(NamedTuple):
 
 @contextmanager
 def silent(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode, no gradients and an untouched random state inside; every module's own mode back after."""
+    """Evaluate without gradients within the block; random state and modules' modes are as before after it."""
     modes = [(module, module.training) for module in network.modules()]
     cuda = {parameter.device for parameter in network.parameters() if parameter.is_cuda}
     network.eval()
@@ -42,14 +42,14 @@ def silent(network: nn.Module) -> Iterator[None]:
 
 
 def sample_images(network: nn.Module, input_shape: tuple[int, ...]) -> Tensor:
-    """The same noise every time, shaped like ``BATCH`` images, where the network's parameters are."""
+    """Return the same noise every time, shaped like ``BATCH`` images, where the network's parameters are."""
     noise = torch.randn(BATCH, *input_shape, generator=torch.Generator().manual_seed(0))
     parameter = next(network.parameters(), noise)
     return noise.to(parameter.device, parameter.dtype)
 
 
 def record_calls(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[list[Call], Any]:
-    """Every module call of one run, in the order in which the calls ended, and what the network returned."""
+    """Return every module call of one run, in the order in which the calls ended, and the network's output."""
     calls: list[Call] = []
     pending: list[int] = []
     tick = iter(range(1 << 62))
@@ -74,14 +74,14 @@ def record_calls(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[list
 
 
 def run_in_training(network: nn.Module, images: Tensor) -> Any:
-    """What the network returns in training mode, its buffers (BatchNorm's statistics) unchanged; for ``silent``."""
+    """Return the output in training mode, the buffers (BatchNorm's statistics) unchanged; for use in ``silent``."""
     network.train()
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     return functional_call(network, buffers, (images,))
 
 
 def default_input_shape(network: nn.Module) -> tuple[int, int, int]:
-    """(C, H, W) of what the network takes: timm's ``pretrained_cfg``, else the first size that it runs on.
+    """Return (C, H, W) of the network's images: timm's ``pretrained_cfg``, else the first size that it runs on.
 
     Raises UserError where it runs on none of them.
     """
@@ -105,5 +105,5 @@ def default_input_shape(network: nn.Module) -> tuple[int, int, int]:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, short enough for a line of another message; its type where it says nothing."""
+    """Return the first line of an error's message, to be part of another; its type where it has no message."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

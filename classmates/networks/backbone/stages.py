@@ -1,4 +1,4 @@
-"""Where a network's stages are and how their maps lie, for any timm, torchvision or own nn.Module.
+"""A network's stages and the layout of their maps, for any timm, torchvision or own nn.Module.
 
 Stages come, in this order, from the network's own ``stage_names`` (set it to name them yourself), from timm's
 ``feature_info``, or from one silent run: the last module at each spatial resolution, or, where there is but one, the
@@ -25,14 +25,14 @@ Size = tuple[int, int]  # height and width
 
 
 class Layout(Enum):
-    """How a module lays out its map; every map of a NetworkOutput is NCHW."""
+    """The order of the axes of a module's map; every map of a NetworkOutput is NCHW."""
 
     NCHW = "channels first"
     NHWC = "channels last"
     TOKENS = "tokens, after any class token"
 
     def as_map(self, output: Tensor, image: Size) -> Tensor:
-        """The output as a map [B, C, H, W]; tokens [B, T, C] lose their prefix and go back to their grid."""
+        """Return the output as a map [B, C, H, W]; tokens [B, T, C] lose their prefix and go back to their grid."""
         if self is Layout.NHWC:
             return output.permute(0, 3, 1, 2)
         if self is Layout.TOKENS:
@@ -43,7 +43,7 @@ class Layout(Enum):
 
 
 def token_grid(tokens: int, image: Size) -> Size:
-    """The largest grid with an image's proportions that so many tokens fill; the rest of them is a prefix."""
+    """Return the largest grid with an image's proportions that so many tokens fill; the rest of them is a prefix."""
     proportion = image[1] / image[0]
     height = math.isqrt(int(tokens / proportion)) + 1
     while height * round(height * proportion) > tokens:
@@ -65,7 +65,7 @@ class Stage:
 
 
 def find_stages(network: nn.Module, calls: list[Call], image: Size) -> tuple[Stage, ...]:
-    """The network's stages, from its own ``stage_names``, timm's ``feature_info`` or the resolutions of its maps."""
+    """Find the stages by the network's ``stage_names``, timm's ``feature_info`` or the maps' resolutions."""
     last_call = {call.name: call for call in calls if call.name}
     channels_last = str(getattr(network, "output_fmt", "")).endswith("NHWC")
     maps = {name: stage for name, call in last_call.items() if (stage := as_stage(call, image, channels_last))}
@@ -91,7 +91,7 @@ def find_stages(network: nn.Module, calls: list[Call], image: Size) -> tuple[Sta
 
 
 def check_names(network: nn.Module, names: list[str], maps: dict[str, Stage], ran: dict[str, Call]) -> None:
-    """Raises UserError unless every name is a module that returns a map, in the order in which they run."""
+    """Raise UserError unless every name is a module that returns a map, in the order in which they run."""
     for name in names:
         if name not in maps:
             what = "returns no map" if name in ran else "is not among the modules that ran before the classifier"
@@ -102,7 +102,7 @@ def check_names(network: nn.Module, names: list[str], maps: dict[str, Stage], ra
 
 
 def as_stage(call: Call, image: Size, channels_last: bool) -> Stage | None:
-    """The call's output as a stage; None where it is not one map or one row of tokens for each image."""
+    """Return the call's output as a stage; None where it is not one map or one row of tokens for each image."""
     if call.shape is None or len(call.shape) not in (3, 4) or call.shape[0] != BATCH or 0 in call.shape:
         return None
     layout = Layout.TOKENS
@@ -117,31 +117,31 @@ def as_stage(call: Call, image: Size, channels_last: bool) -> Stage | None:
 
 
 def stretch(sides: tuple[int, ...], image: Size) -> float:
-    """How far these sides are from the image's proportions, 1 where they are the same."""
+    """Return the factor between these sides' proportions and the image's, 1 where they are the same."""
     one, other = sides[0] * image[1], sides[1] * image[0]
     return max(one, other) / min(one, other)
 
 
 def timm_stages(network: nn.Module) -> list[str]:
-    """The modules that timm's ``feature_info`` names, shallow to deep; empty for a network without one."""
+    """Return the modules that timm's ``feature_info`` names, shallow to deep; empty for a network without one."""
     info = getattr(network, "feature_info", None) or []
     return [entry["module"] for entry in getattr(info, "info", info)]
 
 
 def ends_of_layers(calls: list[Call]) -> list[int]:
-    """When each layer that holds the network's weights had run."""
+    """Return the time (``Call.ended``) at which each layer that holds the network's weights had run."""
     return [call.ended for call in calls if isinstance(call.module, nn.Conv2d | nn.Linear)]
 
 
 def ends_early(names: list[str], calls: list[Call]) -> bool:
-    """Whether nearly all layers come after the last of these stages."""
+    """Return whether nearly all layers come after the last of these stages."""
     end = max(call.ended for call in calls if call.name == names[-1])
     layers = ends_of_layers(calls)
     return sum(layer <= end for layer in layers) < STEM_SHARE * len(layers)
 
 
 def with_weights_of_their_own(names: list[str], calls: list[Call]) -> list[str]:
-    """Leaves out names that add no layer with weights to the one before (as VGG's last pooling)."""
+    """Leave out names that add no layer with weights to the one before (as VGG's last pooling)."""
     weighted = ends_of_layers(calls)
     ended = {call.name: call.ended for call in calls}
     kept: list[str] = []
@@ -154,7 +154,7 @@ def with_weights_of_their_own(names: list[str], calls: list[Call]) -> list[str]:
 
 
 def last_at_each_resolution(calls: list[Call], maps: dict[str, Stage]) -> list[str]:
-    """The last module at each spatial resolution, none deeper in the module tree than it takes to see them."""
+    """Return the last module at each spatial resolution, none deeper in the module tree than it takes to see them."""
     spatial = before_global_pooling(calls, maps)
     found: list[str] = []
     for depth in range(1 + max((call.name.count(".") for call in spatial), default=-1)):
@@ -172,7 +172,7 @@ def last_at_each_resolution(calls: list[Call], maps: dict[str, Stage]) -> list[s
 
 
 def before_global_pooling(calls: list[Call], maps: dict[str, Stage]) -> list[Call]:
-    """The calls that return proper maps: no rows of tokens, and nothing from global pooling on."""
+    """Return the calls that return proper maps: no rows of tokens, and nothing from global pooling on."""
     spatial = [call for call in calls if maps[call.name].layout is not Layout.TOKENS]
     pooling = [place for place, call in enumerate(spatial) if isinstance(call.module, GLOBAL_POOLING)]
     if pooling and all(
@@ -183,7 +183,7 @@ def before_global_pooling(calls: list[Call], maps: dict[str, Stage]) -> list[Cal
 
 
 def row_of_blocks(calls: list[Call], maps: dict[str, Stage]) -> list[str]:
-    """The longest row of sibling modules of one class, with weights, whose maps have one shape (a ViT's blocks)."""
+    """Find the longest row of sibling modules of one class, with weights and maps of one shape (a ViT's blocks)."""
     rows: dict[tuple[str, type[nn.Module], tuple[int, int, int]], dict[str, None]] = {}
     for call in calls:
         if any(True for _ in call.module.parameters()):
@@ -193,7 +193,7 @@ def row_of_blocks(calls: list[Call], maps: dict[str, Stage]) -> list[str]:
 
 
 def equal_parts(names: list[str], maps: dict[str, Stage]) -> list[str]:
-    """The ends of ``ISOTROPIC_STAGES`` parts of equal depth, where the names are many blocks of one shape."""
+    """Return the ends of ``ISOTROPIC_STAGES`` parts of equal depth, where the names are many blocks of one shape."""
     if len(names) <= ISOTROPIC_STAGES or len({maps[name].shape for name in names}) > 1:
         return names
     return [names[(part + 1) * len(names) // ISOTROPIC_STAGES - 1] for part in range(ISOTROPIC_STAGES)]
@@ -204,7 +204,7 @@ def pixels(stage: Stage) -> int:
 
 
 def some(maps: dict[str, Stage], count: int = 8) -> str:
-    """A few of the outer modules that return maps, for an error message."""
+    """Name a few of the outer modules that return maps, for an error message."""
     outer = [stage for stage in maps.values() if stage.name.count(".") <= 1] or list(maps.values())
     step = max(1, len(outer) // count)
     return ", ".join(f"'{stage.name}' {list(stage.shape)}" for stage in outer[::step]) or "none: it has no maps"

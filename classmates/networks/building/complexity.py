@@ -1,4 +1,4 @@
-"""How big a network is: parameters, and multiply-adds for one image."""
+"""The size of a network: parameters, and multiply-adds for one image."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Number of parameters, trainable or not; one that is used in two places counts once."""
+    """Return the number of parameters, trainable or not; one that is used in two places counts once."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def multiply_adds(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
-    """Multiply-adds of the convolutions, linear layers and matrix products for one image (C, H, W), in eval mode.
+    """Count multiply-adds of convolutions, linear layers and matrix products for one image (C, H, W), in eval mode.
 
     Biases, norms, activations and pooling count nothing: what papers call "FLOPs" (and half of what torch calls
     FLOPs). The network is run once, where it is, on zeros; its mode, buffers and the random state stay as they were.

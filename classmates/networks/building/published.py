@@ -18,7 +18,7 @@ TIMEOUT = 3.0
 
 
 class Preparation(NamedTuple):
-    """How images were prepared for a network's weights: mean and deviation by channel, in 0..1, and interpolation."""
+    """The preparation of images for trained weights: mean and deviation by channel, in 0..1, and interpolation."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]

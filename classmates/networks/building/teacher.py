@@ -18,7 +18,7 @@ Normalisation = tuple[Sequence[float], Sequence[float]]
 """(mean, std), [C] each, of images in 0..1."""
 
 CHECKS = 16
-"""How often at most, in N images, a cache checks whether it is complete, which makes the host wait for the device."""
+"""The most checks, in N images, of whether a cache is complete; each makes the host wait for the device."""
 
 
 class TeacherOutputs(NamedTuple):
@@ -100,7 +100,7 @@ class Teacher(nn.Module):
         self.register_buffer("known", torch.zeros(samples, dtype=torch.bool), persistent=False)
         self.knows_all = False
         self.until_check = samples
-        """How many more images pass before the next check whether all are known."""
+        """The number of images before the next check whether all are known."""
         self.caches = cache
 
     @property

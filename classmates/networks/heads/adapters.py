@@ -10,7 +10,7 @@ Shape = tuple[int, int, int]
 
 
 def adapter(student: Shape, teacher: Shape) -> nn.Sequential:
-    """A convolution, BatchNorm and ReLU: [B, *student] → [B, *teacher].
+    """Make a convolution, BatchNorm and ReLU: [B, *student] → [B, *teacher].
 
     The convolution is chosen by the observed sizes, as RepDistiller does: 1x1 where they are equal, 3x3 of stride 2
     where the student's is twice as large (rounded up), a transposed 4x4 of stride 2 where it is half as large, and

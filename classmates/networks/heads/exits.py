@@ -40,7 +40,7 @@ class Attention(nn.Module):
 
 
 class ExitOutputs(NamedTuple):
-    """What the shallow exits make of a batch, shallow to deep. logits: [k − 1, B, K]. embeddings: [k − 1, B, D]."""
+    """The shallow exits' outputs of a batch, shallow to deep. logits: [k − 1, B, K]. embeddings: [k − 1, B, D]."""
 
     logits: Tensor
     embeddings: Tensor
@@ -64,7 +64,7 @@ class ShallowExit(nn.Module):
         self.classifier = nn.Linear(widths[-1], num_classes)
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps [B, C, H, W] → logits [B, K] and embedding [B, D]."""
+        """Return the logits [B, K] and the embedding [B, D] of maps [B, C, H, W]."""
         embedding = self.aligner(self.attention(maps))
         return self.classifier(embedding), embedding
 
@@ -97,14 +97,14 @@ class ShallowExits(nn.Module):
         return len(self.exits)
 
     def forward(self, maps: Sequence[Tensor]) -> ExitOutputs:
-        """maps: of all the backbone's stages, shallow to deep."""
+        """Return the exits' outputs. maps: of all the backbone's stages, shallow to deep."""
         logits, embeddings = zip(
             *(exit_(stage) for exit_, stage in zip(self.exits, maps[-len(self) - 1 : -1], strict=True)), strict=True
         )
         return ExitOutputs(torch.stack(logits), torch.stack(embeddings))
 
     def with_deepest(self, output: NetworkOutput) -> Tensor:
-        """Every exit's logits, shallow to deep, the backbone's own last: [k, B, K], float32."""
+        """Return every exit's logits, shallow to deep, the backbone's own last: [k, B, K], float32."""
         return torch.cat([self(output.stages).logits, output.logits[None]]).float()
 
 
@@ -121,7 +121,7 @@ class MultiExit(nn.Module):
         return self.shallow.with_deepest(observe(self.network, self.architecture, images))
 
     def costs(self) -> list[float]:
-        """Multiply-adds until each exit answers, those of exits on the way included; 1 is the plain network."""
+        """Return the multiply-adds until each exit answers, exits on the way included; 1 is the plain network."""
         whole = multiply_adds(self.network, self.architecture.input_shape)
         count = len(self.shallow) + 1
         stops = [EarlyExit(self, [1.0] * place + [0.0] * (count - place)) for place in range(count)]
@@ -129,7 +129,7 @@ class MultiExit(nn.Module):
 
 
 def first_confident(confidences: Tensor, thresholds: Tensor) -> Tensor:
-    """The first exit whose confidence exceeds its threshold; the number of exits where none does.
+    """Return the first exit whose confidence exceeds its threshold; the number of exits where none does.
 
     confidences: [e, B], the largest probability of each exit. thresholds: [e]. Returns [B], int64.
     """
@@ -138,7 +138,7 @@ def first_confident(confidences: Tensor, thresholds: Tensor) -> Tensor:
 
 
 class EarlyExit(nn.Module):
-    """Answers at the first exit that is confident, else by the mean of all: images [B, C, H, W] → logits [B, K].
+    """A network that stops at its first confident exit, else averages all: images [B, C, H, W] → logits [B, K].
 
     The network stops once every image of the batch has its answer, so compute is saved in full where images come one
     by one. For evaluation: it looks at the confidences on the way. Not for ``torch.compile`` or export.
@@ -193,4 +193,4 @@ class EarlyExit(nn.Module):
 
 
 class _AllAnswered(Exception):
-    """Leaves the network's forward where nothing is left to compute."""
+    """The exception that ends the network's forward where nothing is left to compute."""

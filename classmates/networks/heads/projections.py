@@ -24,6 +24,6 @@ class UnitProjections(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(width, dimension) for width in widths)
 
     def forward(self, outputs: list[NetworkOutput]) -> Tensor:
-        """Unit vectors [M, B, d], float32, one row of peers."""
+        """Return unit vectors [M, B, d], float32, one row of peers."""
         projected = [layer(output.embedding) for layer, output in zip(self.layers, outputs, strict=True)]
         return F.normalize(torch.stack(projected).float(), dim=-1)

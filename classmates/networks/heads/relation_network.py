@@ -1,6 +1,6 @@
 """CORSD's relation networks: one per stage, training only (Yu et al., 2023, section 2 and Fig. 1b).
 
-Each looks at the maps of two images at one depth of the backbone and says how far apart the two are. The paper draws
+Each takes the maps of two images at one depth of the backbone and says how far apart the two are. The paper draws
 the parts without sizes; sizes and layers here are the released code's (github.com/muzhou-yu/CORSD).
 """
 
@@ -49,7 +49,7 @@ class RelationalInteraction(nn.Module):
 
 
 class Relations(NamedTuple):
-    """What one relation network makes of B triplets.
+    """One relation network's outputs of B triplets.
 
     positive, negative: R_p and R_n, [B]. positive_logits, negative_logits: the auxiliary classifiers', [B, K].
     """
@@ -61,13 +61,13 @@ class Relations(NamedTuple):
 
 
 class FeatureDistance(nn.Module):
-    """What the paper's ablation +RD has in a relation network's place: the L2 norm between pooled maps.
+    """The L2 norm between pooled maps, in a relation network's place in the paper's ablation +RD.
 
     Nothing is learned, and there are no auxiliary classifiers: their logits are those of no classes.
     """
 
     def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Relations:
-        """A stage's maps of B triplets, each [B, C, H, W]: row b of the three belongs together."""
+        """Return the relations of B triplets, from a stage's maps, each [B, C, H, W], which go together by row."""
         o, p, n = (maps.float().mean((2, 3)) for maps in (anchor, positive, negative))
         near, far = (torch.linalg.vector_norm(o - other, dim=1) for other in (p, n))
         return Relations(near, far, o[:, :0], o[:, :0])
@@ -141,12 +141,12 @@ class RelationNetwork(nn.Module):
         self.negative_classifier = self.positive_classifier if shared_classifier else nn.Linear(features, num_classes)
 
     def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Relations:
-        """This stage's maps of B triplets, each [B, C, H, W]: row b of the three belongs together."""
+        """Return the relations of B triplets, from this stage's maps, each [B, C, H, W], which go together by row."""
         pairs = self.projection.first(anchor, positive, negative)
         z = self._of_pairs(self.projection.rest, pairs)
         (z_p, z_n), (r_p, r_n) = z.chunk(2), self._of_pairs(self.interaction, z).chunk(2)
         return Relations(r_p, r_n, self.positive_classifier(z_p), self.negative_classifier(z_n))
 
     def _of_pairs(self, layers: Callable[[Tensor], Tensor], pairs: Tensor) -> Tensor:
-        """All pairs at once, or the positive and then the negative ones."""
+        """Take all pairs at once, or the positive and then the negative ones."""
         return layers(pairs) if self.together else torch.cat([layers(kind) for kind in pairs.chunk(2)])

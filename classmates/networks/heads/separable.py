@@ -6,7 +6,7 @@ from torch import nn
 
 
 def depthwise(channels: int, stride: int) -> nn.Conv2d:
-    """A 3x3 convolution of each channel alone, without bias."""
+    """Make a 3x3 convolution of each channel alone, without bias."""
     return nn.Conv2d(channels, channels, 3, stride=stride, padding=1, groups=channels, bias=False)
 
 

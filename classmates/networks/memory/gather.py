@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def gather(tensor: Tensor, dim: int = 0) -> Tensor:
-    """The tensors of all processes, in the order of their ranks, joined along ``dim``; no gradient passes.
+    """Return all processes' tensors in the order of their ranks, joined along ``dim``; no gradient passes.
 
     They must have the same shape on every process. Without ``torch.distributed`` it is the tensor itself.
     """
@@ -20,13 +20,13 @@ def gather(tensor: Tensor, dim: int = 0) -> Tensor:
 
 
 def from_first(tensor: Tensor) -> None:
-    """Overwrites the tensor with that of the first process, in place; nothing without ``torch.distributed``."""
+    """Overwrite the tensor with that of the first process, in place; nothing without ``torch.distributed``."""
     if dist.is_available() and dist.is_initialized():
         dist.broadcast(tensor, 0)
 
 
 def local_buffers(module: nn.Module) -> list[str]:
-    """Full names of the buffers that parts of ``module`` list as their ``local_buffers``.
+    """Return full names of the buffers that parts of ``module`` list as their ``local_buffers``.
 
     These each process keeps right by itself. DistributedDataParallel leaves those alone that the module it wraps
     names as ``_ddp_params_and_buffers_to_ignore``; else it would send a memory bank's rows at every step.
@@ -36,6 +36,6 @@ def local_buffers(module: nn.Module) -> list[str]:
 
 
 def last_occurrence(indices: Tensor) -> Tensor:
-    """For each of the indices [B], the position of the last one equal to it: repeated writes then write the same."""
+    """Return the position of the last index equal to each of [B]: repeated writes then write the same."""
     ordered, positions = indices.sort(stable=True)
     return positions[torch.searchsorted(ordered, indices, right=True) - 1]

@@ -1,4 +1,4 @@
-"""Memory banks: what every peer made of every training sample when it last saw it (MCL-OKD, §3)."""
+"""Memory banks: every peer's last embedding of every training sample (MCL-OKD, §3)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class MemoryBank(nn.Module):
         self.register_buffer("rows", F.normalize(torch.randn(peers, samples, dimension), dim=-1).to(dtype))
 
     def read(self, indices: Tensor) -> Tensor:
-        """A copy of the rows of samples ``indices`` [B]: [M, B, d], in the bank's dtype."""
+        """Return a copy of the rows of samples ``indices`` [B]: [M, B, d], in the bank's dtype."""
         return self.rows.index_select(1, indices)
 
     @torch.no_grad()

@@ -25,7 +25,7 @@ from classmates.networks.backbone.probe import Call, first_line, run_in_training
 
 
 class Trunk:
-    """What the shared part made of the current batch; empty between forwards.
+    """The shared part's outputs of the current batch; empty between forwards.
 
     Args:
         network: the student.
@@ -60,7 +60,7 @@ class Trunk:
         self.outputs[name] = output
 
     def output(self, name: str) -> Any:
-        """What a stub returns for the module of this name."""
+        """Return the output that a stub returns for the module of this name."""
         return _map_tensors(torch.clone, self.outputs[name]) if self.copies else self.outputs[name]
 
 
@@ -69,12 +69,12 @@ def _map_tensors(function: Callable[[Tensor], Tensor], output: Any) -> Any:
 
 
 def _placeholder(tensor: Tensor) -> Tensor:
-    """A zero of the same shape, type and device that takes the memory of one number."""
+    """Return a zero of the same shape, type and device that takes the memory of one number."""
     return tensor.new_zeros(()).expand(tensor.shape)
 
 
 class Stub(nn.Module):
-    """Stands where a shared module stood: returns what the trunk holds for it, and has the attributes it has."""
+    """A shared module's replacement, with its attributes: it returns what the trunk holds for the module."""
 
     def __init__(self, trunk: Trunk, name: str):
         super().__init__()
@@ -92,7 +92,7 @@ class Stub(nn.Module):
 
 
 def finished_by(calls: tuple[Call, ...], split: str) -> list[str]:
-    """The top-most modules that had run for the last time when ``split`` returned, in the order in which they ended.
+    """Return the top-most modules whose last run was over when ``split`` returned, in the order in which they ended.
 
     Modules that ran several times are kept in the branch: they would have to return something else each time.
     """
@@ -107,7 +107,7 @@ def finished_by(calls: tuple[Call, ...], split: str) -> list[str]:
 
 
 def branch(network: nn.Module, architecture: Architecture, split: str) -> tuple[nn.Module, Trunk]:
-    """A copy of ``network`` that begins after the stage ``split``, and the trunk that feeds it.
+    """Return a copy of ``network`` that begins after the stage ``split``, and the trunk that feeds it.
 
     The copy holds no parameter that it no longer uses. Raises UserError where the network cannot be cut there, that
     is, where the branch fed by the trunk does not give the network's own output to the last bit.
@@ -130,7 +130,7 @@ def branch(network: nn.Module, architecture: Architecture, split: str) -> tuple[
 
 
 def difference(branched: nn.Module, trunk: Trunk, images: Tensor) -> str:
-    """Why the branch does not do what the whole network does; empty where it does."""
+    """Return how the branch's output differs from the whole network's, in words; empty where it does not."""
     features: list[tuple[Tensor, int]] = []
     note = partial(_note_versions, features)
     try:
@@ -148,7 +148,7 @@ def _note_versions(versions: list[tuple[Tensor, int]], output: Any) -> None:
 
 
 def drop_unused_parameters(branched: nn.Module, trunk: Trunk, images: Tensor) -> None:
-    """Turns parameters that training no longer depends on (a position embedding) into placeholder buffers."""
+    """Turn parameters that training no longer depends on (a position embedding) into placeholder buffers."""
     parameters = {name: p for name, p in branched.named_parameters() if p.requires_grad}
     with silent(trunk.network), silent(branched), trunk.recorded():
         run_in_training(trunk.network, images)

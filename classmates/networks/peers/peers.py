@@ -113,20 +113,20 @@ class Peers(nn.Module):
 
     @property
     def trunks(self) -> list[Trunk]:
-        """What feeds the branches: one trunk, or none where nothing is shared."""
+        """The trunks that feed the branches: one, or none where nothing is shared."""
         return [] if self.trunk is None else [self.trunk]
 
     def __len__(self) -> int:
         return len(self.networks)
 
     def compile_parts(self) -> None:
-        """torch.compile for what lies between the places that are observed, in every network; in place."""
+        """Compile (torch.compile) the modules between the observed ones, in every network; in place."""
         self.plain_forwards()
         for network, architecture in zip(self.networks, self.architectures, strict=True):
             replace_forwards(self._parts(network, architecture), CompiledForward)
 
     def recompute_parts(self, which: Recompute) -> None:
-        """Keeps only the inputs of those parts for backward, where they run again; in place.
+        """Keep only the inputs of those parts for backward, where they run again; in place.
 
         which: "all" parts; "shared", the trunk alone, which costs one more forward of it however many peers there
             are; "nothing" leaves every part as it is.
@@ -151,17 +151,17 @@ class Peers(nn.Module):
             replace_forwards(parts, RecomputedForward)
 
     def plain_forwards(self) -> None:
-        """Undoes ``compile_parts`` and ``recompute_parts``."""
+        """Undo ``compile_parts`` and ``recompute_parts``."""
         for network in self.networks:
             restore_forwards(network)
 
     def _parts(self, network: nn.Module, architecture: Architecture) -> list[nn.Module]:
-        """What lies between the observed places of one of the networks, outermost modules only."""
+        """Return the modules between the observed ones of one of the networks, outermost modules only."""
         observed = [*(stage.name for stage in architecture.stages), architecture.classifier]
         return parts_between(network, [*observed, *(name for trunk in self.trunks for name in trunk.modules)])
 
     def forward(self, images: Tensor) -> list[NetworkOutput]:
-        """Every network's output of the images [B, C, H, W], the student's last; the trunk runs once."""
+        """Return every network's output of the images [B, C, H, W], the student's last; the trunk runs once."""
         with ExitStack() as stack:
             if self.trunk is not None:
                 stack.enter_context(self.trunk.recorded())
@@ -173,15 +173,15 @@ class Peers(nn.Module):
         return [*outputs, student]
 
 
-def by_name(helper: str | nn.Module, student: Architecture, data: DataSpec) -> nn.Module:
-    """A helper as it is or, by its name, built for the classes and channels at hand."""
-    if isinstance(helper, nn.Module):
-        return helper
-    return build_model(helper, data.num_classes, in_chans=student.input_shape[0])
+def by_name(peer: str | nn.Module, student: Architecture, data: DataSpec) -> nn.Module:
+    """Return a peer as it is or, by its name, built for the classes and channels at hand."""
+    if isinstance(peer, nn.Module):
+        return peer
+    return build_model(peer, data.num_classes, in_chans=student.input_shape[0])
 
 
 def shared_stages(architecture: Architecture, share: int | str) -> int:
-    """How many stages are shared; raises UserError where ``share`` names none or leaves the peers none."""
+    """Return the number of shared stages; raise UserError where ``share`` names none or leaves the peers none."""
     names = [stage.name for stage in architecture.stages]
     if share == "nothing":
         return 0
@@ -201,7 +201,7 @@ def shared_stages(architecture: Architecture, share: int | str) -> int:
 
 @torch.no_grad()
 def shuffle_weights(network: nn.Module) -> None:
-    """Gives a freshly made network other weights of the same kind, whatever its architecture and initialisation.
+    """Give a freshly made network other weights of the same kind, whatever its architecture and initialisation.
 
     The numbers of each parameter are put in a random order: constants (BatchNorm, zero-initialised gains) stay what
     they are, and random weights become another draw of exactly the same distribution.

@@ -30,7 +30,7 @@ class DivideGradient(torch.autograd.Function):
 
 
 def halve_gradient(output: Any) -> Any:
-    """A stage's output at which two branches meet: what flows back is their mean and not their sum."""
+    """Return a stage's output at which two branches meet; its gradient is then their mean and not their sum."""
     return DivideGradient.apply(output, 2) if isinstance(output, Tensor) else output
 
 
@@ -80,11 +80,11 @@ class PeerTree(Peers):
 
     @property
     def trunks(self) -> list[Trunk]:
-        """What feeds each peer but the student."""
+        """The trunk that feeds each peer but the student."""
         return self.fed_by
 
     def forward(self, images: Tensor) -> list[NetworkOutput]:
-        """Every network's output of the images [B, C, H, W], the student's last; every shared part runs once."""
+        """Return all networks' outputs of the images [B, C, H, W], the student's last; shared parts run once."""
         outputs: list[NetworkOutput] = []
         with ExitStack() as stack:
             for trunk in self.trunks:
@@ -98,5 +98,5 @@ class PeerTree(Peers):
 
 
 def lowest_bit(number: int) -> int:
-    """The place of the lowest set bit: 0 for odd numbers."""
+    """Return the position of the lowest set bit: 0 for odd numbers."""
     return (number & -number).bit_length() - 1

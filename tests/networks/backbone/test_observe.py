@@ -44,7 +44,7 @@ class Tokens(nn.Module):
         return torch.cat([tokens.new_full((len(tokens), 2, 7), 9.0), tokens], 1)
 
 
-def test_view_of_a_network(tiny_network: Make) -> None:
+def test_output_of_a_network(tiny_network: Make) -> None:
     network = tiny_network().eval()
     images = torch.randn(5, 3, 16, 16)
     output = observe(network, inspect_network(network, (3, 16, 16)), images)

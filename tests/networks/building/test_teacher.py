@@ -77,7 +77,7 @@ def batch_of(indices: list[int]) -> Batch:
     return Batch(every[indices], DATA.labels[indices], torch.tensor(indices))
 
 
-def test_a_teacher_that_remembers_is_asked_once_for_each_sample() -> None:
+def test_a_teacher_with_a_cache_runs_once_for_each_sample() -> None:
     torch.manual_seed(0)
     trained = network()
     plain = Teacher(copy.deepcopy(trained), DATA)
@@ -107,7 +107,7 @@ def test_samples_that_come_again_are_no_others() -> None:
         assert teacher.knows_all is known
 
 
-def test_it_is_looked_seldom_whether_all_are_known(monkeypatch) -> None:
+def test_it_is_seldom_checked_whether_all_are_known(monkeypatch) -> None:
     data = replace(DATA, labels=torch.arange(160) % 5, augmented=False)
     teacher = Teacher(network(), data, cache=True)
     looks = []
@@ -120,7 +120,7 @@ def test_it_is_looked_seldom_whether_all_are_known(monkeypatch) -> None:
     assert 0 < len(looks) <= 2 * 16 + 1
 
 
-def test_nothing_is_remembered_outside_training() -> None:
+def test_nothing_is_cached_outside_training() -> None:
     teacher = Teacher(network(), replace(DATA, augmented=False), cache=True).eval()
     teacher.outputs(batch_of(list(range(20))))
     assert not teacher.known.any()
@@ -129,7 +129,7 @@ def test_nothing_is_remembered_outside_training() -> None:
     assert teacher.eval().knows_all
 
 
-def test_all_processes_batches_are_remembered(monkeypatch) -> None:
+def test_all_processes_batches_are_cached(monkeypatch) -> None:
     """The other process sees the other half, and sample 4, which both see, as the higher rank's."""
     teacher = Teacher(network(), replace(DATA, augmented=False), cache=True)
     theirs = torch.tensor([4, *range(10, 19)])
@@ -149,7 +149,7 @@ def test_a_teacher_without_memory_holds_none() -> None:
     assert sum(buffer.numel() for buffer in (teacher.logits, teacher.embeddings, teacher.known)) == 0
 
 
-def test_augmented_images_cannot_be_remembered() -> None:
+def test_augmented_images_cannot_be_cached() -> None:
     with pytest.raises(UserError, match=r"augmented.*crop_padding 0"):
         Teacher(network(), DATA, cache=True)
 

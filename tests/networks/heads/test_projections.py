@@ -35,6 +35,6 @@ def test_an_embedding_of_zeros_gives_no_infinity() -> None:
     assert torch.equal(projections(outputs(torch.zeros(2, 3))), torch.zeros(1, 2, 4))
 
 
-def test_as_many_views_as_layers() -> None:
+def test_as_many_outputs_as_layers() -> None:
     with pytest.raises(ValueError, match="argument 2 is longer"):
         UnitProjections([3], 4)(outputs(torch.zeros(2, 3), torch.zeros(2, 3)))

@@ -150,7 +150,7 @@ def test_same_peers_differ_in_their_classifiers_alone(tiny_network: Make, tiny_d
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**31 - 1))
-def test_redraw_keeps_the_values_and_what_is_frozen(seed: int) -> None:
+def test_shuffle_weights_keeps_the_values_and_what_is_frozen(seed: int) -> None:
     torch.manual_seed(seed)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 5))
     network[2].weight.requires_grad_(False)
