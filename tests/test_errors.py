@@ -1,6 +1,8 @@
+from typing import Literal
+
 import pytest
 
-from classmates.errors import NonFiniteLoss, UserError, nearest, unknown
+from classmates.errors import NonFiniteLoss, UserError, check_choice, nearest, unknown
 
 
 def test_exit_codes() -> None:
@@ -46,3 +48,10 @@ def test_unknown() -> None:
     error = unknown("method", "MLC", ["MCL", "CORSD"])
     assert isinstance(error, UserError)
     assert str(error) == "unknown method 'MLC': did you mean 'MCL'?"
+
+
+def test_check_choice_names_the_nearest() -> None:
+    for words in (["red", "green"], Literal["red", "green"]):
+        check_choice("colour", "red", words)
+        with pytest.raises(UserError, match="unknown colour 'gren': did you mean 'green'"):
+            check_choice("colour", "gren", words)

@@ -11,7 +11,7 @@ from torch import nn
 
 from classmates.contracts import Batch, DataSpec
 from classmates.data.batches.samplers import EpochSampler
-from classmates.methods import Method
+from classmates.methods import MCL, Method
 from classmates.methods.spec import known_methods
 from classmates.methods.teacher_method import TeacherMethod
 
@@ -53,3 +53,15 @@ def batch_for(tiny_data: DataSpec) -> BatchFor:
         return Batch(noise[indices], tiny_data.labels[indices], indices)
 
     return make
+
+
+@pytest.fixture
+def make_mcl(tiny_network: Callable[..., nn.Module], tiny_data: DataSpec) -> Callable[..., MCL]:
+    """MCL on the tiny network and data, with a K that the data can give."""
+
+    def made(seed: int = 0, **options: Any) -> MCL:
+        torch.manual_seed(seed)
+        settings = {"num_negatives": 5, "dimension": 6, "negatives": "independent", **options}
+        return MCL(tiny_network(seed=seed), tiny_data, **settings)
+
+    return made

@@ -123,3 +123,7 @@ def test_lengths_scale() -> None:
     assert MethodSpec.of(ONE).scaled(0.5) == MethodSpec("ONE", {"ramp": 40})
     assert MethodSpec("ONE", {"ramp": 0}).scaled(0.5).options == {"ramp": 0}
     assert MethodSpec("ONE", {"peers": 4}).scaled(1.0) == MethodSpec("ONE", {"peers": 4})
+
+
+def test_there_are_methods() -> None:
+    assert known_methods().keys() >= {"Baseline", "MCL", "CORSD"}

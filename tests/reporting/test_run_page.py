@@ -1,16 +1,11 @@
 """The page: what it says, that it is safe to open, and that a browser shows it as meant."""
 
-import base64
-import io
 import json
-import os
 import re
 import subprocess
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,35 +14,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from classmates.errors import UserError
 from classmates.experiments.report import report
-from classmates.reporting.classification import data_uri
-from classmates.reporting.page import duration
 from classmates.reporting.run_page import render
 from classmates.runs.reading import read_run
 from classmates.tasks.protocol import MetricFormat, ProtocolRecord
+from tests.reporting.conftest import Change, Page, quick_page
 
-Change = Callable[[Path, Callable[[Any], object]], None]
 FIGURES = ("headline", "validation", "losses", "confusion", "reliability", "features")
-
-
-class Page(HTMLParser):
-    """The elements of a page, its attributes that can load something, and its text."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str]] = []
-        self.texts: list[str] = []
-        self.feed(page)
-        self.text = re.sub(r"\s+", " ", " ".join(self.texts))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
 
 
 @pytest.fixture(scope="module")
@@ -219,15 +192,6 @@ def test_another_protocol_has_a_page_without_what_is_about_classes(run_copy: Pat
     assert page.tags.count("svg") == 3
 
 
-def quick_page(folder: Path, **fields: Any) -> str:
-    """The page of a run without t-SNE, its record with further fields."""
-    run = read_run(folder)
-    few = replace(run.evaluation, feature_labels=run.evaluation.feature_labels[:3])
-    for name, value in fields.items():
-        object.__setattr__(run.record, name, value)
-    return render(replace(run, evaluation=few))
-
-
 def test_a_run_without_warnings_has_no_box(finished_run: Path) -> None:
     assert 'class="box' not in quick_page(finished_run)
 
@@ -251,75 +215,6 @@ def test_a_useless_student_is_not_offered(run_copy: Path, classifies: bool) -> N
     assert "The student would be deployed, but it is useless as it is" in page.text
     assert "is what is deployed" not in page.text
     assert "the network that is deployed" not in page.text
-
-
-def test_a_verdict_beside_a_run_heads_its_page(run_copy: Path) -> None:
-    """In its own folder, or else in the one that holds it."""
-    verdict = {
-        "text": "91.3 % → 93.0 % <b>",
-        "lines": ["On 713 test images.", "3 seeds."],
-        "next": "classmates export",
-    }
-    (run_copy.parent / "verdict.json").write_text(json.dumps(verdict))
-    text = quick_page(run_copy)
-    assert text.index('id="verdict"') < text.index('class="headline"')
-    assert "91.3 % → 93.0 % <b> On 713 test images. 3 seeds. Next: classmates export" in Page(text).text
-    (run_copy / "verdict.json").write_text('{"text": "Its own."}')
-    own = Page(quick_page(run_copy)).text
-    assert "Its own." in own
-    assert "Next:" not in own
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [("{", "Expecting"), ("[]", "it has no text"), ('{"text": "", "lines": 3}', "its lines are 3")],
-)
-def test_a_damaged_verdict_is_said_and_stops_no_page(run_copy: Path, content: str, said: str) -> None:
-    (run_copy / "verdict.json").write_text(content)
-    assert re.search(rf"The verdict in .*verdict.json cannot be read: {said}", Page(quick_page(run_copy)).text)
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_pictures_are_shown_pixel_by_pixel(channels: int) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (5, 4, channels)).astype(np.uint8)
-    found = Image.open(io.BytesIO(base64.b64decode(data_uri(picture).removeprefix("data:image/png;base64,"))))
-    assert found.mode == {1: "L", 3: "RGB"}[channels]
-    np.testing.assert_array_equal(np.asarray(found).reshape(picture.shape), picture)
-
-
-def test_the_report_is_written_whole_or_not_at_all(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    html = import_module(
-        "classmates.reporting.run_page"
-    )  # by its name, as the package's `report` is also a function's
-    monkeypatch.setattr(html, "render", lambda run: f"the page of {run.record.name}")
-    assert report(str(run_copy)) == run_copy / "report.html"
-    assert (run_copy / "report.html").read_text() == "the page of MCL-linear-digits-0"
-    files = sorted(run_copy.iterdir())
-
-    def fail(*paths: Path) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(html, "render", lambda run: "another page")
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(UserError, match=r"cannot write the report to .*report.html: No space left"):
-        report(run_copy)
-    assert (run_copy / "report.html").read_text() == "the page of MCL-linear-digits-0"
-    assert sorted(run_copy.iterdir()) == files
-
-
-def test_a_place_that_cannot_be_written_is_refused(finished_run: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="it is a folder; give a file"):
-        report(finished_run, out=tmp_path)
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"cannot write the report to .*report.html: .*; give another file"):
-        report(finished_run, out=tmp_path / "file" / "report.html")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(5.25, "5.2 s"), (59.96, "1 min 0 s"), (125, "2 min 5 s"), (3700, "1 h 1 min")]
-)
-def test_durations(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
 
 
 def test_a_browser_finds_every_figure_and_nothing_to_complain_about(

@@ -1,14 +1,21 @@
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as transforms
 
+from classmates.data.augmentation import Augmentation
+from classmates.data.batches.loaders import eval_loader, train_loader
+from classmates.data.batches.samplers import EpochSampler
+from classmates.data.batches.sampling import Shuffled, Triplets
 from classmates.data.batches.streaming import decode_fast, use_any_core
-from classmates.data.parts import Encoded
+from classmates.data.parts import Encoded, ImageData, Split
 from classmates.data.readers.images import UnreadableImage, decode
+from tests.data.batches.conftest import assert_same, differ, pixels, train
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)).resize((75, 52))
 
@@ -72,3 +79,61 @@ def test_workers_leave_the_core_that_openmp_has_bound_them_to(monkeypatch):
         assert os.sched_getaffinity(0) >= before
     finally:
         os.sched_setaffinity(0, before)
+
+
+def test_workers_do_not_change_an_image_nor_do_they_miss_the_epoch(streamed):
+    sampler = EpochSampler(Triplets(), streamed.train.labels, 6, seed=2)
+    alone, helped = (
+        train_loader(streamed, sampler, Augmentation(), seed=4, num_workers=workers) for workers in (0, 2)
+    )
+    for epoch in (0, 3, 0):  # the same workers live on
+        sampler.set_epoch(epoch)
+        assert_same(list(alone), list(helped))
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_evaluation_from_files_takes_the_middle(streamed, interpolation):
+    streamed = replace(streamed, interpolation=interpolation)
+    [batch] = eval_loader(streamed, streamed.test, 100, num_workers=0)
+    for image, path in zip(batch.images, streamed.test.paths, strict=True):
+        resized = transforms.resize(Image.open(path), [55], InterpolationMode(interpolation))  # 48 · 256/224
+        expected = transforms.pil_to_tensor(transforms.center_crop(resized, [48, 48]))
+        # torchvision resizes tensors as Pillow does images, but for the rounding
+        torch.testing.assert_close(pixels(image), expected.float(), atol=1.001, rtol=0)
+
+
+def test_crops_of_files_keep_the_share_and_the_interpolation_asked_for(streamed, monkeypatch):
+    made = []
+    crop = v2.RandomResizedCrop
+
+    def remember(*args, **options):
+        made.append(crop(*args, **options))
+        return made[-1]
+
+    monkeypatch.setattr("classmates.data.batches.loaders.v2.RandomResizedCrop", remember)
+    usual = train(streamed, num_workers=0)
+    mild = train(replace(streamed, interpolation="bicubic"), augmentation=Augmentation(crop_scale=0.6), num_workers=0)
+    assert differ(usual, mild)
+    assert [each.scale for each in made] == [(0.08, 1.0), (0.6, 1.0)]
+    assert [each.interpolation.value for each in made] == ["bilinear", "bicubic"]
+    assert_same(usual, train(streamed, augmentation=Augmentation(crop_scale=0.08), num_workers=0))
+
+
+def test_grey_files_have_one_channel(streamed):
+    grey = ImageData("grey", 1, (48, 48), (0.5,), (0.2,), streamed.train, None, streamed.test)
+    [batch] = eval_loader(grey, grey.test, 100, num_workers=0)
+    assert batch.images.shape == (18, 1, 48, 48)
+    assert train(grey, num_workers=0)[0].images.shape == (6, 1, 48, 48)
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_files_passed_over_are_not_read(streamed, num_workers, world_size):
+    sampler = EpochSampler(Shuffled(), streamed.train.labels, 4, seed=1, world_size=world_size, rank=world_size - 1)
+    left = list(sampler)[3:]
+    wanted = {index for batch in left for index in batch}
+    paths = tuple(path if i in wanted else path / "gone" for i, path in enumerate(streamed.train.paths))
+    data = replace(streamed, train=Split(streamed.train.labels, paths=paths))
+    loader = train_loader(data, sampler, Augmentation(), seed=0, num_workers=num_workers)
+    loader.load_state_dict({"given": 3})
+    assert [batch.indices.tolist() for batch in loader] == left

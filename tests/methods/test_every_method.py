@@ -1,0 +1,147 @@
+"""What holds for every method there is."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
+from classmates.data.batches.sampling import Sampling, Triplets
+from classmates.errors import UserError
+from classmates.methods import Baseline, Method
+from classmates.methods.spec import MethodSpec, known_methods
+from classmates.tasks.classification import Classification
+from tests.methods.conftest import BatchFor, Build
+
+pytestmark = pytest.mark.filterwarnings("ignore:num_negatives")  # the tiny data have fewer than MCL's default
+
+Make = Callable[..., nn.Module]
+
+
+class Prototypes(Classification):
+    """A task with a term on the embeddings beside cross-entropy, which needs batches of its own."""
+
+    name = "prototypes"
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"ce": 1.0, "prototypes": 0.5}
+
+    @property
+    def sampling(self) -> Sampling:
+        return Triplets()
+
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        embeddings = [output.embedding for output in outputs]
+        return {**super().terms(outputs, batch), "prototypes": lambda: sum(one.square().mean() for one in embeddings)}
+
+
+class NoCrossEntropy(Prototypes):
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"prototypes": 1.0}
+
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        return {"prototypes": super().terms(outputs, batch)["prototypes"]}
+
+
+REFUSED = {
+    "CSKD": r"CSKD \(pairs of images of a class\) and the task prototypes \(triplets of images\) need different",
+    "CC": r"CC \(groups of 8 images of a class\) and the task prototypes",
+}
+
+
+def test_every_method_works_under_another_task_or_says_why_not(
+    kind: type[Method], build: Build, batch_for: BatchFor, tiny_network: Make, tiny_data: DataSpec
+) -> None:
+    data = replace(tiny_data, task=Prototypes())
+    if kind.__name__ in REFUSED:
+        with pytest.raises(UserError, match=REFUSED[kind.__name__]):
+            build(kind, tiny_network(), data)
+        return
+    method = build(kind, tiny_network(), data)
+    assert method.sampling == Triplets()
+    output = method(batch_for(method))
+    labelled = {name.rpartition("/")[2] for name in output.terms} & {"ce", "prototypes"}
+    assert labelled == {"ce", "prototypes"}
+    assert output.total.isfinite()
+
+
+@pytest.mark.parametrize("name", ["LabelSmoothing", "PSKD"])
+def test_methods_that_change_cross_entropy_need_a_task_that_has_it(
+    name: str, tiny_network: Make, tiny_data: DataSpec
+) -> None:
+    data = replace(tiny_data, task=NoCrossEntropy())
+    assert list(Baseline(tiny_network(), data).weights) == ["prototypes"]
+    with pytest.raises(
+        UserError, match=f"{name} changes the labels' cross-entropy, and the task prototypes has none"
+    ):
+        known_methods()[name](tiny_network(), data)
+
+
+def test_lengths_are_options_and_attributes(
+    kind: type[Method], build: Build, tiny_network: Make, tiny_data: DataSpec
+) -> None:
+    method = build(kind, tiny_network(), tiny_data)
+    assert all(hasattr(method, name) for name in kind.lengths)
+    assert set(kind.lengths) <= MethodSpec.of(kind).resolved().keys()
+    assert set(kind.renamed.values()) <= MethodSpec.of(kind).resolved().keys()
+    assert method.ramps.keys() <= method.weights.keys()
+
+
+def test_the_student_is_the_network_that_was_given(
+    kind: type[Method], build: Build, batch_for: BatchFor, tiny_network: Make, tiny_data: DataSpec
+) -> None:
+    network, plain = tiny_network(), tiny_network()
+    method = build(kind, network, tiny_data)
+    batch = batch_for(method)
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.1)
+    method(batch).total.backward()
+    optimizer.step()
+    assert not torch.equal(network.fc.weight, plain.fc.weight)
+    student = method.student()
+    assert student is network
+    for module, untouched in zip(student.modules(), plain.modules(), strict=True):
+        assert type(module) is type(untouched)
+        assert vars(module).keys() == vars(untouched).keys()
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+    assert student.state_dict().keys() == plain.state_dict().keys()
+
+    for training in (True, False):
+        method.train(training)
+        inside = method.networks(batch.images)[-1].logits
+        assert torch.equal(copy.deepcopy(student)(batch.images), inside)
+        plain.load_state_dict(student.state_dict())
+        assert torch.equal(plain.train(training)(batch.images), inside)
+
+
+def test_terms_are_finite_in_half_precision(
+    kind: type[Method], build: Build, batch_for: BatchFor, tiny_network: Make, tiny_data: DataSpec
+) -> None:
+    method = build(kind, tiny_network(), tiny_data)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = method(batch_for(method))
+    assert list(output.terms) == [name for name in method.weights if method.weight(name)]
+    assert all(term.isfinite() and term.dtype == torch.float32 for term in output.terms.values())
+    output.total.backward()
+    assert all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None)
+
+
+def test_a_copy_goes_on_as_the_original_does(
+    kind: type[Method], build: Build, batch_for: BatchFor, tiny_network: Make, tiny_data: DataSpec
+) -> None:
+    method = build(kind, tiny_network(), tiny_data)
+    batch = batch_for(method)
+    method(batch)
+    copies = [copy.deepcopy(method), build(kind, tiny_network(seed=1), tiny_data)]
+    copies[1].load_state_dict(method.state_dict())
+    torch.manual_seed(3)
+    total = method(batch).total
+    for other in copies:
+        torch.manual_seed(3)
+        assert torch.equal(other(batch).total, total)
+        assert not {id(tensor) for tensor in other.parameters()} & {id(tensor) for tensor in method.parameters()}
