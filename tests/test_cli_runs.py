@@ -19,7 +19,7 @@ import classmates
 from classmates.cli import main
 
 QUICK = split(
-    "--epochs 1 --train-size 100 --batch-size 50 --accelerator cpu --loggers [] --report false --progress false"
+    "--epochs 3 --train-size 100 --batch-size 10 --accelerator cpu --loggers [] --report false --progress false"
 )
 TINY_MCL = split("--method MCL --method.peers 2 --method.num-negatives 16")
 
