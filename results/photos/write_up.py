@@ -1,15 +1,14 @@
 """Put the tables of results/photos into its README, and the verdict of `improve` into the project's README.
 
-    python results/photos/write_up.py IMPROVED_FOLDER
+    python results/photos/write_up.py
 
 Each goes between two comments that name it; everything else stays as it is.
 """
 
 from __future__ import annotations
 
-import json
+import csv
 import re
-import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -25,14 +24,17 @@ def put(page: Path, name: str, text: str) -> None:
     page.write_text(pattern.sub(lambda _: f"{marks[0]}\n{text}\n{marks[1]}", before), encoding="utf-8")
 
 
-def main(improved: Path) -> None:
-    verdict = json.loads((improved / "verdict.json").read_text(encoding="utf-8"))
-    # Where the folder was is nobody's business.
-    text = verdict["text"].replace(str(improved), "improved/photos")
-    put(HERE.parents[1] / "README.md", "verdict", f"```text\n{text}\n```")
+def main() -> None:
+    verdict = (HERE / "improve-120.txt").read_text(encoding="utf-8").strip()
+    put(HERE.parents[1] / "README.md", "verdict", f"```text\n{verdict}\n```")
     for table in sorted(HERE.glob("*/table.md")):
-        put(HERE / "README.md", table.parent.name, table.read_text(encoding="utf-8").strip())
+        # Of the page, what is under its title.
+        put(HERE / "README.md", table.parent.name, table.read_text(encoding="utf-8").partition("\n")[2].strip())
+    with (HERE / "before.csv").open(encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    put(HERE / "README.md", "before", "\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()
