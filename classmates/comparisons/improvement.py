@@ -131,7 +131,11 @@ class Improvement:
         return "\n".join([*lines, *textwrap.wrap(HOW.format(metric=self.metric.name, seeds=seeds), WIDTH)])
 
     def __str__(self) -> str:
-        return "\n\n".join(["\n".join(self.lines), self.table, *self.notes])
+        wrapped = [
+            textwrap.fill(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+            for line in self.lines
+        ]
+        return "\n\n".join(["\n".join(wrapped), self.table, *self.notes])
 
     def plain(self) -> dict[str, Any]:
         """Return it as ``verdict.json`` holds it."""
