@@ -144,7 +144,7 @@ def score_run(
         data=images.name,
         seed=run.settings["seed"],
         epochs=run.settings["epochs"],
-        finished=datetime.now(UTC).replace(microsecond=0),
+        finished=datetime.now(UTC),  # to the microsecond: the newest of several quick runs is asked for
         protocol=module.protocol.record,
         test={} if tested is None else score_all(module.protocol, tested),
         validation=validation,
