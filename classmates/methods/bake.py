@@ -69,7 +69,7 @@ class BAKE(Method):
     def against_mixing(self) -> str | None:
         if not self.intra:
             return None
-        return "an image is mixed with the one before it, and its batches have images of one class side by side (intra=0)"
+        return "each image is mixed with the one beside it, which in these batches is mostly of its class (intra=0)"
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         logits, embedding = outputs[-1].logits, outputs[-1].embedding

@@ -105,5 +105,5 @@ class ZipfLS(Method):
         if mean.shape != output.embedding.shape or not torch.allclose(mean, output.embedding, rtol=1e-3, atol=1e-5):
             raise UserError(
                 f"the embedding of {type(network).__name__} is not the mean of its last stage's map, so that the "
-                "places of that cannot vote: say ranking='logits', or name the last map among the network's stage_names"
+                "places of that cannot vote: say ranking='logits', or name the last map in the network's stage_names"
             )
