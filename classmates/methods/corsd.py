@@ -63,6 +63,7 @@ class CORSD(Method):
             whose released size is 57 M parameters on bottleneck nets.
         temperature: of the auxiliary distillation. The paper gives none; 3 is what its group uses elsewhere.
         scale: multiplies that distillation by T²; the group's code does not.
+        standardise: take each pair's logits as z-scores in it (``losses/soft_targets.py``).
         kl_reduction: "batchmean" sums over classes, as in distillation elsewhere; "mean" divides by their number
             (released).
         detach_deepest: the deepest stage teaches and is not taught (paper); the released code lets gradients through.
@@ -98,6 +99,7 @@ class CORSD(Method):
         width: float = 1.0,
         temperature: float = 3.0,
         scale: bool = False,
+        standardise: bool = False,
         kl_reduction: Reduction = "batchmean",
         detach_deepest: bool = True,
         activation: Activation = "sigmoid",
@@ -137,6 +139,7 @@ class CORSD(Method):
             temperature=temperature,
             reduction=kl_reduction,
             detach_deepest=detach_deepest,
+            standardise=standardise,
         )
         self.calibration_reduction = calibration_reduction
         channels = [stage.channels for stage in self.networks.architecture.stages[-depths:]]

@@ -63,6 +63,7 @@ class MCL(Method):
         start: "fresh" peers have weights of their own; "same" begins from the student's (pretrained networks).
         temperature: T, softens both sides of the distillation from the ensemble; 3.
         distillation: w, factor in front of T²·KL; 0 leaves the contrast alone (the paper's "+MCL" ablation).
+        standardise: take each sample's logits as z-scores in the distillation (``losses/soft_targets.py``).
         beta: β, the weight of the contrast, which is a sum over all M(M-1) ordered pairs.
         num_negatives: K, how many negatives stand against one positive; 256 for ResNets and DenseNet on CIFAR-100,
             16384 for VGG, HCGNet and ImageNet. Capped, with a note, at the samples of other classes there are.
@@ -98,6 +99,7 @@ class MCL(Method):
         start: Start = "fresh",
         temperature: float = 3.0,
         distillation: float = 1.0,
+        standardise: bool = False,
         beta: float = 0.025,
         num_negatives: int = 256,
         contrast_temperature: float = 0.1,
@@ -122,6 +124,7 @@ class MCL(Method):
             networks, data, weights={"distillation": kl_weight(distillation, temperature), "contrast": beta}
         )
         self.temperature = temperature
+        self.standardise = standardise
         self.contrast_temperature = contrast_temperature
         self.positives = positives
         self.normaliser = normaliser
@@ -144,7 +147,9 @@ class MCL(Method):
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         logits = stack_logits(outputs)
         return {
-            "distillation": lambda: softened_kl(logits[-1], ensemble_logits(logits), self.temperature),
+            "distillation": lambda: softened_kl(
+                logits[-1], ensemble_logits(logits), self.temperature, standardise=self.standardise
+            ),
             "contrast": lambda: self.contrast(outputs, batch),
         }
 

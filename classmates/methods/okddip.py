@@ -49,6 +49,7 @@ class OKDDip(Method):
             network-based form).
         temperature: T, softens both sides; 3.
         distillation: w, weight of both distillations.
+        standardise: take each sample's logits as z-scores in both (``losses/soft_targets.py``).
         ramp: epochs over which that weight grows to its full size; 80.
         detach: hold targets constant. The paper reads so, but then nothing would train the attention: as in the
             released code, gradients flow through the targets by default.
@@ -72,6 +73,7 @@ class OKDDip(Method):
         share: int | str = -1,
         temperature: float = 3.0,
         distillation: float = 1.0,
+        standardise: bool = False,
         ramp: int = 80,
         detach: bool = False,
         start: Start = "fresh",
@@ -88,18 +90,15 @@ class OKDDip(Method):
             weights=dict.fromkeys(distillations, kl_weight(distillation, temperature)),
             ramps=dict.fromkeys(distillations, partial(sigmoid_ramp, length=ramp)),
         )
-        self.temperature = temperature
+        self.kl = partial(softened_kl, temperature=temperature, standardise=standardise, detach_teacher=detach)
         self.ramp = ramp
-        self.detach = detach
         self.attention = PeerAttention(networks.architecture.embedding)
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         logits = stack_logits(outputs)
         return {
             "peer_distillation": lambda: self.peer_distillation(outputs[:-1]),
-            "leader_distillation": lambda: softened_kl(
-                logits[-1], ensemble_logits(logits[:-1]), self.temperature, detach_teacher=self.detach
-            ),
+            "leader_distillation": lambda: self.kl(logits[-1], ensemble_logits(logits[:-1])),
         }
 
     def peer_distillation(self, auxiliaries: list[NetworkOutput]) -> Tensor:
@@ -107,4 +106,4 @@ class OKDDip(Method):
         logits = stack_logits(auxiliaries)
         attention = self.attention(torch.stack([output.embedding for output in auxiliaries]))
         targets = float32_einsum("bac,cbk->abk", attention, logits)
-        return len(logits) * softened_kl(logits, targets, self.temperature, detach_teacher=self.detach)
+        return len(logits) * self.kl(logits, targets)

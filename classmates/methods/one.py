@@ -43,6 +43,7 @@ class ONE(Method):
         share: -1 shares all but the last stage (paper).
         temperature: T, softens both sides; 3.
         distillation: w, weight of the distillation from the ensemble.
+        standardise: take each sample's logits as z-scores in the distillation (``losses/soft_targets.py``).
         ramp: epochs over which that weight grows: 80 in the released code; 0, none, in MCL-OKD's comparison.
         start: "fresh" branches have weights of their own; "same" begins from the student's (pretrained networks).
 
@@ -63,6 +64,7 @@ class ONE(Method):
         share: int | str = -1,
         temperature: float = 3.0,
         distillation: float = 1.0,
+        standardise: bool = False,
         ramp: int = 80,
         start: Start = "fresh",
     ):
@@ -82,6 +84,7 @@ class ONE(Method):
             ramps={"distillation": partial(sigmoid_ramp, length=ramp)},
         )
         self.temperature = temperature
+        self.standardise = standardise
         self.ramp = ramp
         self.gate = Gate(networks.architecture.stages[networks.shared - 1].channels, peers)
 
@@ -91,7 +94,9 @@ class ONE(Method):
         return {
             "ensemble_ce": lambda: self.task.cross_entropy(ensemble[None], batch),
             # A mean over all branches' samples, times their number: the paper sums over branches.
-            "distillation": lambda: len(logits) * softened_kl(logits, ensemble, self.temperature),
+            "distillation": lambda: (
+                len(logits) * softened_kl(logits, ensemble, self.temperature, standardise=self.standardise)
+            ),
         }
 
     def ensemble(self, outputs: list[NetworkOutput]) -> Tensor:

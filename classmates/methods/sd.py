@@ -58,6 +58,7 @@ class SD(DeepSupervision):
         lam: λ, weight of the embeddings' distance.
         temperature: T, softens both sides of the distillation; 3 in both.
         scale: multiplies the distillation by T²: BYOT does, the TPAMI script does not.
+        standardise: take each sample's logits as z-scores in the distillation (``losses/soft_targets.py``).
         depths: k, how many stages, from the deepest, have an exit; a backbone with fewer uses all it has.
         attention: each shallow exit weighs its map first (TPAMI).
         adaptation: a linear layer W_i for each embedding that is compared (TPAMI). The released script makes them at
@@ -80,6 +81,7 @@ class SD(DeepSupervision):
         lam: float = 0.03,
         temperature: float = 3.0,
         scale: bool = False,
+        standardise: bool = False,
         depths: int = 4,
         attention: bool = True,
         adaptation: bool = True,
@@ -95,6 +97,7 @@ class SD(DeepSupervision):
         super().__init__(network, data, weight=1 - alpha, depths=depths, attention=attention)
         self.weights |= {"distillation": kl_weight(alpha, temperature, scale=scale), "embeddings": lam}
         self.temperature = temperature
+        self.standardise = standardise
         self.distance: Distance = distance
         self.hinted = HINTED[skip]
         count = len(range(len(self.shallow))[self.hinted])
@@ -111,7 +114,7 @@ class SD(DeepSupervision):
         return {
             "exits": lambda: self.task.cross_entropy(shallow().logits, batch),
             "distillation": lambda: auxiliary_distillation(
-                torch.cat([shallow().logits, output.logits[None]]), self.temperature
+                torch.cat([shallow().logits, output.logits[None]]), self.temperature, standardise=self.standardise
             ),
             "embeddings": lambda: embedding_distance(
                 self.adapt(shallow().embeddings[self.hinted]), output.embedding, self.distance
