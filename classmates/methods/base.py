@@ -6,14 +6,14 @@ import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.data.batches.sampling import Sampling, Shuffled, common_sampling
-from classmates.errors import UserError
+from classmates.errors import UserError, check_choice
 from classmates.losses.peers import ensemble_logits
 from classmates.losses.ramps import Ramp
 from classmates.networks.backbone.observe import stack_logits
@@ -21,6 +21,9 @@ from classmates.networks.memory.gather import local_buffers
 from classmates.networks.peers.peers import Peers
 from classmates.tasks.classification import Classification
 from classmates.tasks.task import Task
+
+Deploy = Literal["auto", "student", "average"]
+"""What is scored and deployed: the student as it is, or the average of all peers' weights."""
 
 
 class Output(NamedTuple):
@@ -44,9 +47,12 @@ class Method(nn.Module, ABC):
         labels: the factor on the weights of the task's terms; None leaves those terms to the method.
         sampling: the batches that its terms need; any will do if not given.
         ramps: by the name of a term, its own or the task's: a factor on its weight that changes with the epoch.
+        deploy: "average" scores and deploys the average of all peers' weights, which must have begun alike
+            (start "identical"); "auto" does so where they have, and else takes the student as it is.
 
     Raises:
-        UserError: all weights are 0, or the task needs other batches than the method.
+        UserError: all weights are 0, the task needs other batches than the method, or weights that did not begin
+            alike are to be averaged.
 
     Attributes:
         lengths: the names of the options that are numbers of epochs; each is kept as an attribute of that name.
@@ -56,6 +62,7 @@ class Method(nn.Module, ABC):
         sampling: the batches that it is trained on.
         weights, ramps: of all its terms, the task's included.
         notes: what it had to decide for the data at hand.
+        deploys_average: whether the student becomes the average of all peers' weights when training ends.
         epoch, epochs: where training is (from 0) and how long it is; set by whoever drives the loop, read by ramps.
     """
 
@@ -72,8 +79,17 @@ class Method(nn.Module, ABC):
         labels: float | None = 1.0,
         sampling: Sampling | None = None,
         ramps: Mapping[str, Ramp] | None = None,
+        deploy: Deploy = "student",
     ):
         super().__init__()
+        check_choice("deploy", deploy, Deploy)
+        alike = networks.start == "identical" and len(networks) > 1
+        if deploy == "average" and not alike:
+            raise UserError(
+                "deploy='average': the weights of peers can only be averaged where all began from the same: "
+                "say --method.start identical"
+            )
+        self.deploys_average = alike and deploy != "student"
         self.task: Task = data.task or Classification()
         self.sampling = common_sampling(
             {type(self).__name__: sampling or Shuffled(), f"the task {self.task.name}": self.task.sampling}
