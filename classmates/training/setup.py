@@ -168,7 +168,7 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> Tra
         shard = EpochSampler(sampling, labels, config.batch_size, seed=config.seed, **how_many)
         how: Any = {"num_workers": config.num_workers, "device": device}
         how["memory_format"] = FORMATS[config.memory_format]
-        training = train_loader(images, shard, config.augmentation, seed=config.seed, **how)
+        training = train_loader(images, shard, config.augmentation, seed=config.seed, views=method.views, **how)
         return training, None if images.val is None else eval_loader(images, images.val, config.batch_size, **how)
 
     mixed = partial(mix, num_classes=images.num_classes, augmentation=config.augmentation)

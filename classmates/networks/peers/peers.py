@@ -20,7 +20,7 @@ from classmates.networks.backbone.forwards import (
     replace_forwards,
     restore_forwards,
 )
-from classmates.networks.backbone.observe import observe
+from classmates.networks.backbone.observe import observe, observe_first
 from classmates.networks.building.build import build_model
 from classmates.networks.peers.branches import Trunk, branch
 
@@ -186,6 +186,22 @@ class Peers(nn.Module):
                 for network, architecture in zip(self.networks[:-1], self.architectures, strict=False)
             ]
         return [*outputs, student]
+
+    def forward_each(self, views: Sequence[Tensor]) -> list[NetworkOutput]:
+        """Return every network's output of its own view of the images, [B, C, H, W] each, the student's last.
+
+        A trunk runs once for each view, as it would in a network of one peer's own.
+        """
+        *others, own = views
+        outputs = []
+        for network, architecture, images in zip(self.networks, self.architectures, others, strict=False):
+            with ExitStack() as stack:
+                maps: tuple[Tensor, ...] = ()
+                if self.trunk is not None:
+                    stack.enter_context(self.trunk.recorded())
+                    maps = observe_first(self.student, self.architecture, images, self.shared)
+                outputs.append(observe(network, architecture, images, shared=maps))
+        return [*outputs, observe(self.student, self.architecture, own)]
 
 
 def by_name(peer: str | nn.Module, student: Architecture, data: DataSpec) -> nn.Module:
