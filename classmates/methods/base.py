@@ -24,6 +24,7 @@ from classmates.tasks.task import Task
 
 Views = Literal["shared", "own"]
 Group = Literal["online", "self", "teacher", "control"]
+Deploy = Literal["auto", "student", "average"]
 
 
 class Output(NamedTuple):
@@ -48,10 +49,12 @@ class Method(nn.Module, ABC):
         sampling: the batches that its terms need; any will do if not given.
         ramps: by the name of a term, its own or the task's: a factor on its weight that changes with the epoch.
         views: "shared" shows every network the same augmentation of each image, "own" each one of its own.
+        deploy: "average" scores and deploys the average of all peers' weights, which must have begun alike
+            (start "identical"); "auto" does so where they have, and else takes the student as it is.
 
     Raises:
-        UserError: all weights are 0, the task needs other batches than the method, or a single network with "own"
-            views.
+        UserError: all weights are 0, the task needs other batches than the method, a single network with "own"
+            views, or weights that did not begin alike are to be averaged.
 
     Attributes:
         group: what it learns from beside the labels: its peers ("online"), itself ("self"), a trained network
@@ -68,6 +71,7 @@ class Method(nn.Module, ABC):
         views: how many augmentations of each image a batch of it has: 1, or one for each network.
         weights, ramps: of all its terms, the task's included.
         notes: what it had to decide for the data at hand.
+        deploys_average: whether the student becomes the average of all peers' weights when training ends.
         epoch, epochs: where training is (from 0) and how long it is; set by whoever drives the loop, read by ramps.
     """
 
@@ -89,11 +93,18 @@ class Method(nn.Module, ABC):
         sampling: Sampling | None = None,
         ramps: Mapping[str, Ramp] | None = None,
         views: Views = "shared",
+        deploy: Deploy = "student",
     ):
         check_choice("views", views, Views)
+        check_choice("deploy", deploy, Deploy)
+        alike = networks.start == "identical" and len(networks) > 1
         if views == "own" and len(networks) == 1:
             raise UserError(
                 "views='own': a single network has no peers that could see other augmentations of the images"
+            )
+        if deploy == "average" and not alike:
+            raise UserError(
+                "deploy='average': only weights that began from the same can be averaged: say --method.start identical"
             )
         super().__init__()
         self.task: Task = data.task or Classification()
@@ -110,6 +121,7 @@ class Method(nn.Module, ABC):
         self.ramps = dict(ramps or {})
         self.networks = networks
         self.views = len(networks) if views == "own" else 1
+        self.deploys_average = alike and deploy != "student"
         self.epoch = 0
         self.epochs = 1
         self.notes: list[str] = []

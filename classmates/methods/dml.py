@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
 from classmates.losses.soft_targets import kl_weight, softened_kl
-from classmates.methods.base import Method, check_temperature
+from classmates.methods.base import Deploy, Method, check_temperature
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.peers.peers import Peers, Start
 
@@ -43,7 +43,10 @@ class DML(Method):
         share: what peers share of the student. "nothing" (paper) trains whole networks; MCL-OKD's comparison shares
             all but the last two stages, -2.
         peer_models: other architectures (names or modules) to be the peers, as many as ``peers`` - 1.
-        start: "fresh" peers have weights of their own; "same" begins from the student's (pretrained networks).
+        start: "fresh" peers have weights of their own; "same" begins from the student's (pretrained networks);
+            "identical" also with its classifier.
+        deploy: "average" scores and deploys the average of all peers' weights; "auto" does so where they began
+            "identical", and else takes the student.
 
     Raises:
         UserError: fewer than 2 peers, a temperature not above 0, and what ``Peers`` refuses.
@@ -64,12 +67,13 @@ class DML(Method):
         share: int | str = "nothing",
         peer_models: Sequence[str | nn.Module] = (),
         start: Start = "fresh",
+        deploy: Deploy = "auto",
     ):
         if peers < 2:
             raise UserError(f"peers={peers}: mutual learning needs at least 2")
         check_temperature(temperature=temperature)
         networks = Peers(network, data, peers, share=share, peer_models=peer_models, start=start)
-        super().__init__(networks, data, weights={"mutual": kl_weight(mutual, temperature)})
+        super().__init__(networks, data, weights={"mutual": kl_weight(mutual, temperature)}, deploy=deploy)
         self.temperature = temperature
         self.standardise = standardise
 

@@ -26,7 +26,7 @@ from classmates.losses.negatives import (
 )
 from classmates.losses.peers import ensemble_logits
 from classmates.losses.soft_targets import kl_weight, softened_kl
-from classmates.methods.base import Method, check_temperature
+from classmates.methods.base import Deploy, Method, check_temperature
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.heads.projections import UnitProjections
 from classmates.networks.memory.memory_bank import MemoryBank
@@ -60,7 +60,10 @@ class MCL(Method):
         share: what the peers share of the student: -2 shares all but its last two stages (paper), a stage's name
             shares up to and including it, "nothing" trains whole networks.
         peer_models: other architectures (names or modules) for the peers, ``peers`` - 1 of them; they share nothing.
-        start: "fresh" peers have weights of their own; "same" begins from the student's (pretrained networks).
+        start: "fresh" peers have weights of their own; "same" begins from the student's (pretrained networks);
+            "identical" also with its classifier.
+        deploy: "average" scores and deploys the average of all peers' weights; "auto" does so where they began
+            "identical", and else takes the student.
         temperature: T, softens both sides of the distillation from the ensemble; 3.
         distillation: w, factor in front of T²·KL; 0 leaves the contrast alone (the paper's "+MCL" ablation).
         standardise: take each sample's logits as z-scores in the distillation (``losses/soft_targets.py``).
@@ -97,6 +100,7 @@ class MCL(Method):
         share: int | str = -2,
         peer_models: Sequence[str | nn.Module] = (),
         start: Start = "fresh",
+        deploy: Deploy = "auto",
         temperature: float = 3.0,
         distillation: float = 1.0,
         standardise: bool = False,
@@ -121,7 +125,10 @@ class MCL(Method):
         check_choice("bank_dtype", bank_dtype, BankDtype)
         networks = Peers(network, data, peers, share=share, start=start, peer_models=peer_models)
         super().__init__(
-            networks, data, weights={"distillation": kl_weight(distillation, temperature), "contrast": beta}
+            networks,
+            data,
+            weights={"distillation": kl_weight(distillation, temperature), "contrast": beta},
+            deploy=deploy,
         )
         self.temperature = temperature
         self.standardise = standardise

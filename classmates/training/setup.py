@@ -37,7 +37,7 @@ from classmates.tasks.classification import Classification, balanced_weights
 from classmates.training.acceleration import FORMATS, choose
 from classmates.training.callbacks import AtomicCheckpointIO, watchers
 from classmates.training.config import RunConfig, TrainConfig, describe_method
-from classmates.training.finetuning import FrozenStages, WeightAverage
+from classmates.training.finetuning import FrozenStages, PeerAverage, WeightAverage
 from classmates.training.loggers import make_loggers
 from classmates.training.module import TrainingModule
 from classmates.training.optimisation import (
@@ -222,8 +222,15 @@ def fine_tuning(config: RunConfig, module: TrainingModule) -> Iterator[Callback]
     """Yield the callbacks that fine-tuning asks for; they come before those that watch and write checkpoints."""
     if config.freeze_stages:
         yield FrozenStages(module.method, config.freeze_stages, config.freeze_epochs)
+    if config.ema is not None and module.method.deploys_average:
+        raise UserError(
+            f"ema={config.ema}: this run averages its peers' weights already; leave ema out, or say "
+            "--method.deploy student"
+        )
     if config.ema is not None:
         yield WeightAverage(config.ema)
+    if module.method.deploys_average:
+        yield PeerAverage()
 
 
 def run_folder(config: RunConfig, method: Method) -> RunFolder:
