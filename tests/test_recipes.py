@@ -31,6 +31,11 @@ COMMON_OPTIONS = {
     "CLILR": {"peers": 4, "hard": 0.5, "temperature": 2.0},
     "ONE": {"peers": 3, "share": -1, "temperature": 3.0, "ramp": 80},
     "OKDDip": {"peers": 4, "share": -1, "temperature": 3.0, "ramp": 80},
+    "MCLBatch": {"peers": 2, "share": "nothing", "within": 0.1, "soft_within": 1.0, "across": 0.1, "soft_across": 1.0},
+    "PCL": {"peers": 3, "share": -1, "views": "own", "temperature": 3.0, "ramp": 80, "decay": 0.999},
+    "BAKE": {"lam": 1.0, "temperature": 4.0, "omega": 0.5, "intra": 3},
+    "DLB": {"alpha": 1.0, "temperature": 3.0},
+    "ZipfLS": {"smoothing": 0.1, "upsample": 2, "ranking": "places"},
     "MCL": {"peers": 4, "share": -2, "temperature": 3.0, "beta": 0.025, "num_negatives": 256},
     "AT": {"teacher": "runs/common-teacher", "attention": 1000.0},
     "CC": {"teacher": "runs/common-teacher", "correlation": 100.0, "class_uniform": True},
@@ -50,6 +55,7 @@ SHARED = {
     "val_fraction": 0,
 }
 BATCHES = {"CORSD": 129, "CSKD": 256}
+EPOCHS = {"DLB": 100}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(RECIPES)))
@@ -73,7 +79,7 @@ def test_the_common_recipe_names_methods_that_there_are():
 
 @pytest.mark.parametrize("name", COMMON_OPTIONS)
 def test_the_common_recipe_of_a_method(name):
-    expected = {**SHARED, "batch_size": BATCHES.get(name, 128)}
+    expected = {**SHARED, "batch_size": BATCHES.get(name, 128), "epochs": EPOCHS.get(name, 200)}
     recipe = Recipe(base="common", rows={name: {"method": {"class_path": f"classmates.{name}"}}})
     compared = typed_settings(recipe, name, "resnet8", "digits", {})
     trained = Settings("train", arguments_of(train))

@@ -16,6 +16,7 @@ from classmates.data.batches.sampling import Sampling, Shuffled, common_sampling
 from classmates.errors import UserError, check_choice
 from classmates.losses.peers import ensemble_logits
 from classmates.losses.ramps import Ramp
+from classmates.methods.about import About
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.memory.gather import local_buffers
 from classmates.networks.peers.peers import Peers
@@ -23,7 +24,6 @@ from classmates.tasks.classification import Classification
 from classmates.tasks.task import Task
 
 Views = Literal["shared", "own"]
-Group = Literal["online", "self", "teacher", "control"]
 Deploy = Literal["auto", "student", "average"]
 
 
@@ -57,12 +57,7 @@ class Method(nn.Module, ABC):
             views, or weights that did not begin alike are to be averaged.
 
     Attributes:
-        group: what it learns from beside the labels: its peers ("online"), itself ("self"), a trained network
-            ("teacher"), or nothing ("control").
-        year: of its paper.
-        cost: the time of a training step with its defaults over ``Baseline``'s, as results/benchmarks/steps.csv has
-        it.
-        needs: what it needs beyond images and their labels, in words; empty for nothing.
+        about: the facts about it that help to choose a method.
         lengths: the names of the options that are numbers of epochs; each is kept as an attribute of that name.
         renamed: present names of options by those that earlier versions had.
         mixes: whether images mixed of two classes (Mixup, CutMix) keep their meaning for its terms.
@@ -75,10 +70,7 @@ class Method(nn.Module, ABC):
         epoch, epochs: where training is (from 0) and how long it is; set by whoever drives the loop, read by ramps.
     """
 
-    group: ClassVar[Group]
-    year: ClassVar[int]
-    cost: ClassVar[float]
-    needs: ClassVar[str] = ""
+    about: ClassVar[About]
     lengths: ClassVar[tuple[str, ...]] = ()
     renamed: ClassVar[Mapping[str, str]] = {}
     mixes: ClassVar[bool] = False
@@ -104,7 +96,7 @@ class Method(nn.Module, ABC):
             )
         if deploy == "average" and not alike:
             raise UserError(
-                "deploy='average': only weights that began from the same can be averaged: say --method.start identical"
+                "deploy='average': only weights that began alike can be averaged: say --method.start identical"
             )
         super().__init__()
         self.task: Task = data.task or Classification()

@@ -26,6 +26,7 @@ from classmates.losses.corsd import (
     triplet_relation,
 )
 from classmates.losses.soft_targets import Reduction, kl_weight
+from classmates.methods.about import About
 from classmates.methods.base import Method, check_share, check_temperature
 from classmates.networks.heads.pair_projection import Projection
 from classmates.networks.heads.relation_network import (
@@ -80,6 +81,8 @@ class CORSD(Method):
             words that are none of an option's, auxiliary classifiers beside ``relation`` "distance", or a task that
             needs batches of its own.
     """
+
+    about = About("self", 2023, 1.2, needs="batches of triplets of images")
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
 from classmates.losses.peers import ensemble_logits
+from classmates.methods.about import About
 from classmates.methods.base import Method
 from classmates.networks.heads.exits import MultiExit, ShallowExits
 from classmates.networks.peers.peers import Peers
@@ -29,6 +30,7 @@ class DeepSupervision(Method):
         UserError: a weight below 0, or fewer than 2 ``depths``.
     """
 
+    about = About("control", 2015, 1.3)
     mixes: ClassVar[bool] = True
 
     def __init__(

@@ -12,6 +12,7 @@ from classmates.errors import UserError
 from classmates.losses.peers import float32_einsum
 from classmates.losses.ramps import sigmoid_ramp
 from classmates.losses.soft_targets import kl_weight, softened_kl
+from classmates.methods.about import About
 from classmates.methods.base import Method, check_ramp, check_temperature
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.peers.peers import Peers, Start
@@ -52,6 +53,7 @@ class ONE(Method):
             refuses.
     """
 
+    about = About("online", 2018, 1.5)
     mixes: ClassVar[bool] = True
     lengths: ClassVar[tuple[str, ...]] = ("ramp",)
 

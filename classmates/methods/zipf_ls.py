@@ -6,7 +6,7 @@ law over these ranks. One network, one pass.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError, check_choice
 from classmates.losses.zipf import count_votes, zipf_divergence, zipf_targets
-from classmates.methods.base import Group, Method
+from classmates.methods.about import About
+from classmates.methods.base import Method
 from classmates.networks.backbone.observe import observe
 from classmates.networks.backbone.probe import sample_images, silent
 from classmates.networks.peers.peers import Peers
@@ -30,9 +31,6 @@ class ZipfLS(Method):
     The classifier is applied to every place of the last map, and each votes for one class; classes with equally many
     votes share the best of their ranks, those without any the last.
 
-    The released code for CIFAR also trains a classifier on each of two earlier stages, in the same way: left out
-    here.
-
     Args:
         smoothing: λ, weight of the divergence: 0.1 for CIFAR-100 and ImageNet, 1 for Tiny-ImageNet and iNaturalist.
         upsample: how many times larger, in height and width, the map is made before its places vote, bilinearly: 2
@@ -45,9 +43,7 @@ class ZipfLS(Method):
             to rank, or a network whose places cannot vote.
     """
 
-    group: ClassVar[Group] = "self"
-    year: ClassVar[int] = 2022
-    cost: ClassVar[float] = 1.0
+    about = About("self", 2022, 1.0)
 
     def __init__(
         self,
