@@ -85,8 +85,8 @@ GROUPS = {
     "teacher": "With a teacher, which has been trained before (--method.teacher RUN_FOLDER)",
 }
 TITLES = {
-    "methods": "Methods (--method NAME; classmates train --method.help NAME shows its options), with the year of the\n"
-    "paper and the time of a training step over Baseline's; inference costs the same with all of them",
+    "methods": "Methods (--method NAME; classmates train --method.help NAME shows its options), with the year of\n"
+    "the paper and the time of a training step over Baseline's; inference costs the same with all of them",
     "models": "Models (--model NAME; classmates describe NAME shows its stages and size)",
     "datasets": "Data (--data NAME)",
 }
