@@ -42,7 +42,7 @@ COMMON_OPTIONS = {
     "PCL": {"peers": 3, "share": -1, "views": "own", "temperature": 3.0, "ramp": 80, "decay": 0.999},
     "BAKE": {"lam": 1.0, "temperature": 4.0, "omega": 0.5, "intra": 3},
     "DLB": {"alpha": 1.0, "temperature": 3.0},
-    "ZipfLS": {"smoothing": 0.1, "upsample": 2, "ranking": "places"},
+    "ZipfLS": {"smoothing": 0.1, "upsample": 2, "ranking": "auto"},
     "MCL": {"peers": 4, "share": -2, "temperature": 3.0, "beta": 0.025, "num_negatives": 256},
     "AT": {"teacher": "runs/common-teacher", "attention": 1000.0},
     "CC": {"teacher": "runs/common-teacher", "correlation": 100.0, "class_uniform": True},

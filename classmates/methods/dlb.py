@@ -17,6 +17,7 @@ from classmates.errors import UserError
 from classmates.losses.soft_targets import kl_weight, softened_kl
 from classmates.methods.about import About
 from classmates.methods.base import Method, check_temperature
+from classmates.networks.memory.gather import gather, own_part
 from classmates.networks.peers.peers import Peers
 
 
@@ -59,7 +60,7 @@ class DLB(Method):
         super().__init__(Peers(network, data), data, weights, sampling=Overlapping())
         self.temperature = temperature
         self.standardise = standardise
-        # Of the last batch's new images; how many, only the batch tells.
+        # Of the last batch's new images, of all processes, for checkpoints; how many, only the batch tells.
         self.last_indices = torch.empty(0, dtype=torch.int64)
         self.last_logits = torch.empty(0, data.num_classes)
 
@@ -77,15 +78,16 @@ class DLB(Method):
         before = self.predictions_before(repeated, indices[0::2])
         loss = softened_kl(repeated, before, self.temperature, standardise=self.standardise)
         if self.training:
-            self.last_indices, self.last_logits = indices[1::2], logits[1::2].detach()
+            self.last_indices, self.last_logits = gather(indices[1::2]), gather(logits[1::2].detach())
         return loss
 
     def predictions_before(self, logits: Tensor, indices: Tensor) -> Tensor:
         """Return the logits of one step before, [n, K]; the present ones of images that were not new in that."""
-        if len(self.last_indices) != len(indices):
+        before, last = own_part(self.last_indices), own_part(self.last_logits)
+        if len(before) != len(indices):
             return logits.detach()
-        known = self.last_indices.to(indices.device) == indices
-        return torch.where(known[:, None], self.last_logits.to(logits), logits.detach())
+        known = before.to(indices.device) == indices
+        return torch.where(known[:, None], last.to(logits), logits.detach())
 
     def get_extra_state(self) -> dict[str, Tensor]:
         return {"indices": self.last_indices, "logits": self.last_logits}

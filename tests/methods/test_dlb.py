@@ -60,6 +60,18 @@ def test_what_it_keeps_goes_through_a_checkpoint(method, batch_for, tiny_network
     assert method(second).terms["distillation"] == 0
 
 
+def test_a_process_finds_its_own_among_those_of_all(method, batch_for, monkeypatch):
+    """A checkpoint, which the first process writes, has what every one goes on with."""
+    second = batch_for(method, 1)
+    own = method(batch_for(method)).outputs[-1].logits.detach()[1::2]
+    alone = method(second).terms["distillation"]
+    monkeypatch.setattr("classmates.methods.dlb.gather", lambda mine: torch.cat([torch.zeros_like(mine), mine]))
+    monkeypatch.setattr("classmates.methods.dlb.own_part", lambda all: all.chunk(2)[1])
+    method.train()(batch_for(method))
+    assert torch.equal(method.get_extra_state()["logits"][12:], own)
+    assert method(second).terms["distillation"] == alone
+
+
 def test_evaluation_keeps_nothing(method, batch_for):
     method(batch_for(method))
     kept = method.last_indices

@@ -60,8 +60,10 @@ def test_places_that_cannot_vote_are_told_before_training():
     transformer = timm.create_model("test_vit", num_classes=4, img_size=32)
     data = DataSpec(4, torch.arange(40) % 4, (3, 32, 32))
     with pytest.raises(UserError, match=r"the embedding of VisionTransformer is not the mean .* ranking='logits'"):
-        ZipfLS(transformer, data)
-    assert ZipfLS(transformer, data, ranking="logits").weights["smoothing"] == 0.1
+        ZipfLS(transformer, data, ranking="places")
+    with pytest.warns(UserWarning, match="VisionTransformer is not the mean .*: classes are ranked by its logits"):
+        assert not ZipfLS(transformer, data).by_places
+    assert ZipfLS(transformer, data, ranking="logits").notes == []
 
 
 @pytest.mark.parametrize(
