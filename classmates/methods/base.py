@@ -104,7 +104,7 @@ class Method(nn.Module, ABC):
             )
         if deploy == "average" and not alike:
             raise UserError(
-                "deploy='average': only weights that began from the same can be averaged: say --method.start identical"
+                "deploy='average': only weights that began alike can be averaged: say --method.start identical"
             )
         super().__init__()
         self.task: Task = data.task or Classification()
@@ -159,6 +159,18 @@ class Method(nn.Module, ABC):
             for name, length in lengths.items()
             if length > epochs
         ]
+
+    def check_peers_differ(self) -> None:
+        """Raise UserError where peers that begin identical would stay so, as nothing tells them apart."""
+        if self.networks.start != "identical" or self.views > 1 or len(self.networks) == 1:
+            return
+        own_parts = {id(one) for one in self.parameters()} - {id(one) for one in self.networks.parameters()}
+        at_random = any(isinstance(one, nn.modules.dropout._DropoutNd) and one.p for one in self.networks.modules())
+        if not own_parts and not at_random:
+            raise UserError(
+                "start='identical': peers that begin alike and see the same images stay copies of one another: say "
+                "--method.views own"
+            )
 
     def check_combinable(self) -> None:
         """Raise UserError where a method is more than its terms, so that ``Combined`` would lose the rest."""

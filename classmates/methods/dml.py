@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
 from classmates.losses.soft_targets import kl_weight, softened_kl
-from classmates.methods.base import Deploy, Method, check_temperature
+from classmates.methods.base import Deploy, Method, Views, check_temperature
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.peers.peers import Peers, Start
 
@@ -42,6 +42,7 @@ class DML(Method):
         peer_models: other architectures (names or modules) to be the peers, as many as ``peers`` - 1.
         start: "fresh" peers have weights of their own; "same" begins from the student's (pretrained networks);
             "identical" also with its classifier.
+        views: "own" shows each peer its own augmentation of the images.
         deploy: "average" scores and deploys the average of all peers' weights; "auto" does so where they began
             "identical", and else takes the student.
 
@@ -63,13 +64,16 @@ class DML(Method):
         share: int | str = "nothing",
         peer_models: Sequence[str | nn.Module] = (),
         start: Start = "fresh",
+        views: Views = "shared",
         deploy: Deploy = "auto",
     ):
         if peers < 2:
             raise UserError(f"peers={peers}: mutual learning needs at least 2")
         check_temperature(temperature=temperature)
         networks = Peers(network, data, peers, share=share, peer_models=peer_models, start=start)
-        super().__init__(networks, data, weights={"mutual": kl_weight(mutual, temperature)}, deploy=deploy)
+        super().__init__(
+            networks, data, weights={"mutual": kl_weight(mutual, temperature)}, views=views, deploy=deploy
+        )
         self.temperature = temperature
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:

@@ -26,7 +26,7 @@ from classmates.losses.negatives import (
 )
 from classmates.losses.peers import ensemble_logits
 from classmates.losses.soft_targets import kl_weight, softened_kl
-from classmates.methods.base import Deploy, Method, check_temperature
+from classmates.methods.base import Deploy, Method, Views, check_temperature
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.heads.projections import UnitProjections
 from classmates.networks.memory.memory_bank import MemoryBank
@@ -34,6 +34,7 @@ from classmates.networks.peers.peers import Peers, Start
 
 Positives = Literal["bank", "live"]
 Normaliser = Literal["batch", "anchor", "first_batch", "lagged"]
+Learners = Literal["student", "all"]
 Draw = Literal["auto", "independent", "shared", "all"]
 BankDtype = Literal["float32", "bfloat16"]
 LAG = 0.9  # how much of the lagged normaliser stays from one step to the next
@@ -62,10 +63,12 @@ class MCL(Method):
         peer_models: other architectures (names or modules) for the peers, ``peers`` - 1 of them; they share nothing.
         start: "fresh" peers have weights of their own; "same" begins from the student's (pretrained networks);
             "identical" also with its classifier.
+        views: "own" shows each peer its own augmentation of the images.
         deploy: "average" scores and deploys the average of all peers' weights; "auto" does so where they began
             "identical", and else takes the student.
         temperature: T, softens both sides of the distillation from the ensemble; 3.
         distillation: w, factor in front of T²·KL; 0 leaves the contrast alone (the paper's "+MCL" ablation).
+        distil_to: which peers learn from the ensemble: the "student" (paper), or "all", whose divergences are added.
         beta: β, the weight of the contrast, which is a sum over all M(M-1) ordered pairs.
         num_negatives: K, how many negatives stand against one positive; 256 for ResNets and DenseNet on CIFAR-100,
             16384 for VGG, HCGNet and ImageNet. Capped, with a note, at the samples of other classes there are.
@@ -99,9 +102,11 @@ class MCL(Method):
         share: int | str = -2,
         peer_models: Sequence[str | nn.Module] = (),
         start: Start = "fresh",
+        views: Views = "shared",
         deploy: Deploy = "auto",
         temperature: float = 3.0,
         distillation: float = 1.0,
+        distil_to: Learners = "student",
         beta: float = 0.025,
         num_negatives: int = 256,
         contrast_temperature: float = 0.1,
@@ -117,6 +122,7 @@ class MCL(Method):
         if num_negatives < 1:
             raise UserError(f"num_negatives={num_negatives}: a positive needs at least 1 negative to stand against")
         check_temperature(temperature=temperature, contrast_temperature=contrast_temperature)
+        check_choice("distil_to", distil_to, Learners)
         check_choice("positives", positives, Positives)
         check_choice("normaliser", normaliser, Normaliser)
         check_choice("negatives", negatives, Draw)
@@ -126,9 +132,11 @@ class MCL(Method):
             networks,
             data,
             weights={"distillation": kl_weight(distillation, temperature), "contrast": beta},
+            views=views,
             deploy=deploy,
         )
         self.temperature = temperature
+        self.distil_to = distil_to
         self.contrast_temperature = contrast_temperature
         self.positives = positives
         self.normaliser = normaliser
@@ -150,8 +158,9 @@ class MCL(Method):
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         logits = stack_logits(outputs)
+        learners = logits if self.distil_to == "all" else logits[-1:]
         return {
-            "distillation": lambda: softened_kl(logits[-1], ensemble_logits(logits), self.temperature),
+            "distillation": lambda: len(learners) * softened_kl(learners, ensemble_logits(logits), self.temperature),
             "contrast": lambda: self.contrast(outputs, batch),
         }
 

@@ -102,6 +102,7 @@ def build_method(config: RunConfig, images: ImageData) -> tuple[Method, list[str
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what the method notes is said with the data's notes
         built = config.method(network, spec)
+    built.check_peers_differ()
     check_mixing(built, config.augmentation)
     if config.compile:
         built.networks.compile_parts()
