@@ -15,14 +15,16 @@ from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.peers.peers import Peers, Start
 
 
-def mutual_kl(logits: Tensor, temperature: float) -> Tensor:
+def mutual_kl(logits: Tensor, temperature: float, *, standardise: bool = False) -> Tensor:
     """Return Σ_i 1/(M−1) Σ_{j≠i} KL(p_j ‖ p_i) without T², p_j held constant (eq. 6), all pairs in one call.
 
-    logits: [M, B, K], one row of peers. Returns a scalar, summed over classes, averaged over the batch.
+    logits: [M, B, K], one row of peers. standardise: see ``softened_kl``. Returns a scalar, summed over classes,
+    averaged over the batch.
     """
     peers = len(logits)
     # Each of the M² pairs weighs 1/M² in the mean; a peer's divergence from itself is 0.
-    return peers**2 / (peers - 1) * softened_kl(logits[:, None].expand(-1, peers, -1, -1), logits[None], temperature)
+    pairs = logits[:, None].expand(-1, peers, -1, -1)
+    return peers**2 / (peers - 1) * softened_kl(pairs, logits[None], temperature, standardise=standardise)
 
 
 class DML(Method):
@@ -37,6 +39,7 @@ class DML(Method):
         peers: how many networks; more helps the ensemble more than the student.
         temperature: softens both sides; 1 in the paper, 2 in MCL-OKD's comparison.
         mutual: w, weight of the mutual term.
+        standardise: take each sample's logits as z-scores in the mutual term (``losses/soft_targets.py``).
         share: what peers share of the student. "nothing" (paper) trains whole networks; MCL-OKD's comparison shares
             all but the last two stages, -2.
         peer_models: other architectures (names or modules) to be the peers, as many as ``peers`` - 1.
@@ -61,6 +64,7 @@ class DML(Method):
         peers: int = 2,
         temperature: float = 1.0,
         mutual: float = 1.0,
+        standardise: bool = False,
         share: int | str = "nothing",
         peer_models: Sequence[str | nn.Module] = (),
         start: Start = "fresh",
@@ -75,6 +79,7 @@ class DML(Method):
             networks, data, weights={"mutual": kl_weight(mutual, temperature)}, views=views, deploy=deploy
         )
         self.temperature = temperature
+        self.standardise = standardise
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
-        return {"mutual": lambda: mutual_kl(stack_logits(outputs), self.temperature)}
+        return {"mutual": lambda: mutual_kl(stack_logits(outputs), self.temperature, standardise=self.standardise)}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError, check_choice
-from classmates.losses.contrast import multi_view_contrast
+from classmates.losses.contrast import anchor_log_mean, multi_view_contrast
 from classmates.losses.negatives import (
     ClassOrder,
     Negatives,
@@ -69,14 +69,15 @@ class MCL(Method):
         temperature: T, softens both sides of the distillation from the ensemble; 3.
         distillation: w, factor in front of T²·KL; 0 leaves the contrast alone (the paper's "+MCL" ablation).
         distil_to: which peers learn from the ensemble: the "student" (paper), or "all", whose divergences are added.
+        standardise: take each sample's logits as z-scores in the distillation (``losses/soft_targets.py``).
         beta: β, the weight of the contrast, which is a sum over all M(M-1) ordered pairs.
         num_negatives: K, how many negatives stand against one positive; 256 for ResNets and DenseNet on CIFAR-100,
             16384 for VGG, HCGNet and ImageNet. Capped, with a note, at the samples of other classes there are.
         contrast_temperature: τ; 0.1 on CIFAR-100, 0.07 on ImageNet.
         positives: "bank" takes the partner's remembered embedding (released code), "live" its present one (paper).
-        normaliser: "batch" takes one constant a pair and step (released code), "anchor" one an anchor (paper),
-            "first_batch" keeps the first step's, "lagged" takes a running mean over earlier steps. The last two go
-            through the negatives once a step instead of twice.
+        normaliser: "batch" takes one constant a pair and step (released code), "anchor" one an anchor, over the whole
+            bank (paper, Eq. 6), "first_batch" keeps the first step's, "lagged" takes a running mean over earlier
+            steps. The last two go through the negatives once a step instead of twice.
         negatives: how they are chosen, to the same mean: "independent" draws K for each anchor (released code),
             "shared" K for the whole batch, "all" takes every sample of another class, K being their weight; "auto"
             is "all" up to 8,192 training samples (or K) and above a shared draw of that many.
@@ -107,6 +108,7 @@ class MCL(Method):
         temperature: float = 3.0,
         distillation: float = 1.0,
         distil_to: Learners = "student",
+        standardise: bool = False,
         beta: float = 0.025,
         num_negatives: int = 256,
         contrast_temperature: float = 0.1,
@@ -137,6 +139,7 @@ class MCL(Method):
         )
         self.temperature = temperature
         self.distil_to = distil_to
+        self.standardise = standardise
         self.contrast_temperature = contrast_temperature
         self.positives = positives
         self.normaliser = normaliser
@@ -160,7 +163,10 @@ class MCL(Method):
         logits = stack_logits(outputs)
         learners = logits if self.distil_to == "all" else logits[-1:]
         return {
-            "distillation": lambda: len(learners) * softened_kl(learners, ensemble_logits(logits), self.temperature),
+            "distillation": lambda: (
+                len(learners)
+                * softened_kl(learners, ensemble_logits(logits), self.temperature, standardise=self.standardise)
+            ),
             "contrast": lambda: self.contrast(outputs, batch),
         }
 
@@ -179,17 +185,17 @@ class MCL(Method):
             positives,
             negatives,
             temperature=self.contrast_temperature,
-            normaliser=self._known_normaliser(),
+            normaliser=self._known_normaliser(embeddings),
         )
         if self.training:
             self._remember(log_mean)
             self.bank.write(batch.indices, embeddings.detach())
         return loss
 
-    def _known_normaliser(self) -> Literal["batch", "anchor"] | Tensor:
-        if self.normaliser in ("batch", "anchor"):
-            return self.normaliser
-        return self.log_mean if self.log_mean_known else "batch"
+    def _known_normaliser(self, embeddings: Tensor) -> Literal["batch"] | Tensor:
+        if self.normaliser == "anchor":
+            return anchor_log_mean(embeddings, self.bank.rows, self.contrast_temperature)
+        return self.log_mean if self.normaliser != "batch" and self.log_mean_known else "batch"
 
     def _remember(self, log_mean: Tensor) -> None:
         """Take in a batch's log ē: the first, or the running mean of ē."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -51,6 +52,8 @@ class TrainConfig:
     train_size: int | None
     val_fraction: float
     on_bad_image: Literal["error", "skip"]
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
     augmentation: Augmentation
     class_weights: ClassWeights
     balanced_sampling: bool
@@ -94,6 +97,12 @@ class TrainConfig:
             raise UserError(f"epochs={self.epochs}: at least 1 is needed")
         if not 0 <= self.seed < 2**32:
             raise UserError(f"seed={self.seed}: give a number from 0 to {2**32 - 1}")
+        if (self.mean is None) != (self.std is None) or len(self.mean or ()) != len(self.std or ()):
+            raise UserError(f"mean={self.mean}, std={self.std}: give both, each one number a channel, or neither")
+        if self.std is not None and not (self.std and all(0 < value < math.inf for value in self.std)):
+            raise UserError(f"std={self.std}: images are divided by them, so each must be above 0")
+        if not all(math.isfinite(value) for value in self.mean or ()):
+            raise UserError(f"mean={self.mean}: give numbers, of pixel values in 0..1")
         if self.checkpoint_steps is not None and self.checkpoint_steps < 1:
             raise UserError(
                 f"checkpoint_steps={self.checkpoint_steps}: give 1 or more, or none to keep whole epochs only"

@@ -64,11 +64,15 @@ def load_images(config: TrainConfig) -> ImageData:
 
 
 def prepare_images(config: RunConfig, images: ImageData) -> ImageData:
-    """Prepare images as those were that the weights were trained on, where training begins from published ones."""
-    if not config.begins_from_weights or not isinstance(config.model, str):
+    """Prepare images as those were that the weights were trained on, where training begins from published ones.
+
+    A mean and deviation that are given go over those, and over the images' own.
+    """
+    if config.begins_from_weights and isinstance(config.model, str) and (how := preparation_for(config.model)):
+        images = images.prepared_for(how.mean, how.std, how.interpolation)
+    if config.mean is None or config.std is None:
         return images
-    how = preparation_for(config.model)
-    return images if how is None else images.prepared_for(how.mean, how.std, how.interpolation)
+    return images.normalised_by(config.mean, config.std)
 
 
 def build_method(config: RunConfig, images: ImageData) -> tuple[Method, list[str]]:

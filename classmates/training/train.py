@@ -57,6 +57,8 @@ def train(
     train_size: int | None = None,
     val_fraction: float = 0.1,
     on_bad_image: Literal["error", "skip"] = "error",
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     augmentation: Augmentation = Augmentation(),
     class_weights: ClassWeights = "none",
     balanced_sampling: bool = False,
@@ -126,6 +128,9 @@ def train(
             0 trains on all of them.
         on_bad_image: what to do about files that cannot be read: "error" names them, "skip" leaves them out and
             says which.
+        mean: by which images are normalised, one number a channel, of pixel values in 0..1: (image − mean) / std; the
+            training images' own, or those of the weights to begin with, if not given.
+        std: the deviation by which they are normalised.
         augmentation: how training images are varied; padding of the random crop, mirroring.
         class_weights: "balanced" lets images of rare classes count for more in the labels' loss, so that all classes
             weigh alike.
@@ -193,6 +198,8 @@ def train(
             train_size=train_size,
             val_fraction=val_fraction,
             on_bad_image=on_bad_image,
+            mean=mean,
+            std=std,
             augmentation=augmentation,
             class_weights=class_weights,
             balanced_sampling=balanced_sampling,

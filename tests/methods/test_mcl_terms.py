@@ -53,8 +53,9 @@ def by_hand(method: MCL, batch: Batch, outputs: list[Any], bank: Tensor, drawn: 
             # e of one positive and K negatives: all rows of other classes stand for K of them
             means = [(p + k * sum(n) / len(n)) / (k + 1) for p, n in zip(positive, negative, strict=True)]
             for i in range(size):
-                mean = means[i] if method.normaliser == "anchor" else sum(means) / size
-                z = count * mean
+                z = count * sum(means) / size
+                if method.normaliser == "anchor":  # Eq. 6 to the letter: every sample's row
+                    z = sum(math.exp(float(embeddings[a][i] @ row.double()) / tau) for row in bank[b])
                 true = [p / z / (p / z + k / count) for p in (positive[i], *negative[i])]
                 attraction = -math.log(true[0])
                 repulsion = -k * sum(math.log(1 - p) for p in true[1:]) / len(negative[i])
