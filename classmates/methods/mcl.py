@@ -32,6 +32,7 @@ from classmates.networks.heads.projections import UnitProjections
 from classmates.networks.memory.memory_bank import MemoryBank
 from classmates.networks.peers.peers import Peers, Start
 
+Distilled = Literal["task", "classifier"]
 Positives = Literal["bank", "live"]
 Normaliser = Literal["batch", "anchor", "first_batch", "lagged"]
 Draw = Literal["auto", "independent", "shared", "all"]
@@ -63,6 +64,9 @@ class MCL(Method):
         start: "fresh" peers have weights of their own; "same" begins from the student's (pretrained networks).
         temperature: T, softens both sides of the distillation from the ensemble; 3.
         distillation: w, factor in front of T²·KL; 0 leaves the contrast alone (the paper's "+MCL" ablation).
+        distilled: the logits that the ensemble teaches: "task" those on which the task's loss rests (in few-shot
+            learning, of a query against the prototypes of its episode), "classifier" those of the networks' classifiers
+            of all training classes. In classification both are the same.
         beta: β, the weight of the contrast, which is a sum over all M(M-1) ordered pairs.
         num_negatives: K, how many negatives stand against one positive; 256 for ResNets and DenseNet on CIFAR-100,
             16384 for VGG, HCGNet and ImageNet. Capped, with a note, at the samples of other classes there are.
@@ -98,6 +102,7 @@ class MCL(Method):
         start: Start = "fresh",
         temperature: float = 3.0,
         distillation: float = 1.0,
+        distilled: Distilled = "task",
         beta: float = 0.025,
         num_negatives: int = 256,
         contrast_temperature: float = 0.1,
@@ -113,14 +118,19 @@ class MCL(Method):
         if num_negatives < 1:
             raise UserError(f"num_negatives={num_negatives}: a positive needs at least 1 negative to stand against")
         check_temperature(temperature=temperature, contrast_temperature=contrast_temperature)
+        check_choice("distilled", distilled, Distilled)
         check_choice("positives", positives, Positives)
         check_choice("normaliser", normaliser, Normaliser)
         check_choice("negatives", negatives, Draw)
         check_choice("bank_dtype", bank_dtype, BankDtype)
         networks = Peers(network, data, peers, share=share, start=start, peer_models=peer_models)
         super().__init__(
-            networks, data, weights={"distillation": kl_weight(distillation, temperature), "contrast": beta}
+            networks,
+            data,
+            weights={"distillation": kl_weight(distillation, temperature), "contrast": beta},
+            classifier=distilled == "classifier" and distillation > 0,
         )
+        self.distilled = distilled
         self.temperature = temperature
         self.contrast_temperature = contrast_temperature
         self.positives = positives
@@ -142,11 +152,15 @@ class MCL(Method):
         self.log_mean_known = False
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
-        logits = stack_logits(outputs)
         return {
-            "distillation": lambda: softened_kl(logits[-1], ensemble_logits(logits), self.temperature),
+            "distillation": lambda: self.distillation(outputs, batch),
             "contrast": lambda: self.contrast(outputs, batch),
         }
+
+    def distillation(self, outputs: list[NetworkOutput], batch: Batch) -> Tensor:
+        """Return KL(p_e ‖ p_M) without T²."""
+        logits = self.task.logits(outputs, batch) if self.distilled == "task" else stack_logits(outputs)
+        return softened_kl(logits[-1], ensemble_logits(logits), self.temperature)
 
     def against_mixing(self) -> str | None:
         if not self.weights["contrast"]:

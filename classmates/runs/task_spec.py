@@ -1,0 +1,59 @@
+"""A task's specification: its class and its options, from which it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Self
+
+from classmates.errors import UserError
+from classmates.runs.spec import Spec, class_path
+from classmates.tasks.classification import Classification
+from classmates.tasks.task import Task
+
+TaskLike = Task | Callable[[], Task]
+"""A task, or what makes one: a class, a ``TaskSpec``, a partial."""
+
+
+@dataclass(frozen=True)
+class TaskSpec(Spec):
+    """A task's class and options; called, it makes the task."""
+
+    noun: ClassVar[str] = "task"
+
+    @classmethod
+    def base(cls) -> type[Task]:
+        return Task
+
+    @classmethod
+    def known(cls) -> dict[str, type[Task]]:
+        return known_tasks()
+
+    @classmethod
+    def of(cls, thing: Any) -> Self | None:
+        """Return the same as for any spec, and of a task that is made already; classification of None."""
+        if isinstance(thing, Task):
+            return cls(class_path(type(thing)), asdict(thing), type(thing))  # type: ignore[call-overload]
+        return super().of(Classification if thing is None else thing)
+
+
+def known_tasks() -> dict[str, type[Task]]:
+    """Return the tasks of this package by name."""
+    from classmates.tasks.few_shot import FewShot  # here, so that runs of other tasks do not depend on its code
+
+    return {kind.name: kind for kind in (Classification, FewShot)}
+
+
+def task_of(given: TaskLike | Mapping[str, Any] | None) -> Task:
+    """Make the task that is meant: one that is made already, what makes one, or settings as YAML has them.
+
+    Raises:
+        UserError: there is no such task, an option that it refuses, or something else was made.
+    """
+    if isinstance(given, Task):
+        return given
+    spec = TaskSpec.of(given)
+    made = given() if spec is None and callable(given) else spec() if spec is not None else given
+    if not isinstance(made, Task):
+        raise UserError(f"task: {made!r} is no task; give one, such as classmates.FewShot(shot=5)")
+    return made
