@@ -102,7 +102,7 @@ def _find(data: str | Path, data_dir: Path | None, label: str | None, classes: C
     if is_folder(data):
         return _find_folder(Path(data).expanduser(), str(data), data_dir, label, classes)
     if data in NAMED:
-        listing = _own_classes(list_named(str(data), data_dir, label), classes)
+        listing = list_named(str(data), data_dir, label, classes)
         if data_dir is None or Path(listing.where).is_relative_to(data_dir):
             return listing
         # No error: data sets of which some have files are compared with one data_dir.
