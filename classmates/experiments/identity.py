@@ -20,6 +20,7 @@ from classmates import models
 from classmates.data.loading import is_folder, load
 from classmates.data.parts import Split
 from classmates.data.readers.by_name import NAMED
+from classmates.data.readers.class_parts import list_class_parts
 from classmates.data.readers.folder import list_folder
 from classmates.data.readers.hub import list_hub
 from classmates.data.readers.listing import read_listing
@@ -202,9 +203,9 @@ def readers(data: str) -> tuple[str, ...]:
     if data.startswith("hf:"):
         kinds += [list_hub]
     elif is_folder(data):
-        kinds += [list_folder, list_parquet]
+        kinds += [list_folder, list_class_parts, list_parquet]
     elif data in NAMED:
-        kinds += [NAMED[data].find, list_parquet]
+        kinds += [*NAMED[data].readers, list_parquet]
     return tuple(kind.__module__ for kind in kinds)
 
 
