@@ -31,10 +31,10 @@ class TaskSpec(Spec):
 
     @classmethod
     def of(cls, thing: Any) -> Self | None:
-        """Return the same as for any spec, and of a task that is made already; classification of None."""
+        """Return the same as for any spec, and that of a task that is made already."""
         if isinstance(thing, Task):
             return cls(class_path(type(thing)), asdict(thing), type(thing))  # type: ignore[call-overload]
-        return super().of(Classification if thing is None else thing)
+        return super().of(thing)
 
 
 def known_tasks() -> dict[str, type[Task]]:
@@ -44,16 +44,18 @@ def known_tasks() -> dict[str, type[Task]]:
     return {kind.name: kind for kind in (Classification, FewShot)}
 
 
-def task_of(given: TaskLike | Mapping[str, Any] | None) -> Task:
-    """Make the task that is meant: one that is made already, what makes one, or settings as YAML has them.
+def task_of(given: TaskLike | str | Mapping[str, Any] | None) -> Task:
+    """Make the task that is meant: one that is made already, what makes one, its name, or settings as YAML has them.
+
+    None means classification: settings of earlier versions name no task.
 
     Raises:
         UserError: there is no such task, an option that it refuses, or something else was made.
     """
     if isinstance(given, Task):
         return given
-    spec = TaskSpec.of(given)
-    made = given() if spec is None and callable(given) else spec() if spec is not None else given
+    making = TaskSpec.of(Classification if given is None else given) or given
+    made = making() if callable(making) else making
     if not isinstance(made, Task):
         raise UserError(f"task: {made!r} is no task; give one, such as classmates.FewShot(shot=5)")
     return made
