@@ -16,7 +16,7 @@ from classmates.data.batches.sampling import Sampling, Shuffled, common_sampling
 from classmates.errors import UserError, check_choice
 from classmates.losses.peers import ensemble_logits
 from classmates.losses.ramps import Ramp
-from classmates.networks.backbone.observe import stack_logits
+from classmates.networks.backbone.observe import by_network, stack_logits
 from classmates.networks.memory.gather import local_buffers
 from classmates.networks.peers.peers import Peers
 from classmates.tasks.classification import Classification
@@ -46,6 +46,8 @@ class Method(nn.Module, ABC):
         data: what is known of the training data; names the task.
         weights: the factor in front of each of its own terms; a term whose factor is 0 is not computed.
         labels: the factor on the weights of the task's terms; None leaves those terms to the method.
+        classifier: whether its terms look at the networks' classifiers; where not, and the task does not teach them
+            either, they stay as they are.
         sampling: the batches that its terms need; any will do if not given.
         ramps: by the name of a term, its own or the task's: a factor on its weight that changes with the epoch.
         views: "shared" shows every network the same augmentation of each image, "own" each one of its own.
@@ -90,6 +92,7 @@ class Method(nn.Module, ABC):
         weights: Mapping[str, float] | None = None,
         *,
         labels: float | None = 1.0,
+        classifier: bool = True,
         sampling: Sampling | None = None,
         ramps: Mapping[str, Ramp] | None = None,
         views: Views = "shared",
@@ -107,7 +110,9 @@ class Method(nn.Module, ABC):
                 "deploy='average': only weights that began alike can be averaged: say --method.start identical"
             )
         super().__init__()
-        self.task: Task = data.task or Classification()
+        self.task: Task = (data.task or Classification()).beside(classifier=classifier)
+        if not (classifier or self.task.trains_classifier):
+            networks.freeze_classifiers()
         self.sampling = common_sampling(
             {type(self).__name__: sampling or Shuffled(), f"the task {self.task.name}": self.task.sampling}
         )
@@ -239,12 +244,9 @@ class Method(nn.Module, ABC):
         return self.networks.forward_each(batch.views)
 
     def predictions(self, outputs: list[NetworkOutput]) -> dict[str, Tensor]:
-        """Return the logits [B, K] that evaluation scores, by whose they are; with peers, those of an ensemble."""
-        student = {"student": outputs[-1].logits}
-        if len(outputs) == 1:
-            return student
-        peers = {f"peer{number}": output.logits for number, output in enumerate(outputs[:-1], start=1)}
-        return {**student, **peers, "ensemble": ensemble_logits(stack_logits(outputs))}
+        """Return the logits [B, K] that classification scores, by whose they are; with peers, those of an ensemble."""
+        own = {who: output.logits for who, output in by_network(outputs).items()}
+        return own if len(outputs) == 1 else {**own, "ensemble": ensemble_logits(stack_logits(outputs))}
 
     @property
     def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
@@ -259,7 +261,7 @@ class Method(nn.Module, ABC):
 
     def student(self) -> nn.Module:
         """Return the network that is deployed, with nothing of the method in it."""
-        return self.networks.student
+        return self.task.deployed(self.networks.student)
 
 
 def scaled_length(length: Any, factor: float) -> Any:

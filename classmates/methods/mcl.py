@@ -32,6 +32,7 @@ from classmates.networks.heads.projections import UnitProjections
 from classmates.networks.memory.memory_bank import MemoryBank
 from classmates.networks.peers.peers import Peers, Start
 
+Distilled = Literal["task", "classifier"]
 Positives = Literal["bank", "live"]
 Normaliser = Literal["batch", "anchor", "first_batch", "lagged"]
 Learners = Literal["student", "all"]
@@ -70,6 +71,9 @@ class MCL(Method):
         distillation: w, factor in front of T²·KL; 0 leaves the contrast alone (the paper's "+MCL" ablation).
         distil_to: which peers learn from the ensemble: the "student" (paper), or "all", whose divergences are added.
         standardise: take each sample's logits as z-scores in the distillation (``losses/soft_targets.py``).
+        distilled: the logits that the ensemble teaches: "task" those on which the task's loss rests (in few-shot
+            learning, of a query against the prototypes of its episode), "classifier" those of the networks' classifiers
+            of all training classes. In classification both are the same.
         beta: β, the weight of the contrast, which is a sum over all M(M-1) ordered pairs.
         num_negatives: K, how many negatives stand against one positive; 256 for ResNets and DenseNet on CIFAR-100,
             16384 for VGG, HCGNet and ImageNet. Capped, with a note, at the samples of other classes there are.
@@ -109,6 +113,7 @@ class MCL(Method):
         distillation: float = 1.0,
         distil_to: Learners = "student",
         standardise: bool = False,
+        distilled: Distilled = "task",
         beta: float = 0.025,
         num_negatives: int = 256,
         contrast_temperature: float = 0.1,
@@ -125,6 +130,7 @@ class MCL(Method):
             raise UserError(f"num_negatives={num_negatives}: a positive needs at least 1 negative to stand against")
         check_temperature(temperature=temperature, contrast_temperature=contrast_temperature)
         check_choice("distil_to", distil_to, Learners)
+        check_choice("distilled", distilled, Distilled)
         check_choice("positives", positives, Positives)
         check_choice("normaliser", normaliser, Normaliser)
         check_choice("negatives", negatives, Draw)
@@ -136,7 +142,9 @@ class MCL(Method):
             weights={"distillation": kl_weight(distillation, temperature), "contrast": beta},
             views=views,
             deploy=deploy,
+            classifier=distilled == "classifier" and distillation > 0,
         )
+        self.distilled = distilled
         self.temperature = temperature
         self.distil_to = distil_to
         self.standardise = standardise
@@ -160,15 +168,17 @@ class MCL(Method):
         self.log_mean_known = False
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
-        logits = stack_logits(outputs)
-        learners = logits if self.distil_to == "all" else logits[-1:]
         return {
-            "distillation": lambda: (
-                len(learners)
-                * softened_kl(learners, ensemble_logits(logits), self.temperature, standardise=self.standardise)
-            ),
+            "distillation": lambda: self.distillation(outputs, batch),
             "contrast": lambda: self.contrast(outputs, batch),
         }
+
+    def distillation(self, outputs: list[NetworkOutput], batch: Batch) -> Tensor:
+        """Return KL(p_e ‖ p_M) without T², or the sum of KL(p_e ‖ p_m) over all peers where all learn."""
+        logits = self.task.logits(outputs, batch) if self.distilled == "task" else stack_logits(outputs)
+        learners = logits if self.distil_to == "all" else logits[-1:]
+        mean = softened_kl(learners, ensemble_logits(logits), self.temperature, standardise=self.standardise)
+        return len(learners) * mean
 
     def against_mixing(self) -> str | None:
         if not self.weights["contrast"]:

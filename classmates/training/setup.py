@@ -28,12 +28,11 @@ from classmates.data.parts import ImageData
 from classmates.errors import UserError
 from classmates.methods.base import Method
 from classmates.methods.mixing import check_mixing
-from classmates.networks.building.build import build_model
+from classmates.networks.building.embedding import build_network
 from classmates.networks.building.published import begin_small, preparation_for, published_classes
 from classmates.networks.building.weights import load_pretrained
 from classmates.runs.folder import RunFolder, run_name, stored_settings
 from classmates.runs.student import StudentCard
-from classmates.tasks.classification import Classification, balanced_weights
 from classmates.training.acceleration import FORMATS, choose
 from classmates.training.callbacks import AtomicCheckpointIO, watchers
 from classmates.training.config import RunConfig, TrainConfig, describe_method
@@ -50,9 +49,10 @@ from classmates.training.optimisation import (
 
 
 def load_images(config: TrainConfig) -> ImageData:
-    """Load the data set and split it."""
+    """Load the data set and split it, into parts of the same classes or of different ones, as the task needs."""
     return load(
         config.data,
+        classes=config.made_task.classes,
         data_dir=config.data_dir,
         label=config.label,
         image_size=config.image_size,
@@ -84,15 +84,16 @@ def build_method(config: RunConfig, images: ImageData) -> tuple[Method, list[str
     network, notes = config.model, []
     if isinstance(network, str):
         arguments = dict(config.model_args or {})
-        network = build_model(network, images.num_classes, images.channels, config.pretrained, **arguments)
+        built_with: dict[str, Any] = {"in_chans": images.channels, "pretrained": config.pretrained, **arguments}
+        network = build_network(network, config.made_task.output, images.num_classes, **built_with)
         notes += begin_classifier(config, network, images)
     if config.stages is not None:
         network.stage_names = tuple(config.stages)  # type: ignore[assignment]
     if config.model_weights is not None:
         notes += load_pretrained(network, config.model_weights, images.input_shape)
-    task = Classification()
+    task = config.made_task
     if config.class_weights == "balanced":
-        task = Classification(balanced_weights(images.train.labels, images.class_names))
+        task = task.balanced(images.train.labels, images.class_names)
     task.check_data(images)
     spec = DataSpec(
         images.num_classes,
@@ -118,7 +119,8 @@ def build_method(config: RunConfig, images: ImageData) -> tuple[Method, list[str
 
 def begin_classifier(config: RunConfig, network: nn.Module, images: ImageData) -> list[str]:
     """Let a new classifier begin small where it follows trained layers, or was drawn too large for few classes."""
-    if config.recipe == "none" or (config.pretrained and published_classes(str(config.model)) == images.num_classes):
+    none_is_new = config.pretrained and published_classes(str(config.model)) == images.num_classes
+    if config.recipe == "none" or none_is_new or config.made_task.output == "embedding":
         return []
     drawn = begin_small(network, images.input_shape, always=config.begins_from_weights)
     if not drawn or config.begins_from_weights:
@@ -258,5 +260,6 @@ def student_card(config: RunConfig, images: ImageData) -> StudentCard:
         std=images.std,
         resize=images.resize,
         interpolation=images.interpolation,
+        output=config.made_task.output,
         model_args={"in_chans": images.channels, **(config.model_args or {})},
     )

@@ -21,6 +21,8 @@ from classmates.methods.base import Method
 from classmates.methods.baseline import Baseline
 from classmates.networks.peers.peers import Recompute
 from classmates.reporting.run_page import write_run_page
+from classmates.tasks.classification import Classification
+from classmates.tasks.task import Task
 from classmates.training.acceleration import FORMATS, MemoryFormat
 from classmates.training.config import ClassWeights, TrainConfig
 from classmates.training.environment import keep_freed_memory
@@ -43,6 +45,7 @@ def train(
     model: str | nn.Module | None = None,
     method: Callable[[nn.Module, DataSpec], Method] = Baseline,
     *,
+    task: Task | Callable[[], Task] = Classification,
     recipe: str = "auto",
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -108,6 +111,8 @@ def train(
             your own, or in Python any nn.Module that returns logits.
         method: how it learns: Baseline, MCL, CORSD, or a Method of your own; its options follow with a dot, such as
             --method MCL --method.peers 2.
+        task: what the labels teach and how networks are judged: classification, or few_shot, for new classes from a
+            few images of each; its options follow with a dot, such as --task few_shot --task.shot 5.
         recipe: the settings that are used where none are given: "auto" chooses by the data and the weights at hand,
             among "photos-pretrained", "photos-scratch", "small-images" and "large"; "none" takes resnet8, 100 epochs
             and SGD whatever the data are. What is chosen is noted.
@@ -184,6 +189,7 @@ def train(
             data=data,
             model=model,
             method=method,
+            task=task,
             recipe=recipe,
             epochs=epochs,
             batch_size=batch_size,
