@@ -76,6 +76,7 @@ def train(
     schedule_args: Mapping[str, Any] | None = None,
     warmup_epochs: float | None = None,
     layer_decay: float | None = None,
+    new_parts_lr: float = 1.0,
     accumulate: int = 1,
     ema: float | None = None,
     freeze_stages: int = 0,
@@ -153,6 +154,8 @@ def train(
         warmup_epochs: epochs, or parts of one, over which the learning rate rises from nearly 0 at the beginning.
         layer_decay: each layer learns at this factor times the rate of the layer after it, norms and biases without
             weight decay (timm); 1 is the same rate for all; for pretrained networks, with AdamW, 0.65 to 0.9.
+        new_parts_lr: factor on the rate of what no given weights have: classifiers, and what the method adds (peers'
+            projections, CORSD's relation networks).
         accumulate: batches whose gradients make one step, for a batch larger than memory.
         ema: decay of an average of the weights over steps, such as 0.999, which is what is scored and deployed.
         freeze_stages: so many first stages stay as they are, their BatchNorm statistics too.
@@ -220,6 +223,7 @@ def train(
             schedule_args=schedule_args,
             warmup_epochs=warmup_epochs,
             layer_decay=layer_decay,
+            new_parts_lr=new_parts_lr,
             accumulate=accumulate,
             ema=ema,
             freeze_stages=freeze_stages,
