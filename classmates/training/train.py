@@ -24,6 +24,7 @@ from classmates.reporting.run_page import write_run_page
 from classmates.tasks.classification import Classification
 from classmates.tasks.task import Task
 from classmates.training.acceleration import FORMATS, MemoryFormat
+from classmates.training.batch_size import fill_memory
 from classmates.training.config import ClassWeights, TrainConfig
 from classmates.training.environment import keep_freed_memory
 from classmates.training.result import Result, finish
@@ -48,7 +49,7 @@ def train(
     task: Task | Callable[[], Task] = Classification,
     recipe: str = "auto",
     epochs: int | None = None,
-    batch_size: int | None = None,
+    batch_size: int | Literal["auto"] | None = None,
     lr: float | None = None,
     seed: int = 0,
     out: str | Path | None = None,
@@ -118,7 +119,8 @@ def train(
             among "photos-pretrained", "photos-scratch", "small-images" and "large"; "none" takes resnet8, 100 epochs
             and SGD whatever the data are. What is chosen is noted.
         epochs: how many times the training images are gone through.
-        batch_size: images a step, over all devices; a multiple of three for methods that need triplets.
+        batch_size: images a step, over all devices; a multiple of three for methods that need triplets. "auto" takes
+            the largest that fits into a GPU's memory, and a rate to match.
         lr: the learning rate at its highest; scale it with the batch size.
         seed: of the weights, the validation split, the order of the images and their augmentation.
         out: the run's folder; runs/METHOD-MODEL-DATA-SEED if not given. It must be empty or new.
@@ -262,6 +264,9 @@ def train_configured(config: TrainConfig) -> Result:
     built, notes_of_method = build_method(run_config, images)
     run_config, notes_of_speed = accelerate(run_config, built, images)
     notes += [*notes_of_method, *notes_of_speed]
+    if config.batch_size == "auto":
+        run_config, notes_of_size = fill_memory(run_config, built, images, scale_lr=config.lr is None)
+        notes += notes_of_size
     module = training_module(run_config, built, images)
     run, card = run_folder(run_config, built), student_card(run_config, images)
     trainer = make_trainer(run_config, run, module, validates=images.val is not None)
