@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
-from classmates.errors import UserError
+from classmates.errors import UserError, check_choice
 from classmates.losses.peers import ensemble_logits, float32_einsum
 from classmates.losses.ramps import sigmoid_ramp
 from classmates.losses.soft_targets import kl_weight, softened_kl
 from classmates.methods.about import About
 from classmates.methods.base import Method, check_ramp, check_temperature
 from classmates.networks.backbone.observe import stack_logits
+from classmates.networks.heads.initialisation import Initialisation, initialise_like
 from classmates.networks.peers.peers import Peers, Start
 
 
@@ -55,11 +56,14 @@ class OKDDip(Method):
         detach: hold targets constant. The paper reads so, but then nothing would train the attention: as in the
             released code, gradients flow through the targets by default.
         start: "fresh" peers have weights of their own; "same" begins from the student's (pretrained networks).
+        initialisation: the attention's first weights, drawn by the rule of the backbone's own layers ("released") or
+            as "torch" does; they differ for VGG.
 
     The paper mixes softened probabilities (eq. 5), the released code logits: logits here.
 
     Raises:
-        UserError: fewer than 3 peers, a temperature not above 0, a negative ramp, and what ``Peers`` refuses.
+        UserError: fewer than 3 peers, a temperature not above 0, a negative ramp, a word that is none of an option's,
+            and what ``Peers`` refuses.
     """
 
     about = About("online", 2020, 1.7)
@@ -79,11 +83,13 @@ class OKDDip(Method):
         ramp: int = 80,
         detach: bool = False,
         start: Start = "fresh",
+        initialisation: Initialisation = "released",
     ):
         if peers < 3:
             raise UserError(f"peers={peers}: a leader and at least 2 auxiliary peers make 3")
         check_temperature(temperature=temperature)
         check_ramp(ramp=ramp)
+        check_choice("initialisation", initialisation, Initialisation)
         networks = Peers(network, data, peers, share=share, start=start)
         distillations = ("peer_distillation", "leader_distillation")
         super().__init__(
@@ -95,6 +101,8 @@ class OKDDip(Method):
         self.kl = partial(softened_kl, temperature=temperature, standardise=standardise, detach_teacher=detach)
         self.ramp = ramp
         self.attention = PeerAttention(networks.architecture.embedding)
+        if initialisation == "released":
+            initialise_like(network, self.attention)
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         logits = stack_logits(outputs)

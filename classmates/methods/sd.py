@@ -20,6 +20,7 @@ from classmates.losses.soft_targets import kl_weight
 from classmates.methods.about import About
 from classmates.methods.base import check_share, check_temperature
 from classmates.methods.deep_supervision import DeepSupervision
+from classmates.networks.heads.initialisation import Initialisation
 
 Distance = Literal["norm", "squared"]
 Skip = Literal["deepest", "shallowest", "none"]
@@ -67,6 +68,8 @@ class SD(DeepSupervision):
         distance: of embeddings: "norm" of the whole batch's difference (TPAMI) or mean "squared" distance (BYOT).
         skip: which shallow exit's embedding is not compared: the "deepest" (what the released script does), the
             "shallowest" (what its comment says) or "none" (BYOT).
+        initialisation: the exits' convolutions begin Kaiming-normal by their outputs, as in the "released" code, or
+            as "torch" draws them.
 
     Raises:
         UserError: an ``alpha`` outside 0..1, a ``lam`` below 0, a temperature not above 0, words that are none of an
@@ -90,6 +93,7 @@ class SD(DeepSupervision):
         adaptation: bool = True,
         distance: Distance = "norm",
         skip: Skip = "deepest",
+        initialisation: Initialisation = "released",
     ):
         check_share(alpha=alpha)
         if lam < 0:
@@ -97,7 +101,9 @@ class SD(DeepSupervision):
         check_temperature(temperature=temperature)
         check_choice("distance", distance, Distance)
         check_choice("skip", skip, Skip)
-        super().__init__(network, data, weight=1 - alpha, depths=depths, attention=attention)
+        super().__init__(
+            network, data, weight=1 - alpha, depths=depths, attention=attention, initialisation=initialisation
+        )
         self.weights |= {"distillation": kl_weight(alpha, temperature, scale=scale), "embeddings": lam}
         self.temperature = temperature
         self.standardise = standardise

@@ -20,13 +20,13 @@ from classmates.errors import UserError
 class Sampling(ABC):
     """The kind of batches that a task or a method needs; its text (``str``) names the images in messages.
 
-    A subclass for episodes has the whole episode as its group and a ``smallest`` of 1.
-
     Attributes:
         smallest: how many groups a batch has at least; two, for BatchNorm cannot train on a single image.
+        level: whether an epoch goes through every class equally often whatever the data are.
     """
 
     smallest: ClassVar[int] = 2
+    level: ClassVar[bool] = False
 
     @abstractmethod
     def __str__(self) -> str:
@@ -228,9 +228,16 @@ class Balanced(Sampling):
 
     Args:
         inner: the batches to be made.
+
+    Raises:
+        UserError: those are balanced already.
     """
 
     inner: Sampling
+
+    def __post_init__(self) -> None:
+        if self.inner.level:
+            raise UserError(f"balanced_sampling: {self.inner} show every class equally often already: leave it out")
 
     def __str__(self) -> str:
         return f"{self.inner}, balanced by class,"

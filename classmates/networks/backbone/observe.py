@@ -88,5 +88,11 @@ def _as_maps(stages: Sequence[Stage], outputs: Mapping[str, Tensor], images: Ten
     return tuple(stage.layout.as_map(outputs[stage.name], image) for stage in stages)
 
 
+def by_network(outputs: list[NetworkOutput]) -> dict[str, NetworkOutput]:
+    """Return the outputs by whose they are: student, peer1, peer2, ..."""
+    peers = {f"peer{number}": output for number, output in enumerate(outputs[:-1], start=1)}
+    return {"student": outputs[-1], **peers}
+
+
 def _keeper(kept: dict[str, Tensor], name: str) -> Callable[[Tensor], None]:
     return lambda output: kept.update({name: output})

@@ -21,7 +21,7 @@ from classmates.networks.backbone.forwards import (
     restore_forwards,
 )
 from classmates.networks.backbone.observe import observe, observe_first
-from classmates.networks.building.build import build_model
+from classmates.networks.building.embedding import build_network
 from classmates.networks.peers.branches import Trunk, branch
 
 Start = Literal["fresh", "same", "identical"]
@@ -64,8 +64,10 @@ class Peers(nn.Module):
             raise UserError(f"peers={count}: the student is one of them, so there is at least 1")
         if start not in get_args(Start):
             raise unknown("start", start, get_args(Start))
+        given, network = network, as_trained(network, data)
         architecture = inspect_network(network, data.input_shape)
         self.start = start
+        self.begin_alike = start == "identical" and count > 1 and not peer_models
         self.trunk: Trunk | None = None
         self.shared = 0 if count == 1 or peer_models else shared_stages(architecture, share)
         others: list[nn.Module] = []
@@ -78,9 +80,10 @@ class Peers(nn.Module):
                 raise UserError(
                     f"{len(peer_models)} peer_models and the student are {len(peer_models) + 1} peers, not {count}"
                 )
-            others = [by_name(peer, architecture, data) for peer in peer_models]
-            if len({*others, network}) != count:
+            named = [by_name(peer, architecture, data) for peer in peer_models]
+            if len({*named, given}) != count:
                 raise UserError("the same network is given as two peers: each learns with weights of its own")
+            others = [as_trained(peer, data) for peer in named]
         elif count > 1:
             if self.shared:
                 other, self.trunk = branch(network, architecture, architecture.stages[self.shared - 1].name)
@@ -111,6 +114,11 @@ class Peers(nn.Module):
     def architecture(self) -> Architecture:
         """The student's."""
         return self.architectures[-1]
+
+    def freeze_classifiers(self) -> None:
+        """Leave all classifiers as they are drawn: nothing teaches them."""
+        for network, architecture in zip(self.networks, self.architectures, strict=True):
+            network.get_submodule(architecture.classifier).requires_grad_(False)
 
     @property
     def trunks(self) -> list[Trunk]:
@@ -204,11 +212,17 @@ class Peers(nn.Module):
         return [*outputs, observe(self.student, self.architecture, own)]
 
 
+def as_trained(network: nn.Module, data: DataSpec) -> nn.Module:
+    """Return a network as the data's task trains it."""
+    return network if data.task is None else data.task.training_network(network, data.num_classes, data.input_shape)
+
+
 def by_name(peer: str | nn.Module, student: Architecture, data: DataSpec) -> nn.Module:
     """Return a peer as it is or, by its name, built for the classes and channels at hand."""
     if isinstance(peer, nn.Module):
         return peer
-    return build_model(peer, data.num_classes, in_chans=student.input_shape[0])
+    output = "logits" if data.task is None else data.task.output
+    return build_network(peer, output, data.num_classes, in_chans=student.input_shape[0])
 
 
 def shared_stages(architecture: Architecture, share: int | str) -> int:
