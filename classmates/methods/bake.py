@@ -33,8 +33,8 @@ class BAKE(Method):
         intra: M, how many others of its class each image has in the batch: 3 for CIFAR-100 and CUB, 1 for the others.
 
     Raises:
-        UserError: a ``lam`` below 0, a temperature not above 0, an ``omega`` outside 0..1 or 1, an ``intra`` below 0,
-            or a task that needs other batches.
+        UserError: a ``lam`` below 0, a temperature not above 0, an ``omega`` outside 0..1 or 1, or an ``intra``
+            below 0.
     """
 
     about = About("self", 2021, 1.0, needs="batches of several images a class")
@@ -59,7 +59,7 @@ class BAKE(Method):
             raise UserError(f"intra={intra}: a number of further images of a class, 0 for shuffled batches")
         weights = {"distillation": kl_weight(lam, temperature)}
         sampling = ClassUniform(intra + 1) if intra else None
-        super().__init__(Peers(network, data), data, weights, sampling=sampling)
+        super().__init__(Peers(network, data), data, weights, prefers=sampling)
         self.temperature = temperature
         self.standardise = standardise
         self.omega = omega

@@ -49,6 +49,7 @@ class Method(nn.Module, ABC):
         classifier: whether its terms look at the networks' classifiers; where not, and the task does not teach them
             either, they stay as they are.
         sampling: the batches that its terms need; any will do if not given.
+        prefers: the batches that suit its terms best, which it is trained on where the task takes any.
         ramps: by the name of a term, its own or the task's: a factor on its weight that changes with the epoch.
         views: "shared" shows every network the same augmentation of each image, "own" each one of its own.
         deploy: "average" scores and deploys the average of all peers' weights, which must have begun alike
@@ -89,6 +90,7 @@ class Method(nn.Module, ABC):
         labels: float | None = 1.0,
         classifier: bool = True,
         sampling: Sampling | None = None,
+        prefers: Sampling | None = None,
         ramps: Mapping[str, Ramp] | None = None,
         views: Views = "shared",
         deploy: Deploy = "student",
@@ -108,6 +110,8 @@ class Method(nn.Module, ABC):
         self.task: Task = (data.task or Classification()).beside(classifier=classifier)
         if not (classifier or self.task.trains_classifier):
             networks.freeze_classifiers()
+        if prefers is not None and self.task.sampling == Shuffled():
+            sampling = prefers
         self.sampling = common_sampling(
             {type(self).__name__: sampling or Shuffled(), f"the task {self.task.name}": self.task.sampling}
         )

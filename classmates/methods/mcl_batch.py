@@ -6,8 +6,9 @@ images to compare with are those of the batch: no memory bank, no sample indices
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -52,11 +53,11 @@ class MCLBatch(Method):
         dimension: d, size of the embeddings; 128.
 
     Raises:
-        UserError: fewer than 2 peers, temperatures not above 0, a dimension below 1, a task that needs other batches,
-            and what ``Peers`` refuses.
+        UserError: fewer than 2 peers, temperatures not above 0, a dimension below 1, and what ``Peers`` refuses.
     """
 
     about = About("online", 2022, 2.1, needs="batches of two images a class")
+    fine_tuning: ClassVar[Mapping[str, Any]] = {"start": "identical", "views": "own"}
 
     def __init__(
         self,
@@ -90,7 +91,15 @@ class MCLBatch(Method):
             "soft_across": kl_weight(soft_across, temperature),
             "distillation": kl_weight(distillation, temperature),
         }
-        super().__init__(networks, data, weights, sampling=ClassUniform(2), views=views, deploy=deploy)
+        super().__init__(
+            networks,
+            data,
+            weights,
+            classifier=distillation > 0,
+            prefers=ClassUniform(2),
+            views=views,
+            deploy=deploy,
+        )
         self.temperature = temperature
         self.standardise = standardise
         self.contrast_temperature = contrast_temperature

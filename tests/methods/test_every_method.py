@@ -51,9 +51,7 @@ class NoCrossEntropy(Prototypes):
 REFUSED = {
     "CSKD": r"CSKD \(pairs of images of a class\) and the task prototypes \(triplets of images\) need different",
     "CC": r"CC \(groups of 8 images of a class\) and the task prototypes",
-    "BAKE": r"BAKE \(groups of 4 images of a class\) and the task prototypes",
     "DLB": r"DLB \(pairs of a repeated and a new image\) and the task prototypes",
-    "MCLBatch": r"MCLBatch \(groups of 2 images of a class\) and the task prototypes",
 }
 
 
