@@ -16,7 +16,7 @@ COLUMN = 30
 
 TOPICS = {
     "train": {
-        "What to learn": ("data", "model", "method", "recipe"),
+        "What to learn": ("data", "model", "method", "task", "recipe"),
         "The run": (
             *("epochs", "batch_size", "lr", "seed", "out", "resume", "checkpoint_steps", "max_time", "patience"),
         ),

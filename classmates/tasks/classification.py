@@ -84,12 +84,13 @@ class Classification(Task):
     """
 
     name: ClassVar[str] = "classification"
-    class_weights: tuple[float, ...] | None = None
+    class_weights: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         weights = self.class_weights
         if weights is None:
             return
+        object.__setattr__(self, "class_weights", tuple(weights))
         if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
             raise UserError(f"class_weights are {list(weights)}: give numbers of 0 or more, not all of them 0")
 
@@ -105,7 +106,7 @@ class Classification(Task):
         return {"ce": lambda: self.cross_entropy(stack_logits(outputs), batch)}
 
     def cross_entropy(self, logits: Tensor, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
-        weights = None if self.class_weights is None else on_device(self.class_weights, logits.device)
+        weights = None if self.class_weights is None else on_device(tuple(self.class_weights), logits.device)
         return peers_cross_entropy(logits, batch.truth, class_weights=weights, label_smoothing=label_smoothing)
 
     def balanced(self, labels: Tensor, class_names: Sequence[str]) -> Classification:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from classmates.contracts import Batch, NetworkOutput, Terms
 from classmates.data.batches.episodes import Episodes
-from classmates.data.parts import ImageData
+from classmates.data.parts import ImageData, Split
 from classmates.data.readers.listing import listed
 from classmates.errors import UserError, check_choice
 from classmates.losses.peers import peers_cross_entropy
@@ -178,5 +178,7 @@ class FewShot(Task):
             if name == "training":
                 self.sampling.check(split.labels, split.class_names, where)
             else:
-                judging = self.protocol.sampling
-                judging.check(split.labels, split.class_names, where, ("eval_way", "eval_queries"))
+                self.check_judged(split, where)
+
+    def check_judged(self, split: Split, where: str) -> None:
+        self.protocol.sampling.check(split.labels, split.class_names, where, ("eval_way", "eval_queries"))

@@ -223,9 +223,7 @@ class Protocol(ABC):
     @property
     def record(self) -> ProtocolRecord:
         """The part of it that results keep."""
-        return ProtocolRecord(
-            self.name, self.headline, dict(self.metrics), self.counted, self.judged, self.settings
-        )
+        return ProtocolRecord(self.name, self.headline, dict(self.metrics), self.counted, self.judged, self.settings)
 
     @property
     def mode(self) -> Literal["max", "min"]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from classmates.contracts import Batch, NetworkOutput, Terms
 from classmates.data.batches.sampling import Sampling, Shuffled
-from classmates.data.parts import ImageData
+from classmates.data.parts import ImageData, Split
 from classmates.errors import UserError
 from classmates.losses.peers import peers_cross_entropy
 from classmates.networks.backbone.observe import stack_logits
@@ -105,6 +105,9 @@ class Task(ABC):
         logits: [M, B, K]. label_smoothing: the share of the targets that is spread evenly over all classes.
         """
         return peers_cross_entropy(logits, batch.truth, label_smoothing=label_smoothing)
+
+    def check_judged(self, split: Split, where: str) -> None:
+        """Raise UserError where networks cannot be judged on a split. where: what to call it."""
 
     @abstractmethod
     def check_data(self, data: ImageData) -> None:

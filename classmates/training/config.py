@@ -143,7 +143,10 @@ class TrainConfig:
         method: as ``describe_method`` gives it.
         """
         names = [field.name for field in fields(self) if field.name != "callbacks"]
-        return {name: plain_value(getattr(self, name)) for name in names} | {"method": method, "task": self.plain_task}
+        return {name: plain_value(getattr(self, name)) for name in names} | {
+            "method": method,
+            "task": self.plain_task,
+        }
 
     @property
     def plain_task(self) -> dict[str, Any]:

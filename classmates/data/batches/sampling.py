@@ -209,9 +209,7 @@ class Balanced(Sampling):
 
     def __post_init__(self) -> None:
         if self.inner.level:
-            raise UserError(
-                f"balanced_sampling: {self.inner} show every class equally often already: leave it out"
-            )
+            raise UserError(f"balanced_sampling: {self.inner} show every class equally often already: leave it out")
 
     def __str__(self) -> str:
         return f"{self.inner}, balanced by class,"
