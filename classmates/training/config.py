@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -42,7 +43,7 @@ class TrainConfig:
     task: TaskLike
     recipe: str
     epochs: int | None
-    batch_size: int | None
+    batch_size: int | Literal["auto"] | None
     lr: float | None
     seed: int
     out: str | Path | None
@@ -54,6 +55,8 @@ class TrainConfig:
     train_size: int | None
     val_fraction: float
     on_bad_image: Literal["error", "skip"]
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
     augmentation: Augmentation
     class_weights: ClassWeights
     balanced_sampling: bool
@@ -68,6 +71,7 @@ class TrainConfig:
     schedule_args: Mapping[str, Any] | None
     warmup_epochs: float | None
     layer_decay: float | None
+    new_parts_lr: float
     accumulate: int
     ema: float | None
     freeze_stages: int
@@ -98,6 +102,12 @@ class TrainConfig:
             raise UserError(f"epochs={self.epochs}: at least 1 is needed")
         if not 0 <= self.seed < 2**32:
             raise UserError(f"seed={self.seed}: give a number from 0 to {2**32 - 1}")
+        if (self.mean is None) != (self.std is None) or len(self.mean or ()) != len(self.std or ()):
+            raise UserError(f"mean={self.mean}, std={self.std}: give both, each one number a channel, or neither")
+        if self.std is not None and not (self.std and all(0 < value < math.inf for value in self.std)):
+            raise UserError(f"std={self.std}: images are divided by them, so each must be above 0")
+        if not all(math.isfinite(value) for value in self.mean or ()):
+            raise UserError(f"mean={self.mean}: give numbers, of pixel values in 0..1")
         if self.checkpoint_steps is not None and self.checkpoint_steps < 1:
             raise UserError(
                 f"checkpoint_steps={self.checkpoint_steps}: give 1 or more, or none to keep whole epochs only"
@@ -111,6 +121,13 @@ class TrainConfig:
             )
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
             raise UserError(f"layer_decay={self.layer_decay}: give a factor above 0, at most 1, such as 0.75")
+        if not self.new_parts_lr > 0:
+            raise UserError(f"new_parts_lr={self.new_parts_lr}: give a factor above 0, such as 10")
+        if self.new_parts_lr != 1 and self.pretrained is False and self.model_weights is None:
+            raise UserError(
+                f"new_parts_lr={self.new_parts_lr}: every part is new where training begins from scratch: leave it "
+                "out, or give pretrained or model_weights"
+            )
         if self.accumulate < 1:
             raise UserError(f"accumulate={self.accumulate}: batches a step, 1 or more")
         if self.patience is not None and self.patience < 1:
