@@ -47,7 +47,7 @@ class StudentScores(dict[str, Metric]):
         return self.protocol.table(self.protocol.counted, {str(count): self})
 
     def to_json(self) -> str:
-        """Return the metrics as JSON, each as a run's ``result.json`` has it; beside them what was drawn, if it was."""
+        """Return the metrics as JSON, each as in a run's ``result.json``; beside them what was drawn, if it was."""
         metrics: dict[str, Any] = {name: asdict(metric) for name, metric in self.items()}
         drawn = {} if self.drawn is None else {"drawn": self.drawn, "settings": dict(self.protocol.settings)}
         return json.dumps(metrics | drawn, indent=2)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from classmates.contracts import Batch, NetworkOutput, Terms
-from classmates.data.parts import ImageData
+from classmates.data.parts import ImageData, Split
 from classmates.data.readers.listing import listed
 from classmates.errors import UserError
 from classmates.losses.peers import peers_cross_entropy
@@ -111,6 +111,9 @@ class Classification(Task):
 
     def balanced(self, labels: Tensor, class_names: Sequence[str]) -> Classification:
         return replace(self, class_weights=balanced_weights(labels, class_names))
+
+    def check_judged(self, split: Split, where: str) -> None:
+        """Take every split: that its classes are the student's is for whoever knows the student."""
 
     def check_data(self, data: ImageData) -> None:
         if self.class_weights is not None and len(self.class_weights) != data.num_classes:

@@ -106,6 +106,7 @@ class Task(ABC):
         """
         return peers_cross_entropy(logits, batch.truth, label_smoothing=label_smoothing)
 
+    @abstractmethod
     def check_judged(self, split: Split, where: str) -> None:
         """Raise UserError where networks cannot be judged on a split. where: what to call it."""
 

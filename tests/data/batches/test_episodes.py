@@ -60,9 +60,13 @@ def test_the_draw_is_a_function_of_seed_and_epoch():
 
 def test_processes_share_whole_episodes_and_a_pass_goes_on_where_it_was():
     group, size = EPISODES.group, 2 * EPISODES.group
-    alone = torch.tensor(sum(EpochSampler(EPISODES, LABELS, size), [])).view(-1, group).tolist()
+    alone = (
+        torch.tensor([one for batch in EpochSampler(EPISODES, LABELS, size) for one in batch])
+        .view(-1, group)
+        .tolist()
+    )
     shares = [EpochSampler(EPISODES, LABELS, size, rank=rank, world_size=2) for rank in (0, 1)]
-    of_each = [[batch for batch in share] for share in shares]
+    of_each = [list(share) for share in shares]
     assert all(len(batch) == group for batches in of_each for batch in batches)
     assert len(of_each[0]) == len(of_each[1]) == COUNT // 2
     assert [episode for pair in zip(*of_each, strict=True) for episode in pair] == alone[: COUNT - 1]
