@@ -84,6 +84,11 @@ class FewShot(Task):
     def weights(self) -> Mapping[str, float]:
         return {"episode": 1.0, "ce": self.classifier or 0.0}
 
+    def weighted(self, labels: float) -> dict[str, float]:
+        """Return the same, but of the classifier's cross-entropy alone: methods weigh it against what else is taught
+        to classifiers, and the episodes go on beside that."""
+        return {"episode": 1.0, "ce": labels * self.weights["ce"]}
+
     @property
     def sampling(self) -> Episodes:
         return Episodes(self.way, self.shot, self.queries, self.episodes)

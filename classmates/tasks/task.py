@@ -42,6 +42,10 @@ class Task(ABC):
     def weights(self) -> Mapping[str, float]:
         """The factor in front of each of its terms."""
 
+    def weighted(self, labels: float) -> dict[str, float]:
+        """Return the factors in front of its terms beside a method that weighs labels against its own terms by this."""
+        return {name: labels * weight for name, weight in self.weights.items()}
+
     @property
     def sampling(self) -> Sampling:
         """The batches that its terms need; a method that needs others says so itself."""

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from classmates.contracts import Batch, NetworkOutput
+from classmates.contracts import Batch, DataSpec, NetworkOutput
 from classmates.errors import UserError
+from classmates.methods import CLILR
 from classmates.losses.prototypes import episode_logits, prototypical_loss
 from classmates.tasks.few_shot import FewShot
 from tests.fixtures.drawings import drawings
@@ -51,6 +52,13 @@ def test_the_classifier_is_trained_beside_methods_that_teach_logits_unless_said_
     assert said.beside(classifier=False) is said
     assert said.trains_classifier
     assert not TASK.beside(classifier=False).trains_classifier
+
+
+def test_a_methods_weight_of_labels_is_of_the_classifier_alone(tiny_network):
+    data = drawings(train=4)
+    spec = DataSpec(4, data.train.labels, data.input_shape, task=replace(TASK, classifier=0.5))
+    method = CLILR(tiny_network(in_chans=1), spec, peers=2, hard=0.25)
+    assert {name: method.weights[name] for name in ("episode", "ce")} == {"episode": 1, "ce": 0.125}
 
 
 def test_its_recipe_halves_the_rate_every_2000_episodes():
