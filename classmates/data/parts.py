@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, cast, get_args
@@ -72,19 +72,38 @@ class Split:
 class Source:
     """A data set as a reader found it: the parts that were published, none split off yet.
 
-    moments: [N, 2, C], for each training image and channel the mean of its pixels and of their squares, in 0..1.
+    moments: by part, [N, 2, C]: for each image and channel the mean of its pixels and of their squares, in 0..1.
     The rest is as in ImageData.
     """
 
     name: str
     image_size: tuple[int, int]
-    moments: Tensor
+    moments: Mapping[str, Tensor]
     train: Split
     val: Split | None = None
     test: Split | None = None
     notes: tuple[str, ...] = ()
     flip: bool = True
     unreadable: tuple[str, ...] = ()
+
+    def split_into(
+        self, train: Split, moments: Tensor, val: Split | None, test: Split, notes: tuple[str, ...]
+    ) -> ImageData:
+        """Return the data set with these parts. moments: of the training images."""
+        mean, std = mean_and_std(moments)
+        return ImageData(
+            name=self.name,
+            channels=len(mean),
+            image_size=self.image_size,
+            mean=mean,
+            std=std,
+            train=train,
+            val=val,
+            test=test,
+            notes=(*self.notes, *notes),
+            flip=self.flip,
+            unreadable=self.unreadable,
+        )
 
 
 @dataclass(frozen=True, eq=False)

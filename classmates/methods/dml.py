@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
 from classmates.losses.soft_targets import kl_weight, softened_kl
-from classmates.methods.base import Method, check_temperature
+from classmates.methods.base import Deploy, Method, Views, check_temperature
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.peers.peers import Peers, Start
 
@@ -43,7 +43,11 @@ class DML(Method):
         share: what peers share of the student. "nothing" (paper) trains whole networks; MCL-OKD's comparison shares
             all but the last two stages, -2.
         peer_models: other architectures (names or modules) to be the peers, as many as ``peers`` - 1.
-        start: "fresh" peers have weights of their own; "same" begins from the student's (pretrained networks).
+        start: "fresh" peers have weights of their own; "same" begins from the student's (pretrained networks);
+            "identical" also with its classifier.
+        views: "own" shows each peer its own augmentation of the images.
+        deploy: "average" scores and deploys the average of all peers' weights; "auto" does so where they began
+            "identical", and else takes the student.
 
     Raises:
         UserError: fewer than 2 peers, a temperature not above 0, and what ``Peers`` refuses.
@@ -51,6 +55,7 @@ class DML(Method):
 
     mixes: ClassVar[bool] = True
     renamed: ClassVar[Mapping[str, str]] = {"helpers": "peer_models"}
+    fine_tuning: ClassVar[Mapping[str, Any]] = {"start": "identical", "views": "own"}
 
     def __init__(
         self,
@@ -64,12 +69,16 @@ class DML(Method):
         share: int | str = "nothing",
         peer_models: Sequence[str | nn.Module] = (),
         start: Start = "fresh",
+        views: Views = "shared",
+        deploy: Deploy = "auto",
     ):
         if peers < 2:
             raise UserError(f"peers={peers}: mutual learning needs at least 2")
         check_temperature(temperature=temperature)
         networks = Peers(network, data, peers, share=share, peer_models=peer_models, start=start)
-        super().__init__(networks, data, weights={"mutual": kl_weight(mutual, temperature)})
+        super().__init__(
+            networks, data, weights={"mutual": kl_weight(mutual, temperature)}, views=views, deploy=deploy
+        )
         self.temperature = temperature
         self.standardise = standardise
 

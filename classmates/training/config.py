@@ -19,6 +19,8 @@ from classmates.methods.base import Method
 from classmates.methods.spec import MethodSpec
 from classmates.networks.peers.peers import Recompute
 from classmates.runs.plain_values import plain_value
+from classmates.runs.task_spec import TaskLike, TaskSpec, task_of
+from classmates.tasks.task import Task
 from classmates.training.acceleration import MemoryFormat
 from classmates.training.recipes import NAMES
 
@@ -38,9 +40,10 @@ class TrainConfig:
     data: str | Path | Dataset
     model: str | nn.Module | None
     method: Callable[[nn.Module, DataSpec], Method]
+    task: TaskLike
     recipe: str
     epochs: int | None
-    batch_size: int | None
+    batch_size: int | Literal["auto"] | None
     lr: float | None
     seed: int
     out: str | Path | None
@@ -68,6 +71,7 @@ class TrainConfig:
     schedule_args: Mapping[str, Any] | None
     warmup_epochs: float | None
     layer_decay: float | None
+    new_parts_lr: float
     accumulate: int
     ema: float | None
     freeze_stages: int
@@ -91,6 +95,7 @@ class TrainConfig:
     callbacks: Sequence[Callback]
 
     def __post_init__(self) -> None:
+        _ = self.made_task
         check_choice("class_weights", self.class_weights, ClassWeights)
         check_choice("recipe", self.recipe, ("auto", "none", *NAMES))
         if self.epochs is not None and self.epochs < 1:
@@ -116,6 +121,13 @@ class TrainConfig:
             )
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
             raise UserError(f"layer_decay={self.layer_decay}: give a factor above 0, at most 1, such as 0.75")
+        if not self.new_parts_lr > 0:
+            raise UserError(f"new_parts_lr={self.new_parts_lr}: give a factor above 0, such as 10")
+        if self.new_parts_lr != 1 and self.pretrained is False and self.model_weights is None:
+            raise UserError(
+                f"new_parts_lr={self.new_parts_lr}: every part is new where training begins from scratch: leave it "
+                "out, or give pretrained or model_weights"
+            )
         if self.accumulate < 1:
             raise UserError(f"accumulate={self.accumulate}: batches a step, 1 or more")
         if self.patience is not None and self.patience < 1:
@@ -137,13 +149,28 @@ class TrainConfig:
         """Return whether training begins from trained weights, published ones or those of a file."""
         return bool(self.pretrained) or self.model_weights is not None
 
+    @property
+    def made_task(self) -> Task:
+        """The task itself; UserError for one that cannot be made."""
+        return task_of(self.task)
+
     def plain(self, method: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments as YAML holds them and the command line reads them; callbacks are for Python alone.
 
         method: as ``describe_method`` gives it.
         """
         names = [field.name for field in fields(self) if field.name != "callbacks"]
-        return {name: plain_value(getattr(self, name)) for name in names} | {"method": method}
+        return {name: plain_value(getattr(self, name)) for name in names} | {
+            "method": method,
+            "task": self.plain_task,
+        }
+
+    @property
+    def plain_task(self) -> dict[str, Any]:
+        """The task with all its options as plain values."""
+        spec = TaskSpec.of(self.made_task)
+        assert spec is not None  # of a task there always is one
+        return spec.plain()
 
 
 @dataclass(frozen=True, kw_only=True)
