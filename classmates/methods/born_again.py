@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import partial
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,9 @@ from classmates.errors import UserError, check_choice
 from classmates.losses.ramps import later_generation
 from classmates.losses.soft_targets import kl_weight, softened_kl
 from classmates.methods.base import Method, Output, check_temperature
-from classmates.networks.peers.peers import Peers, Start, shuffle_weights
+from classmates.networks.peers.peers import Peers, shuffle_weights
+
+Beginning = Literal["fresh", "same"]
 
 
 class BornAgain(Method):
@@ -52,7 +54,7 @@ class BornAgain(Method):
         temperature: float = 1.0,
         distillation: float = 1.0,
         standardise: bool = False,
-        start: Start = "fresh",
+        start: Beginning = "fresh",
     ):
         if generations < 2:
             raise UserError(f"generations={generations}: the first has no teacher, so there are at least 2")
@@ -71,9 +73,9 @@ class BornAgain(Method):
         self.others = nn.ModuleList(self.beginning(start) for _ in range(generations - 1)).requires_grad_(False)
         self.others.eval()
 
-    def beginning(self, start: Start) -> nn.Module:
+    def beginning(self, start: Beginning) -> nn.Module:
         """Return a network for a generation to begin from."""
-        check_choice("start", start, Start)
+        check_choice("start", start, Beginning)
         network = copy.deepcopy(self.networks.student)
         classifier = self.networks.architecture.classifier
         shuffle_weights(network if start == "fresh" else network.get_submodule(classifier))

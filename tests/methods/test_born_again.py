@@ -65,7 +65,7 @@ def test_generations_begin_from_weights_of_their_own_or_from_the_same(
     (again,) = BornAgain(network, tiny_data, start="same").others
     assert torch.equal(again.stage1[0].weight, first)
     assert not torch.equal(again.fc.weight, network.fc.weight)
-    assert BornAgain.from_weights({"start": "fresh"}) == {"start": "same"}
+    assert BornAgain.from_weights({"start": "fresh"}, frozenset()) == {"start": "same"}
 
 
 def test_evaluation_begins_no_generation(tiny_network: Make, tiny_data: DataSpec, tiny_batch: Batch) -> None:
