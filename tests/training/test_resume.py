@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
 from classmates.errors import UserError
-from classmates.methods import CORSD, DLB, MCL, PCL, PSKD, Combined
+from classmates.methods import CORSD, DLB, MCL, PCL, PSKD, BornAgain, Combined
 from classmates.training.callbacks import load_checkpoint
 
 CLOCK = ["seconds", "data_seconds", "images_per_second"]
@@ -93,6 +93,7 @@ def last_step(folder):
         (CORSD, {"precision": "bf16-mixed", "memory_format": "channels_last"}),
         # Views, running means of the weights, and what is kept of the last batch.
         (partial(Combined, methods=[partial(PCL, peers=2, ramp=0), DLB]), {"batch_size": 60}),
+        (BornAgain, {"schedule": "CosineAnnealingWarmRestarts", "schedule_args": {"T_0": 2}}),
     ],
 )
 def test_stopped_and_resumed_equals_uninterrupted(method, settings, small_train, tmp_path):
