@@ -21,7 +21,7 @@ from jsonargparse import ArgumentParser
 from classmates.configuration.arguments import Argument, in_words
 from classmates.configuration.choosing import likely, options_of, unknown_option
 from classmates.errors import UserError
-from classmates.methods.spec import MethodSpec, class_path, find_method, takes_any_option
+from classmates.methods.spec import MethodSpec, class_path, find_method, import_path, takes_any_option
 
 
 class Settings:
@@ -191,7 +191,7 @@ class Settings:
 
 def as_class(cls: type) -> dict[str, Any]:
     """Return a class as jsonargparse wants it, without options so far."""
-    return {"class_path": class_path(cls), "init_args": {}}
+    return {"class_path": import_path(cls), "init_args": {}}
 
 
 def as_spec(made: Any) -> MethodSpec:

@@ -61,6 +61,7 @@ def evaluate(
     accelerator: str = "auto",
     out: Path | None = None,
     network: nn.Module | None = None,
+    trust_code: bool = False,
 ) -> StudentScores:
     """Score the student of a finished run.
 
@@ -83,6 +84,7 @@ def evaluate(
         accelerator: "cpu", "gpu", "mps" or whatever Lightning knows; "auto" takes the best there is.
         out: a file for the scores, as JSON.
         network: where to load the weights, for a student that was given to training as an object (in Python).
+        trust_code: run the Python file of a student whose model is one (FILE.py:CLASS).
 
     Returns:
         Its metrics by name, each with value, 95 % interval if it has one, and number of images: of a classifier
@@ -106,6 +108,7 @@ def evaluate(
         num_workers=num_workers,
         accelerator=accelerator,
         network=network,
+        trust_code=trust_code,
     )
     protocol = Classification().protocol
     scores = StudentScores(protocol.score(predictions.logits["student"], predictions.labels), protocol.record)
@@ -128,13 +131,14 @@ def student_predictions(
     num_workers: int = 2,
     accelerator: str = "auto",
     network: nn.Module | None = None,
+    trust_code: bool = False,
 ) -> Predictions:
     """Return what the student of a run predicts of a split, as "student"; arguments and errors as in ``evaluate``."""
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     if batch_size is not None and batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; give 1 or more")
-    student, card = load_student(run, network)
+    student, card = load_student(run, network, trust_code=trust_code)
     device, settings = device_for(accelerator), settings_of(Path(run))
     images = load_as_trained(Path(run), settings, card, data, data_dir, label, split, image_size, on_bad_image)
     for note in images.notes:

@@ -39,6 +39,7 @@ def predict(
     batch_size: int = 64,
     accelerator: str = "auto",
     network: nn.Module | None = None,
+    trust_code: bool = False,
 ) -> pd.DataFrame:
     """Classify image files with the student of a finished run.
 
@@ -50,6 +51,7 @@ def predict(
         batch_size: how many images at a time.
         accelerator: auto, cpu, gpu, mps, ... as Lightning names them.
         network: where to load the weights, for a student that was given to training as an object (in Python).
+        trust_code: run the Python file of a student whose model is one (FILE.py:CLASS).
 
     Returns:
         One row for each image, in the order given, folders sorted: ``file``, ``class``, ``probability`` (softmax of
@@ -59,7 +61,7 @@ def predict(
         UserError: no student in the folder, no image found, an image that cannot be read (named), or an argument
             that cannot work.
     """
-    student, card = load_student(run, network)
+    student, card = load_student(run, network, trust_code=trust_code)
     classes = card.class_names
     if not 1 <= top <= len(classes):
         raise UserError(f"top is {top}, but the student knows {len(classes)} classes: give 1 to {len(classes)}")

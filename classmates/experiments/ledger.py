@@ -115,6 +115,10 @@ class Ledger:
             return {"error": "its result.json is cut off or damaged; the next `classmates compare` repeats the run"}
         return None
 
+    def is_accounted_for(self, job: Job) -> bool:
+        """Return whether an attempt has left a result, of however many epochs, or the reason why there is none."""
+        return self.read_result(job) is not None or self.failure(job) is not None
+
     def is_running(self, job: Job) -> bool:
         """Return whether some process is at it."""
         if not self._lock(job).exists():

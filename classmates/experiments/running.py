@@ -45,6 +45,8 @@ def run_all(
                     running.remove(ended)
                     if not tried:
                         left.append(ended)
+                    elif not ledger.is_accounted_for(ended):
+                        ledger.note_failure(ended, "it ended without a result and without an error; see its log")
                 board.show(running, workers)
                 if deadline is not None and time.monotonic() >= deadline:
                     left.clear()

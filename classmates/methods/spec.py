@@ -7,10 +7,12 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Unpack, get_args, get_origin, get_type_hints, is_typeddict
 
 from torch import nn
 
+from classmates._own_code import file_name_of, is_file_name, load_class
 from classmates.contracts import DataSpec
 from classmates.errors import UserError, unknown
 from classmates.methods.base import Method
@@ -186,7 +188,7 @@ def known_methods() -> dict[str, type[Method]]:
 
 
 def find_method(name: Any) -> type[Method]:
-    """Return the method class that is called ``MCL``, ``classmates.MCL`` or ``my_module.MyMethod``.
+    """Return the method class that is called ``MCL``, ``classmates.MCL``, ``FILE.py:CLASS`` or ``package.MyMethod``.
 
     Raises:
         UserError: there is no such thing, or it is no Method.
@@ -194,22 +196,36 @@ def find_method(name: Any) -> type[Method]:
     known = known_methods()
     if name in known:
         return known[name]
-    module, _, attribute = str(name).rpartition(".")
-    if module in ("", "classmates"):
-        if attribute in known:
-            return known[attribute]
-        raise unknown("method", attribute, known)
-    try:
-        found: Any = importlib.import_module(module)
-        found = getattr(found, attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"method '{name}' cannot be imported: {error}") from error
+    found: Any = load_class("method", name) if is_file_name(str(name)) else _imported(str(name), known)
     if not (inspect.isclass(found) and issubclass(found, Method)):
         raise UserError(f"method '{name}' is no method: it must be a class derived from classmates.Method")
     return found
 
 
+def _imported(name: str, known: Mapping[str, type[Method]]) -> Any:
+    """Return what an import path names; a module that is not installed is looked for as a file in this folder."""
+    module, _, attribute = name.rpartition(".")
+    if module in ("", "classmates"):
+        if attribute in known:
+            return known[attribute]
+        raise unknown("method", attribute, known)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        file = Path(*module.split(".")).with_suffix(".py")
+        if isinstance(error, ModuleNotFoundError) and file.is_file():
+            return load_class("method", f"{file}:{attribute}")
+        raise UserError(
+            f"method '{name}' cannot be imported: {error} (a class of your own is FILE.py:CLASS)"
+        ) from error
+
+
 def class_path(kind: type) -> str:
-    """Return the name that the command line and YAML have for a class: ``classmates.MCL``, ``my_module.MyMethod``."""
+    """Return the name that the command line and YAML have for a class: ``classmates.MCL``, ``FILE.py:CLASS``."""
+    return file_name_of(kind) or import_path(kind)
+
+
+def import_path(kind: type) -> str:
+    """Return the name by which a class is imported in this process, whether or not it comes from a file's path."""
     package = kind.__module__.split(".")[0]
     return f"{package}.{kind.__name__}" if package == "classmates" else f"{kind.__module__}.{kind.__qualname__}"

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from classmates._signals import take_back
 from classmates.contracts import Batch
 from classmates.data.batches.randomness import stream_seed
 from classmates.errors import NonFiniteLoss
@@ -21,8 +22,9 @@ from classmates.methods.base import Method, Output
 from classmates.networks.memory.gather import local_buffers
 from classmates.tasks.classification import Classification
 from classmates.tasks.protocol import Protocol
+from classmates.training.divergence import check_weights
 
-CHECK_EVERY = 50  # steps between checks of the losses where a check makes the host wait for the device
+CHECK_EVERY = 50  # steps between checks of losses and weights, which make the host wait for the device
 
 
 class TermMeter:
@@ -62,8 +64,8 @@ class TermMeter:
         for name, step in zip(self.names, self.bad_since.tolist(), strict=True):
             if step >= 0:
                 raise NonFiniteLoss(
-                    f"the loss term '{name}' is not finite since step {int(step)}: training stopped; the last good "
-                    "checkpoint is kept. A lower --lr, --gradient_clip or --precision 32-true may help"
+                    f"the loss term '{name}' is not finite since step {int(step)}. Training stopped before a "
+                    "checkpoint was made of it. A lower --lr, --gradient_clip 1 or --precision 32-true may help"
                 )
 
     def means(self) -> dict[str, float]:
@@ -130,6 +132,9 @@ class TrainingModule(L.LightningModule):
         schedules = self.make_schedules(optimizer)
         return [optimizer], [{"scheduler": schedule, "interval": interval} for schedule, interval in schedules]
 
+    def on_train_start(self) -> None:
+        take_back()
+
     def on_train_epoch_start(self) -> None:
         self.meter.reset()
 
@@ -144,14 +149,26 @@ class TrainingModule(L.LightningModule):
             batch = self.mix(batch)
         output = self.method(batch)
         self.meter.update(output, self.global_step)
-        if self.device.type == "cpu" or batch_idx % CHECK_EVERY == CHECK_EVERY - 1:
+        if batch_idx % CHECK_EVERY == CHECK_EVERY - 1:
+            self.check()
+        elif self.device.type == "cpu":
             self.meter.check()
         return output.total
 
-    def on_train_epoch_end(self) -> None:
+    def check(self) -> None:
+        """Raise NonFiniteLoss if a loss or a weight says that training has diverged; waits for the device.
+
+        Before every checkpoint, so that whatever is kept is good: the losses of a step say nothing of its update.
+        """
         self.meter.check()
+        statistics = dict(self.method.networks.named_buffers())
+        check_weights(dict(self.method.named_parameters()), statistics, self.global_step)
+
+    def on_train_epoch_end(self) -> None:
+        self.check()
 
     def on_validation_epoch_start(self) -> None:
+        self.check()
         for score in self.scores.values():
             score.reset()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,14 +15,17 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from classmates._files import require_writable
+from classmates._signals import ended_by_signals
 from classmates.contracts import DataSpec
 from classmates.data.augmentation import Augmentation
 from classmates.data.batches.loaders import check_loading
+from classmates.errors import first_line
 from classmates.methods.base import Method
 from classmates.methods.baseline import Baseline
 from classmates.networks.peers.peers import Recompute
 from classmates.reporting.run_page import write_run_page
 from classmates.training.acceleration import FORMATS, MemoryFormat
+from classmates.training.callbacks import require_whole
 from classmates.training.config import ClassWeights, TrainConfig
 from classmates.training.environment import keep_freed_memory
 from classmates.training.result import Result, finish
@@ -172,64 +176,66 @@ def train(
 
     Raises:
         UserError: anything in the arguments or the data that cannot work, before training starts.
-        NonFiniteLoss: a term of the loss became NaN or infinite.
+        NonFiniteLoss: training diverged: a term of the loss or a weight is not finite, or beyond use.
+        KeyboardInterrupt: SIGTERM, SIGHUP or Ctrl-C ended it; what was kept goes on with resume.
     """
-    return train_configured(
-        TrainConfig(
-            data=data,
-            model=model,
-            method=method,
-            recipe=recipe,
-            epochs=epochs,
-            batch_size=batch_size,
-            lr=lr,
-            seed=seed,
-            out=out,
-            resume=resume,
-            checkpoint_steps=checkpoint_steps,
-            data_dir=data_dir,
-            label=label,
-            image_size=image_size,
-            train_size=train_size,
-            val_fraction=val_fraction,
-            on_bad_image=on_bad_image,
-            augmentation=augmentation,
-            class_weights=class_weights,
-            balanced_sampling=balanced_sampling,
-            num_workers=num_workers,
-            pretrained=pretrained,
-            model_weights=model_weights,
-            model_args=model_args,
-            stages=stages,
-            optimizer=optimizer,
-            optimizer_args=optimizer_args,
-            schedule=schedule,
-            schedule_args=schedule_args,
-            warmup_epochs=warmup_epochs,
-            layer_decay=layer_decay,
-            accumulate=accumulate,
-            ema=ema,
-            freeze_stages=freeze_stages,
-            freeze_epochs=freeze_epochs,
-            patience=patience,
-            gradient_clip=gradient_clip,
-            accelerator=accelerator,
-            devices=devices,
-            num_nodes=num_nodes,
-            strategy=strategy,
-            precision=precision,
-            memory_format=memory_format,
-            compile=compile,
-            recompute=recompute,
-            deterministic=deterministic,
-            max_time=max_time,
-            loggers=loggers,
-            test=test,
-            report=report,
-            progress=progress,
-            callbacks=callbacks,
+    with ended_by_signals():
+        return train_configured(
+            TrainConfig(
+                data=data,
+                model=model,
+                method=method,
+                recipe=recipe,
+                epochs=epochs,
+                batch_size=batch_size,
+                lr=lr,
+                seed=seed,
+                out=out,
+                resume=resume,
+                checkpoint_steps=checkpoint_steps,
+                data_dir=data_dir,
+                label=label,
+                image_size=image_size,
+                train_size=train_size,
+                val_fraction=val_fraction,
+                on_bad_image=on_bad_image,
+                augmentation=augmentation,
+                class_weights=class_weights,
+                balanced_sampling=balanced_sampling,
+                num_workers=num_workers,
+                pretrained=pretrained,
+                model_weights=model_weights,
+                model_args=model_args,
+                stages=stages,
+                optimizer=optimizer,
+                optimizer_args=optimizer_args,
+                schedule=schedule,
+                schedule_args=schedule_args,
+                warmup_epochs=warmup_epochs,
+                layer_decay=layer_decay,
+                accumulate=accumulate,
+                ema=ema,
+                freeze_stages=freeze_stages,
+                freeze_epochs=freeze_epochs,
+                patience=patience,
+                gradient_clip=gradient_clip,
+                accelerator=accelerator,
+                devices=devices,
+                num_nodes=num_nodes,
+                strategy=strategy,
+                precision=precision,
+                memory_format=memory_format,
+                compile=compile,
+                recompute=recompute,
+                deterministic=deterministic,
+                max_time=max_time,
+                loggers=loggers,
+                test=test,
+                report=report,
+                progress=progress,
+                callbacks=callbacks,
+            )
         )
-    )
 
 
 def train_configured(config: TrainConfig) -> Result:
@@ -244,22 +250,37 @@ def train_configured(config: TrainConfig) -> Result:
     notes = [*images.notes, *check_loading(images, config.augmentation, config.num_workers), *notes]
     built, notes_of_method = build_method(run_config, images)
     run_config, notes_of_speed = accelerate(run_config, built, images)
-    notes += [*notes_of_method, *notes_of_speed]
-    module = training_module(run_config, built, images)
+    module, notes_of_rate = training_module(run_config, built, images)
+    notes += [*notes_of_method, *notes_of_speed, *notes_of_rate]
     run, card = run_folder(run_config, built), student_card(run_config, images)
     trainer = make_trainer(run_config, run, module, validates=images.val is not None)
-    if first_process():
-        run.check_resumable() if config.resume else run.begin()
-    for note in notes:
-        print(f"note: {note}")
-    built.to(memory_format=FORMATS[run_config.memory_format])
-    trainer.fit(module, ckpt_path=run.last if config.resume else None, weights_only=True)
-    built.networks.plain_forwards()
-    built.to(memory_format=torch.contiguous_format)
-    result = finish(run, trainer, module, images, card, notes, test=config.test, progress=config.progress)
-    if config.report and config.test and trainer.is_global_zero:
-        write_report(run.folder)
+    with run.opened(resume=config.resume) if first_process() else nullcontext():
+        if config.resume:
+            require_whole(run)
+        for note in notes:
+            print(f"note: {note}")
+        built.to(memory_format=FORMATS[run_config.memory_format])
+        fit(trainer, module, run.last if config.resume else None)
+        built.networks.plain_forwards()
+        built.to(memory_format=torch.contiguous_format)
+        result = finish(run, trainer, module, images, card, notes, test=config.test, progress=config.progress)
+        if config.report and config.test and trainer.is_global_zero:
+            write_report(run.folder)
     return result
+
+
+def fit(trainer: L.Trainer, module: L.LightningModule, checkpoint: Path | None) -> None:
+    """Train, from a checkpoint where one is given.
+
+    Raises:
+        KeyboardInterrupt: as Ctrl-C or a signal has raised it; Lightning makes an exit of it.
+    """
+    try:
+        trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise stop.__context__ from None
+        raise
 
 
 def write_report(folder: Path) -> None:
@@ -267,8 +288,9 @@ def write_report(folder: Path) -> None:
     try:
         write_run_page(folder, folder / "report.html")
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        print(f"note: the report could not be written ({reason}); `classmates report {folder}` tries again")
+        print(
+            f"note: the report could not be written ({first_line(error)}); `classmates report {folder}` tries again"
+        )
 
 
 def first_process() -> bool:
