@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import BinaryIO
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 GRACE = 10.0
@@ -70,16 +69,16 @@ def how_it_ended(code: int) -> str:
     return f"was ended by {names[number]}" if number in names else f"ended with code {code}"
 
 
-def end_with_parent(pipe: BinaryIO) -> None:
+def end_with_parent(pipe: int) -> None:
     """End this process as SIGTERM would, and if need be by force, when the parent does, however that ends.
 
-    pipe: one whose other end only the parent has, and never writes to: it ends when the parent does.
+    pipe: the descriptor of one whose other end only the parent has and never writes to: it ends when the parent does.
     """
     threading.Thread(target=_wait_for_the_end, args=(pipe,), daemon=True).start()
 
 
-def _wait_for_the_end(pipe: BinaryIO) -> None:
-    pipe.read()
+def _wait_for_the_end(pipe: int) -> None:
+    os.read(pipe, 1)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
     print(f"did not end within {GRACE:.0f} s of its parent", file=sys.stderr, flush=True)

@@ -20,7 +20,7 @@ def main(folder: str, name: str) -> int:
     """Make one run of the ledger, or go on with it; return the exit code."""
     try:
         with ended_by_signals():
-            end_with_parent(sys.stdin.buffer)
+            end_with_parent(sys.stdin.fileno())
             from classmates.experiments.workers import run_job  # which takes seconds
 
             return 0 if run_job(Path(folder), name) else ELSEWHERE
