@@ -6,6 +6,7 @@ The file alone is run, whatever else lies beside it: no folder is put on the pat
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import sys
 from functools import cache
@@ -52,6 +53,26 @@ def load_class(kind: str, name: str) -> Any:
         own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
         raise unknown(f"class in {file}", attribute, own)
     return found
+
+
+def load_named(kind: str, name: str) -> Any:
+    """Return what ``FILE.py:CLASS`` or the path to import it by, ``package.module.Class``, names.
+
+    A module that is not installed is looked for as a file in the current folder, which is then run by its path.
+
+    Raises:
+        UserError: there is no such thing; the errors of ``load_class``.
+    """
+    if is_file_name(name):
+        return load_class(kind, name)
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        file = Path(*module.split(".")).with_suffix(".py")
+        if isinstance(error, ModuleNotFoundError) and file.is_file():
+            return load_class(kind, f"{file}:{attribute}")
+        raise UserError(f"{kind} '{name}' cannot be imported: {error}; one of your own is FILE.py:CLASS") from error
 
 
 def file_name_of(kind: type) -> str | None:

@@ -21,7 +21,8 @@ from classmates._files import whole_file
 from classmates._own_code import code_hash, is_file_name
 from classmates.data.parts import Interpolation
 from classmates.errors import UserError
-from classmates.networks.building.build import build_model
+from classmates.networks.building.build import Output
+from classmates.networks.building.embedding import build_network, without_classifier
 from classmates.networks.building.weights import load_matching
 
 WEIGHTS = "student.safetensors"
@@ -34,7 +35,7 @@ class StudentCard:
 
     ``timm.create_model(card.model, num_classes=len(card.class_names), **card.model_args,
     checkpoint_path="student.safetensors")`` gives the same network, after ``import classmates.models`` where the
-    model is one of ours.
+    model is one of ours; with ``num_classes=0`` where its output is the embedding.
 
     Args:
         model: a name that ``build_model`` takes; None for a network that was given as an object, which no name can
@@ -49,6 +50,8 @@ class StudentCard:
         interpolation: by which its shorter side gets that length. Cards of earlier versions do not say: bilinear.
         code: SHA-256 of the Python file that ``model`` names; None for other models, and in cards of earlier
             versions.
+        output: what it returns of an image, the logits of its classes or the embedding; class_names are then those
+            that it learnt from, and it has no classifier of them.
     """
 
     model: str | None
@@ -61,6 +64,7 @@ class StudentCard:
     classmates: str = field(default_factory=lambda: version("classmates"))
     interpolation: Interpolation = "bilinear"
     code: str | None = None
+    output: Output = "logits"
 
     def __post_init__(self) -> None:
         channels = self.input_shape[0]
@@ -68,6 +72,8 @@ class StudentCard:
             raise ValueError(
                 f"mean {self.mean} and std {self.std} must have one number for each of {channels} channels"
             )
+        if self.output not in get_args(Output):
+            raise ValueError(f"output '{self.output}' is none of {', '.join(get_args(Output))}")
         if self.interpolation not in get_args(Interpolation):
             raise ValueError(f"interpolation '{self.interpolation}' is none of {', '.join(get_args(Interpolation))}")
         try:
@@ -141,7 +147,9 @@ def load_student(
             )
         if is_file_name(card.model):
             check_code(folder, card.model, card.code, trusted=trust_code)
-        network = build_model(card.model, len(card.class_names), **card.model_args)
+        network = build_network(card.model, card.output, len(card.class_names), **card.model_args)
+    if card.output == "embedding":
+        network = without_classifier(network, len(card.class_names), card.input_shape)
     load_weights(folder / WEIGHTS, network)
     return network.eval(), card
 
@@ -159,6 +167,19 @@ def check_code(run: Path, model: str, code: str | None, *, trusted: bool) -> Non
             f"'{file}' has changed since it trained the student in '{run}': put back what it was, or build the "
             "network yourself and give it as network=my_module, in Python"
         )
+
+
+def load_embedder(
+    run: str | Path, network: nn.Module | None = None, *, trust_code: bool = False
+) -> tuple[nn.Module, StudentCard]:
+    """Load the student of a finished run as a network that returns embeddings, without a classifier if it has one.
+
+    Arguments and errors as in ``load_student``; and UserError for a network in which no classifier is found.
+    """
+    network, card = load_student(run, network, trust_code=trust_code)
+    if card.output == "logits":
+        network = without_classifier(network, len(card.class_names), card.input_shape)
+    return network.eval(), card
 
 
 def save_weights(path: Path, network: nn.Module, card: StudentCard) -> None:

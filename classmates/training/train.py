@@ -24,6 +24,8 @@ from classmates.methods.base import Method
 from classmates.methods.baseline import Baseline
 from classmates.networks.peers.peers import Recompute
 from classmates.reporting.run_page import write_run_page
+from classmates.tasks.classification import Classification
+from classmates.tasks.task import Task
 from classmates.training.acceleration import FORMATS, MemoryFormat
 from classmates.training.callbacks import require_whole
 from classmates.training.config import ClassWeights, TrainConfig
@@ -47,6 +49,7 @@ def train(
     model: str | nn.Module | None = None,
     method: Callable[[nn.Module, DataSpec], Method] = Baseline,
     *,
+    task: Task | Callable[[], Task] = Classification,
     recipe: str = "auto",
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -61,6 +64,8 @@ def train(
     train_size: int | None = None,
     val_fraction: float = 0.1,
     on_bad_image: Literal["error", "skip"] = "error",
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     augmentation: Augmentation = Augmentation(),
     class_weights: ClassWeights = "none",
     balanced_sampling: bool = False,
@@ -110,6 +115,8 @@ def train(
             your own, or in Python any nn.Module that returns logits.
         method: how it learns: Baseline, MCL, CORSD, or a Method of your own; its options follow with a dot, such as
             --method MCL --method.peers 2.
+        task: what the labels teach and how networks are judged: classification, or few_shot, for new classes from a
+            few images of each; its options follow with a dot, such as --task few_shot --task.shot 5.
         recipe: the settings that are used where none are given: "auto" chooses by the data and the weights at hand,
             among "photos-pretrained", "photos-scratch", "small-images" and "large"; "none" takes resnet8, 100 epochs
             and SGD whatever the data are. What is chosen is noted.
@@ -130,6 +137,9 @@ def train(
             0 trains on all of them.
         on_bad_image: what to do about files that cannot be read: "error" names them, "skip" leaves them out and
             says which.
+        mean: by which images are normalised, one number a channel, of pixel values in 0..1: (image − mean) / std; the
+            training images' own, or those of the weights to begin with, if not given.
+        std: the deviation by which they are normalised.
         augmentation: how training images are varied; padding of the random crop, mirroring.
         class_weights: "balanced" lets images of rare classes count for more in the labels' loss, so that all classes
             weigh alike.
@@ -179,65 +189,68 @@ def train(
         NonFiniteLoss: training diverged: a term of the loss or a weight is not finite, or beyond use.
         KeyboardInterrupt: SIGTERM, SIGHUP or Ctrl-C ended it; what was kept goes on with resume.
     """
-    with ended_by_signals():
-        return train_configured(
-            TrainConfig(
-                data=data,
-                model=model,
-                method=method,
-                recipe=recipe,
-                epochs=epochs,
-                batch_size=batch_size,
-                lr=lr,
-                seed=seed,
-                out=out,
-                resume=resume,
-                checkpoint_steps=checkpoint_steps,
-                data_dir=data_dir,
-                label=label,
-                image_size=image_size,
-                train_size=train_size,
-                val_fraction=val_fraction,
-                on_bad_image=on_bad_image,
-                augmentation=augmentation,
-                class_weights=class_weights,
-                balanced_sampling=balanced_sampling,
-                num_workers=num_workers,
-                pretrained=pretrained,
-                model_weights=model_weights,
-                model_args=model_args,
-                stages=stages,
-                optimizer=optimizer,
-                optimizer_args=optimizer_args,
-                schedule=schedule,
-                schedule_args=schedule_args,
-                warmup_epochs=warmup_epochs,
-                layer_decay=layer_decay,
-                accumulate=accumulate,
-                ema=ema,
-                freeze_stages=freeze_stages,
-                freeze_epochs=freeze_epochs,
-                patience=patience,
-                gradient_clip=gradient_clip,
-                accelerator=accelerator,
-                devices=devices,
-                num_nodes=num_nodes,
-                strategy=strategy,
-                precision=precision,
-                memory_format=memory_format,
-                compile=compile,
-                recompute=recompute,
-                deterministic=deterministic,
-                max_time=max_time,
-                loggers=loggers,
-                test=test,
-                report=report,
-                progress=progress,
-                callbacks=callbacks,
-            )
+    return train_configured(
+        TrainConfig(
+            data=data,
+            model=model,
+            method=method,
+            task=task,
+            recipe=recipe,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            seed=seed,
+            out=out,
+            resume=resume,
+            checkpoint_steps=checkpoint_steps,
+            data_dir=data_dir,
+            label=label,
+            image_size=image_size,
+            train_size=train_size,
+            val_fraction=val_fraction,
+            on_bad_image=on_bad_image,
+            mean=mean,
+            std=std,
+            augmentation=augmentation,
+            class_weights=class_weights,
+            balanced_sampling=balanced_sampling,
+            num_workers=num_workers,
+            pretrained=pretrained,
+            model_weights=model_weights,
+            model_args=model_args,
+            stages=stages,
+            optimizer=optimizer,
+            optimizer_args=optimizer_args,
+            schedule=schedule,
+            schedule_args=schedule_args,
+            warmup_epochs=warmup_epochs,
+            layer_decay=layer_decay,
+            accumulate=accumulate,
+            ema=ema,
+            freeze_stages=freeze_stages,
+            freeze_epochs=freeze_epochs,
+            patience=patience,
+            gradient_clip=gradient_clip,
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=num_nodes,
+            strategy=strategy,
+            precision=precision,
+            memory_format=memory_format,
+            compile=compile,
+            recompute=recompute,
+            deterministic=deterministic,
+            max_time=max_time,
+            loggers=loggers,
+            test=test,
+            report=report,
+            progress=progress,
+            callbacks=callbacks,
         )
+    )
 
 
+@ended_by_signals()
 def train_configured(config: TrainConfig) -> Result:
     """Train as ``train`` does, from its arguments as one value."""
     if first_process():
@@ -288,9 +301,8 @@ def write_report(folder: Path) -> None:
     try:
         write_run_page(folder, folder / "report.html")
     except Exception as error:
-        print(
-            f"note: the report could not be written ({first_line(error)}); `classmates report {folder}` tries again"
-        )
+        again = f"`classmates report {folder}` tries again"
+        print(f"note: the report could not be written ({first_line(error)}); {again}")
 
 
 def first_process() -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import timm
 from timm.models import build_model_with_cfg
@@ -16,6 +16,9 @@ from classmates.errors import UserError, unknown
 
 OF_TIMM = {*inspect.signature(timm.create_model).parameters, *inspect.signature(build_model_with_cfg).parameters}
 """Arguments of timm's builders and not of a network: among them all by which timm loads something."""
+
+Output = Literal["logits", "embedding"]
+"""What a network returns of an image."""
 
 
 def build_model(
