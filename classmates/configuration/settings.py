@@ -167,9 +167,15 @@ class Settings:
         except ArgumentError as error:
             raise self.wrong_value(str(error)) from error
         return {
-            name: as_spec(value, family_for(self.arguments[name])) if self.arguments[name].is_class else value
+            name: as_spec(value, family_for(self.arguments[name]), self.given_parts(name))
+            if self.arguments[name].is_class
+            else value
             for name, value in typed.items()
         }
+
+    def given_parts(self, name: str) -> frozenset[str]:
+        """Return what was given under an argument's name and a dot."""
+        return frozenset(key.partition(".")[2] for key in self.values if key.startswith(f"{name}."))
 
     def nested(self) -> dict[str, Any]:
         """Return the values as jsonargparse wants them."""
@@ -198,17 +204,18 @@ def as_class(cls: type) -> dict[str, Any]:
     return {"class_path": import_path(cls), "init_args": {}}
 
 
-def as_spec(made: Any, family: type[Spec]) -> Spec:
+def as_spec(made: Any, family: type[Spec], chosen: frozenset[str] | None = None) -> Spec:
     """Return the spec of a method or task that jsonargparse gives as a class, or as a partial with typed options.
 
-    Methods among the options become the mappings that YAML has for them.
+    Methods among the options become the mappings that YAML has for them. chosen: the options that the user gave.
     """
     if not isinstance(made, partial):
         spec = family.of(made)
         assert spec is not None  # an argument that takes a class by name has one
         return spec
     (kind,) = (argument for argument in made.args if inspect.isclass(argument))
-    return family(class_path(kind), {name: without_partials(value) for name, value in made.keywords.items()})
+    options = {name: without_partials(value) for name, value in made.keywords.items()}
+    return family(class_path(kind), options, chosen)
 
 
 def without_partials(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -65,6 +65,8 @@ class Method(nn.Module, ABC):
         cost: the time of a training step with its defaults over ``Baseline``'s, as results/benchmarks/steps.csv has
         it.
         needs: what it needs beyond images and their labels, in words; empty for nothing.
+        fine_tuning: the options that take other values than their defaults where training begins from trained
+            weights, unless they are chosen; those that a method does not have mean nothing.
         lengths: the names of the options that are numbers of epochs; each is kept as an attribute of that name.
         renamed: present names of options by those that earlier versions had.
         mixes: whether images mixed of two classes (Mixup, CutMix) keep their meaning for its terms.
@@ -81,6 +83,7 @@ class Method(nn.Module, ABC):
     year: ClassVar[int]
     cost: ClassVar[float]
     needs: ClassVar[str] = ""
+    fine_tuning: ClassVar[Mapping[str, Any]] = {"start": "same"}
     lengths: ClassVar[tuple[str, ...]] = ()
     renamed: ClassVar[Mapping[str, str]] = {}
     mixes: ClassVar[bool] = False
@@ -100,7 +103,7 @@ class Method(nn.Module, ABC):
     ):
         check_choice("views", views, Views)
         check_choice("deploy", deploy, Deploy)
-        alike = networks.start == "identical" and len(networks) > 1
+        alike = networks.begin_alike
         if views == "own" and len(networks) == 1:
             raise UserError(
                 "views='own': a single network has no peers that could see other augmentations of the images"
@@ -148,9 +151,11 @@ class Method(nn.Module, ABC):
         }
 
     @classmethod
-    def from_weights(cls, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the options for networks that begin from trained weights: peers begin from them too."""
-        return {**options, "start": "same"} if "start" in options else dict(options)
+    def from_weights(cls, options: Mapping[str, Any], chosen: Collection[str]) -> dict[str, Any]:
+        """Return the options for networks that begin from trained weights; those that were chosen stay."""
+        wanted = {"start": "same"} if "peer_models" in chosen else cls.fine_tuning
+        fitting = {name: value for name, value in wanted.items() if name in options and name not in chosen}
+        return {**options, **fitting}
 
     def check_length(self, epochs: int) -> list[str]:
         """Return a note for each of its lengths that training for so many epochs does not reach the end of.
@@ -167,7 +172,7 @@ class Method(nn.Module, ABC):
 
     def check_peers_differ(self) -> None:
         """Raise UserError where peers that begin identical would stay so, as nothing tells them apart."""
-        if self.networks.start != "identical" or self.views > 1 or len(self.networks) == 1:
+        if not self.networks.begin_alike or self.views > 1:
             return
         own_parts = {id(one) for one in self.parameters()} - {id(one) for one in self.networks.parameters()}
         at_random = any(isinstance(one, nn.modules.dropout._DropoutNd) and one.p for one in self.networks.modules())
@@ -244,7 +249,7 @@ class Method(nn.Module, ABC):
         return self.networks.forward_each(batch.views)
 
     def predictions(self, outputs: list[NetworkOutput]) -> dict[str, Tensor]:
-        """Return the logits [B, K] that classification scores, by whose they are; with peers, those of an ensemble."""
+        """Return the logits [B, K] that classification scores, by whose they are; with peers an ensemble's too."""
         own = {who: output.logits for who, output in by_network(outputs).items()}
         return own if len(outputs) == 1 else {**own, "ensemble": ensemble_logits(stack_logits(outputs))}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -55,6 +55,7 @@ class DML(Method):
 
     mixes: ClassVar[bool] = True
     renamed: ClassVar[Mapping[str, str]] = {"helpers": "peer_models"}
+    fine_tuning: ClassVar[Mapping[str, Any]] = {"start": "identical", "views": "own"}
 
     def __init__(
         self,
