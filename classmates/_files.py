@@ -53,17 +53,26 @@ def remove_unfinished(folder: Path, *, older_than: float = 0.0) -> None:
 def exclusive(path: Path) -> Iterator[bool]:
     """Hold the lock on a file while this process lives, however it ends; gives False where another process has it.
 
-    The lock is this process's alone (``lockf``): no child that outlives it keeps it.
+    The lock is this process's alone (``lockf``): no child that outlives it keeps it. The file goes at the end.
     """
     with path.open("a") as file:
-        mine = True
+        mine = _lock(file.fileno(), path)
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):  # systems differ in how they say it
-            mine = False
-        except OSError as error:
-            print(f"note: nothing keeps other processes out of '{path.parent}': no locks there ({error.strerror})")
-        yield mine
+            yield mine
+        finally:
+            if mine:
+                path.unlink(missing_ok=True)
+
+
+def _lock(file: int, path: Path) -> bool:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(file), path.stat())
+    except (BlockingIOError, PermissionError, FileNotFoundError):  # it is held, or its holder has just removed it
+        return False
+    except OSError as error:
+        print(f"note: nothing keeps other processes out of '{path.parent}': no locks there ({error.strerror})")
+        return True
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from classmates.data.loading import ImageData, load
 from classmates.data.readers.images import IN_MEMORY
 from classmates.errors import UserError, unknown
 from classmates.evaluation.collect import Predictions, collect
-from classmates.evaluation.predict import device_for
+from classmates.evaluation.predict import device_for, require_finite
 from classmates.runs.student import StudentCard, load_student
 from classmates.tasks.classification import Classification
 from classmates.tasks.protocol import Metric, ProtocolRecord, Scores
@@ -153,7 +153,9 @@ def student_predictions(
 
     batch_size = batch_size or settings["batch_size"]
     batches = eval_loader(images, part, batch_size, num_workers=num_workers, device=device)
-    return collect(predict, batches, description=split)
+    predictions = collect(predict, batches, description=split)
+    require_finite(predictions.logits["student"])
+    return predictions
 
 
 def load_as_trained(

@@ -134,7 +134,19 @@ def _outputs(
         for start in tqdm(range(0, len(files), batch_size), "predicting", unit="batch", delay=2, leave=False):
             pixels = torch.stack(pool.map(lambda path: read(path, card), files[start : start + batch_size]))
             outputs.append(network(normalise(pixels.to(device), mean, std, torch.contiguous_format)).cpu())
-    return torch.cat(outputs)
+    found = torch.cat(outputs)
+    require_finite(found)
+    return found
+
+
+def require_finite(outputs: Tensor) -> None:
+    """Raise UserError for a network that gives anything but finite numbers of some images. outputs: [N, ...]."""
+    bad = int((~outputs.flatten(1).isfinite()).any(dim=1).sum())
+    if bad:
+        raise UserError(
+            f"the student gives numbers that are not finite of {bad} of {len(outputs)} images: its training has "
+            "diverged; train again with a lower --lr"
+        )
 
 
 @dataclass(frozen=True)

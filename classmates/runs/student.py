@@ -21,7 +21,7 @@ from classmates._files import whole_file
 from classmates._own_code import code_hash, is_file_name
 from classmates.data.parts import Interpolation
 from classmates.errors import UserError
-from classmates.networks.building.build import Output
+from classmates.networks.building.build import Output, check_model_args
 from classmates.networks.building.embedding import build_network, without_classifier
 from classmates.networks.building.weights import load_matching
 
@@ -147,6 +147,8 @@ def load_student(
             )
         if is_file_name(card.model):
             check_code(folder, card.model, card.code, trusted=trust_code)
+        else:
+            check_model_args(card.model_args)
         network = build_network(card.model, card.output, len(card.class_names), **card.model_args)
     if card.output == "embedding":
         network = without_classifier(network, len(card.class_names), card.input_shape)

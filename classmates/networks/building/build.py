@@ -14,8 +14,12 @@ import classmates.models  # noqa: F401  (registers the project's own networks wi
 from classmates._own_code import is_file_name, load_class
 from classmates.errors import UserError, unknown
 
-OF_TIMM = {*inspect.signature(timm.create_model).parameters, *inspect.signature(build_model_with_cfg).parameters}
-"""Arguments of timm's builders and not of a network: among them all by which timm loads something."""
+OF_BUILDERS = {
+    *("name", "output", "num_classes"),
+    *inspect.signature(timm.create_model).parameters,
+    *inspect.signature(build_model_with_cfg).parameters,
+}
+"""Arguments of ours and of timm's builders and not of a network: among them all by which timm loads something."""
 
 Output = Literal["logits", "embedding"]
 """What a network returns of an image."""
@@ -68,16 +72,16 @@ def check_model_name(name: str) -> None:
 
 
 def check_model_args(arguments: Mapping[str, Any]) -> None:
-    """Raise UserError for an argument of timm's builders: only those of the network itself are handed on.
+    """Raise UserError for an argument of those who build networks: only those of the network itself are handed on.
 
     By others timm would load weights, which are a pickle in some of its versions, or connect to an address; and they
     may come from the card of a run that somebody else made.
     """
     for name in arguments:
-        if name in OF_TIMM:
+        if name in OF_BUILDERS:
             raise UserError(
-                f"model_args: '{name}' is an argument of timm's loader, not of the network: weights are given by "
-                "pretrained or model_weights"
+                f"model_args: '{name}' is no argument of the network: its classes are those of the data, and weights "
+                "are given by pretrained or model_weights"
             )
 
 
