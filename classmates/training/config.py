@@ -45,7 +45,7 @@ class TrainConfig:
     task: TaskLike
     recipe: str
     epochs: int | None
-    batch_size: int | None
+    batch_size: int | Literal["auto"] | None
     lr: float | None
     seed: int
     out: str | Path | None
@@ -73,6 +73,7 @@ class TrainConfig:
     schedule_args: Mapping[str, Any] | None
     warmup_epochs: float | None
     layer_decay: float | None
+    new_parts_lr: float
     accumulate: int
     ema: float | None
     freeze_stages: int
@@ -123,6 +124,13 @@ class TrainConfig:
             )
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
             raise UserError(f"layer_decay={self.layer_decay}: give a factor above 0, at most 1, such as 0.75")
+        if not self.new_parts_lr > 0:
+            raise UserError(f"new_parts_lr={self.new_parts_lr}: give a factor above 0, such as 10")
+        if self.new_parts_lr != 1 and self.pretrained is False and self.model_weights is None:
+            raise UserError(
+                f"new_parts_lr={self.new_parts_lr}: every part is new where training begins from scratch: leave it "
+                "out, or give pretrained or model_weights"
+            )
         if self.accumulate < 1:
             raise UserError(f"accumulate={self.accumulate}: batches a step, 1 or more")
         if self.patience is not None and self.patience < 1:

@@ -42,6 +42,8 @@ def settle(config: TrainConfig, images: ImageData) -> tuple[RunConfig, list[str]
         UserError: an optimiser whose learning rate must be given.
     """
     given = {entry.name: getattr(config, entry.name) for entry in fields(TrainConfig)}
+    if config.batch_size == "auto":
+        given["batch_size"] = None  # the recipe's, to begin with
     chosen, name, notes = by_recipe(config, images)
     if config.optimizer is not None and not _same(config.optimizer, chosen["optimizer"]):
         rest = {"lr": _rate(config), "schedule": "CosineAnnealingLR", "warmup_epochs": 0.0}

@@ -43,6 +43,7 @@ from classmates.training.loggers import make_loggers
 from classmates.training.module import TrainingModule
 from classmates.training.optimisation import (
     Parameters,
+    faster_groups,
     layer_groups,
     make_optimizer,
     make_schedule,
@@ -160,6 +161,9 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> tup
         parameters: Parameters = method.parameters()
         if config.layer_decay is not None:
             parameters = layer_groups(method.networks.networks, method.parameters(), config.lr, config.layer_decay)
+        if config.new_parts_lr != 1:
+            groups = parameters if isinstance(parameters, list) else [{"params": [*parameters], "lr": config.lr}]
+            parameters = faster_groups(groups, new_parts(method), config.new_parts_lr)
         arguments = dict(config.optimizer_args or {})
         return make_optimizer(config.optimizer, parameters, config.lr, arguments, fused=fused)
 
@@ -184,6 +188,18 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> tup
 
     mixed = partial(mix, num_classes=images.num_classes, augmentation=config.augmentation)
     return TrainingModule(method, optimizer, schedules, loaders, config.seed, mixed), notes
+
+
+def new_parts(method: Method) -> list[nn.Parameter]:
+    """Return the parameters that no given weights have: classifiers, and what the method adds to its networks."""
+    networks = method.networks
+    heads = [
+        parameter
+        for network, architecture in zip(networks.networks, networks.architectures, strict=True)
+        for parameter in network.get_submodule(architecture.classifier).parameters()
+    ]
+    of_networks = {id(parameter) for parameter in networks.parameters()}
+    return [*heads, *(parameter for parameter in method.parameters() if id(parameter) not in of_networks)]
 
 
 def make_trainer(config: RunConfig, run: RunFolder, module: TrainingModule, *, validates: bool) -> L.Trainer:

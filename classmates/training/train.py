@@ -27,6 +27,7 @@ from classmates.reporting.run_page import write_run_page
 from classmates.tasks.classification import Classification
 from classmates.tasks.task import Task
 from classmates.training.acceleration import FORMATS, MemoryFormat
+from classmates.training.batch_size import fill_memory
 from classmates.training.callbacks import require_whole
 from classmates.training.config import ClassWeights, TrainConfig
 from classmates.training.environment import keep_freed_memory
@@ -52,7 +53,7 @@ def train(
     task: Task | Callable[[], Task] = Classification,
     recipe: str = "auto",
     epochs: int | None = None,
-    batch_size: int | None = None,
+    batch_size: int | Literal["auto"] | None = None,
     lr: float | None = None,
     seed: int = 0,
     out: str | Path | None = None,
@@ -80,6 +81,7 @@ def train(
     schedule_args: Mapping[str, Any] | None = None,
     warmup_epochs: float | None = None,
     layer_decay: float | None = None,
+    new_parts_lr: float = 1.0,
     accumulate: int = 1,
     ema: float | None = None,
     freeze_stages: int = 0,
@@ -121,7 +123,8 @@ def train(
             among "photos-pretrained", "photos-scratch", "small-images" and "large"; "none" takes resnet8, 100 epochs
             and SGD whatever the data are. What is chosen is noted.
         epochs: how many times the training images are gone through.
-        batch_size: images a step, over all devices; a multiple of three for methods that need triplets.
+        batch_size: images a step, over all devices; a multiple of three for methods that need triplets. "auto" takes
+            the largest that fits into a GPU's memory, and a rate to match.
         lr: the learning rate at its highest; scale it with the batch size.
         seed: of the weights, the validation split, the order of the images and their augmentation.
         out: the run's folder; runs/METHOD-MODEL-DATA-SEED if not given. It must be empty or new.
@@ -157,6 +160,8 @@ def train(
         warmup_epochs: epochs, or parts of one, over which the learning rate rises from nearly 0 at the beginning.
         layer_decay: each layer learns at this factor times the rate of the layer after it, norms and biases without
             weight decay (timm); 1 is the same rate for all; for pretrained networks, with AdamW, 0.65 to 0.9.
+        new_parts_lr: factor on the rate of what no given weights have: classifiers, and what the method adds (peers'
+            projections, CORSD's relation networks).
         accumulate: batches whose gradients make one step, for a batch larger than memory.
         ema: decay of an average of the weights over steps, such as 0.999, which is what is scored and deployed.
         freeze_stages: so many first stages stay as they are, their BatchNorm statistics too.
@@ -225,6 +230,7 @@ def train(
             schedule_args=schedule_args,
             warmup_epochs=warmup_epochs,
             layer_decay=layer_decay,
+            new_parts_lr=new_parts_lr,
             accumulate=accumulate,
             ema=ema,
             freeze_stages=freeze_stages,
@@ -263,8 +269,12 @@ def train_configured(config: TrainConfig) -> Result:
     notes = [*images.notes, *check_loading(images, config.augmentation, config.num_workers), *notes]
     built, notes_of_method = build_method(run_config, images)
     run_config, notes_of_speed = accelerate(run_config, built, images)
+    notes += [*notes_of_method, *notes_of_speed]
+    if config.batch_size == "auto":
+        run_config, notes_of_size = fill_memory(run_config, built, images, scale_lr=config.lr is None)
+        notes += notes_of_size
     module, notes_of_rate = training_module(run_config, built, images)
-    notes += [*notes_of_method, *notes_of_speed, *notes_of_rate]
+    notes += notes_of_rate
     run, card = run_folder(run_config, built), student_card(run_config, images)
     trainer = make_trainer(run_config, run, module, validates=images.val is not None)
     with run.opened(resume=config.resume) if first_process() else nullcontext():
