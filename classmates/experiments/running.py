@@ -145,6 +145,8 @@ def seconds_per_epoch(ledger: Ledger, jobs: Sequence[Job]) -> dict[tuple[str, st
 
 
 def epoch_seconds(ledger: Ledger, job: Job) -> list[float]:
-    """Return the seconds of each finished epoch of a run; empty while there is none."""
-    path = ledger.run_folder(job) / "metrics.csv"
-    return [float(value) for value in pd.read_csv(path)["seconds"]] if path.exists() else []
+    """Return the seconds of each finished epoch of a run; empty while there is none, or no table that can be read."""
+    try:
+        return [float(value) for value in pd.read_csv(ledger.run_folder(job) / "metrics.csv")["seconds"]]
+    except (OSError, ValueError, KeyError):
+        return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -187,6 +188,20 @@ class TrainingModule(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.meter.load_state_dict(checkpoint["terms"])
+
+
+def fit(trainer: L.Trainer, module: TrainingModule, checkpoint: Path | None) -> None:
+    """Train, from a checkpoint where one is given.
+
+    Raises:
+        KeyboardInterrupt: as Ctrl-C or a signal has raised it; Lightning makes an exit of it.
+    """
+    try:
+        trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise stop.__context__ from None
+        raise
 
 
 def seed_everywhere(seed: int, device: torch.device) -> None:

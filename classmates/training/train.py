@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -30,7 +29,8 @@ from classmates.training.acceleration import FORMATS, MemoryFormat
 from classmates.training.batch_size import fill_memory
 from classmates.training.callbacks import require_whole
 from classmates.training.config import ClassWeights, TrainConfig
-from classmates.training.environment import keep_freed_memory
+from classmates.training.environment import first_process, keep_freed_memory
+from classmates.training.module import fit
 from classmates.training.result import Result, finish
 from classmates.training.settling import settle
 from classmates.training.setup import (
@@ -191,8 +191,8 @@ def train(
 
     Raises:
         UserError: anything in the arguments or the data that cannot work, before training starts.
-        NonFiniteLoss: training diverged: a term of the loss or a weight is not finite, or beyond use.
-        KeyboardInterrupt: SIGTERM, SIGHUP or Ctrl-C ended it; what was kept goes on with resume.
+        NonFiniteLoss: a term of the loss or a weight became NaN, infinite or larger than any that is of use.
+        KeyboardInterrupt: SIGTERM, SIGHUP or Ctrl-C ended it; resume goes on.
     """
     return train_configured(
         TrainConfig(
@@ -292,20 +292,6 @@ def train_configured(config: TrainConfig) -> Result:
     return result
 
 
-def fit(trainer: L.Trainer, module: L.LightningModule, checkpoint: Path | None) -> None:
-    """Train, from a checkpoint where one is given.
-
-    Raises:
-        KeyboardInterrupt: as Ctrl-C or a signal has raised it; Lightning makes an exit of it.
-    """
-    try:
-        trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit as stop:
-        if isinstance(stop.__context__, KeyboardInterrupt):
-            raise stop.__context__ from None
-        raise
-
-
 def write_report(folder: Path) -> None:
     """Write the run's page; where that fails, say how it is made later: the student and its result are there."""
     try:
@@ -313,8 +299,3 @@ def write_report(folder: Path) -> None:
     except Exception as error:
         again = f"`classmates report {folder}` tries again"
         print(f"note: the report could not be written ({first_line(error)}); {again}")
-
-
-def first_process() -> bool:
-    """Return whether this process is the only or the first one of a distributed run, before Lightning joins them."""
-    return all(int(os.environ.get(name, 0)) == 0 for name in ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "RANK"))

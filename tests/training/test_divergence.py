@@ -100,7 +100,7 @@ def test_no_checkpoint_is_made_of_weights_beyond_use(small_train, tmp_path, valu
 
 @pytest.mark.parametrize("lr", [1e30, 1000.0])
 def test_a_rate_that_diverges_ends_in_a_sentence(small_train, tmp_path, capsys, lr):
-    with pytest.raises((UserError, NonFiniteLoss), match="a lower --lr|A lower --lr"):
+    with pytest.raises((UserError, NonFiniteLoss), match=r"[aA] lower --lr"):
         small_train(out=tmp_path / "run", lr=lr)
     assert (tmp_path / "run").exists() is (lr == 1000.0)
     assert ("most likely diverge" in capsys.readouterr().out) is (lr == 1000.0)
