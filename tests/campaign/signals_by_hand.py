@@ -58,12 +58,9 @@ def main() -> int:
             continue
         with tempfile.TemporaryDirectory() as folder:
             code, said, left = case(Path(folder), command, to_child, number)
-        wrong += code == 0 or left
-        who = "child " if to_child else "parent"
-        print(
-            f"{command:8} {who} {number.name:8} exit {code:4} {'LEFT BEHIND' if left else ''} {said[:150]}",
-            flush=True,
-        )
+        wrong += not code or left
+        who, behind = "child " if to_child else "parent", "LEFT BEHIND" if left else ""
+        print(f"{command:8} {who} {number.name:8} exit {code} {behind} {said[:150]}", flush=True)
     print(f"{wrong} wrong")
     return wrong
 
