@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -86,6 +87,19 @@ GOING_ON = {
 }
 """The words that say how a command that was interrupted is continued."""
 
+REFUSED = {
+    errno.EACCES: "ask for the right to it, or give another place",
+    errno.EPERM: "ask for the right to it, or give another place",
+    errno.EROFS: "give a place that can be written to",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ENOTDIR: "a part of this path is a file: give another place",
+    errno.EISDIR: "it is a folder: give a file",
+    errno.ELOOP: "its links lead in a circle: give another place",
+}
+"""What the system refuses whoever runs a command, and what they can do about it."""
+SHOWN = 100
+"""How many letters of a path a message shows."""
+
 OVERVIEW = """\
 More accurate image classifiers without a bigger teacher.
 
@@ -118,6 +132,14 @@ def main(typed: Sequence[str] | None = None) -> int:
     except (UserError, NonFiniteLoss) as error:
         print(f"classmates: error: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if error.errno not in REFUSED or error.filename is None:
+            raise
+        print(
+            f"classmates: error: '{shortened(error.filename)}': {error.strerror}: {REFUSED[error.errno]}",
+            file=sys.stderr,
+        )
+        return UserError.exit_code
     except (KeyboardInterrupt, SystemExit) as stop:
         if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
             raise
@@ -125,6 +147,12 @@ def main(typed: Sequence[str] | None = None) -> int:
         print(f"classmates: interrupted{more}", file=sys.stderr)
         return 130
     return 0
+
+
+def shortened(path: str | bytes) -> str:
+    """Return a path, of a very long one its beginning."""
+    text = os.fsdecode(path)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def run(command: str, typed: list[str]) -> int:

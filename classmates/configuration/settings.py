@@ -15,12 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentParser
 
+from classmates._yaml import read_yaml
 from classmates.configuration.arguments import Argument, in_words
 from classmates.configuration.choosing import likely, options_of, unknown_option
-from classmates.errors import UserError
+from classmates.errors import UserError, check_finite
 from classmates.methods.spec import MethodSpec, class_path, find_method, takes_any_option
 
 
@@ -48,12 +48,7 @@ class Settings:
         Raises:
             UserError: the file cannot be read.
         """
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(f"--config {path}: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"--config {path} is no YAML file: {' '.join(str(error).split())}") from error
+        content = read_yaml(path, f"--config {path}")
         if not isinstance(content, dict):
             raise UserError(f"--config {path} must have lines 'name: value', the names those of the flags")
 
@@ -111,10 +106,13 @@ class Settings:
             if argument is None or not argument.has_parts or not isinstance(value, Mapping | None):
                 yield name, value
                 continue
-            parts = dict(value or {})
+            parts = {str(part): inner for part, inner in (value or {}).items()}
             if argument.is_class:
                 yield name, parts.pop("class_path", argument.default)
-                parts |= parts.pop("init_args", None) or {}
+                options = parts.pop("init_args", None) or {}
+                if not isinstance(options, Mapping):
+                    raise UserError(f"{name}: init_args must have lines 'option: value', not {options!r}")
+                parts |= {str(option): inner for option, inner in options.items()}
             yield from ((f"{name}.{part}", inner) for part, inner in parts.items())
 
     def chosen(self, name: str) -> Any:
@@ -165,7 +163,10 @@ class Settings:
             typed = dict(vars(parser.instantiate(parser.parse_object(self.nested()))))
         except ArgumentError as error:
             raise self.wrong_value(str(error)) from error
-        return {name: as_spec(value) if self.arguments[name].is_class else value for name, value in typed.items()}
+        made = {name: as_spec(value) if self.arguments[name].is_class else value for name, value in typed.items()}
+        for name, value in made.items():
+            check_finite(name, value.options if isinstance(value, MethodSpec) else value)
+        return made
 
     def nested(self) -> dict[str, Any]:
         """Return the values as jsonargparse wants them."""

@@ -63,7 +63,10 @@ class MethodSpec:
         if isinstance(method, str):
             return cls(method)
         if isinstance(method, Mapping):
-            return cls(method.get("class_path", ""), dict(method.get("init_args") or {}))
+            options = method.get("init_args") or {}
+            if not isinstance(options, Mapping):
+                raise UserError(f"method: init_args must have lines 'option: value', not {options!r}")
+            return cls(method.get("class_path", ""), dict(options))
         if isinstance(method, functools.partial) and not method.args:
             inner = cls.of(method.func)
             return None if inner is None else cls(inner.class_path, {**inner.options, **method.keywords}, inner.kind)
@@ -186,15 +189,19 @@ def known_methods() -> dict[str, type[Method]]:
 
 
 def find_method(name: Any) -> type[Method]:
-    """Return the method class that is called ``MCL``, ``classmates.MCL`` or ``my_module.MyMethod``.
+    """Return the method class that is called ``MCL``, ``classmates.MCL`` or ``my_module.MyMethod``; a class itself.
 
     Raises:
         UserError: there is no such thing, or it is no Method.
     """
+    if inspect.isclass(name) and issubclass(name, Method):
+        return name
+    if not isinstance(name, str):
+        raise UserError(f"method {name!r} is no name: give one, such as MCL, or class_path and init_args")
     known = known_methods()
     if name in known:
         return known[name]
-    module, _, attribute = str(name).rpartition(".")
+    module, _, attribute = name.rpartition(".")
     if module in ("", "classmates"):
         if attribute in known:
             return known[attribute]
@@ -202,7 +209,7 @@ def find_method(name: Any) -> type[Method]:
     try:
         found: Any = importlib.import_module(module)
         found = getattr(found, attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:  # the last two: '.a.B', 'a..B'
         raise UserError(f"method '{name}' cannot be imported: {error}") from error
     if not (inspect.isclass(found) and issubclass(found, Method)):
         raise UserError(f"method '{name}' is no method: it must be a class derived from classmates.Method")

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from classmates._files import output_file
+from classmates._yaml import read_yaml
 from classmates.errors import UserError
 
 # What may differ when a run goes on: none of it changes what is computed.
@@ -55,7 +56,7 @@ class RunFolder:
                 f"'{self.folder}' has no checkpoint yet (the run ended before its first): "
                 "remove the folder and start anew"
             )
-        before = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        before = read_yaml(self.config, f"'{self.config}'")
         changed = [
             f"{name} was {before.get(name)!r} and is {self.settings.get(name)!r}"
             for name in before
@@ -78,8 +79,8 @@ def _same(before: Any, now: Any) -> bool:
 def stored_settings(folder: Path) -> dict[str, Any]:
     """Return the settings in a run's folder; empty where there are none that can be read."""
     try:
-        settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        settings = read_yaml(folder / "config.yaml", "settings")
+    except UserError:
         return {}
     return settings if isinstance(settings, dict) else {}
 

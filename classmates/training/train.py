@@ -24,6 +24,7 @@ from classmates.reporting.run_page import write_run_page
 from classmates.training.acceleration import FORMATS, MemoryFormat
 from classmates.training.config import ClassWeights, TrainConfig
 from classmates.training.environment import keep_freed_memory
+from classmates.training.ranks import told_of_lost_ranks
 from classmates.training.result import Result, finish
 from classmates.training.settling import settle
 from classmates.training.setup import (
@@ -253,7 +254,8 @@ def train_configured(config: TrainConfig) -> Result:
     for note in notes:
         print(f"note: {note}")
     built.to(memory_format=FORMATS[run_config.memory_format])
-    trainer.fit(module, ckpt_path=run.last if config.resume else None, weights_only=True)
+    with told_of_lost_ranks():
+        trainer.fit(module, ckpt_path=run.last if config.resume else None, weights_only=True)
     built.networks.plain_forwards()
     built.to(memory_format=torch.contiguous_format)
     result = finish(run, trainer, module, images, card, notes, test=config.test, progress=config.progress)

@@ -46,6 +46,12 @@ def load_pretrained(network: nn.Module, file: str | Path, input_shape: tuple[int
 
 def load_matching(network: nn.Module, found: Mapping[str, Tensor], source: str) -> None:
     """Load weights that must be exactly this network's; UserError with the names and shapes where they are not."""
+    require_matching(network, found, source)
+    network.load_state_dict(found)
+
+
+def require_matching(network: nn.Module, found: Mapping[str, Tensor], source: str) -> None:
+    """Raise UserError with names and shapes where weights are not exactly this network's."""
     wanted = network.state_dict()
     problems = [
         *(f"{name} is missing" for name in wanted if name not in found),
@@ -59,7 +65,6 @@ def load_matching(network: nn.Module, found: Mapping[str, Tensor], source: str) 
     if problems:
         shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
         raise UserError(f"'{source}' does not fit the network {type(network).__name__}: {shown}")
-    network.load_state_dict(found)
 
 
 def _keep_classifier(found: dict[str, Tensor], wanted: Mapping[str, Tensor], classifier: str) -> list[str]:
