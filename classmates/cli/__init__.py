@@ -8,7 +8,6 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import classmates
@@ -157,32 +156,36 @@ def shortened(path: str | bytes) -> str:
 
 def run(command: str, typed: list[str]) -> int:
     """Run the function of a command and print what it returns, or print its help; return the exit code."""
-    # Imported here, with all of PyTorch, and not for the overview.
+    # Imported here, and not for the overview. What takes PyTorch comes last: help and wrong flags need none of it.
+    from classmates._outlines import OUTLINES
     from classmates.cli.help import command_help, options_help
-    from classmates.cli.words import read
+    from classmates.cli.words import check_names, read
+    from classmates.comparisons.recipe import find_settings
     from classmates.configuration.arguments import arguments_of
-    from classmates.configuration.choosing import options_of
     from classmates.configuration.settings import Settings
-    from classmates.methods.spec import find_method
 
     entry = COMMANDS[command]
-    function = getattr(classmates, entry.function or command)
+    name = entry.function or command
+    outline = OUTLINES.named(classmates._HOMES[name], name)
     if "-h" in typed or "--help" in typed:
-        print(command_help(command, function, entry.positions))
+        print(command_help(command, outline, entry.positions))
         return 0
+    arguments = arguments_of(outline)
+    given = read(typed, arguments, entry.positions)
+    check_names(command, given, arguments)
+    function = getattr(classmates, name)
     sys.path.append(os.getcwd())  # for methods of the user's own
-    arguments = arguments_of(function)
-    settings = Settings(command, arguments)
+    settings = Settings(command, arguments_of(function))
     flags, files = [], []
-    for name, text in read(typed, arguments, entry.positions):
-        if name == "config":
-            files.append(Path(text))
-        elif name.endswith(".help") and name.removesuffix(".help") in arguments:
-            method = find_method(text)
-            print(options_help(method, options_of(method), name.removesuffix(".help")))
+    for flag, text in given:
+        if flag == "config":
+            files.append(find_settings(text))
+        elif flag.endswith(".help") and flag.removesuffix(".help") in arguments:
+            method = settings.classes.find_method(text)
+            print(options_help(method, settings.classes.options_of(method), flag.removesuffix(".help")))
             return 0
         else:
-            flags.append((name, text))
+            flags.append((flag, text))
     for file in files:
         settings.add_file(file, method=dict(flags).get("method"))
     settings.add_flags(flags)
@@ -197,6 +200,8 @@ def run(command: str, typed: list[str]) -> int:
 
 def silence_lightning() -> None:
     """Leave out what Lightning says of a machine without a GPU, of its own age and what it calls possibly wrong."""
+    if "lightning" not in sys.modules:
+        return
     from lightning.fabric.utilities.warnings import PossibleUserWarning
 
     for name in ("lightning.pytorch", "lightning.fabric"):

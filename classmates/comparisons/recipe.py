@@ -117,6 +117,21 @@ def find_recipe(name: str) -> Path:
     return known[name]
 
 
+def find_settings(name: str) -> Path:
+    """Return a YAML file of settings: the user's, or else one that comes with the package (mcl, recipes/mcl.yaml).
+
+    Raises:
+        UserError: a word that is neither a file nor the name of one of the package's.
+    """
+    known = {path.stem: path for path in recipes_folder().glob("*.yaml")}
+    short = name.removeprefix("recipes/").removesuffix(".yaml")
+    if short in known and not Path(name).is_file():
+        return known[short]
+    if name == short and "/" not in name and not Path(name).is_file():
+        raise unknown("file of settings", name, known)
+    return Path(name)
+
+
 def load_recipe(name: str) -> Recipe:
     """Return the recipe in a file, by its path or its name below ``recipes/``.
 

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
+import inspect
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
-from classmates.configuration.arguments import Argument, arguments_from, described
+from classmates.configuration.arguments import Argument, arguments_from, described, likely
 from classmates.errors import UserError
 from classmates.methods import Method
-from classmates.methods.spec import known_methods, parameters_of
+from classmates.methods.spec import (
+    MethodSpec,
+    class_path,
+    find_method,
+    known_methods,
+    parameters_of,
+    takes_any_option,
+)
+
+__all__ = [
+    "as_class",
+    "as_spec",
+    "find_method",
+    "for_method",
+    "options_of",
+    "takes_any_option",
+    "unknown_option",
+]
 
 
 def options_of(kind: type[Method]) -> dict[str, Argument]:
@@ -29,7 +48,36 @@ def unknown_option(option: str, cls: type[Method], help_flag: str) -> UserError:
     return UserError(f"unknown option of {cls.__name__} '{option}': {hint}")
 
 
-def likely(name: str, names: Iterable[str], see: str) -> str:
-    """Return the names most like an unknown one, or else the command that shows every one."""
-    close = difflib.get_close_matches(name, list(names), cutoff=0.5)
-    return f"did you mean {' or '.join(map(repr, close))}?" if close else f"`{see}` shows every one"
+def as_class(cls: type) -> dict[str, Any]:
+    """Return a class as jsonargparse wants it, without options so far."""
+    return {"class_path": class_path(cls), "init_args": {}}
+
+
+def as_spec(made: Any) -> MethodSpec:
+    """Return the spec of a method that jsonargparse gives as a class, or as a partial with typed options.
+
+    Methods among the options become the mappings that YAML has for them.
+    """
+    if not isinstance(made, partial):
+        spec = MethodSpec.of(made)
+        assert spec is not None  # an argument that takes a method has a class
+        return spec
+    (kind,) = (argument for argument in made.args if inspect.isclass(argument))
+    return MethodSpec(class_path(kind), {name: without_partials(value) for name, value in made.keywords.items()})
+
+
+def without_partials(value: Any) -> Any:
+    """Return a value with each method in it as the mapping that YAML has for it."""
+    if isinstance(value, partial):
+        spec = as_spec(value)
+        return {"class_path": spec.class_path, "init_args": dict(spec.options)}
+    return [without_partials(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def for_method(by_method: Any, kind: type) -> dict[str, Any]:
+    """Return the settings for one method among those by method's name; none where there are none for it."""
+    found = by_method.get(kind.__name__) if isinstance(by_method, Mapping) else None
+    if not isinstance(found, Mapping):
+        return {}
+    options = found.get("method")
+    return {**found, "method": {"class_path": class_path(kind), **options}} if options else dict(found)

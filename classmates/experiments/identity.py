@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from classmates import models
+from classmates._sources import Package, Source
 from classmates.data.loading import is_folder, load
 from classmates.data.parts import Split
 from classmates.data.readers.by_name import NAMED
@@ -26,7 +27,6 @@ from classmates.data.readers.listing import read_listing
 from classmates.data.readers.parquet import list_parquet
 from classmates.data.readers.paths import Paths
 from classmates.errors import UserError
-from classmates.experiments.sources import Package, Source
 from classmates.methods.base import Method
 from classmates.methods.spec import MethodSpec, find_method, known_methods
 from classmates.runs.folder import FREE_SETTINGS

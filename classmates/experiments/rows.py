@@ -9,7 +9,7 @@ from typing import Any
 
 from classmates._yaml import read_yaml
 from classmates.comparisons.recipe import Base, recipes_folder
-from classmates.configuration.settings import for_method
+from classmates.configuration.choosing import for_method
 from classmates.errors import UserError
 from classmates.methods.spec import class_path, find_method
 

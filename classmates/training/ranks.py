@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import lightning as L
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from torch import distributed
 from torch.distributed import DistError
 
@@ -33,8 +34,7 @@ def told_of_lost_ranks() -> Iterator[None]:
 
 def check_strategy(trainer: L.Trainer, strategy: str) -> None:
     """Raise UserError for a strategy whose processes are forked or spawned: what they train is lost with them."""
-    launcher = trainer.strategy.launcher
-    if launcher is not None and launcher.is_interactive_compatible:
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         raise UserError(
             f"strategy '{strategy}' starts its processes by fork or spawn, from which no network comes back: take ddp"
         )
