@@ -216,7 +216,10 @@ def _check_rows(recipe: Recipe, where: str) -> None:
                     f"{where}: published: {model}: {row} is {value!r}; give a number (71.5) or '71.5 ± 0.2'"
                 )
     for model, settings in recipe.models_settings.items():
-        _known(f"row among the settings of {model}", settings.get("rows") or {}, recipe.rows, where)
+        rows = _mapping(settings.get("rows") or {}, f"{where}: models_settings: {model}: rows")
+        _known(f"row among the settings of {model}", rows, recipe.rows, where)
+        for row, own in rows.items():
+            _mapping({} if own is None else own, f"{where}: models_settings: {model}: rows: {row}")
 
 
 def _score(given: Any, default: ScoreChoice, where: str) -> ScoreChoice:

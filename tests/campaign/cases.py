@@ -124,6 +124,7 @@ CASES = {
         of_recipe("reference: {a: b}", "reference must be a text"),
         of_recipe("title: 3", "title must be a text"),
         of_recipe("models_settings: {resnet8: [1]}", "models_settings: resnet8"),
+        of_recipe("models_settings: {resnet8: {rows: {Baseline: x}}}", "rows: Baseline must have lines", "'x'"),
         of_recipe("scores: {Baseline: 3}", "scores: Baseline"),
         of_file("own.yaml", "base: none", "compare --recipe own.yaml --out out", "own.yaml", "no rows", "'rows:'"),
         of_file("own.yaml", "rows: {Baseline: []}", "compare --recipe own.yaml --out out", "rows: Baseline"),
