@@ -69,26 +69,10 @@ published: {resnet8: {Baseline: 71.2, LS: 72.1 ± 0.3}}
 figures: [learning_curves]
 notes: [A note]
 """
-ODD: tuple[Any, ...] = (
-    *(
-        None,
-        True,
-        0,
-        -1,
-        3,
-        1.5,
-        1e30,
-        float("nan"),
-        float("inf"),
-        "",
-        "text",
-        "=1+1",
-        "../..",
-        "é\u202e",
-        "x" * 3000,
-    ),
-    *([], [1], ["a", None], [[1]], {}, {"a": 1}, {"a": {"b": [1]}}, {"class_path": ".a.B"}, {"init_args": "x"}),
-)
+NUMBERS = (None, True, 0, -1, 3, 1.5, 1e30, float("nan"), float("inf"))
+TEXTS = ("", "text", "=1+1", "../..", "é\u202e", "x" * 3000)
+NESTED: tuple[Any, ...] = ([], [1], ["a", None], [[1]], {}, {"a": 1}, {"class_path": ".a.B"}, {"init_args": "x"})
+ODD = (*NUMBERS, *TEXTS, *NESTED)
 """What is put in the place of a value."""
 
 
