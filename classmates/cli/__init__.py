@@ -181,8 +181,9 @@ def run(command: str, typed: list[str]) -> int:
         if flag == "config":
             files.append(find_settings(text))
         elif flag.endswith(".help") and flag.removesuffix(".help") in arguments:
-            method = settings.classes.find_method(text)
-            print(options_help(method, settings.classes.options_of(method), flag.removesuffix(".help")))
+            chosen = flag.removesuffix(".help")
+            kind = settings.classes.family_for(settings.arguments[chosen]).find(text)
+            print(options_help(kind, settings.classes.options_of(kind), chosen))
             return 0
         else:
             flags.append((flag, text))

@@ -63,7 +63,7 @@ class Settings:
         by_method = {} if "methods" in self.arguments else content.pop("methods", {})
         self.add({str(name): value for name, value in content.items()}, spell)
         if by_method:
-            kind = self.chosen("method") if method is None else self.classes.find_method(method)
+            kind = self.chosen("method") if method is None else self.classes.MethodSpec.find(method)
             self.add(self.classes.for_method(by_method, kind), spell)
 
     def add_flags(self, flags: Iterable[tuple[str, str]]) -> None:
@@ -83,7 +83,7 @@ class Settings:
         """Add values; ``spell`` says of a name how the user gave it, for errors."""
         flat = dict(self.flatten(given))
         for name in [name for name in flat if name in self.arguments and self.arguments[name].is_class]:
-            flat[name] = self.classes.find_method(flat[name])
+            flat[name] = self.classes.family_for(self.arguments[name]).find(flat[name])
             if flat[name] is not self.chosen(name):  # the options so far were another one's
                 self.forget_parts(name)
         flat = {self.present_name(name, flat): value for name, value in flat.items()}
@@ -144,9 +144,7 @@ class Settings:
             if self.find(name) is None:
                 head, _, part = name.partition(".")
                 if head in self.arguments and self.arguments[head].is_class:
-                    raise self.classes.unknown_option(
-                        part, self.chosen(head), f"classmates {self.command} --{head}.help"
-                    )
+                    raise self.classes.unknown_option(part, self.chosen(head), head, self.command)
                 hint = likely(name, self.every_name(), f"classmates {self.command} --help")
                 raise UserError(f"unknown {self.spelled[name]}: {hint}")
         for name, argument in self.arguments.items():
@@ -172,9 +170,14 @@ class Settings:
             raise self.wrong_value(str(error)) from error
         for name, value in typed.items():
             if self.arguments[name].is_class:
-                typed[name] = self.classes.as_spec(value)
+                family = self.classes.family_for(self.arguments[name])
+                typed[name] = self.classes.as_spec(value, family, self.given_parts(name))
             check_finite(name, typed[name].options if self.arguments[name].is_class else value)
         return typed
+
+    def given_parts(self, name: str) -> frozenset[str]:
+        """Return what was given under an argument's name and a dot."""
+        return frozenset(key.partition(".")[2] for key in self.values if key.startswith(f"{name}."))
 
     def nested(self) -> dict[str, Any]:
         """Return the values as jsonargparse wants them."""
