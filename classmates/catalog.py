@@ -103,7 +103,7 @@ def list(what: Kind = "all", *, pattern: str = "") -> Catalog:
         "methods": lines("classmates.methods", BASES),
         "models": lines("classmates.models"),
         "datasets": {
-            name: first_sentence(known.readers[0])
+            name: first_sentence(known.find or known.disjoint)
             for name, known in OUTLINES.named("classmates.data.readers.by_name", "NAMED").items()
         },
     }

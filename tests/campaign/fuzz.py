@@ -43,7 +43,7 @@ schedule_args: {milestones: [1, 2], gamma: 0.1}
 lr: 0.1
 warmup_epochs: 0.5
 augmentation: {crop_padding: 1, flip: false, mixup: 0.0}
-model_args: {drop_rate: 0.1}
+model_args: {global_pool: avg}
 stages: null
 loggers: [tensorboard]
 precision: 32-true
@@ -62,7 +62,7 @@ reference: Baseline
 score: {who: student, metric: top1, as: error}
 rows:
   Baseline: {method: {class_path: classmates.Baseline}}
-  LS: {method: {class_path: classmates.LabelSmoothing, init_args: {smoothing: 0.1}}, lr: 0.1}
+  LS: {method: {class_path: classmates.LabelSmoothing, init_args: {epsilon: 0.1}}, lr: 0.1}
 models_settings: {resnet8: {epochs: 1, rows: {LS: {lr: 0.01}}}}
 scores: {LS: {who: student}}
 published: {resnet8: {Baseline: 71.2, LS: 72.1 ± 0.3}}
