@@ -8,11 +8,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from classmates._files import output_file, require_writable
+from classmates._yaml import read_yaml
 from classmates.data.batches.loaders import eval_loader
 from classmates.data.loading import ImageData, load
 from classmates.data.readers.images import IN_MEMORY
@@ -258,9 +258,9 @@ def settings_of(run: Path) -> dict[str, Any]:
     wanted = ["data", "data_dir", "label", "image_size", "val_fraction", "train_size", "seed", "on_bad_image"]
     wanted += ["batch_size"]
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = read_yaml(path, "settings")
         return {name: settings[name] for name in wanted}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
+    except (UserError, TypeError, KeyError) as error:
         raise UserError(f"'{path}' is missing or damaged ({error}): give the folder of a finished run") from error
 
 

@@ -13,11 +13,13 @@ from typing import Any
 import pandas as pd
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 from tqdm import tqdm
 
+from classmates._csv import as_csv
 from classmates._files import output_file, require_writable
 from classmates.data.augmentation import normalise
 from classmates.data.batches.streaming import decode_fast
@@ -29,7 +31,7 @@ from classmates.runs.prototypes import load_prototypes
 from classmates.runs.student import StudentCard, load_embedder, load_student
 
 WRITERS: dict[str, Callable[[pd.DataFrame], str]] = {
-    ".csv": lambda frame: frame.to_csv(index=False),
+    ".csv": as_csv,
     ".json": lambda frame: json.dumps(frame.to_dict("records"), indent=2, ensure_ascii=False),
 }
 
@@ -178,7 +180,7 @@ def device_for(accelerator: str) -> torch.device:
     """Return the device of an accelerator as Lightning names it; UserError where it cannot be used."""
     try:
         return Fabric(accelerator=accelerator, devices=1).device
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
         raise UserError(f"accelerator '{accelerator}' cannot be used: {error}") from error
 
 

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from classmates._yaml import read_yaml
 from classmates.comparisons.recipe import Base, recipes_folder
-from classmates.configuration.settings import for_method
+from classmates.configuration.choosing import for_method
 from classmates.errors import UserError
 from classmates.methods.spec import MethodSpec
 from classmates.runs.spec import class_path
@@ -77,10 +76,7 @@ def base_settings(method: type, base: Base) -> dict[str, Any]:
 
 def read_settings(path: Path) -> dict[str, Any]:
     """Read the settings in a YAML file, without what the comparison decides."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    content = read_yaml(path, str(path))
     if not isinstance(content, Mapping):
         raise UserError(f"{path} must have lines 'name: value', the names those of train's arguments")
     return {str(name): value for name, value in content.items() if name not in DECIDED}

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from classmates._files import exclusive, output_file, remove_unfinished, require_writable
+from classmates._yaml import read_yaml
 from classmates.errors import UserError
 
 # What may differ when a run goes on: none of it changes what is computed.
@@ -105,8 +106,8 @@ def _same(before: Any, now: Any) -> bool:
 def stored_settings(folder: Path) -> dict[str, Any]:
     """Return the settings in a run's folder; empty where there are none that can be read."""
     try:
-        settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        settings = read_yaml(folder / "config.yaml", "settings")
+    except UserError:
         return {}
     return settings if isinstance(settings, dict) else {}
 

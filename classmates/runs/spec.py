@@ -82,7 +82,10 @@ class Spec(ABC):
         if isinstance(thing, str):
             return cls(thing)
         if isinstance(thing, Mapping):
-            return cls(thing.get("class_path", ""), dict(thing.get("init_args") or {}))
+            options = thing.get("init_args") or {}
+            if not isinstance(options, Mapping):
+                raise UserError(f"{cls.noun}: init_args must have lines 'option: value', not {options!r}")
+            return cls(thing.get("class_path", ""), dict(options))
         if isinstance(thing, functools.partial) and not thing.args:
             inner = cls.of(thing.func)
             if inner is None:
@@ -173,14 +176,21 @@ class Spec(ABC):
     def find(cls, name: Any) -> type[Any]:
         """Return the class that is called ``MCL``, ``classmates.MCL``, ``FILE.py:CLASS`` or ``package.MyMethod``.
 
+        A class itself is returned as it is.
+
         Raises:
             UserError: there is no such thing, or it is none of the family.
         """
+        if inspect.isclass(name) and issubclass(name, cls.base()):
+            return name
+        if not isinstance(name, str):
+            like = next(iter(cls.known()))
+            raise UserError(f"{cls.noun} {name!r} is no name: give one, such as {like}, or class_path and init_args")
         known = cls.known()
         by_class = {kind.__name__: kind for kind in known.values()}
         if name in known:
             return known[name]
-        module, _, attribute = str(name).rpartition(".")
+        module, _, attribute = name.rpartition(".")
         if module in ("", "classmates"):
             if attribute in by_class:
                 return by_class[attribute]

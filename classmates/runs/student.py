@@ -8,12 +8,15 @@ done only where the user says so.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from argparse import ArgumentError
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 from typing import Any, get_args
 
 import safetensors.torch
+from jsonargparse import ArgumentParser
 from safetensors import SafetensorError
 from torch import nn
 
@@ -27,6 +30,8 @@ from classmates.networks.building.weights import load_matching
 
 WEIGHTS = "student.safetensors"
 CARD = "student.json"
+BUILT_WITH = {"name", "num_classes", "pretrained"}
+"""Arguments of ``build_model`` that are none of ``model_args``."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,12 @@ class StudentCard:
 
     def __post_init__(self) -> None:
         channels = self.input_shape[0]
+        if not self.class_names:
+            raise ValueError("it names no class")
+        if min(self.input_shape) < 1 or not all(0 < value < inf for value in self.std):
+            raise ValueError(f"input_shape {self.input_shape} and std {self.std} must be above 0, and finite")
+        if own := BUILT_WITH & self.model_args.keys():
+            raise ValueError(f"model_args holds {', '.join(sorted(own))}, which the card says elsewhere")
         if not len(self.mean) == len(self.std) == channels:
             raise ValueError(
                 f"mean {self.mean} and std {self.std} must have one number for each of {channels} channels"
@@ -93,10 +104,13 @@ class StudentCard:
         Raises:
             ValueError, TypeError, LookupError or AttributeError: the text is anything else.
         """
-        fields: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(text).items()
-        }
-        return cls(**fields)
+        content = json.loads(text)
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_class_arguments(cls, skip={entry.name for entry in fields(cls)} - content.keys())
+        try:
+            return cls(**vars(parser.parse_object(content)))
+        except ArgumentError as error:
+            raise ValueError(" ".join(str(error).replace("Parser key", "").split())) from error
 
 
 def save_student(folder: str | Path, network: nn.Module, card: StudentCard) -> None:

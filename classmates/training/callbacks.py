@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, Mod
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from tqdm.auto import tqdm
 
+from classmates._csv import as_csv
 from classmates._files import whole_file
 from classmates.errors import UserError, first_line
 from classmates.runs.folder import RunFolder
@@ -28,6 +29,17 @@ WAITING_SHOWN = 0.1
 WAITING_TOLD = 0.2
 """Above this share, and at least so many seconds, the first epoch ends with a note on what would help."""
 WAITING_TOLD_SECONDS = 2.0
+IN_CHECKPOINT = (
+    "state_dict",
+    "epoch",
+    "global_step",
+    "optimizer_states",
+    "lr_schedulers",
+    "callbacks",
+    "loops",
+    "terms",
+)
+"""What a run goes on from, by Lightning's names and our own."""
 
 
 def watchers(
@@ -111,7 +123,7 @@ class History(Callback):
             logger.log_metrics({key: value for key, value in row.items() if key != "step"}, step=trainer.global_step)
         if trainer.is_global_zero:
             with whole_file(self.path) as path:
-                pd.DataFrame(self.rows).to_csv(path, index=False)
+                path.write_text(as_csv(pd.DataFrame(self.rows)), encoding="utf-8")
             if (
                 trainer.current_epoch == 0
                 and self.waiting > WAITING_TOLD
@@ -243,8 +255,9 @@ def load_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
         raise UserError(
             f"the checkpoint '{path}' is damaged or holds foreign code, and was not loaded: {first_line(error)}"
         ) from error
-    if not isinstance(checkpoint, Mapping) or "state_dict" not in checkpoint:
-        raise UserError(f"'{path}' is no checkpoint of a training run")
+    missing = [key for key in IN_CHECKPOINT if not isinstance(checkpoint, Mapping) or key not in checkpoint]
+    if missing:
+        raise UserError(f"'{path}' is no checkpoint of a training run: it lacks {', '.join(missing)}")
     return dict(checkpoint)
 
 

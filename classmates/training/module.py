@@ -20,6 +20,7 @@ from classmates.contracts import Batch
 from classmates.data.batches.randomness import stream_seed
 from classmates.errors import NonFiniteLoss
 from classmates.methods.base import Method, Output
+from classmates.networks.building.weights import require_matching
 from classmates.networks.memory.gather import local_buffers
 from classmates.tasks.protocol import Protocol
 from classmates.training.divergence import check_weights
@@ -187,6 +188,7 @@ class TrainingModule(L.LightningModule):
         checkpoint["terms"] = self.meter.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        require_matching(self, checkpoint["state_dict"], "the checkpoint")
         self.meter.load_state_dict(checkpoint["terms"])
 
 

@@ -49,6 +49,8 @@ from classmates.training.optimisation import (
     make_schedule,
     make_warmup,
 )
+from classmates.training.ranks import check_strategy
+from classmates.training.rehearsal import rehearse
 
 
 def load_images(config: TrainConfig) -> ImageData:
@@ -157,6 +159,9 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> tup
     fused = not clipped and config.freeze_epochs is None
     steps_per_epoch = math.ceil(len(sampler) / config.accumulate)
 
+    def optimizer_of(parameters: Parameters) -> Optimizer:
+        return make_optimizer(config.optimizer, parameters, config.lr, dict(config.optimizer_args or {}), fused=fused)
+
     def optimizer() -> Optimizer:
         parameters: Parameters = method.parameters()
         if config.layer_decay is not None:
@@ -164,8 +169,7 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> tup
         if config.new_parts_lr != 1:
             groups = parameters if isinstance(parameters, list) else [{"params": [*parameters], "lr": config.lr}]
             parameters = faster_groups(groups, new_parts(method), config.new_parts_lr)
-        arguments = dict(config.optimizer_args or {})
-        return make_optimizer(config.optimizer, parameters, config.lr, arguments, fused=fused)
+        return optimizer_of(parameters)
 
     def schedules(made: Optimizer) -> list[tuple[LRScheduler, str]]:
         arguments = dict(config.schedule_args or {})
@@ -173,8 +177,11 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> tup
         warm = round(config.warmup_epochs * steps_per_epoch)
         return [whole, *([(make_warmup(config.schedule, made, warm), "step")] if warm else [])]
 
+    # So that what cannot work is told before anything is written.
     tried = optimizer()
-    schedules(tried)  # so that wrong arguments are told before anything is written
+    schedules(tried)
+    lengths = {"epoch": config.epochs, "step": config.epochs * steps_per_epoch}
+    rehearse(optimizer_of, schedules, name=config.optimizer, schedule=config.schedule, lengths=lengths)
     notes = check_rate(tried)
 
     def loaders(rank: int, world_size: int, device: torch.device) -> tuple[Any, Any]:
@@ -223,7 +230,7 @@ def make_trainer(config: RunConfig, run: RunFolder, module: TrainingModule, *, v
             max_time=config.max_time,
             patience=config.patience,
         )
-        return L.Trainer(
+        trainer = L.Trainer(
             max_epochs=config.epochs,
             accelerator=config.accelerator,
             devices=config.devices,
@@ -243,8 +250,16 @@ def make_trainer(config: RunConfig, run: RunFolder, module: TrainingModule, *, v
             enable_model_summary=False,
             enable_progress_bar=False,
         )
-    except (ValueError, TypeError, MisconfigurationException) as error:  # what it says names the setting
+    except (
+        ValueError,
+        TypeError,
+        RuntimeError,
+        ImportError,
+        MisconfigurationException,
+    ) as error:  # it names the setting
         raise UserError(f"accelerator, devices, strategy, precision or max_time: {error}") from error
+    check_strategy(trainer, config.strategy)
+    return trainer
 
 
 def fine_tuning(config: RunConfig, module: TrainingModule) -> Iterator[Callback]:

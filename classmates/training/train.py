@@ -32,6 +32,7 @@ from classmates.training.callbacks import require_whole
 from classmates.training.config import ClassWeights, TrainConfig
 from classmates.training.environment import first_process, keep_freed_memory
 from classmates.training.module import fit
+from classmates.training.ranks import told_of_lost_ranks
 from classmates.training.result import Result, finish
 from classmates.training.settling import settle
 from classmates.training.setup import (
@@ -288,7 +289,8 @@ def train_configured(config: TrainConfig) -> Result:
         for note in notes:
             print(f"note: {note}")
         built.to(memory_format=FORMATS[run_config.memory_format])
-        fit(trainer, module, run.last if config.resume else None)
+        with told_of_lost_ranks():
+            fit(trainer, module, run.last if config.resume else None)
         built.networks.plain_forwards()
         built.to(memory_format=torch.contiguous_format)
         result = finish(run, trainer, module, images, card, notes, test=config.test, progress=config.progress)

@@ -64,11 +64,16 @@ def build_model(
 
 
 def check_model_name(name: str) -> None:
-    """Raise UserError for a name that is neither one of timm's (ours included) nor a class in a file."""
+    """Raise UserError for a name that is neither one of timm's (ours included) nor a class in a file.
+
+    Timm's names may say after a dot which of its published weights are meant.
+    """
     if is_file_name(name):
         load_class("model", name)
     elif not timm.is_model(name):
         raise unknown("model", name, timm.list_models())
+    elif "." in name and name not in (tagged := timm.list_pretrained(f"{name.partition('.')[0]}.*")):
+        raise unknown("weights of a model", name, tagged)
 
 
 def check_model_args(arguments: Mapping[str, Any]) -> None:

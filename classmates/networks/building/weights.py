@@ -72,6 +72,17 @@ def load_matching(network: nn.Module, found: Mapping[str, Tensor], source: str) 
     Raises:
         UserError: they are not, with the names and shapes.
     """
+    require_matching(network, found, source)
+    if not_finite := [name for name, value in found.items() if not value.isfinite().all()]:
+        raise UserError(
+            f"'{source}' holds numbers that are not finite (first in {not_finite[0]}): the training that it comes "
+            "from has diverged; train again with a lower --lr"
+        )
+    network.load_state_dict(found)
+
+
+def require_matching(network: nn.Module, found: Mapping[str, Tensor], source: str) -> None:
+    """Raise UserError with names and shapes where weights are not exactly this network's."""
     wanted = network.state_dict()
     problems = [
         *(f"{name} is missing" for name in wanted if name not in found),
@@ -85,12 +96,6 @@ def load_matching(network: nn.Module, found: Mapping[str, Tensor], source: str) 
     if problems:
         shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
         raise UserError(f"'{source}' does not fit the network {type(network).__name__}: {shown}")
-    if not_finite := [name for name, value in found.items() if not value.isfinite().all()]:
-        raise UserError(
-            f"'{source}' holds numbers that are not finite (first in {not_finite[0]}): the training that it comes "
-            "from has diverged; train again with a lower --lr"
-        )
-    network.load_state_dict(found)
 
 
 def _keep_classifier(found: dict[str, Tensor], wanted: Mapping[str, Tensor], classifier: str) -> list[str]:

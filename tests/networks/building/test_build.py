@@ -67,7 +67,7 @@ def test_unknown_timm_name_names_the_nearest() -> None:
     ("name", "args", "message"),
     [
         ("test_resnet", {"no_such_option": 1}, "could not be built: TypeError.*no_such_option"),
-        ("resnet18.no_such_tag", {}, "could not be built.*no_such_tag"),
+        ("resnet18.no_such_tag", {}, "unknown weights of a model 'resnet18.no_such_tag'.*'resnet18"),
     ],
 )
 def test_timm_refuses(name: str, args: dict[str, int], message: str) -> None:
