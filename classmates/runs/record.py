@@ -241,6 +241,7 @@ def _protocol(given: Mapping[str, Any]) -> ProtocolRecord:
         counted=str(given["counted"]),
         judged=str(given.get("judged", "logits")),
         settings=dict(given.get("settings", {})),
+        caution=str(given.get("caution", "")),
     )
 
 
