@@ -102,7 +102,12 @@ def test_networks_are_never_judged_in_training_mode(tmp_path, monkeypatch):
 
 
 def test_a_run_broken_off_in_an_epoch_goes_on_with_the_same_episodes(tmp_path):
-    settings = {**QUICK, "method": partial(MCL, peers=2, num_negatives=8, dimension=8), "checkpoint_steps": 1}
+    settings = {
+        **QUICK,
+        "epochs": 4,
+        "method": partial(MCL, peers=2, num_negatives=8, dimension=8),
+        "checkpoint_steps": 1,
+    }
     whole, rest = Witness(), Witness()
     train(**settings, out=tmp_path / "whole", callbacks=[whole])
     with pytest.raises(Interruption):
@@ -163,7 +168,7 @@ def test_a_student_that_was_trained_to_classify_is_judged_on_new_classes(tmp_pat
     for part in ("train", "val", "test"):
         write(tmp_path / "new" / part, getattr(drawings(2, 2, 3, 10, seed=1), part))
     quick = {name: value for name, value in QUICK.items() if name not in ("data", "train_size", "task")}
-    run = train(str(tmp_path / "known" / "train"), **quick, out=tmp_path / "run").folder
+    run = train(str(tmp_path / "known" / "train"), **quick, val_fraction=0.2, out=tmp_path / "run").folder
     judging = FewShot(shot=2, eval_way=3, eval_queries=5, eval_episodes=50)
     renamed = tmp_path / "renamed"
     write(renamed / "train", drawings(2, 2, 3, 10, seed=2).test)
