@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import nan
 from pathlib import Path
 
@@ -36,7 +35,7 @@ def outcome_intervals(table: pd.DataFrame, finished: pd.DataFrame) -> pd.DataFra
         if kept and line["who"] == "student" and line["row"] != line["reference"]:
             here = finished[(finished["model"] == line["model"]) & (finished["data"] == line["data"])]
             mine, other = (by_seed(here[here["row"] == line[which]]) for which in ("row", "reference"))
-        lines.append(_compare(mine, other, line))
+        lines.append(_compare(mine, other, 1 if line["scale"] == "accuracy" else -1))
     return pd.DataFrame(lines, columns=COLUMNS, index=table.index)
 
 
@@ -57,6 +56,5 @@ def _compare(
         return nan, nan, nan
     values, reference = (np.stack([one[seed][1] for seed in seeds]) for one in (mine, other))
     found = image_difference(values, reference)
-    sign = 1 if line["scale"] == "accuracy" else -1
     low, high = sorted(100 * sign * end for end in (found.low, found.high))
     return values.shape[1], low, high

@@ -171,8 +171,9 @@ def test_a_student_that_was_trained_to_classify_is_judged_on_new_classes(tmp_pat
     run = train(str(tmp_path / "known" / "train"), **quick, val_fraction=0.2, out=tmp_path / "run").folder
     judging = FewShot(shot=2, eval_way=3, eval_queries=5, eval_episodes=50)
     renamed = tmp_path / "renamed"
-    write(renamed / "train", drawings(2, 2, 3, 10, seed=2).test)
+    write(renamed / "train", drawings(2, 2, 3, 10, seed=2).val)
     write(renamed / "val", data.train)
+    write(renamed / "test", data.test)
     with pytest.raises(UserError, match="the student was trained on 'train0', 'train1', 'train2' of the val images"):
         evaluate(run, renamed, task=judging, split="val", accelerator="cpu")
     new = tmp_path / "new"
