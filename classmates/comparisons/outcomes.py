@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from math import nan
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from classmates.comparisons.statistics import image_difference
+from classmates.errors import UserError
 from classmates.runs.reading import read_outcomes
 from classmates.tasks.protocol import ProtocolRecord
 
@@ -29,7 +31,7 @@ def outcome_intervals(table: pd.DataFrame, finished: pd.DataFrame) -> pd.DataFra
     lines = []
     for line in table.to_dict("records"):
         protocol = line["protocol"]
-        kept = isinstance(protocol, ProtocolRecord) and line["metric"] == protocol.headline
+        kept = isinstance(protocol, ProtocolRecord) and protocol.outcomes and line["metric"] == protocol.headline
         mine: Outcomes = {}
         other: Outcomes = {}
         if kept and line["who"] == "student" and line["row"] != line["reference"]:
@@ -40,16 +42,18 @@ def outcome_intervals(table: pd.DataFrame, finished: pd.DataFrame) -> pd.DataFra
 
 
 def by_seed(runs: pd.DataFrame) -> Outcomes:
-    """Return by seed the hash of what the students of these runs were judged on, and their outcomes."""
-    found = {int(run["seed"]): read_outcomes(Path(run["folder"])) for run in runs.to_dict("records")}
-    return {seed: outcomes for seed, outcomes in found.items() if outcomes is not None}
+    """Return by seed the hash of what the students of these runs were judged on, and their outcomes.
+
+    Runs whose files are damaged are left out; the report of the comparison names them.
+    """
+    found: Outcomes = {}
+    for run in runs.to_dict("records"):
+        with suppress(UserError):
+            found[int(run["seed"])] = read_outcomes(Path(run["folder"]))
+    return found
 
 
-def _compare(
-    mine: Outcomes,
-    other: Outcomes,
-    line: Mapping[str, object],
-) -> tuple[float, float, float]:
+def _compare(mine: Outcomes, other: Outcomes, sign: int) -> tuple[float, float, float]:
     seeds = [seed for seed in mine if seed in other]
     hashes = {one[seed][0] for one in (mine, other) for seed in seeds}
     if len(hashes) != 1:  # no seed in common, or not the same episodes

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from classmates._files import output_file
-from classmates.errors import UserError
+from classmates.errors import UserError, first_line
 from classmates.runs.student import StudentCard, load_student, load_weights, save_weights
 
 Runner = Callable[[Tensor], Tensor]
@@ -27,6 +27,7 @@ def export(
     dynamic_batch: bool = True,
     tolerance: float = 1e-4,
     network: nn.Module | None = None,
+    trust_code: bool = False,
 ) -> Path:
     """Write a finished run's student in a format that other programs read.
 
@@ -48,6 +49,7 @@ def export(
         tolerance: the largest difference between logits that is accepted, as a share of the largest logit where
             that is above 1.
         network: where to load the weights, for a student that was given to training as an object (in Python).
+        trust_code: run the Python file of a student whose model is one (FILE.py:CLASS).
 
     Returns:
         The file written.
@@ -64,7 +66,7 @@ def export(
         raise UserError(
             f"out is '{out}', but format {format} is written to a {suffix} file: use '{out.with_suffix(suffix)}'"
         )
-    student, card = load_student(run, network)
+    student, card = load_student(run, network, trust_code=trust_code)
     sizes = (1, 5) if dynamic_batch else (1,)
     with output_file(out) as path:
         try:
@@ -74,8 +76,7 @@ def export(
             raise
         except Exception as error:  # exporters and runtimes raise what they like
             hint = " (dynamic_batch=False asks less of it)" if dynamic_batch else ""
-            reason = str(error).strip().partition("\n")[0]
-            raise UserError(f"the student cannot be exported as {format}{hint}: {reason}") from error
+            raise UserError(f"the student cannot be exported as {format}{hint}: {first_line(error)}") from error
         if not difference <= tolerance:  # also true of NaN
             raise UserError(
                 f"the {format} file's logits differ from the student's by {difference:.2e}, more than the tolerance "

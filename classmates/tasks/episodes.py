@@ -94,6 +94,7 @@ class EpisodeProtocol(Protocol):
     choosing: ClassVar[str | None] = LOSS
     counted: ClassVar[str] = "episodes"
     judged: ClassVar[str] = "embeddings"
+    keeps_outcomes: ClassVar[bool] = True
     caution: ClassVar[str] = (
         "All episodes are drawn from the few classes of one split, so that they are not independent: their intervals "
         "say how much more of them would change, and nothing of how well other classes would be told apart."

@@ -99,6 +99,7 @@ class ProtocolRecord:
         judged: what is judged of a network: its "logits" or "embeddings" of the images.
         settings: what else says how networks were judged, such as the numbers of an episode.
         caution: what its intervals do not say, in a sentence; may be empty.
+        outcomes: whether ``evaluation.npz`` keeps the outcome of each that is counted.
     """
 
     name: str
@@ -108,6 +109,7 @@ class ProtocolRecord:
     judged: str = "logits"
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
     caution: str = ""
+    outcomes: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -162,6 +164,7 @@ class Protocol(ABC):
         counted: what the counts of its metrics are of.
         judged: what ``predictions`` gives of a network, "logits" or "embeddings".
         caution: what its intervals do not say, in a sentence; may be empty.
+        keeps_outcomes: whether ``arrays`` has the outcome of each that is counted, as ``outcomes/WHO``.
     """
 
     name: ClassVar[str]
@@ -171,6 +174,7 @@ class Protocol(ABC):
     counted: ClassVar[str] = "images"
     judged: ClassVar[str] = "logits"
     caution: ClassVar[str] = ""
+    keeps_outcomes: ClassVar[bool] = False
 
     @abstractmethod
     def predictions(self, method: Method, outputs: list[NetworkOutput]) -> dict[str, Tensor]:
@@ -228,7 +232,14 @@ class Protocol(ABC):
     def record(self) -> ProtocolRecord:
         """The part of it that results keep."""
         return ProtocolRecord(
-            self.name, self.headline, dict(self.metrics), self.counted, self.judged, self.settings, self.caution
+            self.name,
+            self.headline,
+            dict(self.metrics),
+            self.counted,
+            self.judged,
+            self.settings,
+            self.caution,
+            self.keeps_outcomes,
         )
 
     @property

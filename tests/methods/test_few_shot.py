@@ -16,6 +16,7 @@ from classmates.networks.building.embedding import Classified
 from classmates.tasks.few_shot import FewShot
 from tests.conftest import TinyNetwork
 from tests.fixtures.drawings import drawings
+from tests.methods.conftest import with_views
 
 TASK = FewShot(way=6, shot=1, queries=3, episodes=12, eval_way=4, eval_queries=6, eval_episodes=150)
 EPOCHS = 3
@@ -58,8 +59,7 @@ def train(method: Method, data: ImageData) -> list[float]:
         totals = []
         for chosen in sampler:
             indices = torch.tensor(chosen)
-            views = (images[indices],) * method.views if method.views > 1 else ()
-            output = method(Batch(images[indices], labels[indices], indices, views=views))
+            output = method(with_views(Batch(images[indices], labels[indices], indices), method))
             optimizer.zero_grad()
             output.total.backward()
             optimizer.step()

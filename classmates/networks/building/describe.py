@@ -10,11 +10,12 @@ import timm
 import torch
 from torch import nn
 
+from classmates._own_code import is_file_name
 from classmates.contracts import DataSpec
 from classmates.errors import UserError
 from classmates.networks.backbone.architecture import Architecture, inspect_network
 from classmates.networks.backbone.probe import default_input_shape
-from classmates.networks.building.build import build_model, is_file_name
+from classmates.networks.building.build import build_model, check_model_name
 from classmates.networks.building.complexity import count_parameters, multiply_adds
 from classmates.networks.peers.peers import Peers
 
@@ -101,6 +102,7 @@ def describe(
     if num_classes is not None and num_classes < 1:
         raise UserError(f"num_classes={num_classes}: give 1 or more, or none for the model's own")
     if isinstance(model, str):
+        check_model_name(model)
         classes = own_number_of_classes(model) if num_classes is None else num_classes
         network = build_model(model, classes, in_chans)
     else:
