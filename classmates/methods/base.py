@@ -45,7 +45,8 @@ class Method(nn.Module, ABC):
         networks: the networks side by side, the student last.
         data: what is known of the training data; names the task.
         weights: the factor in front of each of its own terms; a term whose factor is 0 is not computed.
-        labels: the factor on the labels' side of the loss (``Task.weighted``); None leaves the task's terms to the method.
+        labels: the factor on the labels' side of the loss (``Task.weighted``); None leaves the task's terms to the
+            method.
         classifier: whether its terms look at the networks' classifiers; where not, and the task does not teach them
             either, they stay as they are.
         sampling: the batches that its terms need; any will do if not given.

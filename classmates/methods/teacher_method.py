@@ -90,8 +90,7 @@ class TeacherMethod(Method):
             if classifier and not self.teacher.has_classifier:
                 raise UserError(
                     f"{type(self).__name__} teaches a teacher's logits, and teacher '{self.teacher.name}' returns "
-                    "embeddings: give one that was trained to classify, or take a method that compares embeddings, such "
-                    "as RKD"
+                    "embeddings: give one that was trained to classify, or take RKD, which compares embeddings"
                 )
             for text in self.teacher.notes:
                 self.note(text)
