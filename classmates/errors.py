@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Any, get_args
 
+from classmates._names import in_unicode
+
 SHOWN = 12
 """The most names that a message lists."""
 LISTED = ("method", "model", "data set")
@@ -16,6 +18,9 @@ class UserError(ValueError):
     """Something the user gave cannot work; the message says what, its value and how to mend it (exit code 2)."""
 
     exit_code = 2
+
+    def __init__(self, message: object = ""):
+        super().__init__(in_unicode(str(message)))
 
 
 class NonFiniteLoss(ArithmeticError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -104,6 +105,9 @@ def main(typed: Sequence[str] | None = None) -> int:
     0; 2 for what the user can mend; 3 for a loss that is not finite or a useless student; 4 where runs of a
     comparison or a search failed; 130 when interrupted. Any other exception is a bug, and keeps its traceback.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may have what a terminal has not
     command, *rest = (sys.argv[1:] if typed is None else typed) or ["--help"]
     try:
         if command in ("-h", "--help"):

@@ -72,14 +72,14 @@ class Split:
 class Source:
     """A data set as a reader found it: the parts that were published, none split off yet.
 
-    moments: [N, 2, C], for each training image and channel the mean of its pixels and of their squares, in 0..1.
-    The rest is as in ImageData.
+    moments: [N, 2, C], for each image of the first part and each channel the mean of its pixels and of their squares,
+    in 0..1. train: the first part; None where it was not asked for. The rest is as in ImageData.
     """
 
     name: str
     image_size: tuple[int, int]
     moments: Tensor
-    train: Split
+    train: Split | None
     val: Split | None = None
     test: Split | None = None
     notes: tuple[str, ...] = ()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,12 +13,11 @@ from torch.utils.data import Dataset
 
 from classmates._files import output_file, require_writable
 from classmates.data.batches.loaders import eval_loader
-from classmates.data.loading import ImageData, load
-from classmates.data.readers.images import IN_MEMORY
 from classmates.errors import UserError, unknown
 from classmates.evaluation.collect import Predictions, collect
 from classmates.evaluation.predict import device_for
-from classmates.runs.student import StudentCard, load_student
+from classmates.evaluation.scored_images import load_as_trained
+from classmates.runs.student import load_student
 from classmates.tasks.classification import Classification
 from classmates.tasks.protocol import Metric, ProtocolRecord, Scores
 
@@ -69,11 +67,12 @@ def evaluate(
 
     Args:
         run: the run's folder.
-        data: other data with the same classes; those of the run if not given.
+        data: other data with classes of the student's, by name; some may be missing. Those of the run if not given.
         data_dir: where the files of a data set known by name are; as in training if neither it nor other data are
             given.
         label: which labels, where other data have several.
-        split: which part of the data. Of a folder without test/, "test" is the share that is split off as one.
+        split: which part of the data: of the run's own as they were divided then. Of another folder without parts,
+            and of another dataset in Python, every image.
         image_size: pixels of the square that the student gets; as in training if not given.
         on_bad_image: what to do about files that cannot be read: "error" names them, "skip" leaves them out and
             says which; as in training if not given.
@@ -89,8 +88,8 @@ def evaluate(
         accuracy ("top1"), negative log-likelihood ("nll"), Brier score ("brier") and calibration error ("ece").
 
     Raises:
-        UserError: no finished run, data that cannot be read, other classes than the student's (named), or a part
-            that the data do not have.
+        UserError: no finished run, data that cannot be read, a class that the student does not know, or a part that
+            the data do not have.
     """
     if out is not None:
         require_writable(Path(out))
@@ -139,62 +138,14 @@ def student_predictions(
     images = load_as_trained(Path(run), settings, card, data, data_dir, label, split, image_size, on_bad_image)
     for note in images.notes:
         print(f"note: {note}")
-    part = getattr(images, split)
-    if part is None:
-        raise UserError(f"split='val': '{images.name}' has no validation images (val_fraction was 0): take another")
     predictor = Classification().protocol.predictor(student.to(device))
 
     def predict(batch: Tensor) -> tuple[dict[str, Tensor], None]:
         return {"student": predictor(batch)}, None
 
     batch_size = batch_size or settings["batch_size"]
-    batches = eval_loader(images, part, batch_size, num_workers=num_workers, device=device)
+    batches = eval_loader(images, images.test, batch_size, num_workers=num_workers, device=device)
     return collect(predict, batches, description=split)
-
-
-def load_as_trained(
-    run: Path,
-    settings: Mapping[str, Any],
-    card: StudentCard,
-    data: str | Path | Dataset[Any] | None,
-    data_dir: str | Path | None,
-    label: str | None,
-    split: str,
-    image_size: int | None,
-    on_bad_image: Literal["error", "skip"] | None,
-) -> ImageData:
-    """Load the data, split as the run's settings say, for the student's channels, size and preparation."""
-    channels, *size = card.input_shape
-    square = size[0] if size[0] == size[1] else None
-    if data is None:
-        data = settings["data"]
-        own_size = settings["image_size"]
-        if own_size is None and size[0] > IN_MEMORY:
-            own_size = square  # what the rule of today says of these photos may not be what it said in training
-        data_dir, label = data_dir or settings["data_dir"], label or settings["label"]
-        if str(data).startswith("<"):
-            raise UserError(f"'{run}' was trained on a dataset given in Python: give it again, or a folder, as data")
-    else:
-        own_size = square
-    images = load(
-        data,
-        data_dir=data_dir,
-        label=label,
-        image_size=image_size or own_size,
-        channels=channels,
-        # The test images are the same whatever is split off from the others.
-        val_fraction=0 if split == "test" else settings["val_fraction"],
-        train_size=None if split == "test" else settings["train_size"],
-        seed=settings["seed"],
-        on_bad_image=on_bad_image or settings["on_bad_image"],
-    )
-    require_same_classes(images, card)
-    if image_size is None and images.image_size != tuple(size):
-        raise UserError(
-            f"the images of '{images.name}' have {_by(images.image_size)} pixels, the student takes {_by(size)}: "
-            "give images of that size, or an image_size"
-        )
-    return replace(images, mean=card.mean, std=card.std, interpolation=card.interpolation)
 
 
 def settings_of(run: Path) -> dict[str, Any]:
@@ -207,29 +158,3 @@ def settings_of(run: Path) -> dict[str, Any]:
         return {name: settings[name] for name in wanted}
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
         raise UserError(f"'{path}' is missing or damaged ({error}): give the folder of a finished run") from error
-
-
-def require_same_classes(images: ImageData, card: StudentCard) -> None:
-    """Raise UserError unless the classes are the student's, in its order: labels are numbers of classes."""
-    found, known = images.class_names, card.class_names
-    if found == known:
-        return
-    more = [name for name in found if name not in known]
-    less = [name for name in known if name not in found]
-    differences = [
-        *([f"the student does not know {_some(more)}"] if more else []),
-        *([f"'{images.name}' lacks {_some(less)}"] if less else []),
-    ]
-    raise UserError(
-        f"the classes of '{images.name}' are not the student's: "
-        f"{'; '.join(differences) or 'they are in another order'}. Give data with the same classes"
-    )
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(f"'{name}'" for name in names[:5]) + more
-
-
-def _by(size: Sequence[int]) -> str:
-    return "x".join(map(str, size))

@@ -15,7 +15,8 @@ from classmates.data.batches.loaders import train_loader
 from classmates.data.batches.samplers import EpochSampler
 from classmates.data.batches.sampling import Shuffled
 from classmates.data.parts import ImageData
-from classmates.data.readers.images import decode, fit, stack
+from classmates.data.readers.images import decode, stack
+from classmates.data.resizing import fit
 
 MOST = 32
 COLUMNS = 8

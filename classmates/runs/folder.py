@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from classmates._files import output_file
+from classmates._names import in_unicode
 from classmates.errors import UserError
 
 # What may differ when a run goes on: none of it changes what is computed.
@@ -86,7 +87,7 @@ def stored_settings(folder: Path) -> dict[str, Any]:
 
 def run_name(method: str, model: object, data: object, seed: int) -> str:
     """Return ``<method>-<model>-<data>-<seed>``, from names that may be paths or objects."""
-    return "-".join([method, _short(model), _short(data), str(seed)])
+    return in_unicode("-".join([method, _short(model), _short(data), str(seed)]))
 
 
 def _short(thing: object) -> str:

@@ -6,6 +6,8 @@ Lightning finds ``set_epoch`` at ``loader.sampler`` and calls it before each epo
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torchvision.transforms import InterpolationMode, v2
 
@@ -15,6 +17,7 @@ from classmates.data.batches.samplers import EpochSampler
 from classmates.data.batches.sampling import InOrder
 from classmates.data.batches.streaming import StreamingLoader
 from classmates.data.parts import ImageData, Split
+from classmates.data.resizing import crop_middle
 from classmates.errors import UserError
 
 NOT_VARIED = Augmentation(crop_padding=0, flip=False)
@@ -136,12 +139,14 @@ def eval_loader(
     sampler = EpochSampler(InOrder(), split.labels, batch_size)
     if split.images is not None:
         return MemoryLoader(data, split, sampler, NOT_VARIED, seed=0, device=device, memory_format=memory_format)
+    shorter = data.resize
+    assert isinstance(shorter, int)  # as the images are not in memory
     return StreamingLoader(
         data,
         split,
         sampler,
         NOT_VARIED,
-        v2.Compose([v2.Resize(data.resize, InterpolationMode(data.interpolation)), v2.CenterCrop(data.image_size)]),
+        partial(crop_middle, shorter=shorter, size=data.image_size, interpolation=data.interpolation),
         seed=0,
         num_workers=num_workers,
         device=device,

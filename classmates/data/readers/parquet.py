@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 
 from classmates.data.readers.cache import cache_folder
-from classmates.data.readers.hub import PARTS, list_splits, require_datasets
+from classmates.data.readers.hub import list_splits, require_datasets
 from classmates.data.readers.listing import Listing
+from classmates.data.readers.opening import require_regular
+from classmates.data.readers.part_names import PARTS
 from classmates.errors import UserError
 
 Shards = dict[str, list[Path]]
@@ -92,6 +94,7 @@ def _require_same_columns(files: list[Path]) -> None:
     first = None
     for file in files:
         try:
+            require_regular(file)
             columns = parquet.read_schema(file).names
         except (OSError, ArrowInvalid) as error:
             raise UserError(f"{file} cannot be read, it is no parquet file or is damaged: {error}") from error
