@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import TypeVar
 
 from tqdm import tqdm
+
+Item = TypeVar("Item")
 
 DELAY = 2
 """The seconds before a bar appears."""
@@ -25,6 +27,10 @@ def progress_bars(shown: bool) -> Iterator[None]:
         _shown.reset(before)
 
 
-def bar(*items: Any, **options: Any) -> Any:
-    """Make a ``tqdm`` bar that appears where its work takes long, and vanishes at its end."""
-    return tqdm(*items, delay=DELAY, leave=False, disable=not _shown.get(), **options)
+def bar(items: Iterable[Item], title: str, unit: str, count: int | None = None) -> tqdm[Item]:
+    """Return the items; where going through them takes long a bar shows how far it is, and vanishes at the end.
+
+    count: how many there are, where they have no length.
+    """
+    shown = _shown.get()
+    return tqdm(items, title, count, leave=False, unit=unit, delay=DELAY, disable=not shown)

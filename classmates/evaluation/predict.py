@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 import torch
@@ -27,7 +28,9 @@ from classmates.data.readers.opening import UnreadableImage
 from classmates.data.readers.walking import Walk
 from classmates.data.resizing import crop_middle, fit
 from classmates.errors import UserError, check_choice
-from classmates.runs.student import StudentCard, load_student
+from classmates.evaluation.new_classes import NewClasses, check_options, find_support, make_prototypes
+from classmates.runs.prototypes import load_prototypes
+from classmates.runs.student import StudentCard, load_embedder, load_student
 
 WRITERS: dict[str, Callable[[pd.DataFrame], str]] = {
     ".csv": lambda frame: frame.to_csv(index=False),
@@ -42,19 +45,30 @@ def predict(
     *,
     top: int = 1,
     on_bad_image: Literal["error", "skip"] = "skip",
+    support: Path | None = None,
+    prototypes: Path | None = None,
+    save_prototypes: Path | None = None,
+    none_above: float | None = None,
     out: Path | None = None,
     batch_size: int = 64,
     accelerator: str = "auto",
     network: nn.Module | None = None,
 ) -> pd.DataFrame:
-    """Classify image files with the student of a finished run.
+    """Classify image files with the student of a finished run, by the classes that it was trained on or by new ones.
+
+    New classes need no training, only a few photos of each (``support``): an image is of the class to whose
+    prototype, the mean of its photos' embeddings, its own embedding is nearest.
 
     Args:
         run: the run's folder.
         images: image files, and folders whose images are all taken, those in folders below them too.
         top: how many classes to give for each image, the most probable first.
         on_bad_image: what to do about images that cannot be read: "skip" leaves them out and says which, "error"
-            stops at the first.
+            names one and gives no answer. Photos of the support must be readable.
+        support: a folder with a folder of photos for each new class.
+        prototypes: a file that save_prototypes wrote, instead of the photos.
+        save_prototypes: a .safetensors file to keep the prototypes of the support in.
+        none_above: the novelty above which an image is of none of the new classes; 1 is sound, see Returns.
         out: a .csv or .json file to write the result to.
         batch_size: how many images at a time.
         accelerator: auto, cpu, gpu, mps, ... as Lightning names them.
@@ -62,60 +76,124 @@ def predict(
 
     Returns:
         One row for each image, in the order given, folders sorted: ``file``, ``class``, ``probability`` (softmax of
-        the logits). With ``top`` above 1, that many rows for each image, numbered from 1 by a column ``rank``. A byte
-        of a file's name that is not UTF-8 is a backslash escape.
+        the logits). With ``top`` above 1, that many rows for each image, numbered from 1 by a column ``rank``. With
+        new classes also ``distance`` from the class's prototype and, if a class has two photos or more, ``novelty``:
+        that distance as a multiple of the one within which 95 % of the photos lie from the others of their class.
 
     Raises:
         UserError: no student in the folder, no image found or none that can be read, an image that cannot be read
-            (named) where ``on_bad_image`` is "error", or an argument that cannot work.
+            (named) where ``on_bad_image`` is "error", an argument that cannot work, a support with one class or with
+            an empty one, or prototypes of another student.
     """
     check_choice("on_bad_image", on_bad_image, ("error", "skip"))
-    student, card = load_student(run, network)
-    classes = card.class_names
+    check_options(support, prototypes, save_prototypes, none_above)
+    by_prototypes = support is not None or prototypes is not None
+    student, card = (load_embedder if by_prototypes else load_student)(run, network)
+    known = None if prototypes is None else load_prototypes(prototypes, run)
+    photos = None if support is None else find_support(Path(support))
+    classes = (known or photos or card).class_names
+    if card.output == "embedding" and not by_prototypes:
+        raise UserError(
+            f"the student in '{run}' gives embeddings, not classes: give --support FOLDER with photos of some"
+        )
     if not 1 <= top <= len(classes):
         raise UserError(f"top is {top}, but the student knows {len(classes)} classes: give 1 to {len(classes)}")
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; give 1 or more")
     if out is not None and Path(out).suffix not in WRITERS:
         raise UserError(f"out is '{out}'; give a file that ends in {' or '.join(WRITERS)}")
-    if out is not None:
-        require_writable(Path(out))
-    device, found, notes = device_for(accelerator), *_find(images)
+    for file in (out, save_prototypes):
+        if file is not None:
+            require_writable(Path(file))
+    device, (paths, notes) = device_for(accelerator), _find(images)
 
     student.to(device)
-    mean, std = (torch.tensor(values, device=device) for values in (card.mean, card.std))
-    logits, paths, bad = [], [], []
-    for files, pixels, errors in _batches(found, partial(read, card=card), batch_size):
-        if errors and on_bad_image == "error":
-            raise errors[0]
-        bad += errors
-        if files:
-            paths += files
-            inputs = normalise(pixels.to(device), mean, std, torch.contiguous_format)
-            logits.append(student(inputs).cpu())
-    if not paths:
-        raise UserError(f"none of {len(bad)} images can be read, among them: {bad[0]}")
-    for note in (*notes, *([skipped(list(map(str, bad)))] if bad else [])):
-        print(f"note: {in_unicode(note)}", file=sys.stderr)  # what is printed may be the table, for other programs
-    frame = _table(paths, torch.cat(logits), classes, top)
-    if out is not None:
-        with output_file(Path(out)) as file:
-            file.write_text(WRITERS[file.suffix](frame), encoding="utf-8")
-    return frame
-
-
-def _table(paths: Sequence[Path], logits: Tensor, classes: Sequence[str], top: int) -> pd.DataFrame:
-    """Return the most probable classes of each image as ``predict`` does. logits: [N, K]."""
-    probabilities, numbers = logits.double().softmax(dim=1).topk(top)
+    if photos is not None:
+        shown = _outputs(student, card, photos.files, batch_size, device)
+        known, more = make_prototypes(run, photos, _readable(shown, "error").values)
+        notes += more
+    found = _readable(_outputs(student, card, paths, batch_size, device), on_bad_image)
+    for note in [*notes, *([skipped([*map(str, found.errors)])] if found.errors else [])]:
+        print(f"note: {in_unicode(note)}", file=sys.stderr)  # the table alone is for other programs
+    answers = TrainedClasses(card.class_names) if known is None else NewClasses(known, none_above)
     columns = {
-        "file": [in_unicode(str(path)) for path in paths for _ in range(top)],
-        "rank": [*range(1, top + 1)] * len(paths),
-        "class": [classes[number] for number in numbers.flatten().tolist()],
-        "probability": probabilities.flatten().tolist(),
+        "file": [in_unicode(str(path)) for path in found.files for _ in range(top)],
+        "rank": [*range(1, top + 1)] * len(found.files),
+        **answers.columns(found.values, top),
     }
     if top == 1:
         del columns["rank"]
-    return pd.DataFrame(columns)
+    frame = pd.DataFrame(columns)
+    if out is not None:
+        with output_file(Path(out)) as file:
+            file.write_text(WRITERS[file.suffix](frame), encoding="utf-8")
+    if known is not None and save_prototypes is not None:
+        known.save(Path(save_prototypes))
+    return frame
+
+
+class Outputs(NamedTuple):
+    """The network's outputs of image files, [n, ...], on the CPU, and the errors of the files that cannot be read.
+
+    files: those that can, [n].
+    """
+
+    files: list[Path]
+    values: Tensor
+    errors: list[UnreadableImage]
+
+
+def _outputs(
+    network: nn.Module, card: StudentCard, files: list[Path], batch_size: int, device: torch.device
+) -> Outputs:
+    """Return what the network gives of image files; UserError where none can be read."""
+    if card.input_shape[0] not in (1, 3):
+        raise UserError(f"the student takes images of {card.input_shape[0]} channels, image files give 1 or 3")
+    mean, std = (torch.tensor(values, device=device) for values in (card.mean, card.std))
+    good: list[Path] = []
+    outputs, errors = [], []
+    with ThreadPool() as pool:  # decoders run outside Python's lock
+        for start in bar(range(0, len(files), batch_size), "predicting", "batch"):
+            batch = files[start : start + batch_size]
+            found = dict(zip(batch, pool.map(partial(_attempt, card=card), batch), strict=True))
+            images = {file: image for file, image in found.items() if isinstance(image, Tensor)}
+            errors += [error for error in found.values() if isinstance(error, UnreadableImage)]
+            if images:
+                pixels = torch.stack([*images.values()]).to(device)
+                outputs.append(network(normalise(pixels, mean, std, torch.contiguous_format)).cpu())
+                good += images
+    if not good:
+        raise UserError(f"none of {len(files)} images can be read, among them: {errors[0]}")
+    return Outputs(good, torch.cat(outputs), errors)
+
+
+def _readable(outputs: Outputs, on_bad_image: Literal["error", "skip"]) -> Outputs:
+    """Return the outputs; raise the first error where there is one and the user wants to stop then."""
+    if outputs.errors and on_bad_image == "error":
+        raise outputs.errors[0]
+    return outputs
+
+
+def _attempt(file: Path, card: StudentCard) -> Tensor | UnreadableImage:
+    try:
+        return read(file, card)
+    except UnreadableImage as error:
+        return error
+
+
+@dataclass(frozen=True)
+class TrainedClasses:
+    """The answers that logits give. names: [K], of the classes."""
+
+    names: tuple[str, ...]
+
+    def columns(self, logits: Tensor, top: int) -> dict[str, list[Any]]:
+        """Return the columns of ``predict``'s table, [N · top], the most probable class first. logits: [N, K]."""
+        probabilities, numbers = logits.double().softmax(dim=1).topk(top)
+        return {
+            "class": [self.names[number] for number in numbers.flatten().tolist()],
+            "probability": probabilities.flatten().tolist(),
+        }
 
 
 def read(path: ImageFile, card: StudentCard) -> Tensor:
@@ -133,30 +211,6 @@ def device_for(accelerator: str) -> torch.device:
         return Fabric(accelerator=accelerator, devices=1).device
     except (ValueError, RuntimeError) as error:
         raise UserError(f"accelerator '{accelerator}' cannot be used: {error}") from error
-
-
-def _batches(
-    files: Sequence[Path], read: Callable[[Path], Tensor], size: int
-) -> Iterator[tuple[list[Path], Tensor, list[UnreadableImage]]]:
-    """Yield so many files at a time: those that can be read, their images [B, H, W, C], and the errors of the others.
-
-    The images are empty where none can be read.
-    """
-
-    def attempt(file: Path) -> Tensor | UnreadableImage:
-        try:
-            return read(file)
-        except UnreadableImage as error:
-            return error
-
-    with ThreadPool() as pool:  # decoders run outside Python's lock
-        for start in bar(range(0, len(files), size), desc="predicting", unit="batch"):
-            batch = files[start : start + size]
-            found = list(zip(batch, pool.map(attempt, batch), strict=True))
-            images = [image for _, image in found if isinstance(image, Tensor)]
-            good = [file for file, image in found if isinstance(image, Tensor)]
-            bad = [error for _, error in found if isinstance(error, UnreadableImage)]
-            yield good, torch.stack(images) if images else torch.empty(0), bad
 
 
 def _find(images: list[str]) -> tuple[list[Path], list[str]]:

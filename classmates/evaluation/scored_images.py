@@ -40,6 +40,7 @@ def load_as_trained(
     source: Source | ImageData
     if data is not None and not own and (not isinstance(data, str | Path) or is_class_folders(data)):
         source = load_part(data, split, image_size=image_size or square, channels=channels, on_bad_image=bad)
+        part = source.test
     else:
         if data is None or own:
             data = settings["data"]
@@ -60,25 +61,23 @@ def load_as_trained(
             seed=settings["seed"],
             on_bad_image=bad,
         )
+        part = getattr(source, split)
+    if part is None:
+        raise UserError(f"split='val': '{source.name}' has no validation images (val_fraction was 0): take another")
     if image_size is None and source.image_size != tuple(size):
         raise UserError(
             f"the images of '{source.name}' have {_by(source.image_size)} pixels, the student takes {_by(size)}: "
             "give images of that size, or an image_size"
         )
-    return prepared_as_trained(source, split, card)
+    return prepared_as_trained(source, part, card)
 
 
-def prepared_as_trained(source: Source | ImageData, split: str, card: StudentCard) -> ImageData:
+def prepared_as_trained(source: Source | ImageData, part: Split, card: StudentCard) -> ImageData:
     """Return a part of the images as the test images of the student: its classes, mean, deviation, interpolation."""
-    part: Split | None = getattr(source, split)
-    if part is None:
-        raise UserError(f"split='val': '{source.name}' has no validation images (val_fraction was 0): take another")
     images = numbered_as(card.class_names, part, source.name)
     notes = list(source.notes)
     if missing := without_images(images):
-        notes.append(
-            f"'{source.name}' ({split}) has no image of {listed(missing)}: the scores are of the other classes"
-        )
+        notes.append(f"'{source.name}' has no image of {listed(missing)} there: the scores are of the other classes")
     return ImageData(
         name=source.name,
         channels=card.input_shape[0],

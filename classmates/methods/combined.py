@@ -51,6 +51,7 @@ class Combined(Method):
             labels=None,
             sampling=common_sampling({name: part.sampling for name, part in parts.items()}),
             ramps=by_term({name: part.ramps for name, part in parts.items()}),
+            views="own" if parts[leading].views > 1 else "shared",
         )
         for part in parts.values():
             self.notes += part.notes

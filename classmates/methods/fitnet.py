@@ -80,6 +80,7 @@ class FitNet(TeacherMethod):
             network,
             data,
             weights={"hint": hint, "distillation": 1.0 if hint_epochs else 0.0},
+            classifier=hint_epochs > 0,
             ramps={name: partial(ramp, hints=hint_epochs) for name, ramp in stages_apart.items() if hint_epochs},
             **teacher,
         )

@@ -39,7 +39,7 @@ class TeacherMethod(Method):
 
     Args:
         network, data: of the student.
-        weights, labels, sampling, ramps: see ``Method``.
+        weights, labels, classifier, sampling, ramps: see ``Method``.
         teacher: the folder of a finished run, a model's name with its weights, or in Python a trained module.
         teacher_weights: the file of the weights of a teacher given by its name; timm's published ones without it.
         cache: run the teacher once for each sample and keep its outputs; only without augmentation.
@@ -63,6 +63,7 @@ class TeacherMethod(Method):
         weights: Mapping[str, float],
         *,
         labels: float = 1.0,
+        classifier: bool = True,
         sampling: Sampling | None = None,
         ramps: Mapping[str, Ramp] | None = None,
         teacher: str | nn.Module | None = None,
@@ -70,11 +71,24 @@ class TeacherMethod(Method):
         cache: bool = False,
     ):
         self.check_teacher(teacher, teacher_weights)
-        super().__init__(Peers(network, data), data, weights, labels=labels, sampling=sampling, ramps=ramps)
+        super().__init__(
+            Peers(network, data),
+            data,
+            weights,
+            labels=labels,
+            classifier=classifier,
+            sampling=sampling,
+            ramps=ramps,
+        )
         self.has_teacher = teacher is not None
         if teacher is not None:
             seen = replace(data, input_shape=self.networks.architecture.input_shape)
             self.teacher = make_teacher(teacher, seen, weights=teacher_weights, cache=cache)
+            if classifier and not self.teacher.has_classifier:
+                raise UserError(
+                    f"{type(self).__name__} teaches a teacher's logits, and teacher '{teacher}' returns embeddings: "
+                    "give one that was trained to classify, or take a method that compares embeddings, such as RKD"
+                )
             for text in self.teacher.notes:
                 self.note(text)
 

@@ -77,6 +77,9 @@ def by_recipe(config: TrainConfig, images: ImageData) -> tuple[dict[str, Any], s
     """
     if config.recipe == "none":
         return dict(EARLIER), "", []
+    of_task = config.made_task.recipe(images) if config.recipe == "auto" else None
+    if of_task is not None:
+        return dict(of_task), config.made_task.name, []
     count, pixels, notes = len(images.train), _pixels(images), []
     pretrained = config.pretrained
     if pretrained is None:

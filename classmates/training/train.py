@@ -22,6 +22,8 @@ from classmates.methods.base import Method
 from classmates.methods.baseline import Baseline
 from classmates.networks.peers.peers import Recompute
 from classmates.reporting.run_page import write_run_page
+from classmates.tasks.classification import Classification
+from classmates.tasks.task import Task
 from classmates.training.acceleration import FORMATS, MemoryFormat
 from classmates.training.config import ClassWeights, TrainConfig
 from classmates.training.environment import keep_freed_memory
@@ -44,6 +46,7 @@ def train(
     model: str | nn.Module | None = None,
     method: Callable[[nn.Module, DataSpec], Method] = Baseline,
     *,
+    task: Task | Callable[[], Task] = Classification,
     recipe: str = "auto",
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -58,6 +61,8 @@ def train(
     train_size: int | None = None,
     val_fraction: float = 0.1,
     on_bad_image: Literal["error", "skip"] = "error",
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     augmentation: Augmentation = Augmentation(),
     class_weights: ClassWeights = "none",
     balanced_sampling: bool = False,
@@ -107,6 +112,8 @@ def train(
             your own, or in Python any nn.Module that returns logits.
         method: how it learns: Baseline, MCL, CORSD, or a Method of your own; its options follow with a dot, such as
             --method MCL --method.peers 2.
+        task: what the labels teach and how networks are judged: classification, or few_shot, for new classes from a
+            few images of each; its options follow with a dot, such as --task few_shot --task.shot 5.
         recipe: the settings that are used where none are given: "auto" chooses by the data and the weights at hand,
             among "photos-pretrained", "photos-scratch", "small-images" and "large"; "none" takes resnet8, 100 epochs
             and SGD whatever the data are. What is chosen is noted.
@@ -127,6 +134,9 @@ def train(
             0 trains on all of them.
         on_bad_image: what to do about files that cannot be read: "error" names them, "skip" leaves them out and
             says which.
+        mean: by which images are normalised, one number a channel, of pixel values in 0..1: (image − mean) / std; the
+            training images' own, or those of the weights to begin with, if not given.
+        std: the deviation by which they are normalised.
         augmentation: how training images are varied; padding of the random crop, mirroring.
         class_weights: "balanced" lets images of rare classes count for more in the labels' loss, so that all classes
             weigh alike.
@@ -180,6 +190,7 @@ def train(
             data=data,
             model=model,
             method=method,
+            task=task,
             recipe=recipe,
             epochs=epochs,
             batch_size=batch_size,
@@ -194,6 +205,8 @@ def train(
             train_size=train_size,
             val_fraction=val_fraction,
             on_bad_image=on_bad_image,
+            mean=mean,
+            std=std,
             augmentation=augmentation,
             class_weights=class_weights,
             balanced_sampling=balanced_sampling,

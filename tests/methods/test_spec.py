@@ -11,7 +11,8 @@ from torch import nn
 from classmates.contracts import DataSpec
 from classmates.errors import UserError
 from classmates.methods import DML, KD, MCL, ONE, SD, Baseline, Combined, Method
-from classmates.methods.spec import MethodSpec, known_methods, options_of, parameters_of, takes_any_option
+from classmates.methods.spec import MethodSpec, known_methods
+from classmates.runs.spec import takes_any_option
 
 Make = Callable[..., nn.Module]
 
@@ -40,7 +41,7 @@ def test_every_method_is_what_its_own_description_says(kind: type[Method]) -> No
     assert MethodSpec.of(written).plain() == spec.plain() == written
     assert MethodSpec.of(kind.__name__) == MethodSpec.of(f"classmates.{kind.__name__}") == spec
     assert str(spec) == spec.name == kind.__name__
-    assert set(spec.resolved()) == set(parameters_of(kind))
+    assert set(spec.resolved()) == set(MethodSpec.parameters_of(kind))
 
 
 @pytest.mark.parametrize(
@@ -90,11 +91,11 @@ def test_names_of_earlier_versions_are_understood(owner: type[Method], old: str,
 
 
 def test_options_that_are_handed_on_are_known() -> None:
-    assert options_of(KD)["teacher"] is None
-    assert parameters_of(KD)["cache"].annotation is bool
-    assert parameters_of(KD)["teacher"].annotation == str | nn.Module | None
-    assert "cache" not in options_of(known_methods()["SP"])
-    assert options_of(HandsOn) == {"size": 3, "colour": "red"}
+    assert MethodSpec.options_of(KD)["teacher"] is None
+    assert MethodSpec.parameters_of(KD)["cache"].annotation is bool
+    assert MethodSpec.parameters_of(KD)["teacher"].annotation == str | nn.Module | None
+    assert "cache" not in MethodSpec.options_of(known_methods()["SP"])
+    assert MethodSpec.options_of(HandsOn) == {"size": 3, "colour": "red"}
     assert takes_any_option(HandsOn)
     assert not takes_any_option(KD)
 

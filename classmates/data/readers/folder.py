@@ -42,13 +42,12 @@ def list_folder(root: Path) -> Listing:
     """
     layout = _layout(root)
     if "train" not in layout.parts:
-        found = " and ".join(f"{name}/" for name in layout.parts.values())
-        raise UserError(f"{root} has {found} but no train/ folder: put the training images into train/")
+        raise no_training_images(root, layout)
     return _listing(layout, layout.parts)
 
 
 def list_part(root: Path, part: str) -> Listing:
-    """Find the images of one part of such a folder, or all of one that has no parts, as that part; see there.
+    """Find the images of one part of such a folder, or all of one that has no parts, to be tested on.
 
     The classes are those that the part has.
 
@@ -58,11 +57,17 @@ def list_part(root: Path, part: str) -> Listing:
     layout = _layout(root)
     if layout.parts == {"train": ""}:
         layout.notes.append(f"every image of {root} is scored, as it is not divided into parts (test/)")
-        return _listing(layout, {part: ""})
+        return _listing(layout, {"test": ""})
     if part not in layout.parts:
         there = " or ".join(f"--split {name}" for name in layout.parts)
         raise UserError(f"{root} has no {part}/ folder: take another part ({there}), or put the images into {part}/")
-    return _listing(layout, {part: layout.parts[part]})
+    return _listing(layout, {"test": layout.parts[part]})
+
+
+def no_training_images(root: Path, layout: Layout) -> UserError:
+    """Return the error for a folder of other parts alone."""
+    found = " and ".join(f"{name}/" for name in layout.parts.values())
+    return UserError(f"{root} has {found} but no train/ folder: put the training images into train/")
 
 
 def _layout(root: Path) -> Layout:

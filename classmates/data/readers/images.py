@@ -183,10 +183,7 @@ def for_all(function: Callable[[int], Out], count: int, title: str, threads: boo
     Decoders run outside Python's lock, so threads use every core.
     """
     results = _with_threads(function, count) if threads else map(function, range(count))
-    with bar(total=count, desc=title, unit="image") as progress:
-        for result in results:
-            progress.update()
-            yield result
+    yield from bar(results, title, "image", count)
 
 
 def _with_threads(function: Callable[[int], Out], count: int) -> Iterator[Out]:

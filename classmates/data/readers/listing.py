@@ -94,7 +94,7 @@ def read_listing(
     return Source(
         name=listing.name,
         image_size=size,
-        moments=next(iter(checks.values())).moments[:, :, :channels],
+        moments={part: check.moments[:, :, :channels] for part, check in checks.items()},
         train=parts.get("train"),
         val=parts.get("val"),
         test=parts.get("test"),

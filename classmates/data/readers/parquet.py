@@ -10,7 +10,7 @@ from classmates.data.readers.cache import cache_folder
 from classmates.data.readers.hub import list_splits, require_datasets
 from classmates.data.readers.listing import Listing
 from classmates.data.readers.opening import require_regular
-from classmates.data.readers.part_names import PARTS
+from classmates.data.readers.part_names import WORDS
 from classmates.errors import UserError
 
 Shards = dict[str, list[Path]]
@@ -29,7 +29,7 @@ def find_shards(folder: Path) -> Shards:
     """
     if not folder.is_dir():
         return {}
-    places = [folder, *sorted(below for below in folder.iterdir() if below.is_dir() and below.name not in PARTS)]
+    places = [folder, *sorted(below for below in folder.iterdir() if below.is_dir() and below.name not in WORDS)]
     found = {place: shards for place in places if (shards := shards_in(place))}
     if len(found) > 1:
         raise UserError(f"several folders in {folder} hold parquet files: give one of {', '.join(map(str, found))}")
@@ -42,12 +42,18 @@ def shards_in(place: Path) -> Shards:
     for file in sorted(place.glob("*.parquet")):
         named = re.match(r"[A-Za-z_]+", file.stem)
         shards.setdefault(named[0] if named else "train", []).append(file)
-    for split in PARTS:
+    for split in WORDS:
         if files := sorted((place / split).glob("*.parquet")):
             shards.setdefault(split, []).extend(files)
     for files in shards.values():
         _require_all(files)
     return shards
+
+
+def parquet_in(folder: Path, name: str, label: str | None) -> Listing | None:
+    """Return a data set from the shards in a folder, or in one of its name there; None where there are none."""
+    shards = find_shards(folder / name) or shards_in(folder)
+    return list_parquet(folder, shards, label=label, name=name) if shards else None
 
 
 def list_parquet(folder: Path, shards: Shards, *, label: str | None, name: str) -> Listing:

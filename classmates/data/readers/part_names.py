@@ -8,7 +8,10 @@ from pathlib import Path
 
 from classmates.errors import UserError
 
-PARTS = {
+PARTS = ("train", "val", "test")
+"""The parts of a data set."""
+
+WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
@@ -24,7 +27,7 @@ def part_of(name: str) -> str | None:
     None where it is not named after a part.
     """
     words = [word for word in re.split(r"[\W_]+", name.lower()) if word not in _MEANINGLESS]
-    return PARTS.get(words[0].removesuffix("set")) if len(words) == 1 else None
+    return WORDS.get(words[0].removesuffix("set")) if len(words) == 1 else None
 
 
 def parts_among(names: Iterable[str], where: Path | str) -> tuple[dict[str, str], list[str]]:
@@ -48,4 +51,4 @@ def parts_among(names: Iterable[str], where: Path | str) -> tuple[dict[str, str]
             raise UserError(f"{where} has several parts for {part}: {', '.join(several)}; call the right one {part}")
         chosen[part] = part if part in several else several[0]
         others += [name for name in several if name != chosen[part]]
-    return {part: chosen[part] for part in ("train", "val", "test") if part in chosen}, sorted(others)
+    return {part: chosen[part] for part in PARTS if part in chosen}, sorted(others)

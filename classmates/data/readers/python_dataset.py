@@ -30,7 +30,7 @@ def read_dataset(dataset: Dataset[Any], *, image_size: int | None, channels: int
     if not hasattr(dataset, "__len__"):
         raise UserError(f"{type(dataset).__name__} has no length: give a map-style dataset of (image, label)")
     images, labels = [], []
-    for index in bar(range(len(dataset)), desc="reading the images", unit="image"):
+    for index in bar(range(len(dataset)), "reading the images", "image"):
         item = dataset[index]
         if not (isinstance(item, Sequence) and len(item) == 2):
             raise UserError(f"item {index} of the dataset is a {type(item).__name__}; it must be (image, label)")
@@ -49,7 +49,7 @@ def read_dataset(dataset: Dataset[Any], *, image_size: int | None, channels: int
     return Source(
         name=type(dataset).__name__,
         image_size=(height, width),
-        moments=moments_of(pixels),
+        moments={"train": moments_of(pixels)},
         train=Split(torch.tensor(labels), pixels, class_names=_class_names(dataset, labels)),
     )
 

@@ -12,6 +12,7 @@ from classmates.contracts import Batch, DataSpec, NetworkOutput
 from classmates.errors import UserError
 from classmates.networks.backbone.architecture import inspect_network
 from classmates.networks.backbone.observe import observe
+from classmates.networks.building.embedding import with_classifier
 from classmates.networks.memory.gather import gather, last_occurrence
 
 Normalisation = tuple[Sequence[float], Sequence[float]]
@@ -48,6 +49,8 @@ class Teacher(nn.Module):
 
     Attributes:
         architecture: its stages, at the size of these images.
+        has_classifier: whether it was trained to classify; the logits of a network that returns embeddings, which
+            says so by ``num_classes`` 0, are those of a classifier drawn at random, and mean nothing.
         notes: what had to be assumed.
 
     Raises:
@@ -74,7 +77,10 @@ class Teacher(nn.Module):
         if cache:
             require_same_images(data)
         self.notes: list[str] = []
+        self.has_classifier = getattr(network, "num_classes", None) != 0
         try:
+            if not self.has_classifier:
+                network = with_classifier(network, data.num_classes, data.input_shape)
             self.architecture = inspect_network(network, data.input_shape)
         except UserError as error:
             raise UserError(f"teacher '{name}': {error}") from error

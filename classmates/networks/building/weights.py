@@ -38,8 +38,11 @@ def load_pretrained(network: nn.Module, file: str | Path, input_shape: tuple[int
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"model_weights: '{file}' is damaged or no file of weights: {reason}") from error
     wanted = network.state_dict()
-    classifier = inspect_network(network, input_shape).classifier
-    notes = _keep_classifier(found, wanted, classifier) + _adapt_input(found, wanted)
+    if getattr(network, "num_classes", None) == 0:
+        notes = _leave_classifier_out(found, wanted)
+    else:
+        notes = _keep_classifier(found, wanted, inspect_network(network, input_shape).classifier)
+    notes += _adapt_input(found, wanted)
     load_matching(network, found, str(file))
     return notes
 
@@ -70,6 +73,17 @@ def _keep_classifier(found: dict[str, Tensor], wanted: Mapping[str, Tensor], cla
     note = f"the classifier '{classifier}' is new: the file's is for {len(found[weight])} classes"
     found |= {name: _small(wanted[name]) for name in (weight, bias) if name in wanted}
     return [note]
+
+
+def _leave_classifier_out(found: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """Remove the weights of the one layer that a network without a classifier lacks, where there is but one."""
+    more = [name for name in found if name not in wanted]
+    layers = {name.rpartition(".")[0] for name in more}
+    if len(layers) != 1:
+        return []
+    for name in more:
+        del found[name]
+    return [f"the file's classifier '{layers.pop()}' is left out"]
 
 
 def _small(parameter: Tensor) -> Tensor:
