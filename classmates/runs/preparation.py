@@ -17,11 +17,11 @@ def steps_of(
 ) -> list[str]:
     """Return what is done to an image, in order; the arguments are as in ``StudentCard``."""
     channels, height, width = input_shape
-    colours = {1: "to one channel of grey (ITU-R 601: 0.299 R + 0.587 G + 0.114 B)", 3: "to RGB, in this order"}
+    colours = {1: "to one channel of grey (8 bits, 0.299 R + 0.587 G + 0.114 B)", 3: "to RGB, in this order, 8 bits each"}
     kind = colours.get(channels, f"to {channels} channels")
     ratio = f"{LONGEST * max(height, width) / min(height, width):g}"
     return [
-        f"turn it upright by its EXIF orientation, put transparency on white, convert it {kind}, 8 bits a channel",
+        f"turn it upright by its EXIF orientation, put transparency on white, convert it {kind}",
         f"of an image more than {ratio} times as long as it is wide keep the middle of that length",
         _resizing(height, width, resize, interpolation),
         f"keep the middle {height} rows and {width} columns; where an odd number is left over, the half before them is "

@@ -7,7 +7,7 @@ from classmates.runs.student import StudentCard
 def test_every_step_is_said_in_words_and_numbers():
     steps = steps_of((3, 128, 128), 146, "bicubic", (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
     text = " ".join(steps)
-    for said in ("RGB, in this order", "shorter side has 146 pixels", "bicubic interpolation, antialiased"):
+    for said in ("RGB, in this order", "shorter side to 146 pixels", "bicubic interpolation, antialiased"):
         assert said in text
     assert "middle 128 rows and 128 columns" in steps[3]
     assert "the mean 0.5 0.4 0.3 and divide by the deviation 0.2 0.25 0.3" in steps[5]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from classmates.errors import UserError
 from classmates.networks.backbone.architecture import inspect_network
+from classmates.networks.building.foreign_weights import why_unreadable, without_prefix
 
 
 def load_pretrained(network: nn.Module, file: str | Path, input_shape: tuple[int, int, int]) -> list[str]:
@@ -35,13 +36,14 @@ def load_pretrained(network: nn.Module, file: str | Path, input_shape: tuple[int
     try:
         found = dict(load_state_dict(str(file)))
     except Exception as error:  # whatever a damaged or foreign file makes the reader do
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = why_unreadable(Path(file), error)
         raise UserError(f"model_weights: '{file}' is damaged or no file of weights: {reason}") from error
     wanted = network.state_dict()
+    found, told = without_prefix(found, wanted, Path(file))
     if getattr(network, "num_classes", None) == 0:
         notes = _leave_classifier_out(found, wanted)
     else:
-        notes = _keep_classifier(found, wanted, inspect_network(network, input_shape).classifier)
+        notes = told + _keep_classifier(found, wanted, inspect_network(network, input_shape).classifier)
     notes += _adapt_input(found, wanted)
     load_matching(network, found, str(file))
     return notes
