@@ -17,14 +17,14 @@ def steps_of(
 ) -> list[str]:
     """Return what is done to an image, in order; the arguments are as in ``StudentCard``."""
     channels, height, width = input_shape
-    colours = {1: "to one channel of grey (8 bits, 0.299 R + 0.587 G + 0.114 B)", 3: "to RGB, in this order, 8 bits each"}
-    kind = colours.get(channels, f"to {channels} channels")
+    colours = {1: "8-bit grey (0.299 R + 0.587 G + 0.114 B)", 3: "RGB, in this order, 8 bits each"}
+    kind = colours.get(channels, f"{channels} channels")
     ratio = f"{LONGEST * max(height, width) / min(height, width):g}"
     return [
-        f"turn it upright by its EXIF orientation, put transparency on white, convert it {kind}",
+        f"turn it upright by its EXIF orientation, put transparency on white, and make it {kind}",
         f"of an image more than {ratio} times as long as it is wide keep the middle of that length",
         _resizing(height, width, resize, interpolation),
-        f"keep the middle {height} rows and {width} columns; where an odd number is left over, the half before them is "
+        f"keep the middle {height} rows and {width} columns; of an odd rest the half before them is "
         "rounded to the even number",
         "divide by 255, so that values lie in 0..1",
         f"subtract the mean {_row(mean)} and divide by the deviation {_row(std)}, channel by channel",

@@ -68,6 +68,6 @@ def test_the_sheet_shows_the_pixels(tmp_path, channels):
 def test_letters_that_no_font_has_are_no_warning(tmp_path):
     images = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         draw_contact_sheet(images, images, ["\u72d0", "\U00010480"], tmp_path / "sheet.png")
     assert (tmp_path / "sheet.png").exists()

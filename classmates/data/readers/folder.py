@@ -43,7 +43,7 @@ def list_folder(root: Path) -> Listing:
     layout = _layout(root)
     if "train" not in layout.parts:
         raise no_training_images(root, layout)
-    return _listing(layout, layout.parts)
+    return _listing(root, layout, layout.parts)
 
 
 def list_part(root: Path, part: str) -> Listing:
@@ -57,11 +57,11 @@ def list_part(root: Path, part: str) -> Listing:
     layout = _layout(root)
     if layout.parts == {"train": ""}:
         layout.notes.append(f"every image of {root} is scored, as it is not divided into parts (test/)")
-        return _listing(layout, {"test": ""})
+        return _listing(root, layout, {"test": ""})
     if part not in layout.parts:
         there = " or ".join(f"--split {name}" for name in layout.parts)
         raise UserError(f"{root} has no {part}/ folder: take another part ({there}), or put the images into {part}/")
-    return _listing(layout, {"test": layout.parts[part]})
+    return _listing(root, layout, {"test": layout.parts[part]})
 
 
 def no_training_images(root: Path, layout: Layout) -> UserError:
@@ -116,8 +116,8 @@ def _folders(folder: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_hidden(entry.name))
 
 
-def _listing(layout: Layout, parts: dict[str, str]) -> Listing:
-    """List the images of these parts of a folder."""
+def _listing(root: Path, layout: Layout, parts: dict[str, str]) -> Listing:
+    """List the images of these parts of a folder, by whose name the data set goes."""
     with _told():
         walk = Walk(layout.place)
         classes = {part: walk.classes(folder) for part, folder in parts.items()}
@@ -141,7 +141,7 @@ def _listing(layout: Layout, parts: dict[str, str]) -> Listing:
         labels = torch.tensor([numbers[name] for name in names]).repeat_interleave(torch.tensor(counts[part]))
         splits[part] = Split(labels, paths=paths.take(at))
     return Listing(
-        name=layout.place.resolve().name,
+        name=root.resolve().name,
         where=layout.place,
         class_names=tuple(known),
         parts=splits,

@@ -120,7 +120,7 @@ def test_a_folder_that_wraps_the_data_set_is_looked_through_and_it_is_said(tmp_p
     (tmp_path / "__MACOSX" / "archive").mkdir(parents=True)
     (tmp_path / "readme.txt").write_text("")
     source = read(tmp_path)
-    assert source.name == "archive"
+    assert source.name == tmp_path.name
     assert [len(source.train), len(source.test)] == [6, 2]
     assert f"the data set is archive/, the only folder in {tmp_path}" in source.notes
     write_classes(tmp_path / "two down" / "archive" / "photos")

@@ -40,9 +40,7 @@ def test_no_other_format_is_opened_whatever_the_file_is_called(tmp_path, monkeyp
     Image.new("L" if kind != "MSP" else "1", (64, 64)).save(path, kind)
     file = Encoded("cat.jpg", path.read_bytes()) if packed else path
     for read in (decode, decode_fast):
-        with pytest.raises(
-            UnreadableImage, match=r"cat\.jpg: it is no image of the formats that are read, JPEG, PNG"
-        ):
+        with pytest.raises(UnreadableImage, match=r"cat\.jpg: it is no image of the formats that are read, JPEG"):
             read(file, 3)
 
 
