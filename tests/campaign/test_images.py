@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from classmates.cli import main
 from classmates.networks.building.build import build_model
 from classmates.runs.student import StudentCard, save_student
 
+CARD = StudentCard("resnet8", ("cat", "dog"), (3, 32, 32), (0.5,) * 3, (0.2,) * 3, (32, 32))
 SECONDS = 20
 """What a command may take: what is wrong here would hang it, or fill the memory."""
 
@@ -126,12 +128,18 @@ def test_data_says_what_is_there(tmp_path, capsys, make):
 def test_predict_names_every_image_that_can_be_read(tmp_path, capsys, make, side):
     make(tmp_path / "photos")
     torch.manual_seed(0)
-    card = StudentCard(
-        "resnet8", ("cat", "dog"), (3, side, side), (0.5,) * 3, (0.2,) * 3, (32, 32) if side == 32 else 82
-    )
+    card = CARD if side == 32 else replace(CARD, input_shape=(3, side, side), resize=82)
     save_student(tmp_path / "run", build_model("resnet8", 2), card)
     assert main(["predict", "run", "photos", "--out", "result.csv", "--accelerator", "cpu"]) == PREDICTED[make]
     if PREDICTED[make] == 0:
         table = (tmp_path / "result.csv").read_text(encoding="utf-8")
         readable = sum(not name.startswith(("a.", "\udcfd")) for _, _, names in os.walk("photos") for name in names)
         assert len(table.splitlines()) == 1 + readable - (make is pipe) + (make is long_image)
+
+
+def test_files_and_folders_whose_names_are_not_utf8_can_be_named(tmp_path, capsys):
+    bytes_in_names(tmp_path / "photos")
+    save_student(tmp_path / "run", build_model("resnet8", 2), CARD)
+    folder = f"photos/{os.fsdecode(bytes([0xFE]))}"
+    assert main(["predict", "run", f"{folder}/dog/0.png", folder, "--accelerator", "cpu"]) == 0
+    assert r"photos/\udcfe/dog/0.png" in capsys.readouterr().out
