@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from math import inf, isnan
 from typing import NamedTuple
 
@@ -72,7 +73,7 @@ def as_text(table: pd.DataFrame) -> str:
 
 
 def as_markdown(table: pd.DataFrame, title: str) -> str:
-    """Return the verdict, then overview, sections and statistics as Markdown tables, with the remarks."""
+    """Return the verdict, then overview, sections and statistics as Markdown tables, with the remarks; no HTML."""
     blocks = [f"## {title}", *(f"**{line}**" for line in as_lines(verdicts(table)))]
     blocks.append("\n".join(f"- {remark}" for remark in remarks(table)))
     for section in _every_section(table):
@@ -80,7 +81,7 @@ def as_markdown(table: pd.DataFrame, title: str) -> str:
         lines += [_marked(section, row, lambda cell, sign: f"**{sign} {cell}**") for row in range(len(section.cells))]
         escaped = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
         blocks.append("\n".join([f"### {section.title}", "", *escaped]))
-    return "\n\n".join(blocks) + "\n"
+    return escape("\n\n".join(blocks), quote=False) + "\n"
 
 
 def as_latex(table: pd.DataFrame, title: str) -> str:

@@ -212,7 +212,7 @@ def _published(recipe: Recipe, row: str, model: str, data: str) -> tuple[str, fl
     if value is None:
         return "", nan
     if isinstance(value, str):
-        return value, float(value.partition("±")[0])
+        return value, float(value.partition("±")[0].replace("−", "-"))
     return f"{value:.2f}", float(value)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from classmates._files import output_file
 from classmates.deployment.preparation import add_preparation
-from classmates.errors import UserError
+from classmates.errors import UserError, first_line
 from classmates.runs.student import StudentCard, load_student, load_weights, save_weights
 
 Runner = Callable[[Tensor], Tensor]
@@ -29,6 +29,7 @@ def export(
     tolerance: float = 1e-4,
     preprocessing: bool = False,
     network: nn.Module | None = None,
+    trust_code: bool = False,
 ) -> Path:
     """Write a finished run's student in a format that other programs read.
 
@@ -54,6 +55,7 @@ def export(
         preprocessing: let an ONNX file prepare the images itself. Its pixels are compared with those of ``predict``,
             on images of several sizes; none may differ by more than 2 of 255.
         network: where to load the weights, for a student that was given to training as an object (in Python).
+        trust_code: run the Python file of a student whose model is one (FILE.py:CLASS).
 
     Returns:
         The file written.
@@ -74,7 +76,7 @@ def export(
         raise UserError(
             f"preprocessing can be part of an ONNX file, not of {format}: leave it out, or say --format onnx"
         )
-    student, card = load_student(run, network)
+    student, card = load_student(run, network, trust_code=trust_code)
     sizes = (1, 5) if dynamic_batch else (1,)
     with output_file(out) as path:
         try:
@@ -84,8 +86,7 @@ def export(
             raise
         except Exception as error:  # exporters and runtimes raise what they like
             hint = " (dynamic_batch=False asks less of it)" if dynamic_batch else ""
-            reason = str(error).strip().partition("\n")[0]
-            raise UserError(f"the student cannot be exported as {format}{hint}: {reason}") from error
+            raise UserError(f"the student cannot be exported as {format}{hint}: {first_line(error)}") from error
         if not difference <= tolerance:  # also true of NaN
             raise UserError(
                 f"the {format} file's logits differ from the student's by {difference:.2e}, more than the tolerance "

@@ -14,8 +14,10 @@ from typing import Any, Literal, NamedTuple
 import pandas as pd
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
+from classmates._csv import as_csv
 from classmates._files import output_file, require_writable
 from classmates._names import in_unicode
 from classmates._progress import bar
@@ -33,7 +35,7 @@ from classmates.runs.prototypes import load_prototypes
 from classmates.runs.student import StudentCard, load_embedder, load_student
 
 WRITERS: dict[str, Callable[[pd.DataFrame], str]] = {
-    ".csv": lambda frame: frame.to_csv(index=False),
+    ".csv": as_csv,
     ".json": lambda frame: json.dumps(frame.to_dict("records"), indent=2, ensure_ascii=False),
 }
 
@@ -53,6 +55,7 @@ def predict(
     batch_size: int = 64,
     accelerator: str = "auto",
     network: nn.Module | None = None,
+    trust_code: bool = False,
 ) -> pd.DataFrame:
     """Classify image files with the student of a finished run, by the classes that it was trained on or by new ones.
 
@@ -73,6 +76,7 @@ def predict(
         batch_size: how many images at a time.
         accelerator: auto, cpu, gpu, mps, ... as Lightning names them.
         network: where to load the weights, for a student that was given to training as an object (in Python).
+        trust_code: run the Python file of a student whose model is one (FILE.py:CLASS).
 
     Returns:
         One row for each image, in the order given, folders sorted: ``file``, ``class``, ``probability`` (softmax of
@@ -88,7 +92,7 @@ def predict(
     check_choice("on_bad_image", on_bad_image, ("error", "skip"))
     check_options(support, prototypes, save_prototypes, none_above)
     by_prototypes = support is not None or prototypes is not None
-    student, card = (load_embedder if by_prototypes else load_student)(run, network)
+    student, card = (load_embedder if by_prototypes else load_student)(run, network, trust_code=trust_code)
     known = None if prototypes is None else load_prototypes(prototypes, run)
     photos = None if support is None else find_support(Path(support))
     classes = (known or photos or card).class_names
@@ -164,7 +168,19 @@ def _outputs(
                 good += images
     if not good:
         raise UserError(f"none of {len(files)} images can be read, among them: {errors[0]}")
-    return Outputs(good, torch.cat(outputs), errors)
+    values = torch.cat(outputs)
+    require_finite(values)
+    return Outputs(good, values, errors)
+
+
+def require_finite(outputs: Tensor) -> None:
+    """Raise UserError for a network that gives anything but finite numbers of some images. outputs: [N, ...]."""
+    bad = int((~outputs.flatten(1).isfinite()).any(dim=1).sum())
+    if bad:
+        raise UserError(
+            f"the student gives numbers that are not finite of {bad} of {len(outputs)} images: its training has "
+            "diverged; train again with a lower --lr"
+        )
 
 
 def _readable(outputs: Outputs, on_bad_image: Literal["error", "skip"]) -> Outputs:
@@ -209,7 +225,7 @@ def device_for(accelerator: str) -> torch.device:
     """Return the device of an accelerator as Lightning names it; UserError where it cannot be used."""
     try:
         return Fabric(accelerator=accelerator, devices=1).device
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
         raise UserError(f"accelerator '{accelerator}' cannot be used: {error}") from error
 
 

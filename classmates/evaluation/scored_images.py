@@ -16,6 +16,7 @@ from classmates.data.readers.images import IN_MEMORY
 from classmates.data.readers.listing import listed, without_images
 from classmates.errors import UserError
 from classmates.runs.student import StudentCard
+from classmates.tasks.task import Task
 
 
 def load_as_trained(
@@ -28,6 +29,7 @@ def load_as_trained(
     split: str,
     image_size: int | None,
     on_bad_image: Literal["error", "skip"] | None,
+    task: Task,
 ) -> ImageData:
     """Load the images to score, as ``test``: for the student's channels and size, prepared and numbered as its own.
 
@@ -38,7 +40,8 @@ def load_as_trained(
     bad = on_bad_image or settings["on_bad_image"]
     own = data is None or is_own(data, settings)
     source: Source | ImageData
-    if data is not None and not own and (not isinstance(data, str | Path) or is_class_folders(data)):
+    whole = task.classes == "shared" and (not isinstance(data, str | Path) or is_class_folders(data))
+    if data is not None and not own and whole:
         source = load_part(data, split, image_size=image_size or square, channels=channels, on_bad_image=bad)
         part = source.test
     else:
@@ -60,6 +63,7 @@ def load_as_trained(
             train_size=None if split == "test" else settings["train_size"],
             seed=settings["seed"],
             on_bad_image=bad,
+            classes=task.classes,
         )
         part = getattr(source, split)
     if part is None:
@@ -69,12 +73,14 @@ def load_as_trained(
             f"the images of '{source.name}' have {_by(source.image_size)} pixels, the student takes {_by(size)}: "
             "give images of that size, or an image_size"
         )
-    return prepared_as_trained(source, part, card)
+    if task.classes == "disjoint":
+        require_new_classes(part, card, split, source.name)
+        return prepared_as_trained(source, part, card)
+    return prepared_as_trained(source, numbered_as(card.class_names, part, source.name), card)
 
 
-def prepared_as_trained(source: Source | ImageData, part: Split, card: StudentCard) -> ImageData:
-    """Return a part of the images as the test images of the student: its classes, mean, deviation, interpolation."""
-    images = numbered_as(card.class_names, part, source.name)
+def prepared_as_trained(source: Source | ImageData, images: Split, card: StudentCard) -> ImageData:
+    """Return images as the test images of the student, with its mean, deviation and interpolation."""
     notes = list(source.notes)
     if missing := without_images(images):
         notes.append(f"'{source.name}' has no image of {listed(missing)} there: the scores are of the other classes")
@@ -109,6 +115,16 @@ def numbered_as(names: tuple[str, ...], images: Split, where: str) -> Split:
             f"{_some(names)}): leave them out, or call the folders as in training"
         )
     return replace(images, labels=numbers[images.labels], class_names=names)
+
+
+def require_new_classes(images: Split, card: StudentCard, split: str, where: str) -> None:
+    """Raise UserError where the student was trained on a class of the split; those of "train" may be its own."""
+    known = [name for name in images.class_names if name in card.class_names]
+    if known and split != "train":
+        raise UserError(
+            f"the student was trained on {_some(known)} of the {split} images of '{where}': it is judged on "
+            "classes that it was never trained on; give data of such classes"
+        )
 
 
 def is_own(data: str | Path | Dataset[Any], settings: Mapping[str, Any]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from classmates.data.batches.sampling import Sampling, Shuffled, common_sampling
 from classmates.errors import UserError, check_choice
 from classmates.losses.peers import ensemble_logits
 from classmates.losses.ramps import Ramp
+from classmates.methods.about import About
 from classmates.networks.backbone.observe import by_network, stack_logits
 from classmates.networks.memory.gather import local_buffers
 from classmates.networks.peers.peers import Peers
@@ -23,7 +24,6 @@ from classmates.tasks.classification import Classification
 from classmates.tasks.task import Task
 
 Views = Literal["shared", "own"]
-Group = Literal["online", "self", "teacher", "control"]
 Deploy = Literal["auto", "student", "average"]
 
 
@@ -45,10 +45,11 @@ class Method(nn.Module, ABC):
         networks: the networks side by side, the student last.
         data: what is known of the training data; names the task.
         weights: the factor in front of each of its own terms; a term whose factor is 0 is not computed.
-        labels: the factor on the weights of the task's terms; None leaves those terms to the method.
+        labels: the factor on the labels' side of the loss (``Task.weighted``); None leaves the task's terms to the method.
         classifier: whether its terms look at the networks' classifiers; where not, and the task does not teach them
             either, they stay as they are.
         sampling: the batches that its terms need; any will do if not given.
+        prefers: the batches that suit its terms best, which it is trained on where the task takes any.
         ramps: by the name of a term, its own or the task's: a factor on its weight that changes with the epoch.
         views: "shared" shows every network the same augmentation of each image, "own" each one of its own.
         deploy: "average" scores and deploys the average of all peers' weights, which must have begun alike
@@ -59,12 +60,9 @@ class Method(nn.Module, ABC):
             views, or weights that did not begin alike are to be averaged.
 
     Attributes:
-        group: what it learns from beside the labels: its peers ("online"), itself ("self"), a trained network
-            ("teacher"), or nothing ("control").
-        year: of its paper.
-        cost: the time of a training step with its defaults over ``Baseline``'s, as results/benchmarks/steps.csv has
-        it.
-        needs: what it needs beyond images and their labels, in words; empty for nothing.
+        about: the facts about it that help to choose a method.
+        fine_tuning: the options that take other values than their defaults where training begins from trained
+            weights, unless they are chosen; those that a method does not have mean nothing.
         lengths: the names of the options that are numbers of epochs; each is kept as an attribute of that name.
         renamed: present names of options by those that earlier versions had.
         mixes: whether images mixed of two classes (Mixup, CutMix) keep their meaning for its terms.
@@ -77,10 +75,8 @@ class Method(nn.Module, ABC):
         epoch, epochs: where training is (from 0) and how long it is; set by whoever drives the loop, read by ramps.
     """
 
-    group: ClassVar[Group]
-    year: ClassVar[int]
-    cost: ClassVar[float]
-    needs: ClassVar[str] = ""
+    about: ClassVar[About]
+    fine_tuning: ClassVar[Mapping[str, Any]] = {"start": "same"}
     lengths: ClassVar[tuple[str, ...]] = ()
     renamed: ClassVar[Mapping[str, str]] = {}
     mixes: ClassVar[bool] = False
@@ -94,13 +90,14 @@ class Method(nn.Module, ABC):
         labels: float | None = 1.0,
         classifier: bool = True,
         sampling: Sampling | None = None,
+        prefers: Sampling | None = None,
         ramps: Mapping[str, Ramp] | None = None,
         views: Views = "shared",
         deploy: Deploy = "student",
     ):
         check_choice("views", views, Views)
         check_choice("deploy", deploy, Deploy)
-        alike = networks.start == "identical" and len(networks) > 1
+        alike = networks.begin_alike
         if views == "own" and len(networks) == 1:
             raise UserError(
                 "views='own': a single network has no peers that could see other augmentations of the images"
@@ -113,11 +110,13 @@ class Method(nn.Module, ABC):
         self.task: Task = (data.task or Classification()).beside(classifier=classifier)
         if not (classifier or self.task.trains_classifier):
             networks.freeze_classifiers()
+        if prefers is not None and self.task.sampling == Shuffled():
+            sampling = prefers
         self.sampling = common_sampling(
             {type(self).__name__: sampling or Shuffled(), f"the task {self.task.name}": self.task.sampling}
         )
         self.has_labels = labels is not None
-        of_labels = {} if labels is None else {name: labels * weight for name, weight in self.task.weights.items()}
+        of_labels = {} if labels is None else self.task.weighted(labels)
         self.weights = {**of_labels, **(weights or {})}
         if not any(self.weights.values()):
             raise UserError(
@@ -148,9 +147,11 @@ class Method(nn.Module, ABC):
         }
 
     @classmethod
-    def from_weights(cls, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the options for networks that begin from trained weights: peers begin from them too."""
-        return {**options, "start": "same"} if "start" in options else dict(options)
+    def from_weights(cls, options: Mapping[str, Any], chosen: Collection[str]) -> dict[str, Any]:
+        """Return the options for networks that begin from trained weights; those that were chosen stay."""
+        wanted = {"start": "same"} if "peer_models" in chosen else cls.fine_tuning
+        fitting = {name: value for name, value in wanted.items() if name in options and name not in chosen}
+        return {**options, **fitting}
 
     def check_length(self, epochs: int) -> list[str]:
         """Return a note for each of its lengths that training for so many epochs does not reach the end of.
@@ -167,7 +168,7 @@ class Method(nn.Module, ABC):
 
     def check_peers_differ(self) -> None:
         """Raise UserError where peers that begin identical would stay so, as nothing tells them apart."""
-        if self.networks.start != "identical" or self.views > 1 or len(self.networks) == 1:
+        if not self.networks.begin_alike or self.views > 1:
             return
         own_parts = {id(one) for one in self.parameters()} - {id(one) for one in self.networks.parameters()}
         at_random = any(isinstance(one, nn.modules.dropout._DropoutNd) and one.p for one in self.networks.modules())
@@ -244,7 +245,7 @@ class Method(nn.Module, ABC):
         return self.networks.forward_each(batch.views)
 
     def predictions(self, outputs: list[NetworkOutput]) -> dict[str, Tensor]:
-        """Return the logits [B, K] that classification scores, by whose they are; with peers, those of an ensemble."""
+        """Return the logits [B, K] that classification scores, by whose they are; with peers an ensemble's too."""
         own = {who: output.logits for who, output in by_network(outputs).items()}
         return own if len(outputs) == 1 else {**own, "ensemble": ensemble_logits(stack_logits(outputs))}
 

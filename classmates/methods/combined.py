@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.data.batches.sampling import common_sampling
 from classmates.errors import UserError
+from classmates.methods.about import About
 from classmates.methods.base import Method
 from classmates.methods.spec import MethodSpec
 
@@ -34,6 +35,8 @@ class Combined(Method):
             with no term but the labels' where another has that.
     """
 
+    about = About("several", None, 3.2)
+
     def __init__(self, network: nn.Module, data: DataSpec, *, methods: Sequence[Part] = ("CORSD", "MCL")):
         if len(methods) < 2:
             raise UserError(f"{len(methods)} method to combine: name two or more")
@@ -52,6 +55,7 @@ class Combined(Method):
             sampling=common_sampling({name: part.sampling for name, part in parts.items()}),
             ramps=by_term({name: part.ramps for name, part in parts.items()}),
             views="own" if parts[leading].views > 1 else "shared",
+            deploy="average" if parts[leading].deploys_average else "student",
         )
         for part in parts.values():
             self.notes += part.notes
@@ -98,7 +102,7 @@ class Combined(Method):
         return {**options, "methods": [part if spec is None else spec.scaled(factor) for part, spec in specs]}
 
     @classmethod
-    def from_weights(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+    def from_weights(cls, options: Mapping[str, Any], chosen: Collection[str]) -> dict[str, Any]:
         """Return the options with those of each of its methods for networks that begin from trained weights."""
         specs = [(part, MethodSpec.of(part)) for part in options["methods"]]
         return {**options, "methods": [part if spec is None else spec.from_weights() for part, spec in specs]}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from classmates.losses.negatives import (
 )
 from classmates.losses.peers import ensemble_logits
 from classmates.losses.soft_targets import kl_weight, softened_kl
+from classmates.methods.about import About
 from classmates.methods.base import Deploy, Method, Views, check_temperature
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.heads.projections import UnitProjections
@@ -72,8 +73,8 @@ class MCL(Method):
         distil_to: which peers learn from the ensemble: the "student" (paper), or "all", whose divergences are added.
         standardise: take each sample's logits as z-scores in the distillation (``losses/soft_targets.py``).
         distilled: the logits that the ensemble teaches: "task" those on which the task's loss rests (in few-shot
-            learning, of a query against the prototypes of its episode), "classifier" those of the networks' classifiers
-            of all training classes. In classification both are the same.
+            learning, of a query against the prototypes of its episode), "classifier" those of the networks'
+            classifiers of all training classes. In classification both are the same.
         beta: β, the weight of the contrast, which is a sum over all M(M-1) ordered pairs.
         num_negatives: K, how many negatives stand against one positive; 256 for ResNets and DenseNet on CIFAR-100,
             16384 for VGG, HCGNet and ImageNet. Capped, with a note, at the samples of other classes there are.
@@ -94,7 +95,17 @@ class MCL(Method):
             and what ``Peers`` refuses.
     """
 
+    about = About("online", 2021, 3.0, needs="memory for an embedding of every training image and peer")
     renamed: ClassVar[Mapping[str, str]] = {"helpers": "peer_models"}
+    # Measured on photos (results/photos): fine-tuned networks stay near enough to each other for their weights to be
+    # averaged, which keeps the ensemble's accuracy in one network; own views make them differ.
+    fine_tuning: ClassVar[Mapping[str, Any]] = {
+        "peers": 2,
+        "share": "nothing",
+        "start": "identical",
+        "views": "own",
+        "distil_to": "all",
+    }
 
     log_mean: Tensor
 

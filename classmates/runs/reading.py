@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-import yaml
 from numpy.typing import NDArray
 
 from classmates._names import in_unicode
+from classmates._yaml import parse_yaml
 from classmates.errors import UserError
 from classmates.runs.record import RunRecord
 
@@ -70,7 +70,7 @@ def read_run(folder: Path) -> FinishedRun:
     record = _read(folder / "result.json", lambda path: RunRecord.from_json(path.read_text("utf-8")))
     if not record.test:
         raise UserError(f"{folder} was trained without a look at the test images (test false): no report shows it")
-    settings = _read(folder / "config.yaml", lambda path: dict(yaml.safe_load(path.read_text("utf-8"))))
+    settings = _read(folder / "config.yaml", lambda path: dict(parse_yaml(path.read_text("utf-8"))))
     metrics = _read(folder / "metrics.csv", _metrics)
     names = _read(folder / "student.json", _class_names)
     evaluation = _read(folder / "evaluation.npz", lambda path: _evaluation(path, names, record))

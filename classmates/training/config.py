@@ -14,17 +14,26 @@ from torch.utils.data import Dataset
 
 from classmates.contracts import DataSpec
 from classmates.data.augmentation import Augmentation
-from classmates.errors import UserError, check_choice
+from classmates.errors import UserError, check_choice, check_finite
 from classmates.methods.base import Method
 from classmates.methods.spec import MethodSpec
 from classmates.networks.peers.peers import Recompute
 from classmates.runs.plain_values import plain_value
+from classmates.runs.record import Kept
 from classmates.runs.task_spec import TaskLike, TaskSpec, task_of
 from classmates.tasks.task import Task
 from classmates.training.acceleration import MemoryFormat
 from classmates.training.recipes import NAMES
 
 ClassWeights = Literal["none", "balanced"]
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16")
+"""Lightning's words for float32 weights; the last three are its short ones. Images and tests are in float32 too."""
+FROM_DATA = {
+    "num_classes": "the data say how many classes there are",
+    "in_chans": "the images say how many channels they have",
+    "pretrained": "it is an argument of its own, --pretrained",
+}
+"""What a network is built with beside ``model_args``, and where it comes from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +52,7 @@ class TrainConfig:
     task: TaskLike
     recipe: str
     epochs: int | None
-    batch_size: int | None
+    batch_size: int | Literal["auto"] | None
     lr: float | None
     seed: int
     out: str | Path | None
@@ -71,11 +80,13 @@ class TrainConfig:
     schedule_args: Mapping[str, Any] | None
     warmup_epochs: float | None
     layer_decay: float | None
+    new_parts_lr: float
     accumulate: int
     ema: float | None
     freeze_stages: int
     freeze_epochs: int | None
     patience: int | None
+    keep: Kept
     gradient_clip: float | None
     accelerator: str
     devices: int | str
@@ -94,8 +105,11 @@ class TrainConfig:
     callbacks: Sequence[Callback]
 
     def __post_init__(self) -> None:
+        for entry in fields(self):
+            check_finite(entry.name, getattr(self, entry.name))
         _ = self.made_task
         check_choice("class_weights", self.class_weights, ClassWeights)
+        check_choice("precision", str(self.precision), PRECISIONS)
         check_choice("recipe", self.recipe, ("auto", "none", *NAMES))
         if self.epochs is not None and self.epochs < 1:
             raise UserError(f"epochs={self.epochs}: at least 1 is needed")
@@ -120,10 +134,18 @@ class TrainConfig:
             )
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
             raise UserError(f"layer_decay={self.layer_decay}: give a factor above 0, at most 1, such as 0.75")
+        if not self.new_parts_lr > 0:
+            raise UserError(f"new_parts_lr={self.new_parts_lr}: give a factor above 0, such as 10")
+        if self.new_parts_lr != 1 and self.pretrained is False and self.model_weights is None:
+            raise UserError(
+                f"new_parts_lr={self.new_parts_lr}: every part is new where training begins from scratch: leave it "
+                "out, or give pretrained or model_weights"
+            )
         if self.accumulate < 1:
             raise UserError(f"accumulate={self.accumulate}: batches a step, 1 or more")
         if self.patience is not None and self.patience < 1:
             raise UserError(f"patience={self.patience}: epochs without a gain on validation, 1 or more")
+        check_choice("keep", self.keep, Kept)
         if self.freeze_epochs is not None and not self.freeze_stages:
             raise UserError(f"freeze_epochs={self.freeze_epochs}: say which, with freeze_stages")
         if self.compile and self.recompute != "nothing":
@@ -135,6 +157,12 @@ class TrainConfig:
                 "pretrained and model_args are for a model known by name, not for a network given as an object: "
                 "build it with them, or give model_weights"
             )
+
+        if self.stages is not None and not self.stages:
+            raise UserError("stages=[]: name one stage or more, or leave it out for the network's own")
+        for name in FROM_DATA:
+            if name in (self.model_args or {}):
+                raise UserError(f"model_args: '{name}' is not the network's to be given: {FROM_DATA[name]}")
 
     @property
     def begins_from_weights(self) -> bool:

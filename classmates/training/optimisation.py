@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from argparse import ArgumentError
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import timm.optim
 import torch
+from jsonargparse import ArgumentParser
 from timm.optim import param_groups_layer_decay
 from torch import nn
 from torch.optim import Optimizer, lr_scheduler
@@ -38,8 +40,9 @@ SCHEDULES: dict[str, type[LRScheduler]] = {
 }
 
 
-Parameters = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
-"""Parameters, or groups of them as PyTorch's optimisers take them."""
+Groups = list[dict[str, Any]]
+"""Groups of parameters, each with its rate, as PyTorch's optimisers take them."""
+Parameters = Iterable[nn.Parameter] | Groups
 
 
 def make_optimizer(
@@ -66,18 +69,21 @@ def find_optimizer(name: str) -> tuple[str, Any]:
     """Return the name and the class of an optimiser; PyTorch's names in any case.
 
     Raises:
-        UserError: it is none of PyTorch's or timm's.
+        UserError: it is none of PyTorch's or timm's, or needs what is not here.
     """
     of_torch = {known.lower(): known for known in OPTIMIZERS}.get(name.lower())
     if of_torch is not None:
         return of_torch, OPTIMIZERS[of_torch]
     of_timm = [str(known) for known in timm.optim.list_optimizers()]
     if name in of_timm:
-        return name, timm.optim.get_optimizer_class(name, bind_defaults=False)
+        try:
+            return name, timm.optim.get_optimizer_class(name, bind_defaults=False)
+        except (AssertionError, ImportError) as error:  # some need a GPU or another package
+            raise UserError(f"optimizer {name} cannot be used here: {error}") from error
     raise unknown("optimizer", name, [*OPTIMIZERS, *of_timm])
 
 
-def layer_groups(networks: Iterable[nn.Module], every: Iterable[nn.Parameter], lr: float, decay: float) -> Parameters:
+def layer_groups(networks: Iterable[nn.Module], every: Iterable[nn.Parameter], lr: float, decay: float) -> Groups:
     """Group parameters so that each layer of a network learns at ``decay`` times the rate of the layer after it.
 
     Layers are timm's (``param_groups_layer_decay``), their norms and biases without weight decay. What belongs to no
@@ -98,6 +104,17 @@ def layer_groups(networks: Iterable[nn.Module], every: Iterable[nn.Parameter], l
             groups.append({"params": members, "lr": lr * group["lr_scale"], **no_decay})
     new = [one for one in every if one.requires_grad and id(one) not in grouped]
     return [group for group in (*groups, {"params": new, "lr": lr}) if group["params"]]
+
+
+def faster_groups(groups: Groups, faster: Iterable[nn.Parameter], factor: float) -> Groups:
+    """Split groups so that some of their parameters learn at ``factor`` times the rate of their group."""
+    fast = set(map(id, faster))
+    split = []
+    for group in groups:
+        for wanted, times in ((False, 1.0), (True, factor)):
+            members = [one for one in group["params"] if (id(one) in fast) == wanted]
+            split.append({**group, "params": members, "lr": group["lr"] * times})
+    return [group for group in split if group["params"]]
 
 
 def can_fuse(cls: type[Optimizer], parameters: Iterable[nn.Parameter]) -> bool:
@@ -149,6 +166,23 @@ def _call(what: str, cls: Any, first: Any, arguments: Mapping[str, Any], fixed: 
         if name not in takes:
             raise unknown(f"argument of {what}", name, takes)
     try:
-        return cls(first, **fixed, **arguments)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{what}: {error}") from error
+        return cls(first, **fixed, **_typed(what, cls, arguments))
+    except UserError:
+        raise
+    except Exception as error:  # of any type: what is wrong with a value is found where it is used
+        raise UserError(f"{what}: {' '.join(str(error).split())}") from error
+
+
+def _typed(what: str, cls: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments with the types of the signature; UserError for another type."""
+    parameters = inspect.signature(cls).parameters
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(cls, skip=parameters.keys() - arguments.keys(), fail_untyped=False)
+    try:
+        return dict(vars(parser.parse_object(dict(arguments))))
+    except ArgumentError as error:
+        wrong = next((name for name in arguments if f'"{name}"' in str(error)), None)
+        if wrong is None:
+            raise
+        takes = inspect.formatannotation(parameters[wrong].annotation).strip("'")
+        raise UserError(f"{what}: '{wrong}' takes {takes}, not {arguments[wrong]!r}") from error

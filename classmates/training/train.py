@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,18 +15,25 @@ from torch.utils.data import Dataset
 
 from classmates._files import require_writable
 from classmates._progress import progress_bars
+from classmates._signals import ended_by_signals
 from classmates.contracts import DataSpec
 from classmates.data.augmentation import Augmentation
 from classmates.data.batches.loaders import check_loading
+from classmates.errors import first_line
 from classmates.methods.base import Method
 from classmates.methods.baseline import Baseline
 from classmates.networks.peers.peers import Recompute
 from classmates.reporting.run_page import write_run_page
+from classmates.runs.record import Kept
 from classmates.tasks.classification import Classification
 from classmates.tasks.task import Task
 from classmates.training.acceleration import FORMATS, MemoryFormat
+from classmates.training.batch_size import fill_memory
+from classmates.training.callbacks import require_whole
 from classmates.training.config import ClassWeights, TrainConfig
-from classmates.training.environment import keep_freed_memory
+from classmates.training.environment import first_process, keep_freed_memory
+from classmates.training.module import fit
+from classmates.training.ranks import told_of_lost_ranks
 from classmates.training.result import Result, finish
 from classmates.training.settling import settle
 from classmates.training.setup import (
@@ -49,7 +56,7 @@ def train(
     task: Task | Callable[[], Task] = Classification,
     recipe: str = "auto",
     epochs: int | None = None,
-    batch_size: int | None = None,
+    batch_size: int | Literal["auto"] | None = None,
     lr: float | None = None,
     seed: int = 0,
     out: str | Path | None = None,
@@ -77,11 +84,13 @@ def train(
     schedule_args: Mapping[str, Any] | None = None,
     warmup_epochs: float | None = None,
     layer_decay: float | None = None,
+    new_parts_lr: float = 1.0,
     accumulate: int = 1,
     ema: float | None = None,
     freeze_stages: int = 0,
     freeze_epochs: int | None = None,
     patience: int | None = None,
+    keep: Kept = "last",
     gradient_clip: float | None = None,
     accelerator: str = "auto",
     devices: int | str = "auto",
@@ -118,7 +127,8 @@ def train(
             among "photos-pretrained", "photos-scratch", "small-images" and "large"; "none" takes resnet8, 100 epochs
             and SGD whatever the data are. What is chosen is noted.
         epochs: how many times the training images are gone through.
-        batch_size: images a step, over all devices; a multiple of three for methods that need triplets.
+        batch_size: images a step, over all devices; a multiple of three for methods that need triplets. "auto" takes
+            the largest that fits into a GPU's memory, and a rate to match.
         lr: the learning rate at its highest; scale it with the batch size.
         seed: of the weights, the validation split, the order of the images and their augmentation.
         out: the run's folder; runs/METHOD-MODEL-DATA-SEED if not given. It must be empty or new.
@@ -154,11 +164,15 @@ def train(
         warmup_epochs: epochs, or parts of one, over which the learning rate rises from nearly 0 at the beginning.
         layer_decay: each layer learns at this factor times the rate of the layer after it, norms and biases without
             weight decay (timm); 1 is the same rate for all; for pretrained networks, with AdamW, 0.65 to 0.9.
+        new_parts_lr: factor on the rate of what no given weights have: classifiers, and what the method adds (peers'
+            projections, CORSD's relation networks).
         accumulate: batches whose gradients make one step, for a batch larger than memory.
         ema: decay of an average of the weights over steps, such as 0.999, which is what is scored and deployed.
         freeze_stages: so many first stages stay as they are, their BatchNorm statistics too.
         freeze_epochs: for how many epochs; to the end if not given.
         patience: stop after so many epochs without a gain on validation images.
+        keep: deploy and score the networks of the "last" epoch, or as they were after the one that was "best" for the
+            student on validation images; the last epoch's scores then stand beside them.
         gradient_clip: largest norm of the gradient.
         accelerator: "cpu", "gpu", "mps" or whatever Lightning knows; "auto" takes the best there is.
         devices: how many of them, or which.
@@ -183,7 +197,8 @@ def train(
 
     Raises:
         UserError: anything in the arguments or the data that cannot work, before training starts.
-        NonFiniteLoss: a term of the loss became NaN or infinite.
+        NonFiniteLoss: a term of the loss or a weight became NaN, infinite or larger than any that is of use.
+        KeyboardInterrupt: SIGTERM, SIGHUP or Ctrl-C ended it; resume goes on.
     """
     return train_configured(
         TrainConfig(
@@ -221,11 +236,13 @@ def train(
             schedule_args=schedule_args,
             warmup_epochs=warmup_epochs,
             layer_decay=layer_decay,
+            new_parts_lr=new_parts_lr,
             accumulate=accumulate,
             ema=ema,
             freeze_stages=freeze_stages,
             freeze_epochs=freeze_epochs,
             patience=patience,
+            keep=keep,
             gradient_clip=gradient_clip,
             accelerator=accelerator,
             devices=devices,
@@ -246,6 +263,7 @@ def train(
     )
 
 
+@ended_by_signals()
 def train_configured(config: TrainConfig) -> Result:
     """Train as ``train`` does, from its arguments as one value."""
     if first_process():
@@ -260,20 +278,26 @@ def train_configured(config: TrainConfig) -> Result:
     built, notes_of_method = build_method(run_config, images)
     run_config, notes_of_speed = accelerate(run_config, built, images)
     notes += [*notes_of_method, *notes_of_speed]
-    module = training_module(run_config, built, images)
+    if config.batch_size == "auto":
+        run_config, notes_of_size = fill_memory(run_config, built, images, scale_lr=config.lr is None)
+        notes += notes_of_size
+    module, notes_of_rate = training_module(run_config, built, images)
+    notes += notes_of_rate
     run, card = run_folder(run_config, built), student_card(run_config, images)
     trainer = make_trainer(run_config, run, module, validates=images.val is not None)
-    if first_process():
-        run.check_resumable() if config.resume else run.begin()
-    for note in notes:
-        print(f"note: {note}")
-    built.to(memory_format=FORMATS[run_config.memory_format])
-    trainer.fit(module, ckpt_path=run.last if config.resume else None, weights_only=True)
-    built.networks.plain_forwards()
-    built.to(memory_format=torch.contiguous_format)
-    result = finish(run, trainer, module, images, card, notes, test=config.test, progress=config.progress)
-    if config.report and config.test and trainer.is_global_zero:
-        write_report(run.folder)
+    with run.opened(resume=config.resume) if first_process() else nullcontext():
+        if config.resume:
+            require_whole(run)
+        for note in notes:
+            print(f"note: {note}")
+        built.to(memory_format=FORMATS[run_config.memory_format])
+        with told_of_lost_ranks():
+            fit(trainer, module, run.last if config.resume else None)
+        built.networks.plain_forwards()
+        built.to(memory_format=torch.contiguous_format)
+        result = finish(run, trainer, module, images, card, notes, test=config.test, progress=config.progress)
+        if config.report and config.test and trainer.is_global_zero:
+            write_report(run.folder)
     return result
 
 
@@ -282,10 +306,5 @@ def write_report(folder: Path) -> None:
     try:
         write_run_page(folder, folder / "report.html")
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        print(f"note: the report could not be written ({reason}); `classmates report {folder}` tries again")
-
-
-def first_process() -> bool:
-    """Return whether this process is the only or the first one of a distributed run, before Lightning joins them."""
-    return all(int(os.environ.get(name, 0)) == 0 for name in ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "RANK"))
+        again = f"`classmates report {folder}` tries again"
+        print(f"note: the report could not be written ({first_line(error)}); {again}")

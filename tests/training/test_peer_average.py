@@ -1,4 +1,4 @@
-"""The average of peers' weights: validated, deployed, the same after a resumed run, and refused where it means nothing."""
+"""The average of peers' weights: validated, deployed, the same when resumed, and refused where it means nothing."""
 
 from functools import partial
 

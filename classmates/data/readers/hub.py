@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from huggingface_hub.utils import validate_repo_id
 from torch import Tensor
 
 from classmates.data.parts import Encoded, ImageFile, Split
@@ -60,6 +61,7 @@ def list_hub(name: str, data_dir: Path | None, label: str | None) -> Listing:
     datasets = require_datasets(f"hf:{name}")
     repository, _, config = name.partition(":")
     try:
+        validate_repo_id(repository)
         splits = datasets.load_dataset(repository, config or None, cache_dir=data_dir)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise UserError(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from classmates.errors import UserError
+from classmates.errors import UserError, first_line
 
 BATCH = 2  # images a silent run has
 FALLBACK_SIZES = (32, 64, 224)  # pixels to try where a network does not say what it takes
@@ -119,8 +119,3 @@ def reason(error: Exception) -> str:
     frames = [frame for frame in extract_tb(error.__traceback__) if frame.name != "_assert"]
     where = f" at `{frames[-1].line}` in {Path(frames[-1].filename).name}" if frames else ""
     return f"{type(error).__name__}{where}"
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, to be part of another; its type where it has no message."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -11,11 +11,12 @@ import timm
 import torch
 from torch import nn
 
+from classmates._own_code import is_file_name
 from classmates.contracts import DataSpec
 from classmates.errors import UserError
 from classmates.networks.backbone.architecture import Architecture, inspect_network
 from classmates.networks.backbone.probe import default_input_shape
-from classmates.networks.building.build import build_model, is_file_name
+from classmates.networks.building.build import build_model, check_model_name
 from classmates.networks.building.complexity import count_parameters, multiply_adds
 from classmates.networks.peers.peers import Peers
 
@@ -108,6 +109,7 @@ def describe(
             f"model_args says {', '.join(sorted(given))}, which is an argument of its own or none: leave it out"
         )
     if isinstance(model, str):
+        check_model_name(model)
         classes = own_number_of_classes(model) if num_classes is None else num_classes
         network = build_model(model, classes, in_chans, **(model_args or {}))
     elif model_args:

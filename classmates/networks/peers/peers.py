@@ -67,6 +67,7 @@ class Peers(nn.Module):
         given, network = network, as_trained(network, data)
         architecture = inspect_network(network, data.input_shape)
         self.start = start
+        self.begin_alike = start == "identical" and count > 1 and not peer_models
         self.trunk: Trunk | None = None
         self.shared = 0 if count == 1 or peer_models else shared_stages(architecture, share)
         others: list[nn.Module] = []
