@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
+from classmates._names import in_unicode
+
 SHOWN = 12
 """The most names that a message lists."""
 LONGEST = 100
@@ -19,6 +21,9 @@ class UserError(ValueError):
     """Something the user gave cannot work; the message says what, its value and how to mend it (exit code 2)."""
 
     exit_code = 2
+
+    def __init__(self, message: object = ""):
+        super().__init__(in_unicode(str(message)))
 
 
 class NonFiniteLoss(ArithmeticError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import sys
@@ -119,6 +120,9 @@ def main(typed: Sequence[str] | None = None) -> int:
     a comparison or a search failed; 128 and the number of the signal that ended it (130: Ctrl-C, 143: SIGTERM). Any
     other exception is a bug, and keeps its traceback.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may have what a terminal has not
     command, *rest = (sys.argv[1:] if typed is None else typed) or ["--help"]
     more = GOING_ON.get(command, "")
     try:

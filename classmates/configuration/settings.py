@@ -10,6 +10,7 @@ import json
 import re
 from argparse import ArgumentError
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -70,13 +71,20 @@ class Settings:
         given = {name: self.listed(name, text) for name, text in flags}
         self.add(given, lambda name: f"flag '--{name}'")
 
-    def listed(self, name: str, text: str) -> str:
-        """Return a flag's text, in brackets where it is a list without them (``resnet20,vgg16``)."""
+    def listed(self, name: str, text: str) -> str | list[str]:
+        """Return a flag's text, in brackets where it is a list without them (``resnet20,vgg16``); of texts, the list.
+
+        YAML has no names of files that are not Unicode.
+        """
         kind = self.arguments[name].item_type if name in self.arguments else None
+        if kind is str and text.startswith("["):
+            with suppress(ValueError):
+                items = json.loads(text)
+                return items if all(isinstance(item, str) for item in items) else text
         if text.startswith("[") or text == "null" or (kind is int and "," not in text):
             return text
         if kind is str:
-            return json.dumps(cut_at_commas(text))
+            return cut_at_commas(text)
         return f"[{text}]" if kind is int else text
 
     def add(self, given: Mapping[str, Any], spell: Callable[[str], str]) -> None:

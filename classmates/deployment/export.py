@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from classmates._files import output_file
+from classmates.deployment.preparation import add_preparation
 from classmates.errors import UserError, first_line
 from classmates.runs.student import StudentCard, load_student, load_weights, save_weights
 
@@ -26,14 +27,17 @@ def export(
     out: Path | None = None,
     dynamic_batch: bool = True,
     tolerance: float = 1e-4,
+    preprocessing: bool = False,
     network: nn.Module | None = None,
     trust_code: bool = False,
 ) -> Path:
     """Write a finished run's student in a format that other programs read.
 
     The file takes float32 images [B, C, H, W], already resized and normalised by the run's mean and std, and gives
-    logits [B, K]: no softmax is included. The student's card (class names, input shape, mean, std, ...) goes with it
-    as JSON under the key ``classmates``: metadata in ONNX and safetensors, an extra file in torch.export. ONNX has
+    logits [B, K]: no softmax is included. How images are resized the card says, step by step (``preparation``). With
+    ``preprocessing`` an ONNX file does all that itself, to ``pixels`` [B, H, W, C] in uint8: RGB or grey images,
+    upright, of any size, one size in a batch. The student's card (class names, input shape, mean, std, ...) goes with
+    it as JSON under the key ``classmates``: metadata in ONNX and safetensors, an extra file in torch.export. ONNX has
     ``class_names``, ``mean`` and ``std`` under keys of their own too.
 
     Before the file is kept its logits are compared, on random images, with those of the student in PyTorch; the
@@ -48,6 +52,8 @@ def export(
             Safetensors holds no batch size.
         tolerance: the largest difference between logits that is accepted, as a share of the largest logit where
             that is above 1.
+        preprocessing: let an ONNX file prepare the images itself. Its pixels are compared with those of ``predict``,
+            on images of several sizes; none may differ by more than 2 of 255.
         network: where to load the weights, for a student that was given to training as an object (in Python).
         trust_code: run the Python file of a student whose model is one (FILE.py:CLASS).
 
@@ -66,6 +72,10 @@ def export(
         raise UserError(
             f"out is '{out}', but format {format} is written to a {suffix} file: use '{out.with_suffix(suffix)}'"
         )
+    if preprocessing and format != "onnx":
+        raise UserError(
+            f"preprocessing can be part of an ONNX file, not of {format}: leave it out, or say --format onnx"
+        )
     student, card = load_student(run, network, trust_code=trust_code)
     sizes = (1, 5) if dynamic_batch else (1,)
     with output_file(out) as path:
@@ -82,6 +92,9 @@ def export(
                 f"the {format} file's logits differ from the student's by {difference:.2e}, more than the tolerance "
                 f"{tolerance:.2e}: the file was not kept; set a larger tolerance to accept it"
             )
+        if preprocessing:
+            off_by = add_preparation(path, card)
+            print(f"{out}: pixels that it prepares differ from the student's by at most {off_by} of 255")
     batches = " and ".join(str(size) for size in sizes)
     print(f"{out}: logits differ from the student's by at most {difference:.1e} (batches of {batches} random images)")
     return out

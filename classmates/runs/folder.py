@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from classmates._files import exclusive, output_file, remove_unfinished, require_writable
+from classmates._names import in_unicode
 from classmates._yaml import read_yaml
 from classmates.errors import UserError
 
@@ -114,7 +115,7 @@ def stored_settings(folder: Path) -> dict[str, Any]:
 
 def run_name(method: str, model: object, data: object, seed: int) -> str:
     """Return ``<method>-<model>-<data>-<seed>``, from names that may be paths or objects."""
-    return "-".join([method, _short(model), _short(data), str(seed)])
+    return in_unicode("-".join([method, _short(model), _short(data), str(seed)]))
 
 
 def _short(thing: object) -> str:

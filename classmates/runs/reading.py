@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from classmates._names import in_unicode
 from classmates._yaml import parse_yaml
 from classmates.errors import UserError
 from classmates.runs.record import RunRecord
@@ -113,9 +114,8 @@ def _metrics(path: Path) -> pd.DataFrame:
 
 
 def _class_names(path: Path) -> list[str]:
-    names = json.loads(path.read_text("utf-8"))["class_names"]
-    # A folder's name need not be Unicode; what is not becomes an escape, which can be drawn and written.
-    return [str(name).encode("utf-8", "backslashreplace").decode("utf-8") for name in names]
+    # Runs of earlier versions have class names that are not Unicode.
+    return [in_unicode(str(name)) for name in json.loads(path.read_text("utf-8"))["class_names"]]
 
 
 def _evaluation(path: Path, training_classes: list[str], record: RunRecord) -> Evaluation:

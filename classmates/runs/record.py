@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from classmates.errors import UserError
+from classmates.runs.plain_values import in_unicode_throughout
 from classmates.tasks.classification import ClassificationProtocol
 from classmates.tasks.protocol import Better, Metric, MetricFormat, ProtocolRecord, Scores
 
@@ -134,7 +135,7 @@ class RunRecord:
 
     def to_json(self) -> str:
         """Return it as ``result.json`` holds it."""
-        content = {"version": self.version, **asdict(self)}
+        content = in_unicode_throughout({"version": self.version, **asdict(self)})
         return json.dumps(content, indent=2, ensure_ascii=False, default=datetime.isoformat)
 
     @classmethod

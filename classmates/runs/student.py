@@ -27,6 +27,7 @@ from classmates.errors import UserError
 from classmates.networks.building.build import Output, check_model_args
 from classmates.networks.building.embedding import build_network, without_classifier
 from classmates.networks.building.weights import load_matching
+from classmates.runs.preparation import steps_of
 
 WEIGHTS = "student.safetensors"
 CARD = "student.json"
@@ -49,7 +50,8 @@ class StudentCard:
         input_shape: (C, H, W) of the images it takes.
         mean, std: [C], of the training images in 0..1; images are normalised by them.
         resize: how an image gets to (H, W). A single number: its shorter side gets this length, then the middle is
-            cropped. (H, W) itself: it is scaled until it fills them, then the middle is cropped.
+            cropped. (H, W) itself: it is scaled until it fills them, then the middle is cropped. ``preparation`` says
+            it step by step.
         model_args: ``in_chans`` and whatever else the model was built with.
         classmates: the version that trained it.
         interpolation: by which its shorter side gets that length. Cards of earlier versions do not say: bilinear.
@@ -95,7 +97,12 @@ class StudentCard:
             ) from error
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2)
+        return json.dumps(asdict(self) | {"preparation": self.preparation}, indent=2)
+
+    @property
+    def preparation(self) -> list[str]:
+        """What is done to an image before the network gets it, step by step, for whoever feeds it elsewhere."""
+        return steps_of(self.input_shape, self.resize, self.interpolation, self.mean, self.std)
 
     @classmethod
     def from_json(cls, text: str) -> StudentCard:
@@ -105,6 +112,7 @@ class StudentCard:
             ValueError, TypeError, LookupError or AttributeError: the text is anything else.
         """
         content = json.loads(text)
+        content.pop("preparation", None)  # words for people, made of the rest
         parser = ArgumentParser(exit_on_error=False)
         parser.add_class_arguments(cls, skip={entry.name for entry in fields(cls)} - content.keys())
         try:

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from classmates._files import require_writable
+from classmates._progress import progress_bars
 from classmates._signals import ended_by_signals
 from classmates.contracts import DataSpec
 from classmates.data.augmentation import Augmentation
@@ -269,7 +270,8 @@ def train_configured(config: TrainConfig) -> Result:
         require_writable(Path("runs" if config.out is None else config.out) / "config.yaml")
     keep_freed_memory()
     L.seed_everything(config.seed, verbose=False)
-    images = load_images(config)
+    with progress_bars(config.progress):
+        images = load_images(config)
     run_config, notes = settle(config, images)
     images = prepare_images(run_config, images)
     notes = [*images.notes, *check_loading(images, config.augmentation, config.num_workers), *notes]

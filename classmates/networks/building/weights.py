@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 from timm.models import adapt_input_conv, clean_state_dict
 from torch import Tensor, nn
 
-from classmates.errors import UserError, first_line
+from classmates.errors import UserError
 from classmates.networks.backbone.architecture import inspect_network
+from classmates.networks.building.foreign_weights import why_unreadable, without_prefix
 
 UNDER = ("state_dict_ema", "model_ema", "state_dict", "model")
 """Where training checkpoints have the weights, an average of them first, as timm looks for them."""
@@ -39,12 +40,14 @@ def load_pretrained(network: nn.Module, file: str | Path, input_shape: tuple[int
     try:
         found = read_weights(Path(file))
     except Exception as error:  # whatever a damaged or foreign file makes the reader do
-        raise UserError(f"model_weights: '{file}' is damaged or no file of weights: {first_line(error)}") from error
+        why = why_unreadable(Path(file), error)
+        raise UserError(f"model_weights: '{file}' is damaged or no file of weights: {why}") from error
     wanted = network.state_dict()
+    found, told = without_prefix(found, wanted, Path(file))
     if getattr(network, "num_classes", None) == 0:
         notes = _leave_classifier_out(found, wanted)
     else:
-        notes = _keep_classifier(found, wanted, inspect_network(network, input_shape).classifier)
+        notes = told + _keep_classifier(found, wanted, inspect_network(network, input_shape).classifier)
     notes += _adapt_input(found, wanted)
     load_matching(network, found, str(file))
     return notes
