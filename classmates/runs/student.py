@@ -7,6 +7,7 @@ the card. Neither can carry code; but a card whose ``model`` is a Python file ha
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -152,14 +153,15 @@ def load_embedder(run: str | Path, network: nn.Module | None = None) -> tuple[nn
     network, card = load_student(run, network)
     if card.output == "logits":
         network = without_classifier(network, len(card.class_names), card.input_shape)
-    return network.eval(), card
+    return network.eval(), replace(card, output="embedding")
 
 
-def save_weights(path: Path, network: nn.Module, card: StudentCard) -> None:
-    """Write the network's ``state_dict`` as safetensors, with the card in the file's metadata."""
+def save_weights(path: Path, network: nn.Module, card: StudentCard, more: Mapping[str, str] | None = None) -> None:
+    """Write the network's ``state_dict`` as safetensors, with the card, and whatever more, in the file's metadata."""
     # Tied weights share memory, which safetensors refuses; copies load into any network of the same names.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
-    safetensors.torch.save_file(tensors, path, metadata={"format": "pt", "classmates": card.to_json()})
+    metadata = {"format": "pt", "classmates": card.to_json(), **(more or {})}
+    safetensors.torch.save_file(tensors, path, metadata=metadata)
 
 
 def load_weights(path: Path, network: nn.Module) -> None:
