@@ -71,7 +71,8 @@ def predict(
         One row for each image, in the order given, folders sorted: ``file``, ``class``, ``probability`` (softmax of
         the logits). With ``top`` above 1, that many rows for each image, numbered from 1 by a column ``rank``. With
         new classes also ``distance`` from the class's prototype and, if a class has two photos or more, ``novelty``:
-        that distance as a multiple of the one within which 95 % of the photos lie from the others of their class.
+        that distance as a multiple of the one within which 95 % of the photos lie from the nearest prototype, those
+        photos left out.
 
     Raises:
         UserError: no student in the folder, no image found, an image that cannot be read (named), an argument that

@@ -33,8 +33,8 @@ class Prototypes:
         photos: [K], how many images each is the mean of.
         distance: between an embedding and a prototype.
         scale: s in p(k) ∝ exp(−s d²) or, with the cosine, exp(−s d).
-        reach: the distance within which 95 % of the images of these classes are expected from the prototype of their
-            own; None where every class had one image, of which nothing can be learnt about that.
+        reach: the distance within which 95 % of the images of these classes are expected from the nearest prototype;
+            None where every class had one image, of which nothing can be learnt about that.
         student: a hash of the weights that made them: another network's embeddings have nothing to do with these.
     """
 

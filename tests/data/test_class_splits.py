@@ -94,7 +94,9 @@ def test_an_image_in_two_parts_is_named_whatever_its_file_is_called(tmp_path, si
     animals(tmp_path / "test", ("elk", "owl"), first=50)
     write(tmp_path / "train" / "dog" / "twin.png", 200, size)
     Image.open(tmp_path / "train" / "dog" / "twin.png").save(tmp_path / "test" / "owl" / "other.bmp")
-    with pytest.raises(UserError, match=r"another part: 1, such as .*twin\.png of class 'dog' \(train\) and .*other\.bmp .*\(test\)"):
+    with pytest.raises(
+        UserError, match=r"another part: 1, such as .*twin\.png of class 'dog' \(train\) and .*other\.bmp .*\(test\)"
+    ):
         load(tmp_path, classes="disjoint", val_fraction=0, image_size=size)
 
 

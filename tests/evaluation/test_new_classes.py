@@ -83,11 +83,17 @@ def embed(run: Path, folder: Path) -> Tensor:
     return torch.cat([network(image[None]) for image in pixels]).double()
 
 
+def settings(run: Path, distance: str) -> None:
+    options = f"{{distance: {distance}, scale: 10}}"
+    (run / "config.yaml").write_text(f"task: {{class_path: classmates.FewShot, init_args: {options}}}")
+
+
 def ask(run: Path, images: Path, **options: object) -> pd.DataFrame:
     return predict(run, [str(images)], batch_size=4, accelerator="cpu", **options)
 
 
 def test_the_nearest_prototype_answers(run: Path, support: Path, images: Path) -> None:
+    settings(run, "euclidean")
     frame = ask(run, images, support=support, top=3)
     assert frame.columns.tolist() == ["file", "rank", "class", "probability", "distance", "novelty"]
     centres = torch.stack([embed(run, support / name).mean(0) for name in COLOURS])
@@ -114,13 +120,14 @@ def test_novelty_says_what_is_none_of_these(run: Path, support: Path, images: Pa
 def test_the_unit_of_novelty_is_how_far_the_photos_are_from_the_others_of_their_class(
     run: Path, support: Path, images: Path
 ) -> None:
+    settings(run, "euclidean")
     left_out = []
     for name in COLOURS:
         points = embed(run, support / name)
         for number, point in enumerate(points):
             others = torch.cat([points[:number], points[number + 1 :]])
             left_out.append(float((point - others.mean(0)).norm()))
-    frame = ask(run, images, support=support)
+    frame = ask(run, images, support=support)  # whose photos are nearest to their own class
     np.testing.assert_allclose(frame["distance"] / frame["novelty"], max(left_out), rtol=1e-4)  # of 12 the largest
 
 
@@ -147,8 +154,10 @@ def test_a_photo_in_the_wrong_folder_is_told(
     assert "red/wrong.png is nearer to 'sky'" in told
 
 
-def test_the_distance_is_that_of_the_runs_task(run: Path, support: Path, images: Path) -> None:
-    (run / "config.yaml").write_text("task: {class_path: classmates.FewShot, init_args: {distance: cosine, scale: 10}}")
+@pytest.mark.parametrize("task", ["cosine", None])
+def test_without_a_tasks_distance_it_is_the_cosine(run: Path, support: Path, images: Path, task: str | None) -> None:
+    if task is not None:
+        settings(run, task)
     frame = ask(run, images, support=support)
     unit = torch.nn.functional.normalize
     centres = torch.stack([unit(embed(run, support / name), dim=1).mean(0) for name in COLOURS])
@@ -206,7 +215,7 @@ def all_the_same(support: Path) -> None:
         (no_class, "has no class folders"),
         (damaged, "support/red/1.png"),
         (shutil.rmtree, "which is no folder"),
-        (all_the_same, "cannot tell the photos of the support apart"),
+        (all_the_same, "finds the photos of all classes of the support the same"),
     ],
 )
 def test_a_wrong_support_is_one_message_and_nothing_written(
@@ -214,7 +223,14 @@ def test_a_wrong_support_is_one_message_and_nothing_written(
 ) -> None:
     change(support)
     before = sorted(run.iterdir())
-    flags = ["--support", str(support), "--save_prototypes", str(run / "new.safetensors"), "--out", str(run / "o.csv")]
+    flags = [
+        "--support",
+        str(support),
+        "--save_prototypes",
+        str(run / "new.safetensors"),
+        "--out",
+        str(run / "o.csv"),
+    ]
     assert cli.main(["predict", str(run), str(images), *flags]) == 2
     told = capsys.readouterr()
     assert message in told.err

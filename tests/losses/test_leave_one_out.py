@@ -51,12 +51,28 @@ def test_each_image_is_judged_by_the_others_of_its_class(distance):
     embeddings, labels = embeddings[order], labels[order]
     found, kept = leave_one_out(torch.tensor(embeddings), torch.tensor(labels), distance)
     rows = []
+    groups = [np.flatnonzero(labels == number) for number in range(4)]
     for at, label in enumerate(labels):
-        groups = [[other for place, other in enumerate(embeddings) if labels[place] == k and place != at] for k in range(4)]
-        if groups[label]:
-            rows.append([slow_distance(embeddings[at], slow_mean(group, distance), distance) for group in groups])
+        if label == 1:  # the only one
+            continue
+        row = []
+        for number, group in enumerate(groups):
+            lacking = [at] if number == label else group if len(group) > 1 else [None]
+            centres = [slow_mean(embeddings[[one for one in group if one != other]], distance) for other in lacking]
+            row.append(np.mean([slow_distance(embeddings[at], centre, distance) for centre in centres]))
+        rows.append(row)
     assert kept.tolist() == [label for label in labels if label != 1]
     np.testing.assert_allclose(found, rows, rtol=1e-6)
+
+
+def test_of_two_images_a_class_no_class_is_favoured():
+    """Where labels mean nothing, each of two classes is the nearest half of the time."""
+    random = torch.Generator().manual_seed(0)
+    right = []
+    for _ in range(400):
+        found, kept = leave_one_out(torch.randn(4, 20, generator=random), torch.tensor([0, 0, 1, 1]), "euclidean")
+        right.append((found.argmin(1) == kept).double())
+    assert torch.cat(right).mean() == pytest.approx(0.5, abs=0.05)
 
 
 def test_of_one_image_a_class_nothing_is_left():

@@ -9,7 +9,9 @@ from classmates.data.readers.class_parts import list_class_parts
 from classmates.errors import UserError
 
 PARTS = {"train": ("cat", "dog"), "val": ("ant", "bee"), "test": ("elk", "emu", "owl")}
-FILES = [(part, name, f"{name}{number}.png") for part, names in PARTS.items() for name in names for number in range(3)]
+FILES = [
+    (part, name, f"{name}{number}.png") for part, names in PARTS.items() for name in names for number in range(3)
+]
 
 
 def write_image(path, shade):

@@ -196,7 +196,9 @@ def test_parquet_files_of_a_published_set(tmp_path):
         cells = {"image": [png(9 * place + number) for number in range(len(labels))], "label": labels}
         datasets.Dataset.from_dict(cells, features).to_parquet(tmp_path / f"{part}.parquet")
     for data in ("mini-imagenet", tmp_path):
-        listing = load(data, data_dir=tmp_path if data == "mini-imagenet" else None, classes="disjoint", val_fraction=0)
+        listing = load(
+            data, data_dir=tmp_path if data == "mini-imagenet" else None, classes="disjoint", val_fraction=0
+        )
         assert listing.train.class_names == ("b", "d")
         assert listing.test.class_names == ("a", "c")
         assert listing.train.labels.tolist() == [1, 0, 1]
