@@ -16,9 +16,10 @@ COLUMN = 30
 
 TOPICS = {
     "train": {
-        "What to learn": ("data", "model", "method", "recipe"),
+        "What to learn": ("data", "model", "method", "task", "recipe"),
         "The run": (
             *("epochs", "batch_size", "lr", "seed", "out", "resume", "checkpoint_steps", "max_time", "patience"),
+            "keep",
         ),
         "Data": ("data_dir", "label", "image_size", "train_size", "val_fraction", "on_bad_image", "num_workers"),
         "Unequal classes": ("class_weights", "balanced_sampling"),
@@ -28,7 +29,7 @@ TOPICS = {
             *("optimizer", "optimizer_args", "schedule", "schedule_args", "warmup_epochs", "gradient_clip"),
             *("accumulate", "ema"),
         ),
-        "Fine-tuning": ("layer_decay", "freeze_stages", "freeze_epochs"),
+        "Fine-tuning": ("layer_decay", "new_parts_lr", "freeze_stages", "freeze_epochs"),
         "Hardware": ("accelerator", "devices", "num_nodes", "strategy", "deterministic"),
         "Speed": ("precision", "memory_format", "compile", "recompute"),
         "Output": ("test", "loggers", "report", "progress"),

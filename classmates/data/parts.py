@@ -171,10 +171,8 @@ class ImageData:
             mean, std: of the weights' images, per channel, of pixel values in 0..1.
             interpolation: theirs, by timm's name.
         """
-        note = ""
-        if len(mean) != self.channels:
-            note = f", the means over the weights' {len(mean)} channels"
-            mean, std = ([sum(values) / len(values)] * self.channels for values in (mean, std))
+        note = "" if len(mean) == self.channels else f", the means over the weights' {len(mean)} channels"
+        mean, std = self._by_channel(mean), self._by_channel(std)
         kept = self.interpolation
         if self.train.images is None and interpolation in get_args(Interpolation):
             kept = cast(Interpolation, interpolation)
@@ -182,7 +180,23 @@ class ImageData:
             f"images are prepared as those of the published weights: mean {_numbers(mean)}, deviation "
             f"{_numbers(std)}{note}" + ("" if self.train.images is not None else f", resized by {kept} interpolation")
         )
-        return replace(self, mean=tuple(mean), std=tuple(std), interpolation=kept, notes=(*self.notes, note))
+        return replace(self, mean=mean, std=std, interpolation=kept, notes=(*self.notes, note))
+
+    def normalised_by(self, mean: Sequence[float], std: Sequence[float]) -> ImageData:
+        """Return the same data with another mean and deviation, per channel, of pixel values in 0..1.
+
+        Where they are for another number of channels, the mean over theirs is taken for each, with a note.
+        """
+        notes = self.notes
+        if len(mean) != self.channels:
+            notes += (
+                f"mean and std are for {len(mean)} channels: their means are taken for each of {self.channels}",
+            )
+        return replace(self, mean=self._by_channel(mean), std=self._by_channel(std), notes=notes)
+
+    def _by_channel(self, values: Sequence[float]) -> tuple[float, ...]:
+        """Return the values where there is one for each channel, else their mean for each."""
+        return tuple(values) if len(values) == self.channels else (sum(values) / len(values),) * self.channels
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -21,8 +21,9 @@ OF_DATA = (
 )
 OF_STEPS = (
     *("epochs", "batch_size", "lr", "optimizer", "optimizer_args", "schedule", "schedule_args", "gradient_clip"),
-    *("warmup_epochs", "layer_decay", "accumulate", "ema", "freeze_stages", "freeze_epochs", "patience", "recipe"),
-    *("checkpoint_steps", "max_time", "loggers", "report", "progress", "callbacks", "out", "resume"),
+    *("warmup_epochs", "layer_decay", "new_parts_lr", "accumulate", "ema", "freeze_stages", "freeze_epochs"),
+    *("patience", "recipe", "checkpoint_steps", "max_time", "loggers", "report", "progress", "callbacks"),
+    *("out", "resume"),
 )
 """Settings on which no network and no method depends."""
 

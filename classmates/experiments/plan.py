@@ -111,6 +111,8 @@ def choose(
 ) -> Recipe:
     """Return the recipe of this name, or its part that is asked for; "common" and "paper" are made of the methods.
 
+    Without models it names none where train's recipe for the data decides: ``called_for`` does.
+
     Raises:
         UserError: nothing to compare, an unknown recipe, row, method or model, or a reference that is not compared.
     """
@@ -129,7 +131,7 @@ def choose(
     wanted = replace(
         chosen,
         rows=rows,
-        models=tuple(models) or tuple(chosen.models) or ("resnet8",),
+        models=tuple(models) or tuple(chosen.models) or (() if chosen.base == "auto" else ("resnet8",)),
         data=tuple(data) or tuple(chosen.data) or ("digits",),
         seeds=chosen.seeds if seeds is None else read_seeds(seeds),
         reference=choose_reference(rows, reference or chosen.reference, asked=reference is not None),

@@ -47,9 +47,7 @@ def prototype_logits(
         return scale * (2 * queries @ centres.mT - centres.square().sum(-1).unsqueeze(-2))
 
 
-def episode_logits(
-    embeddings: Tensor, shot: int, *, distance: Distance = "euclidean", scale: float = 1.0
-) -> Tensor:
+def episode_logits(embeddings: Tensor, shot: int, *, distance: Distance = "euclidean", scale: float = 1.0) -> Tensor:
     """Return the logits of every query of every episode.
 
     embeddings: [E, W, S + Q, D], of each class the S images of the support first. shot: S.

@@ -34,11 +34,13 @@ class MethodSpec(Spec):
 
     def scaled(self, factor: float) -> MethodSpec:
         """Return the same with every option that is a number of epochs times a factor, rounded to 1 or more."""
-        return MethodSpec(self.class_path, self.kind.scale_lengths(self.resolved(), factor), self._kind)
+        return MethodSpec(self.class_path, self.kind.scale_lengths(self.resolved(), factor), _kind=self._kind)
 
     def from_weights(self) -> MethodSpec:
-        """Return the same for networks that begin from trained weights: peers begin from them too."""
-        return MethodSpec(self.class_path, self.kind.from_weights(self.resolved()), self._kind)
+        """Return the same for networks that begin from trained weights; options that were chosen stay."""
+        chosen = self.chosen or frozenset()
+        options = self.kind.from_weights(self.resolved(), chosen)
+        return MethodSpec(self.class_path, options, chosen, self._kind)
 
 
 def known_methods() -> dict[str, type[Method]]:

@@ -86,8 +86,9 @@ class TeacherMethod(Method):
             self.teacher = make_teacher(teacher, seen, weights=teacher_weights, cache=cache)
             if classifier and not self.teacher.has_classifier:
                 raise UserError(
-                    f"{type(self).__name__} teaches a teacher's logits, and teacher '{teacher}' returns embeddings: "
-                    "give one that was trained to classify, or take a method that compares embeddings, such as RKD"
+                    f"{type(self).__name__} teaches a teacher's logits, and teacher '{self.teacher.name}' returns "
+                    "embeddings: give one that was trained to classify, or take a method that compares embeddings, such "
+                    "as RKD"
                 )
             for text in self.teacher.notes:
                 self.note(text)

@@ -24,6 +24,7 @@ class Spec(ABC):
         class_path: ``classmates.MCL`` for a class of this package, its short name, or else its import path.
         options: by name, as plain values or as objects (a teacher given as a module). Names of earlier versions
             become the present ones, and those at their defaults are left out.
+        chosen: the names of the options that somebody chose, be it the default; all that are given if not given.
 
     Attributes:
         noun: what a class of the family is called.
@@ -35,6 +36,7 @@ class Spec(ABC):
 
     class_path: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    chosen: frozenset[str] | None = field(default=None, compare=False, repr=False)
     _kind: type[Any] | None = field(default=None, compare=False, repr=False)  # a class that no path leads to
 
     noun: ClassVar[str]
@@ -61,6 +63,8 @@ class Spec(ABC):
         }
         object.__setattr__(self, "class_path", class_path(kind))
         object.__setattr__(self, "options", options)
+        if self.chosen is None:
+            object.__setattr__(self, "chosen", frozenset(given))
 
     @classmethod
     def of(cls, thing: Any) -> Self | None:
@@ -79,7 +83,9 @@ class Spec(ABC):
             return cls(thing.get("class_path", ""), dict(thing.get("init_args") or {}))
         if isinstance(thing, functools.partial) and not thing.args:
             inner = cls.of(thing.func)
-            return None if inner is None else cls(inner.class_path, {**inner.options, **thing.keywords}, inner.kind)
+            if inner is None:
+                return None
+            return cls(inner.class_path, {**inner.options, **thing.keywords}, _kind=inner.kind)
         if inspect.isclass(thing) and issubclass(thing, cls.base()):
             return cls(class_path(thing), _kind=thing)
         return None
@@ -125,7 +131,7 @@ class Spec(ABC):
 
     @classmethod
     def plain_option(cls, value: Any) -> Any:
-        """Return the value of an option as YAML can hold it; one of the family among them as its class and options."""
+        """Return the value of an option as YAML can hold it; one of the family as its class and options."""
         if isinstance(value, list | tuple):
             return [cls.plain_option(item) for item in value]
         spec = None if isinstance(value, str | Mapping) else cls.of(value)

@@ -33,7 +33,7 @@ class TaskSpec(Spec):
     def of(cls, thing: Any) -> Self | None:
         """Return the same as for any spec, and that of a task that is made already."""
         if isinstance(thing, Task):
-            return cls(class_path(type(thing)), asdict(thing), type(thing))  # type: ignore[call-overload]
+            return cls(class_path(type(thing)), asdict(thing), _kind=type(thing))  # type: ignore[call-overload]
         return super().of(thing)
 
 

@@ -197,7 +197,7 @@ class Protocol(ABC):
 
     @abstractmethod
     def pictured(self, predictions: Tensor, labels: Tensor) -> Tensor:
-        """Return the rows of the images that a report shows, [n]. predictions: [N, ...], the student's. labels: [N]."""
+        """Return the rows of the images that a report shows. predictions: [N, ...], the student's. labels: [N]."""
 
     def arrays(self, predictions: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
         """Return what ``evaluation.npz`` keeps beside labels and predictions. predictions: [N, ...], by network."""
@@ -223,9 +223,7 @@ class Protocol(ABC):
     @property
     def record(self) -> ProtocolRecord:
         """The part of it that results keep."""
-        return ProtocolRecord(
-            self.name, self.headline, dict(self.metrics), self.counted, self.judged, self.settings
-        )
+        return ProtocolRecord(self.name, self.headline, dict(self.metrics), self.counted, self.judged, self.settings)
 
     @property
     def mode(self) -> Literal["max", "min"]:

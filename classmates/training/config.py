@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,6 +19,7 @@ from classmates.methods.base import Method
 from classmates.methods.spec import MethodSpec
 from classmates.networks.peers.peers import Recompute
 from classmates.runs.plain_values import plain_value
+from classmates.runs.record import Kept
 from classmates.runs.task_spec import TaskLike, TaskSpec, task_of
 from classmates.tasks.task import Task
 from classmates.training.acceleration import MemoryFormat
@@ -42,7 +44,7 @@ class TrainConfig:
     task: TaskLike
     recipe: str
     epochs: int | None
-    batch_size: int | None
+    batch_size: int | Literal["auto"] | None
     lr: float | None
     seed: int
     out: str | Path | None
@@ -54,6 +56,8 @@ class TrainConfig:
     train_size: int | None
     val_fraction: float
     on_bad_image: Literal["error", "skip"]
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
     augmentation: Augmentation
     class_weights: ClassWeights
     balanced_sampling: bool
@@ -68,11 +72,13 @@ class TrainConfig:
     schedule_args: Mapping[str, Any] | None
     warmup_epochs: float | None
     layer_decay: float | None
+    new_parts_lr: float
     accumulate: int
     ema: float | None
     freeze_stages: int
     freeze_epochs: int | None
     patience: int | None
+    keep: Kept
     gradient_clip: float | None
     accelerator: str
     devices: int | str
@@ -98,6 +104,12 @@ class TrainConfig:
             raise UserError(f"epochs={self.epochs}: at least 1 is needed")
         if not 0 <= self.seed < 2**32:
             raise UserError(f"seed={self.seed}: give a number from 0 to {2**32 - 1}")
+        if (self.mean is None) != (self.std is None) or len(self.mean or ()) != len(self.std or ()):
+            raise UserError(f"mean={self.mean}, std={self.std}: give both, each one number a channel, or neither")
+        if self.std is not None and not (self.std and all(0 < value < math.inf for value in self.std)):
+            raise UserError(f"std={self.std}: images are divided by them, so each must be above 0")
+        if not all(math.isfinite(value) for value in self.mean or ()):
+            raise UserError(f"mean={self.mean}: give numbers, of pixel values in 0..1")
         if self.checkpoint_steps is not None and self.checkpoint_steps < 1:
             raise UserError(
                 f"checkpoint_steps={self.checkpoint_steps}: give 1 or more, or none to keep whole epochs only"
@@ -111,10 +123,18 @@ class TrainConfig:
             )
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
             raise UserError(f"layer_decay={self.layer_decay}: give a factor above 0, at most 1, such as 0.75")
+        if not self.new_parts_lr > 0:
+            raise UserError(f"new_parts_lr={self.new_parts_lr}: give a factor above 0, such as 10")
+        if self.new_parts_lr != 1 and self.pretrained is False and self.model_weights is None:
+            raise UserError(
+                f"new_parts_lr={self.new_parts_lr}: every part is new where training begins from scratch: leave it "
+                "out, or give pretrained or model_weights"
+            )
         if self.accumulate < 1:
             raise UserError(f"accumulate={self.accumulate}: batches a step, 1 or more")
         if self.patience is not None and self.patience < 1:
             raise UserError(f"patience={self.patience}: epochs without a gain on validation, 1 or more")
+        check_choice("keep", self.keep, Kept)
         if self.freeze_epochs is not None and not self.freeze_stages:
             raise UserError(f"freeze_epochs={self.freeze_epochs}: say which, with freeze_stages")
         if self.compile and self.recompute != "nothing":
@@ -143,7 +163,10 @@ class TrainConfig:
         method: as ``describe_method`` gives it.
         """
         names = [field.name for field in fields(self) if field.name != "callbacks"]
-        return {name: plain_value(getattr(self, name)) for name in names} | {"method": method, "task": self.plain_task}
+        return {name: plain_value(getattr(self, name)) for name in names} | {
+            "method": method,
+            "task": self.plain_task,
+        }
 
     @property
     def plain_task(self) -> dict[str, Any]:

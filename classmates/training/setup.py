@@ -36,11 +36,12 @@ from classmates.runs.student import StudentCard
 from classmates.training.acceleration import FORMATS, choose
 from classmates.training.callbacks import AtomicCheckpointIO, watchers
 from classmates.training.config import RunConfig, TrainConfig, describe_method
-from classmates.training.finetuning import FrozenStages, WeightAverage
+from classmates.training.finetuning import FrozenStages, PeerAverage, WeightAverage
 from classmates.training.loggers import make_loggers
 from classmates.training.module import TrainingModule
 from classmates.training.optimisation import (
     Parameters,
+    faster_groups,
     layer_groups,
     make_optimizer,
     make_schedule,
@@ -64,11 +65,15 @@ def load_images(config: TrainConfig) -> ImageData:
 
 
 def prepare_images(config: RunConfig, images: ImageData) -> ImageData:
-    """Prepare images as those were that the weights were trained on, where training begins from published ones."""
-    if not config.begins_from_weights or not isinstance(config.model, str):
+    """Prepare images as those were that the weights were trained on, where training begins from published ones.
+
+    A mean and deviation that are given go over those, and over the images' own.
+    """
+    if config.begins_from_weights and isinstance(config.model, str) and (how := preparation_for(config.model)):
+        images = images.prepared_for(how.mean, how.std, how.interpolation)
+    if config.mean is None or config.std is None:
         return images
-    how = preparation_for(config.model)
-    return images if how is None else images.prepared_for(how.mean, how.std, how.interpolation)
+    return images.normalised_by(config.mean, config.std)
 
 
 def build_method(config: RunConfig, images: ImageData) -> tuple[Method, list[str]]:
@@ -103,6 +108,7 @@ def build_method(config: RunConfig, images: ImageData) -> tuple[Method, list[str
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what the method notes is said with the data's notes
         built = config.method(network, spec)
+    built.check_peers_differ()
     check_mixing(built, config.augmentation)
     if config.compile:
         built.networks.compile_parts()
@@ -153,6 +159,9 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> Tra
         parameters: Parameters = method.parameters()
         if config.layer_decay is not None:
             parameters = layer_groups(method.networks.networks, method.parameters(), config.lr, config.layer_decay)
+        if config.new_parts_lr != 1:
+            groups = parameters if isinstance(parameters, list) else [{"params": [*parameters], "lr": config.lr}]
+            parameters = faster_groups(groups, new_parts(method), config.new_parts_lr)
         arguments = dict(config.optimizer_args or {})
         return make_optimizer(config.optimizer, parameters, config.lr, arguments, fused=fused)
 
@@ -170,11 +179,23 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> Tra
         shard = EpochSampler(sampling, labels, config.batch_size, seed=config.seed, **how_many)
         how: Any = {"num_workers": config.num_workers, "device": device}
         how["memory_format"] = FORMATS[config.memory_format]
-        training = train_loader(images, shard, config.augmentation, seed=config.seed, **how)
+        training = train_loader(images, shard, config.augmentation, seed=config.seed, views=method.views, **how)
         return training, None if images.val is None else eval_loader(images, images.val, config.batch_size, **how)
 
     mixed = partial(mix, num_classes=images.num_classes, augmentation=config.augmentation)
     return TrainingModule(method, optimizer, schedules, loaders, config.seed, mixed)
+
+
+def new_parts(method: Method) -> list[nn.Parameter]:
+    """Return the parameters that no given weights have: classifiers, and what the method adds to its networks."""
+    networks = method.networks
+    heads = [
+        parameter
+        for network, architecture in zip(networks.networks, networks.architectures, strict=True)
+        for parameter in network.get_submodule(architecture.classifier).parameters()
+    ]
+    of_networks = {id(parameter) for parameter in networks.parameters()}
+    return [*heads, *(parameter for parameter in method.parameters() if id(parameter) not in of_networks)]
 
 
 def make_trainer(config: RunConfig, run: RunFolder, module: TrainingModule, *, validates: bool) -> L.Trainer:
@@ -185,6 +206,8 @@ def make_trainer(config: RunConfig, run: RunFolder, module: TrainingModule, *, v
     """
     if config.patience is not None and not validates:
         raise UserError(f"patience={config.patience}: there are no validation images to stop by: give a val_fraction")
+    if config.keep == "best" and not validates:
+        raise UserError("keep='best': there are no validation images to choose an epoch by: give a val_fraction")
     loggers = make_loggers(config.loggers, run.folder, run.name)
     try:
         watching = watchers(
@@ -224,8 +247,15 @@ def fine_tuning(config: RunConfig, module: TrainingModule) -> Iterator[Callback]
     """Yield the callbacks that fine-tuning asks for; they come before those that watch and write checkpoints."""
     if config.freeze_stages:
         yield FrozenStages(module.method, config.freeze_stages, config.freeze_epochs)
+    if config.ema is not None and module.method.deploys_average:
+        raise UserError(
+            f"ema={config.ema}: this run averages its peers' weights already; leave ema out, or say "
+            "--method.deploy student"
+        )
     if config.ema is not None:
         yield WeightAverage(config.ema)
+    if module.method.deploys_average:
+        yield PeerAverage()
 
 
 def run_folder(config: RunConfig, method: Method) -> RunFolder:

@@ -8,11 +8,14 @@ import pytest
 import yaml
 from torch import nn
 
+from classmates.configuration.arguments import arguments_of
+from classmates.configuration.settings import Settings
 from classmates.contracts import DataSpec
 from classmates.errors import UserError
 from classmates.methods import DML, KD, MCL, ONE, SD, Baseline, Combined, Method
 from classmates.methods.spec import MethodSpec, known_methods
 from classmates.runs.spec import takes_any_option
+from classmates.training.train import train
 
 Make = Callable[..., nn.Module]
 
@@ -128,3 +131,12 @@ def test_lengths_scale() -> None:
 
 def test_there_are_methods() -> None:
     assert known_methods().keys() >= {"Baseline", "MCL", "CORSD"}
+
+
+def test_options_that_somebody_chose_are_known_also_at_their_defaults() -> None:
+    assert MethodSpec("MCL", {"peers": 4}).chosen == {"peers"}
+    assert MethodSpec("MCL", {"peers": 4}) == MethodSpec("MCL")
+    assert MethodSpec.of(partial(MCL, share=-2)).chosen == {"share"}
+    typed = Settings("train", arguments_of(train))
+    typed.add({"method": {"class_path": "MCL", "init_args": {"peers": 4}}}, str)
+    assert typed.typed()["method"].chosen == {"peers"}

@@ -48,6 +48,7 @@ class Teacher(nn.Module):
             where a sample's image is always the same.
 
     Attributes:
+        name: what messages call it.
         architecture: its stages, at the size of these images.
         has_classifier: whether it was trained to classify; the logits of a network that returns embeddings, which
             says so by ``num_classes`` 0, are those of a classifier drawn at random, and mean nothing.
@@ -76,6 +77,7 @@ class Teacher(nn.Module):
         super().__init__()
         if cache:
             require_same_images(data)
+        self.name = name
         self.notes: list[str] = []
         self.has_classifier = getattr(network, "num_classes", None) != 0
         try:
