@@ -1,3 +1,9 @@
+import io
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -82,3 +88,44 @@ def test_what_is_missing_is_named(tmp_path):
     (tmp_path / "val").mkdir()
     with pytest.raises(UserError, match=r"\(val\) has no classes"):
         list_class_parts(tmp_path)
+
+
+def convert(folder, *words):
+    """Run the script of docs/data.md."""
+    text = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    script = text.partition("```python file=unpickle.py\n")[2].partition("```")[0]
+    command = [sys.executable, "-c", script, *map(str, words)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("layout", ["class_dict", "labels", "png"])
+def test_the_script_of_the_docs_converts_pickles(tmp_path, layout):
+    images = np.random.default_rng(0).integers(0, 256, (4, 6, 6, 3), dtype=np.uint8)
+    words = [tmp_path / "train.pickle", tmp_path / "made" / "train"]
+    content = {"image_data": images, "class_dict": {"cat": [0, 3], "dog": np.array([1, 2])}}
+    if layout == "labels":
+        content = {"data": images, "labels": ["cat", "dog", "dog", "cat"]}
+    if layout == "png":
+        content = [np.frombuffer(encoded(image), np.uint8) for image in images]
+        words.append(tmp_path / "labels.pickle")
+        words[-1].write_bytes(pickle.dumps({"label_specific": np.array([0, 1, 1, 0])}, 2))
+    words[0].write_bytes(pickle.dumps(content, 2))
+    done = convert(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    found = list_class_parts(tmp_path / "made").parts["train"]
+    assert found.class_names == (("0", "1") if layout == "png" else ("cat", "dog"))
+    assert [path.name for path in found.paths] == ["0.png", "3.png", "1.png", "2.png"]
+    assert np.array_equal(np.asarray(Image.open(found.paths[1])), images[3])
+
+
+def encoded(image):
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_the_script_of_the_docs_runs_nothing(tmp_path):
+    (tmp_path / "bad.pickle").write_bytes(b"cposix\nsystem\n(S'touch opened'\ntR.")
+    done = convert(tmp_path, "bad.pickle", "made")
+    assert "posix.system is no part of an array" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.pickle"]
