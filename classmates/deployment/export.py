@@ -172,7 +172,7 @@ def _traced(student: nn.Module, card: StudentCard, dynamic_batch: bool) -> torch
 class Format:
     suffix: str
     write: Callable[[Path, nn.Module, StudentCard, bool, Mapping[str, str]], Runner]
-    """Writes the file (path, student, card, dynamic_batch, more metadata); gives what runs it, read back from disk."""
+    """Writes the file (path, student, card, dynamic_batch, more metadata), and gives what runs it, read from disk."""
 
 
 FORMATS = {

@@ -61,8 +61,8 @@ def predict(
         support: a folder with a folder of photos for each new class.
         prototypes: a file that save_prototypes wrote, instead of the photos.
         save_prototypes: a .safetensors file to keep the prototypes of the support in.
-        none_above: the novelty above which an image is of none of the new classes, such as 1: farther from all of them
-            than 95 % of their photos.
+        none_above: the novelty above which an image is of none of the new classes, such as 1: farther from all of
+            them than 95 % of their photos.
         out: a .csv or .json file to write the result to.
         batch_size: how many images at a time.
         accelerator: auto, cpu, gpu, mps, ... as Lightning names them.
