@@ -146,7 +146,8 @@ def _require_unused(what: str, **settings: object) -> None:
 
 
 def _split(source: Source, train_size: int | None, val_fraction: float, seed: int) -> ImageData:
-    names, notes = source.train.class_names, ()
+    names = source.train.class_names
+    notes: tuple[str, ...] = ()
     labels = source.train.labels
     train = torch.arange(len(labels))
     test, val = source.test, source.val

@@ -93,7 +93,9 @@ def load_prototypes(path: str | Path, run: str | Path) -> Prototypes:
         with safe_open(path, "pt") as file:
             rest = json.loads(file.metadata()[KEY])
             centres = file.get_tensor(KEY)
-        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in rest.items()}
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in rest.items()
+        }
         found = Prototypes(centres, **fields)
     except (SafetensorError, OSError, ValueError, TypeError, LookupError) as error:
         raise UserError(f"'{path}' is damaged or no file of prototypes: {error}") from error
