@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Literal
@@ -13,6 +13,7 @@ import timm
 import classmates.models
 from classmates.data.readers.by_name import NAMED
 from classmates.errors import check_choice
+from classmates.methods.base import Method
 from classmates.methods.spec import known_methods as methods
 
 __all__ = ["Catalog", "list", "methods", "models"]
@@ -41,9 +42,18 @@ class Catalog:
         return "\n\n".join(self._section(kind) for kind in self.names)
 
     def _section(self, kind: str) -> str:
-        wrapper = textwrap.TextWrapper(100, subsequent_indent=" " * 30)
-        rows = [wrapper.fill(f"  {name:<28}{line}") for name, line in self.names[kind].items()]
+        rows = self._methods() if kind == "methods" else [row(name, line) for name, line in self.names[kind].items()]
         return "\n".join([TITLES[kind], *rows, *self._more(kind)])
+
+    def _methods(self) -> Iterator[str]:
+        """Yield the methods by what their students learn from, the latest last, each with its year and its cost."""
+        found = {name: kind.about for name, kind in methods().items() if name in self.names["methods"]}
+        for group, title in GROUPS.items():
+            members = sorted((about.year or 0, name) for name, about in found.items() if about.group == group)
+            yield from [f"\n{title}"] if members else []
+            for year, name in members:
+                facts = f"{name:<17}{year or '':<5}{found[name].cost:>4.1f}x  "
+                yield row(facts, self.names["methods"][name])
 
     def _more(self, kind: str) -> Sequence[str]:
         """Return lines on what there is beyond this package's own names."""
@@ -62,8 +72,21 @@ class Catalog:
         return []
 
 
+def row(name: str, line: str) -> str:
+    """Return a name and, beside it, what there is to say of it, in lines of up to 100 characters."""
+    return textwrap.fill(f"  {name:<28}{line}", 100, subsequent_indent=" " * 30)
+
+
+GROUPS = {
+    "control": "Controls, which learn from the labels alone: what every method has to beat",
+    "self": "Self-distillation: a network that learns from itself",
+    "online": "Online distillation: peers that learn side by side from each other; one of them is deployed",
+    "several": "Several methods at once",
+    "teacher": "With a teacher, which has been trained before (--method.teacher RUN_FOLDER)",
+}
 TITLES = {
-    "methods": "Methods (--method NAME; classmates train --method.help NAME shows its options)",
+    "methods": "Methods (--method NAME; classmates train --method.help NAME shows its options), with the year of\n"
+    "the paper and the time of a training step over Baseline's; inference costs the same with all of them",
     "models": "Models (--model NAME; classmates describe NAME shows its stages and size)",
     "datasets": "Data (--data NAME)",
 }
@@ -83,7 +106,7 @@ def list(what: Kind = "all", *, pattern: str = "") -> Catalog:
         UserError: ``what`` is none of these.
     """
     every = {
-        "methods": {name: first_sentence(cls) for name, cls in methods().items()},
+        "methods": {name: described(cls) for name, cls in methods().items()},
         "models": {name: first_sentence(constructor) for name, constructor in models().items()},
         "datasets": {name: first_sentence(known.readers[0]) for name, known in NAMED.items()},
     }
@@ -105,6 +128,13 @@ def list(what: Kind = "all", *, pattern: str = "") -> Catalog:
     )
 
 
+def described(method: type[Method]) -> str:
+    """Return the first sentence of a method's docstring, and what it needs."""
+    needs = method.about.needs
+    return first_sentence(method) + (f" It needs {needs}." if needs else "")
+
+
 def first_sentence(thing: object) -> str:
-    """Return the first sentence of its docstring, or what of it is on the first line."""
-    return (thing.__doc__ or "").strip().partition("\n")[0].partition(". ")[0].rstrip(".")
+    """Return the first sentence of its docstring, with its full stop."""
+    paragraph = " ".join((thing.__doc__ or "").strip().partition("\n\n")[0].replace("``", "").split())
+    return paragraph.partition(". ")[0].rstrip(".") + "."

@@ -19,9 +19,17 @@ class UserError(ValueError):
 
 
 class NonFiniteLoss(ArithmeticError):
-    """A term of the loss is NaN or infinite; the message names the term and the step (exit code 3)."""
+    """Training has diverged: a term of the loss or a weight is NaN, infinite or beyond use (exit code 3).
+
+    The message names it and the step.
+    """
 
     exit_code = 3
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, to be part of another; its type where it has no message."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
 def nearest(name: str, choices: Iterable[str], count: int = 3, *, listed: bool = False) -> str:

@@ -29,6 +29,27 @@ def test_everything_is_listed_with_a_line_on_it():
         assert f"\n  {name} " in text
 
 
+def test_methods_are_grouped_with_year_cost_and_needs():
+    lines = str(catalog("methods")).splitlines()
+    heads = [line.partition(",")[0].partition(":")[0] for line in lines[2:] if line and not line.startswith(" ")]
+    assert heads == [
+        "Controls", "Self-distillation", "Online distillation", "Several methods at once", "With a teacher"
+    ]  # fmt: skip
+    listed = [line.split()[0] for line in lines[2:] if line.startswith("  ") and line[2] != " "]
+    assert sorted(listed) == sorted(methods())
+    mcl = " ".join("\n".join(lines).partition("  MCL  ")[2].partition("\n  PCL")[0].split())
+    assert mcl.startswith(f"{MCL.about.year} {MCL.about.cost}x Peers contrast")
+    assert mcl.endswith(f"It needs {MCL.about.needs}.")
+    assert str(catalog("methods", pattern="MCL*")).count("\n\n") == 1
+
+
+def test_every_line_is_a_whole_sentence():
+    for kind, lines in catalog().names.items():
+        for name, line in lines.items():
+            assert line.endswith("."), (kind, name, line)
+            assert line.count("(") == line.count(")"), (kind, name, line)
+
+
 def test_our_own_models_come_first_and_timms_by_pattern():
     found = catalog("models", pattern="ResNet1*")
     assert found.names.keys() == {"models"}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import classmates
+from classmates._signals import ended_by_signals, exit_code
 from classmates.errors import NonFiniteLoss, UserError, unknown
 
 if TYPE_CHECKING:
@@ -101,30 +102,40 @@ classmates COMMAND --help explains a command."""
 def main(typed: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code.
 
-    0; 2 for what the user can mend; 3 for a loss that is not finite or a useless student; 4 where runs of a
-    comparison or a search failed; 130 when interrupted. Any other exception is a bug, and keeps its traceback.
+    0; 2 for what the user can mend; 3 for a loss or weights that are not finite or a useless student; 4 where runs of
+    a comparison or a search failed; 128 and the number of the signal that ended it (130: Ctrl-C, 143: SIGTERM). Any
+    other exception is a bug, and keeps its traceback.
     """
     command, *rest = (sys.argv[1:] if typed is None else typed) or ["--help"]
+    more = GOING_ON.get(command, "")
     try:
-        if command in ("-h", "--help"):
-            lines = (f"  {name:<10}{entry.summary}" for name, entry in COMMANDS.items())
-            print(OVERVIEW.format(commands="\n".join(lines)))
-        elif command == "--version":
-            print(classmates.__version__)
-        elif command not in COMMANDS:
-            raise unknown("command", command, COMMANDS)
-        else:
-            return run(command, rest)
+        with ended_by_signals():
+            return answer(command, rest)
     except (UserError, NonFiniteLoss) as error:
         print(f"classmates: error: {error}", file=sys.stderr)
         return error.exit_code
-    except (KeyboardInterrupt, SystemExit) as stop:
-        if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
+    except KeyboardInterrupt as stop:
+        print(f"classmates: {str(stop) or 'interrupted'}{more}", file=sys.stderr)
+        return exit_code(stop)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        more = GOING_ON.get(command, "")
-        print(f"classmates: interrupted{more}", file=sys.stderr)
-        return 130
-    return 0
+        print(f"classmates: error: {error}: make space{more}", file=sys.stderr)
+        return UserError.exit_code
+
+
+def answer(command: str, rest: list[str]) -> int:
+    """Run a command, or say what there is; return the exit code."""
+    if command in ("-h", "--help"):
+        lines = (f"  {name:<10}{entry.summary}" for name, entry in COMMANDS.items())
+        print(OVERVIEW.format(commands="\n".join(lines)))
+        return 0
+    if command == "--version":
+        print(classmates.__version__)
+        return 0
+    if command not in COMMANDS:
+        raise unknown("command", command, COMMANDS)
+    return run(command, rest)
 
 
 def run(command: str, typed: list[str]) -> int:
@@ -141,7 +152,6 @@ def run(command: str, typed: list[str]) -> int:
     if "-h" in typed or "--help" in typed:
         print(command_help(command, function, entry.positions))
         return 0
-    sys.path.append(os.getcwd())  # for methods of the user's own
     arguments = arguments_of(function)
     settings = Settings(command, arguments)
     flags, files = [], []

@@ -106,6 +106,9 @@ def typable(hint: Any) -> Any:
     if origin in (list, Sequence):
         item = typable(parts[0])
         return None if item is None else origin[item]
+    if origin is tuple:  # of any length
+        item = typable(parts[0])
+        return None if item is None else tuple[item, ...]  # type: ignore[valid-type]
     if origin in (Literal, Callable, Mapping) or hint in WORDS or is_dataclass(hint):
         return hint
     return None
@@ -119,7 +122,7 @@ def in_words(hint: Any) -> str:
         return "|".join(map(in_words, parts))
     if origin is Literal:
         return "|".join(map(str, parts))
-    if origin in (list, Sequence):
+    if origin in (list, Sequence, tuple):
         return f"[{in_words(parts[0])},...]"
     if origin is Mapping:
         return "{NAME: VALUE,...}"

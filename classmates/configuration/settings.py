@@ -22,7 +22,7 @@ from classmates.configuration.arguments import Argument, in_words
 from classmates.configuration.choosing import family_for, likely, options_of, unknown_option
 from classmates.errors import UserError
 from classmates.methods.spec import MethodSpec
-from classmates.runs.spec import Spec, class_path, takes_any_option
+from classmates.runs.spec import Spec, class_path, import_path, takes_any_option
 
 
 class Settings:
@@ -205,7 +205,7 @@ class Settings:
 
 def as_class(cls: type) -> dict[str, Any]:
     """Return a class as jsonargparse wants it, without options so far."""
-    return {"class_path": class_path(cls), "init_args": {}}
+    return {"class_path": import_path(cls), "init_args": {}}
 
 
 def as_spec(made: Any, family: type[Spec], chosen: frozenset[str] | None = None) -> Spec:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from classmates._files import output_file
-from classmates.errors import UserError, check_choice
+from classmates.errors import UserError, check_choice, first_line
 from classmates.runs.prototypes import load_prototypes
 from classmates.runs.student import StudentCard, load_embedder, load_student, load_weights, save_weights
 
@@ -30,6 +30,7 @@ def export(
     dynamic_batch: bool = True,
     tolerance: float = 1e-4,
     network: nn.Module | None = None,
+    trust_code: bool = False,
 ) -> Path:
     """Write a finished run's student in a format that other programs read.
 
@@ -56,6 +57,7 @@ def export(
             Safetensors holds no batch size.
         tolerance: the largest difference that is accepted, as a share of the largest value where that is above 1.
         network: where to load the weights, for a student that was given to training as an object (in Python).
+        trust_code: run the Python file of a student whose model is one (FILE.py:CLASS).
 
     Returns:
         The file written.
@@ -74,7 +76,8 @@ def export(
         raise UserError(
             f"out is '{out}', but format {format} is written to a {suffix} file: use '{out.with_suffix(suffix)}'"
         )
-    student, card = load_student(run, network) if what == "student" else load_embedder(run, network)
+    load = load_student if what == "student" else load_embedder
+    student, card = load(run, network, trust_code=trust_code)
     more = {} if prototypes is None else _with_prototypes(prototypes, run, card)
     sizes = (1, 5) if dynamic_batch else (1,)
     values = "logits" if card.output == "logits" else "embeddings"
@@ -86,8 +89,7 @@ def export(
             raise
         except Exception as error:  # exporters and runtimes raise what they like
             hint = " (dynamic_batch=False asks less of it)" if dynamic_batch else ""
-            reason = str(error).strip().partition("\n")[0]
-            raise UserError(f"the student cannot be exported as {format}{hint}: {reason}") from error
+            raise UserError(f"the student cannot be exported as {format}{hint}: {first_line(error)}") from error
         if not difference <= tolerance:  # also true of NaN
             raise UserError(
                 f"the {format} file's {values} differ from the student's by {difference:.2e}, more than the "

@@ -18,7 +18,7 @@ from classmates.data.loading import ImageData, load
 from classmates.data.readers.images import IN_MEMORY
 from classmates.errors import UserError, unknown
 from classmates.evaluation.collect import Predictions, collect
-from classmates.evaluation.predict import device_for
+from classmates.evaluation.predict import device_for, require_finite
 from classmates.runs.folder import stored_settings
 from classmates.runs.student import StudentCard, load_embedder, load_student
 from classmates.runs.task_spec import TaskSpec, task_of
@@ -68,6 +68,7 @@ def evaluate(
     out: Path | None = None,
     task: Task | Callable[[], Task] | None = None,
     network: nn.Module | None = None,
+    trust_code: bool = False,
 ) -> StudentScores:
     """Score the student of a finished run.
 
@@ -93,6 +94,7 @@ def evaluate(
         task: how it is judged; as the run's own task does if not given. Its options follow with a dot, such as --task
             few_shot --task.shot 5 --task.eval_way 10.
         network: where to load the weights, for a student that was given to training as an object (in Python).
+        trust_code: run the Python file of a student whose model is one (FILE.py:CLASS).
 
     Returns:
         Its metrics by name, each with value, 95 % interval if it has one, and number of images or episodes: of a
@@ -120,6 +122,7 @@ def evaluate(
         num_workers=num_workers,
         accelerator=accelerator,
         network=network,
+        trust_code=trust_code,
     )
     protocol, labels = judging.protocol, predictions.labels
     found = protocol.score(predictions.logits["student"], labels)
@@ -144,13 +147,14 @@ def student_predictions(
     num_workers: int = 2,
     accelerator: str = "auto",
     network: nn.Module | None = None,
+    trust_code: bool = False,
 ) -> Predictions:
     """Return what a task judges of the student on a split, as "student"; arguments and errors as in ``evaluate``."""
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     if batch_size is not None and batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; give 1 or more")
-    student, card = load_judged(run, network, task)
+    student, card = load_judged(run, network, task, trust_code=trust_code)
     device, settings = device_for(accelerator), settings_of(Path(run))
     images = load_as_trained(Path(run), settings, card, data, data_dir, label, split, image_size, on_bad_image, task)
     for note in images.notes:
@@ -166,7 +170,9 @@ def student_predictions(
 
     batch_size = batch_size or settings["batch_size"]
     batches = eval_loader(images, part, batch_size, num_workers=num_workers, device=device)
-    return collect(predict, batches, description=split)
+    predictions = collect(predict, batches, description=split)
+    require_finite(predictions.logits["student"])
+    return predictions
 
 
 def judging_task(run: Path, task: Task | Callable[[], Task] | None) -> Task:
@@ -185,11 +191,13 @@ def judging_task(run: Path, task: Task | Callable[[], Task] | None) -> Task:
     return made
 
 
-def load_judged(run: str | Path, network: nn.Module | None, task: Task) -> tuple[nn.Module, StudentCard]:
+def load_judged(
+    run: str | Path, network: nn.Module | None, task: Task, *, trust_code: bool
+) -> tuple[nn.Module, StudentCard]:
     """Load a run's student so that it returns what the task judges; UserError where it cannot."""
     if task.output == "embedding":
-        return load_embedder(run, network)
-    student, card = load_student(run, network)
+        return load_embedder(run, network, trust_code=trust_code)
+    student, card = load_student(run, network, trust_code=trust_code)
     if card.output != task.output:
         raise UserError(
             f"the student in '{run}' returns embeddings and has no classifier: judge it with --task few_shot"

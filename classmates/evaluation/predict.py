@@ -48,6 +48,7 @@ def predict(
     batch_size: int = 64,
     accelerator: str = "auto",
     network: nn.Module | None = None,
+    trust_code: bool = False,
 ) -> pd.DataFrame:
     """Classify image files with the student of a finished run, by the classes that it was trained on or by new ones.
 
@@ -67,6 +68,7 @@ def predict(
         batch_size: how many images at a time.
         accelerator: auto, cpu, gpu, mps, ... as Lightning names them.
         network: where to load the weights, for a student that was given to training as an object (in Python).
+        trust_code: run the Python file of a student whose model is one (FILE.py:CLASS).
 
     Returns:
         One row for each image, in the order given, folders sorted: ``file``, ``class``, ``probability`` (softmax of
@@ -81,7 +83,7 @@ def predict(
     """
     check_options(support, prototypes, save_prototypes, none_above)
     by_prototypes = support is not None or prototypes is not None
-    student, card = (load_embedder if by_prototypes else load_student)(run, network)
+    student, card = (load_embedder if by_prototypes else load_student)(run, network, trust_code=trust_code)
     known = None if prototypes is None else load_prototypes(prototypes, run)
     photos = None if support is None else find_support(Path(support))
     classes = (known or photos or card).class_names
@@ -134,7 +136,19 @@ def _outputs(
         for start in tqdm(range(0, len(files), batch_size), "predicting", unit="batch", delay=2, leave=False):
             pixels = torch.stack(pool.map(lambda path: read(path, card), files[start : start + batch_size]))
             outputs.append(network(normalise(pixels.to(device), mean, std, torch.contiguous_format)).cpu())
-    return torch.cat(outputs)
+    found = torch.cat(outputs)
+    require_finite(found)
+    return found
+
+
+def require_finite(outputs: Tensor) -> None:
+    """Raise UserError for a network that gives anything but finite numbers of some images. outputs: [N, ...]."""
+    bad = int((~outputs.flatten(1).isfinite()).any(dim=1).sum())
+    if bad:
+        raise UserError(
+            f"the student gives numbers that are not finite of {bad} of {len(outputs)} images: its training has "
+            "diverged; train again with a lower --lr"
+        )
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from classmates import models
+from classmates._own_code import is_file_name
 from classmates.data.loading import is_folder, load
 from classmates.data.parts import Split
 from classmates.data.readers.by_name import NAMED
@@ -177,7 +178,7 @@ def methods_named(value: Any) -> Iterator[type[Method]]:
     elif isinstance(value, list):
         for item in value:
             yield from methods_named(item)
-    elif isinstance(value, str) and re.fullmatch(r"\w+(\.\w+)*", value):
+    elif isinstance(value, str) and (is_file_name(value) or re.fullmatch(r"\w+(\.\w+)*", value)):
         with suppress(UserError):  # most texts name no method
             yield MethodSpec.find(value)
 

@@ -108,12 +108,17 @@ class Ledger:
     def failure(self, job: Job) -> dict[str, Any] | None:
         """Return why the last attempt failed (error, traceback, time, host), or that its result is cut off."""
         try:
-            return dict(json.loads(self._failure(job).read_text(encoding="utf-8")))
-        except (OSError, ValueError):
+            failure = dict(json.loads(self._failure(job).read_text(encoding="utf-8")))
+            return {"error": "it failed, and the file that says why is damaged", **failure}
+        except (OSError, ValueError, TypeError):
             pass
         if (self.run_folder(job) / "result.json").exists() and self.read_result(job) is None:
             return {"error": "its result.json is cut off or damaged; the next `classmates compare` repeats the run"}
         return None
+
+    def is_accounted_for(self, job: Job) -> bool:
+        """Return whether an attempt has left a result, of however many epochs, or the reason why there is none."""
+        return self.read_result(job) is not None or self.failure(job) is not None
 
     def is_running(self, job: Job) -> bool:
         """Return whether some process is at it."""

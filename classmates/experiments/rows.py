@@ -41,15 +41,16 @@ def row_of(entry: str) -> tuple[str, dict[str, Any]]:
 def variant(entry: str) -> tuple[str, dict[str, Any]]:
     """Return (method, options) of ``MCL(peers=2, beta=0.1)``; UserError where it is not written so."""
     try:
-        call = ast.parse(entry.strip(), mode="eval").body
-        if not isinstance(call, ast.Call) or call.args:
+        name, _, options_given = entry.strip().partition("(")
+        call = ast.parse(f"method({options_given}", mode="eval").body  # the name may be that of a file
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
             raise ValueError
         options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (SyntaxError, ValueError) as error:
         raise UserError(f"method '{entry}': write a variant as MCL(peers=2, start='same')") from error
     if None in options:
         raise UserError(f"method '{entry}': every option needs its name, as in MCL(peers=2)")
-    return ast.unparse(call.func), {str(name): value for name, value in options.items()}
+    return name, {str(name): value for name, value in options.items()}
 
 
 def base_settings(method: type, base: Base) -> dict[str, Any]:

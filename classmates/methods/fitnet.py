@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
 from classmates.losses.soft_targets import softened_kl
+from classmates.methods.about import About
 from classmates.methods.teacher_method import TeacherMethod, TeacherOptions
 from classmates.networks.heads.adapters import adapter
 
@@ -58,6 +59,7 @@ class FitNet(TeacherMethod):
             cannot be brought together, ``hint_epochs`` below 0, as many as training has, or without a ``hint``.
     """
 
+    about = About("teacher", 2015, 1.3)
     mixes: ClassVar[bool] = True
     lengths: ClassVar[tuple[str, ...]] = ("hint_epochs",)
 

@@ -23,6 +23,7 @@ class TeacherOptions(TypedDict, total=False):
 
     teacher: str | nn.Module | None
     teacher_weights: str | None
+    trust_code: bool
 
 
 class CachingTeacherOptions(TeacherOptions, total=False):
@@ -42,6 +43,7 @@ class TeacherMethod(Method):
         weights, labels, classifier, sampling, ramps: see ``Method``.
         teacher: the folder of a finished run, a model's name with its weights, or in Python a trained module.
         teacher_weights: the file of the weights of a teacher given by its name; timm's published ones without it.
+        trust_code: run the Python file of a teacher's folder whose model is one (FILE.py:CLASS).
         cache: run the teacher once for each sample and keep its outputs; only without augmentation.
 
     Raises:
@@ -68,6 +70,7 @@ class TeacherMethod(Method):
         ramps: Mapping[str, Ramp] | None = None,
         teacher: str | nn.Module | None = None,
         teacher_weights: str | None = None,
+        trust_code: bool = False,
         cache: bool = False,
     ):
         self.check_teacher(teacher, teacher_weights)
@@ -83,7 +86,7 @@ class TeacherMethod(Method):
         self.has_teacher = teacher is not None
         if teacher is not None:
             seen = replace(data, input_shape=self.networks.architecture.input_shape)
-            self.teacher = make_teacher(teacher, seen, weights=teacher_weights, cache=cache)
+            self.teacher = make_teacher(teacher, seen, weights=teacher_weights, trust_code=trust_code, cache=cache)
             if classifier and not self.teacher.has_classifier:
                 raise UserError(
                     f"{type(self).__name__} teaches a teacher's logits, and teacher '{self.teacher.name}' returns "

@@ -8,17 +8,23 @@ from pathlib import Path
 import timm
 from torch import nn
 
+from classmates._own_code import is_file_name
 from classmates.contracts import DataSpec
 from classmates.errors import UserError, nearest
 from classmates.networks.backbone.architecture import inspect_network
-from classmates.networks.building.build import build_model, is_file_name
+from classmates.networks.building.build import build_model
 from classmates.networks.building.teacher import Normalisation, Teacher, require_same_images
 from classmates.networks.building.weights import load_pretrained
 from classmates.runs.student import load_student
 
 
 def make_teacher(
-    source: str | Path | nn.Module, data: DataSpec, *, weights: str | Path | None = None, cache: bool = False
+    source: str | Path | nn.Module,
+    data: DataSpec,
+    *,
+    weights: str | Path | None = None,
+    trust_code: bool = False,
+    cache: bool = False,
 ) -> Teacher:
     """Make the teacher that ``source`` names.
 
@@ -28,6 +34,7 @@ def make_teacher(
             which a copy is made, so that yours stays as it is.
         data: the classes that student and teacher tell apart, the shape of an image and its normalisation.
         weights: for a name: the file of its weights (safetensors, or a state dict).
+        trust_code: run the Python file of a run whose model is one.
         cache: see ``Teacher``.
 
     Raises:
@@ -36,13 +43,13 @@ def make_teacher(
     """
     if cache:
         require_same_images(data)  # before anything is downloaded
-    network, normalisation = find_teacher(source, data, weights)
+    network, normalisation = find_teacher(source, data, weights, trust_code=trust_code)
     name = type(source).__name__ if isinstance(source, nn.Module) else str(source)
     return Teacher(network, data, name=name, normalisation=normalisation, cache=cache)
 
 
 def find_teacher(
-    source: str | Path | nn.Module, data: DataSpec, weights: str | Path | None
+    source: str | Path | nn.Module, data: DataSpec, weights: str | Path | None, *, trust_code: bool
 ) -> tuple[nn.Module, Normalisation | None]:
     """Return the network that ``source`` means, and the normalisation it was trained with where that is known."""
     by_name = isinstance(source, str) and (is_file_name(source) or timm.is_model(source))
@@ -51,7 +58,7 @@ def find_teacher(
     if isinstance(source, nn.Module):
         return copy.deepcopy(source), None
     if Path(source).is_dir():
-        network, card = load_student(source)
+        network, card = load_student(source, trust_code=trust_code)
         return network, (card.mean, card.std)
     if not by_name:
         raise UserError(

@@ -146,7 +146,7 @@ class RunRecord:
             ValueError: it is damaged; the message says where.
         """
         try:
-            content = json.loads(text)
+            content = json.loads(text, parse_constant=_no_number)
             version = int(content.get("version", 1))
             if version > VERSION:
                 raise UserError(
@@ -174,6 +174,10 @@ def read_record(path: Path) -> RunRecord | None:
         raise UserError(f"{path}: {error}") from error
     except (OSError, ValueError):
         return None
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"it holds {word.lower()}, which is no number")
 
 
 def _record(content: Mapping[str, Any]) -> RunRecord:

@@ -1,7 +1,8 @@
 """The trained student on disk: its weights, and a card that says what it is and how its images are prepared.
 
 ``student.safetensors`` holds the weights, under the names of the network's own ``state_dict``, and ``student.json``
-the card. Neither can carry code; but a card whose ``model`` is a Python file has that file run when it is loaded.
+the card. Neither can carry code; but a card whose ``model`` is a Python file asks for that file to be run, which is
+done only where the user says so.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from safetensors import SafetensorError
 from torch import nn
 
 from classmates._files import whole_file
+from classmates._own_code import code_hash, is_file_name
 from classmates.data.parts import Interpolation
 from classmates.errors import UserError
-from classmates.networks.building.build import Output, is_file_name
+from classmates.networks.building.build import Output, check_model_args
 from classmates.networks.building.embedding import build_network, without_classifier
 from classmates.networks.building.weights import load_matching
 
@@ -47,6 +49,8 @@ class StudentCard:
         model_args: ``in_chans`` and whatever else the model was built with.
         classmates: the version that trained it.
         interpolation: by which its shorter side gets that length. Cards of earlier versions do not say: bilinear.
+        code: SHA-256 of the Python file that ``model`` names; None for other models, and in cards of earlier
+            versions.
         output: what it returns of an image, the logits of its classes or the embedding; class_names are then those
             that it learnt from, and it has no classifier of them.
     """
@@ -60,6 +64,7 @@ class StudentCard:
     model_args: dict[str, Any] = field(default_factory=dict)
     classmates: str = field(default_factory=lambda: version("classmates"))
     interpolation: Interpolation = "bilinear"
+    code: str | None = None
     output: Output = "logits"
 
     def __post_init__(self) -> None:
@@ -109,17 +114,20 @@ def save_student(folder: str | Path, network: nn.Module, card: StudentCard) -> N
         path.write_text(card.to_json(), encoding="utf-8")
 
 
-def load_student(run: str | Path, network: nn.Module | None = None) -> tuple[nn.Module, StudentCard]:
+def load_student(
+    run: str | Path, network: nn.Module | None = None, *, trust_code: bool = False
+) -> tuple[nn.Module, StudentCard]:
     """Load the student of a finished run, on the CPU and in eval mode, with its card.
 
     Args:
         run: the run's folder.
         network: where to load the weights, for a student that was given to training as an object; else the card
             says what to build.
+        trust_code: run the Python file that the card names, where the model is one.
 
     Raises:
-        UserError: no student in the folder, a damaged file, a model that cannot be rebuilt, or weights that do not
-            fit it (named).
+        UserError: no student in the folder, a damaged file, a model that cannot be rebuilt, a Python file that is not
+            trusted or not the one of training, or weights that do not fit it (named).
     """
     folder = Path(run)
     for name in (CARD, WEIGHTS):
@@ -138,6 +146,10 @@ def load_student(run: str | Path, network: nn.Module | None = None) -> tuple[nn.
                 "build it yourself and call load_student(run, network=my_module), in Python; evaluate, predict and "
                 "export take such a network too"
             )
+        if is_file_name(card.model):
+            check_code(folder, card.model, card.code, trusted=trust_code)
+        else:
+            check_model_args(card.model_args)
         network = build_network(card.model, card.output, len(card.class_names), **card.model_args)
     if card.output == "embedding":
         network = without_classifier(network, len(card.class_names), card.input_shape)
@@ -145,23 +157,49 @@ def load_student(run: str | Path, network: nn.Module | None = None) -> tuple[nn.
     return network.eval(), card
 
 
-def load_embedder(run: str | Path, network: nn.Module | None = None) -> tuple[nn.Module, StudentCard]:
+def check_code(run: Path, model: str, code: str | None, *, trusted: bool) -> None:
+    """Raise UserError unless the Python file of a card is trusted, and as it was in training where that is known."""
+    file = Path(model.rpartition(":")[0])
+    if not trusted:
+        raise UserError(
+            f"the student in '{run}' is built by the Python file '{file}', which would be run: read it, and say "
+            "--trust_code true if you trust it (in Python: trust_code=True)"
+        )
+    if code is not None and file.is_file() and code_hash(model) != code:
+        raise UserError(
+            f"'{file}' has changed since it trained the student in '{run}': put back what it was, or build the "
+            "network yourself and give it as network=my_module, in Python"
+        )
+
+
+def load_embedder(
+    run: str | Path, network: nn.Module | None = None, *, trust_code: bool = False
+) -> tuple[nn.Module, StudentCard]:
     """Load the student of a finished run as a network that returns embeddings, without a classifier if it has one.
 
     Arguments and errors as in ``load_student``; and UserError for a network in which no classifier is found.
     """
-    network, card = load_student(run, network)
+    network, card = load_student(run, network, trust_code=trust_code)
     if card.output == "logits":
         network = without_classifier(network, len(card.class_names), card.input_shape)
     return network.eval(), replace(card, output="embedding")
 
 
 def save_weights(path: Path, network: nn.Module, card: StudentCard, more: Mapping[str, str] | None = None) -> None:
-    """Write the network's ``state_dict`` as safetensors, with the card, and whatever more, in the file's metadata."""
+    """Write the network's ``state_dict`` as safetensors, with the card, and whatever more, in the file's metadata.
+
+    Equal weights and cards make equal files: the header has its metadata in one order, which safetensors draws.
+    """
     # Tied weights share memory, which safetensors refuses; copies load into any network of the same names.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
     metadata = {"format": "pt", "classmates": card.to_json(), **(more or {})}
-    safetensors.torch.save_file(tensors, path, metadata=metadata)
+    whole = safetensors.torch.save(tensors, metadata)
+    start = 8 + int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8:start]) | {"__metadata__": metadata}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(start - 8)
+    with path.open("wb") as file:
+        for part in (len(text).to_bytes(8, "little"), text, memoryview(whole)[start:]):
+            file.write(part)
 
 
 def load_weights(path: Path, network: nn.Module) -> None:

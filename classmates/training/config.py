@@ -26,6 +26,8 @@ from classmates.training.acceleration import MemoryFormat
 from classmates.training.recipes import NAMES
 
 ClassWeights = Literal["none", "balanced"]
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16")
+"""Lightning's words for float32 weights; the last three are its short ones. Images and tests are in float32 too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +101,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _ = self.made_task
         check_choice("class_weights", self.class_weights, ClassWeights)
+        check_choice("precision", str(self.precision), PRECISIONS)
         check_choice("recipe", self.recipe, ("auto", "none", *NAMES))
         if self.epochs is not None and self.epochs < 1:
             raise UserError(f"epochs={self.epochs}: at least 1 is needed")

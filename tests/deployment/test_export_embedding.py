@@ -48,7 +48,7 @@ def test_onnx_and_the_prototypes_in_it_answer_as_predict_does(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = save_run(tmp_path / "run")
-    path = export(run, what="embedding", prototypes=run / "new.safetensors")
+    path = export(run, what="embedding", prototypes=run / "new.safetensors", trust_code=True)
     assert path == run / "embedding.onnx"
     assert "embedding.onnx: embeddings differ from the student's by at most" in capsys.readouterr().out
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -62,7 +62,7 @@ def test_onnx_and_the_prototypes_in_it_answer_as_predict_does(
     odds = np.exp(-kept["scale"] * squares)
     known = load_prototypes(run / "new.safetensors", run)
     with torch.no_grad():
-        expected = known.probabilities(known.distances(load_embedder(run)[0](images)))
+        expected = known.probabilities(known.distances(load_embedder(run, trust_code=True)[0](images)))
     np.testing.assert_allclose(odds / odds.sum(1, keepdims=True), expected, atol=1e-5)
 
 
@@ -70,7 +70,8 @@ def test_onnx_and_the_prototypes_in_it_answer_as_predict_does(
 @pytest.mark.parametrize("format", ["safetensors", "torch"])
 def test_other_formats(tmp_path: Path, output: str, what: str, format: str) -> None:
     run = save_run(tmp_path / "run", output)
-    path = export(run, what=what, prototypes=run / "new.safetensors", format=format, out=run / OUT[format])
+    given = {"what": what, "format": format, "out": run / OUT[format]}
+    path = export(run, prototypes=run / "new.safetensors", trust_code=True, **given)
     files = {"prototypes": "", "classmates": ""}
     if format == "torch":
         torch.export.load(path, extra_files=files)
@@ -91,5 +92,5 @@ def test_wrong_input(tmp_path: Path) -> None:
         ({"what": "embedding", "prototypes": run / "no.safetensors"}, "there is no file of prototypes"),
     ):
         with pytest.raises(UserError, match=message):
-            export(run, **options)
+            export(run, trust_code=True, **options)
     assert sorted(run.iterdir()) == before

@@ -243,7 +243,7 @@ def test_a_student_without_an_embedding(tmp_path: Path, support: Path, images: P
     (tmp_path / "odd.py").write_text(WITHOUT_EMBEDDING)
     run = save_run(tmp_path / "run", model=f"{tmp_path / 'odd.py'}:Odd")
     with pytest.raises(UserError, match="no final classifier found in Odd"):
-        ask(run, images, support=support)
+        ask(run, images, support=support, trust_code=True)
 
 
 def test_options_that_do_not_fit(tmp_path: Path, support: Path, images: Path) -> None:

@@ -14,6 +14,7 @@ from classmates.networks.building.embedding import Classified
 from classmates.tasks.few_shot import FewShot
 from tests.conftest import TinyNetwork
 from tests.fixtures.drawings import drawings
+from tests.methods.conftest import with_views
 
 TASK = FewShot(way=6, shot=1, queries=3, episodes=12, eval_way=4, eval_queries=6, eval_episodes=150)
 EPOCHS = 4
@@ -22,6 +23,7 @@ REFUSED = {
     "CC": r"CC \(groups of 8 images of a class\) and the task few_shot",
     "CORSD": r"CORSD \(triplets of images\) and the task few_shot",
     "Combined": r"CORSD \(triplets of images\) and the task few_shot",
+    "DLB": r"DLB \(pairs of a repeated and a new image\) and the task few_shot",
     "KD": "KD teaches a teacher's logits, and teacher .* returns embeddings",
     "DKD": "DKD teaches a teacher's logits",
 }
@@ -60,7 +62,7 @@ def train(method: Method, data: ImageData) -> list[float]:
         totals = []
         for chosen in sampler:
             indices = torch.tensor(chosen)
-            output = method(Batch(images[indices], labels[indices], indices))
+            output = method(with_views(Batch(images[indices], labels[indices], indices), method))
             optimizer.zero_grad()
             output.total.backward()
             optimizer.step()

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from classmates.errors import UserError
+from classmates.errors import UserError, first_line
 from classmates.networks.backbone.probe import (
     Call,
     default_input_shape,
-    first_line,
     record_calls,
     run_in_training,
     sample_images,

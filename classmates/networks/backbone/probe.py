@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from classmates.errors import UserError
+from classmates.errors import UserError, first_line
 
 BATCH = 2  # images a silent run has
 FALLBACK_SIZES = (32, 64, 224)  # pixels to try where a network does not say what it takes
@@ -102,8 +102,3 @@ def default_input_shape(network: nn.Module) -> tuple[int, int, int]:
         f"{type(network).__name__} runs on none of the sizes that were tried ({'; '.join(reasons)}): "
         "say what it takes with DataSpec(..., input_shape=(channels, height, width))"
     )
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, to be part of another; its type where it has no message."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -10,11 +10,12 @@ import timm
 import torch
 from torch import nn
 
+from classmates._own_code import is_file_name
 from classmates.contracts import DataSpec
 from classmates.errors import UserError
 from classmates.networks.backbone.architecture import Architecture, inspect_network
 from classmates.networks.backbone.probe import default_input_shape
-from classmates.networks.building.build import build_model, is_file_name
+from classmates.networks.building.build import build_model
 from classmates.networks.building.complexity import count_parameters, multiply_adds
 from classmates.networks.peers.peers import Peers
 

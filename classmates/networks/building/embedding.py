@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from classmates.errors import UserError
+from classmates._own_code import is_file_name
+from classmates.errors import UserError, first_line
 from classmates.networks.backbone.architecture import find_classifier
-from classmates.networks.backbone.probe import default_input_shape, first_line, record_calls, sample_images, silent
+from classmates.networks.backbone.probe import default_input_shape, record_calls, sample_images, silent
 from classmates.networks.backbone.stages import timm_stages
-from classmates.networks.building.build import Output, build_model, is_file_name
+from classmates.networks.building.build import Output, build_model
 
 Shape = tuple[int, int, int]
 

@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from timm.models import adapt_input_conv, load_state_dict
+from safetensors.torch import load_file
+from timm.models import adapt_input_conv, clean_state_dict
 from torch import Tensor, nn
 
-from classmates.errors import UserError
+from classmates.errors import UserError, first_line
 from classmates.networks.backbone.architecture import inspect_network
+
+UNDER = ("state_dict_ema", "model_ema", "state_dict", "model")
+"""Where training checkpoints have the weights, an average of them first, as timm looks for them."""
 
 
 def load_pretrained(network: nn.Module, file: str | Path, input_shape: tuple[int, int, int]) -> list[str]:
@@ -33,10 +37,9 @@ def load_pretrained(network: nn.Module, file: str | Path, input_shape: tuple[int
     if not Path(file).is_file():
         raise UserError(f"model_weights: there is no file '{file}'")
     try:
-        found = dict(load_state_dict(str(file)))
+        found = read_weights(Path(file))
     except Exception as error:  # whatever a damaged or foreign file makes the reader do
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"model_weights: '{file}' is damaged or no file of weights: {reason}") from error
+        raise UserError(f"model_weights: '{file}' is damaged or no file of weights: {first_line(error)}") from error
     wanted = network.state_dict()
     if getattr(network, "num_classes", None) == 0:
         notes = _leave_classifier_out(found, wanted)
@@ -47,8 +50,28 @@ def load_pretrained(network: nn.Module, file: str | Path, input_shape: tuple[int
     return notes
 
 
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file by name; whatever it holds, no code in it is run.
+
+    Raises:
+        Exception: it is damaged, or no file of weights; what readers raise has no common type.
+    """
+    if file.suffix == ".safetensors":
+        return load_file(file)
+    found = torch.load(file, map_location="cpu", weights_only=True)
+    weights = next((found[key] for key in UNDER if isinstance(found.get(key), Mapping)), found)
+    for name, value in weights.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"its '{name}' is no tensor")
+    return clean_state_dict(dict(weights))
+
+
 def load_matching(network: nn.Module, found: Mapping[str, Tensor], source: str) -> None:
-    """Load weights that must be exactly this network's; UserError with the names and shapes where they are not."""
+    """Load weights that must be exactly this network's and finite.
+
+    Raises:
+        UserError: they are not, with the names and shapes.
+    """
     wanted = network.state_dict()
     problems = [
         *(f"{name} is missing" for name in wanted if name not in found),
@@ -62,6 +85,11 @@ def load_matching(network: nn.Module, found: Mapping[str, Tensor], source: str) 
     if problems:
         shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
         raise UserError(f"'{source}' does not fit the network {type(network).__name__}: {shown}")
+    if not_finite := [name for name, value in found.items() if not value.isfinite().all()]:
+        raise UserError(
+            f"'{source}' holds numbers that are not finite (first in {not_finite[0]}): the training that it comes "
+            "from has diverged; train again with a lower --lr"
+        )
     network.load_state_dict(found)
 
 

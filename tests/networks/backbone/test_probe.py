@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from classmates.errors import UserError
 from classmates.networks.backbone.probe import (
     default_input_shape,
-    first_line,
     record_calls,
     run_in_training,
     sample_images,
@@ -170,8 +169,3 @@ def test_default_input_shape(tiny_network: Make) -> None:
 def test_no_size_that_works_is_an_error_that_says_what_was_tried() -> None:
     with pytest.raises(UserError, match=r"Picky runs on none .*32 pixels: AssertionError; 64 .*; 224 .*input_shape="):
         default_input_shape(Picky(48))
-
-
-def test_first_line_of_an_error() -> None:
-    assert first_line(ValueError("this\nand that")) == "this"
-    assert first_line(AssertionError()) == "AssertionError"
