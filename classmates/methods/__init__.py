@@ -6,8 +6,10 @@ from classmates.methods.baseline import Baseline
 from classmates.methods.cc import CC
 from classmates.methods.clilr import CLILR
 from classmates.methods.corsd import CORSD
+from classmates.methods.crd import CRD
 from classmates.methods.cskd import CSKD
 from classmates.methods.deep_supervision import DeepSupervision
+from classmates.methods.dist import DIST
 from classmates.methods.dkd import DKD
 from classmates.methods.dml import DML
 from classmates.methods.fitnet import FitNet
@@ -17,6 +19,7 @@ from classmates.methods.mcl import MCL
 from classmates.methods.okddip import OKDDip
 from classmates.methods.one import ONE
 from classmates.methods.pskd import PSKD
+from classmates.methods.reviewkd import ReviewKD
 from classmates.methods.rkd import RKD
 from classmates.methods.sd import SD
 from classmates.methods.sp import SP
@@ -27,7 +30,9 @@ __all__ = [
     "CC",
     "CLILR",
     "CORSD",
+    "CRD",
     "CSKD",
+    "DIST",
     "DKD",
     "DML",
     "KD",
@@ -45,6 +50,7 @@ __all__ = [
     "Method",
     "OKDDip",
     "Output",
+    "ReviewKD",
     "TfKD",
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, partial
 from typing import ClassVar, Unpack
 
@@ -37,6 +38,7 @@ class DKD(TeacherMethod):
     """
 
     lengths: ClassVar[tuple[str, ...]] = ("warmup",)
+    from_logits: ClassVar[Sequence[str]] = ("target", "non_target")
 
     def __init__(
         self,
@@ -67,7 +69,7 @@ class DKD(TeacherMethod):
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         logits = outputs[-1].logits
-        teacher_logits = cache(lambda: self.teacher.outputs(batch).logits)
+        teacher_logits = cache(lambda: self.teacher_logits(batch, self.temperature))
         return {
             "target": lambda: target_kl(logits, teacher_logits(), batch.labels, self.temperature),
             "non_target": lambda: non_target_kl(logits, teacher_logits(), batch.labels, self.temperature),

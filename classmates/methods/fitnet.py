@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, partial
 from typing import ClassVar, Unpack
 
@@ -59,6 +60,7 @@ class FitNet(TeacherMethod):
     """
 
     mixes: ClassVar[bool] = True
+    from_logits: ClassVar[Sequence[str]] = ("distillation",)
     lengths: ClassVar[tuple[str, ...]] = ("hint_epochs",)
 
     def __init__(

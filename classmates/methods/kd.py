@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Unpack
 
 from torch import nn
@@ -30,6 +30,7 @@ class KD(TeacherMethod):
     """
 
     mixes: ClassVar[bool] = True
+    from_logits: ClassVar[Sequence[str]] = ("distillation",)
     renamed: ClassVar[Mapping[str, str]] = {"remember": "cache"}
 
     def __init__(
@@ -49,4 +50,8 @@ class KD(TeacherMethod):
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         logits = outputs[-1].logits
-        return {"distillation": lambda: softened_kl(logits, self.teacher.outputs(batch).logits, self.temperature)}
+        return {
+            "distillation": lambda: softened_kl(
+                logits, self.teacher_logits(batch, self.temperature), self.temperature
+            )
+        }

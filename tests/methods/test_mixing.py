@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:num_negatives")
 
 Make = Callable[..., nn.Module]
 MIXING = Augmentation(mixup=0.2, cutmix=1.0)
-REFUSE = {"CC", "CORSD", "CSKD", "DKD", "MCL", "PSKD", "TfKD", "Combined"}
+REFUSE = {"CC", "CORSD", "CRD", "CSKD", "DKD", "MCL", "PSKD", "TfKD", "Combined"}
 
 
 def test_it_is_known_which_methods_refuse(
