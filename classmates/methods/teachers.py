@@ -96,7 +96,7 @@ def find_teacher(
         return with_classifier(copy.deepcopy(source), data)
     if Path(source).is_dir():
         network, card = load_student(source)
-        return Found(network, (card.mean, card.std), card.input_shape[1:])
+        return Found(network, (card.mean, card.std), (card.input_shape[1], card.input_shape[2]))
     if not by_name:
         raise UserError(
             f"teacher '{source}' is neither the folder of a finished run nor the name of a model "

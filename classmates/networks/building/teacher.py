@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -78,42 +78,24 @@ class Teacher(nn.Module):
         super().__init__()
         if cache:
             require_same_images(data)
-        self.notes: list[str] = []
         self.size = size
         try:
             self.architecture = inspect_network(network, seen_shape(data, size))
         except UserError as error:
-            raise UserError(
-                f"teacher '{name}': {error} (teacher_image_size brings images to another size)"
-            ) from error
+            raise UserError(f"teacher '{name}': {error} (teacher_image_size brings them to another size)") from error
         classes = self.architecture.num_classes if classifier else 0
-        self.has_logits = classes == data.num_classes
         if logits:
             require_classes(name, classes, data)
-        elif not self.has_logits:
-            self.notes.append(
-                f"teacher '{name}' {tells(classes)} and the data have {data.num_classes}: it teaches by its "
-                "embeddings and maps"
-            )
-        if data.input_shape is not None and size not in (None, data.input_shape[1:]):
-            self.notes.append(
-                f"teacher '{name}' gets the images at {size[0]}x{size[1]} pixels; the student has them at "
-                f"{data.input_shape[1]}x{data.input_shape[2]}"
-            )
+        self.has_logits = classes == data.num_classes
+        self.notes = [f"teacher '{name}' {text}" for text in assumptions(classes, size, normalisation, data)]
         # In a tuple, which torch does not look into: see the docstring.
         self._hidden = (network.eval().requires_grad_(False),)
-        if normalisation is not None and data.mean is None:
-            self.notes.append(
-                f"teacher '{name}' was trained on images of mean {normalisation[0]} and std {normalisation[1]}; how "
-                "these images were normalised is not known (DataSpec's mean and std), so it gets them as they come"
-            )
         scale, shift = renormalise(normalisation, data)
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
         # By sample index; in no checkpoint, for the teacher can be asked again.
-        samples = len(data.labels) if cache else 0
-        classes = data.num_classes if self.has_logits else 0
-        self.register_buffer("logits", torch.zeros(samples, classes), persistent=False)
+        samples, width = len(data.labels) if cache else 0, data.num_classes if self.has_logits else 0
+        self.register_buffer("logits", torch.zeros(samples, width), persistent=False)
         self.register_buffer("embeddings", torch.zeros(samples, self.architecture.embedding), persistent=False)
         self.register_buffer("known", torch.zeros(samples, dtype=torch.bool), persistent=False)
         self.knows_all = False
@@ -173,6 +155,22 @@ def seen_shape(data: DataSpec, size: Size | None) -> tuple[int, int, int] | None
 def tells(classes: int) -> str:
     """Say how many classes a teacher tells apart."""
     return f"tells {classes} classes apart" if classes else "has no classifier"
+
+
+def assumptions(
+    classes: int, size: Size | None, normalisation: Normalisation | None, data: DataSpec
+) -> Iterator[str]:
+    """Say in what a teacher's classes and images differ from the student's, or are not known to agree."""
+    if classes != data.num_classes:
+        yield f"{tells(classes)} and the data have {data.num_classes}: it teaches by its embeddings and maps"
+    if size is not None and data.input_shape is not None and size != data.input_shape[1:]:
+        own = "x".join(map(str, data.input_shape[1:]))
+        yield f"gets the images at {size[0]}x{size[1]} pixels; the student has them at {own}"
+    if normalisation is not None and data.mean is None:
+        yield (
+            f"was trained on images of mean {normalisation[0]} and std {normalisation[1]}; how these images were "
+            "normalised is not known (DataSpec's mean and std), so it gets them as they come"
+        )
 
 
 def require_classes(name: str, classes: int, data: DataSpec) -> None:
