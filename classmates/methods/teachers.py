@@ -13,7 +13,7 @@ from torch import nn
 from classmates.contracts import DataSpec
 from classmates.errors import UserError, nearest
 from classmates.networks.backbone.architecture import inspect_network
-from classmates.networks.building.build import build_model, is_file_name
+from classmates.networks.building.build import build_model, is_file_name, sized
 from classmates.networks.building.teacher import (
     Normalisation,
     Size,
@@ -114,10 +114,10 @@ def by_timm_name(
     """Build one of timm's models with weights from a file, or with its published ones."""
     config = timm.get_pretrained_cfg(name)
     arguments: dict[str, Any] = {}
-    size: Size | None = None
-    if config is not None and config.fixed_input_size:
-        size = (image_size, image_size) if image_size is not None else config.input_size[1:]
-        arguments = {"img_size": size} if image_size is not None else {}
+    size: Size | None = config.input_size[1:] if config is not None and config.fixed_input_size else None
+    if image_size is not None:
+        size = image_size, image_size
+        arguments = sized(name, size)
     if weights is not None:
         network = build_model(name, data.num_classes, channels(data), **arguments)
         found = load_all(Found(network, size=size), name, weights, data, logits)

@@ -78,6 +78,12 @@ def test_training_lowers_the_loss(make: Callable[[], nn.Module], trained: type[M
     assert sum(totals[-2:]) < 0.95 * sum(totals[:2])
 
 
+def test_a_transformer_is_a_peer_by_its_name_at_the_students_size() -> None:
+    method = MCL(resnet(), DATA, peers=2, share="nothing", peer_models=["test_vit"])
+    assert method.networks.architectures[0].stages[0].shape == (64, 2, 2)
+    assert method(batch_for(method)).total.isfinite()
+
+
 @pytest.mark.parametrize(("student", "helper"), [(vit, resnet), (resnet, vit)])
 def test_a_transformer_and_a_convolutional_network_contrast_with_each_other(
     student: Callable[[], nn.Module], helper: Callable[[], nn.Module]

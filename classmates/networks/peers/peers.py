@@ -21,7 +21,7 @@ from classmates.networks.backbone.forwards import (
     restore_forwards,
 )
 from classmates.networks.backbone.observe import observe
-from classmates.networks.building.build import build_model
+from classmates.networks.building.build import build_model, sized
 from classmates.networks.peers.branches import Trunk, branch
 
 Start = Literal["fresh", "same"]
@@ -174,10 +174,11 @@ class Peers(nn.Module):
 
 
 def by_name(peer: str | nn.Module, student: Architecture, data: DataSpec) -> nn.Module:
-    """Return a peer as it is or, by its name, built for the classes and channels at hand."""
+    """Return a peer as it is or, by its name, built for the classes and images at hand."""
     if isinstance(peer, nn.Module):
         return peer
-    return build_model(peer, data.num_classes, in_chans=student.input_shape[0])
+    channels, *size = student.input_shape
+    return build_model(peer, data.num_classes, channels, **sized(peer, (size[0], size[1])))
 
 
 def shared_stages(architecture: Architecture, share: int | str) -> int:
