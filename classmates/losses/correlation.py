@@ -1,4 +1,4 @@
-"""Correlations of predictions (DIST, Huang et al., NeurIPS 2022): what a student shares with a stronger teacher.
+"""Correlations of predictions (DIST, Huang et al., NeurIPS 2022, section 3): what a student shares with a stronger teacher.
 
 1 − ρ, with ρ Pearson's correlation, does not change where either side is moved or multiplied by a number above 0: the
 student learns the teacher's ranking and proportions, not its probabilities.
@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def inter_class(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """Return the mean over images of 1 − ρ between both sides' softened probabilities of all classes (eq. 8).
+    """Return the mean over images of 1 − ρ between both sides' softened probabilities of all classes.
 
     student_logits, teacher_logits: [B, K], the teacher's held constant. Returns a scalar in float32, within 0..2. Of
     two classes ρ is 1 or −1, without a gradient.
@@ -24,7 +24,7 @@ def inter_class(student_logits: Tensor, teacher_logits: Tensor, temperature: flo
 
 
 def intra_class(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """Return the mean over classes of 1 − ρ between both sides' softened probabilities of all images (eq. 9).
+    """Return the mean over classes of 1 − ρ between both sides' softened probabilities of all images.
 
     Arguments and result as for ``inter_class``. Of a batch of one image ρ is taken to be 0.
     """

@@ -12,8 +12,7 @@ LEVELS = (4, 2, 1)
 def hierarchical_context(student: Tensor, teacher: Tensor) -> Tensor:
     """Return the weighted mean, over the maps as they are and pooled to 4, 2 and 1 pixels, of mean (F_s − F_t)².
 
-    The weights are 1, ½, ¼, ...; sides that a map is not larger than are left out (released code; the paper names
-    no numbers).
+    The weights are 1, ½, ¼, ... (released code); sides that a map is not larger than are left out.
 
     student, teacher: [B, C, H, W], of one shape; the teacher's is held constant. Returns a scalar in float32.
     """

@@ -20,7 +20,7 @@ class DIST(TeacherMethod):
     """The student's predictions correlate with the teacher's, over the classes of an image and the images of a class.
 
     L = a CE(z, y) + β T² mean_i (1 − ρ(Y_s[i, :], Y_t[i, :])) + γ T² mean_c (1 − ρ(Y_s[:, c], Y_t[:, c])), with Y the
-    softened probabilities [B, K] and ρ Pearson's correlation (eq. 8 to 10).
+    softened probabilities [B, K] and ρ Pearson's correlation. T² is the released code's.
 
     Args:
         temperature: T, softens both sides; 4 on CIFAR-100, 1 on ImageNet.

@@ -20,8 +20,8 @@ from classmates.networks.heads.review import Review, Shape
 class ReviewKD(TeacherMethod):
     """The teacher's shallow stages teach the student's deep ones: each stage is joined by what is deeper.
 
-    L = CE(z, y) + r(t) w Σ_stages HCL(U_i, F_t,i), with U_i the student's stages i and deeper, fused by attention
-    (eq. 6), HCL the mean squared difference at several resolutions, and r(t) = min((t + 1) / warmup, 1) for epoch t
+    L = CE(z, y) + r(t) w Σ_stages HCL(U_i, F_t,i), with U_i the student's stages i and deeper, fused by attention,
+    HCL the mean squared difference at several resolutions, and r(t) = min((t + 1) / warmup, 1) for epoch t
     from 0. The embedding, as a map of one pixel, is the last stage.
 
     Stages are matched from the deepest; where one network has more of them, its first ones are left out. They are

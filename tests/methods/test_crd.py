@@ -1,4 +1,4 @@
-"""CRD against equations 17 and 18 of its paper, and beside MCL, whose code it shares."""
+"""CRD against equation 18 of its paper, and beside MCL, whose code it shares."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""ReviewKD's fusion of the student's stages (Chen et al., CVPR 2021, section 3.3 and Fig. 2): training only."""
+"""ReviewKD's fusion of the student's stages (Chen et al., CVPR 2021, sections 3.3 and 3.4): training only."""
 
 from __future__ import annotations
 
