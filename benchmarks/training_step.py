@@ -75,8 +75,12 @@ class TrainingStep:
         self.method.networks.recompute_parts(recompute)
         self.optimizer = make_optimizer("SGD", self.method.parameters(), 0.001, {})
         indices = torch.tensor(next(iter(EpochSampler(method.sampling, labels, batch_size))))
-        images = torch.randn(len(indices), *shape).to(memory_format=FORMATS[memory_format])
-        self.batch = Batch(images.to(device()), labels[indices].to(device()), indices.to(device()))
+        views = tuple(
+            torch.randn(len(indices), *shape).to(device(), memory_format=FORMATS[memory_format])
+            for _ in range(method.views)
+        )
+        batch = Batch(views[-1], labels[indices].to(device()), indices.to(device()))
+        self.batch = batch._replace(views=views) if method.views > 1 else batch
         self.precision = precision
         self.autocast = partial(torch.autocast, device().type, torch.bfloat16, enabled=precision == "bf16-mixed")
 

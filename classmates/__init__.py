@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from classmates.methods import *  # noqa: F403
     from classmates.networks.building.describe import describe
     from classmates.runs.student import load_student
+    from classmates.tasks.classification import Classification
+    from classmates.tasks.few_shot import FewShot
     from classmates.training.result import Result
     from classmates.training.train import train
 
@@ -32,7 +34,9 @@ __version__ = version("classmates")
 
 __all__ = [
     "Batch",
+    "Classification",
     "DataSpec",
+    "FewShot",
     "NetworkOutput",
     "NonFiniteLoss",
     "Result",
@@ -63,6 +67,8 @@ _HOMES = {
     "inspect": "classmates.inspection.inspecting",
     "describe": "classmates.networks.building.describe",
     "list": "classmates.catalog",
+    "Classification": "classmates.tasks.classification",
+    "FewShot": "classmates.tasks.few_shot",
     "Result": "classmates.training.result",
     "load_student": "classmates.runs.student",
     **dict.fromkeys(("Batch", "DataSpec", "NetworkOutput"), "classmates.contracts"),

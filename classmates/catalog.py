@@ -85,7 +85,7 @@ def list(what: Kind = "all", *, pattern: str = "") -> Catalog:
     every = {
         "methods": {name: first_sentence(cls) for name, cls in methods().items()},
         "models": {name: first_sentence(constructor) for name, constructor in models().items()},
-        "datasets": {name: first_sentence(known.find) for name, known in NAMED.items()},
+        "datasets": {name: first_sentence(known.readers[0]) for name, known in NAMED.items()},
     }
     check_choice("kind of thing to list", what, Kind)
 

@@ -26,13 +26,16 @@ class Batch(NamedTuple):
 
     images: [B, C, H, W], normalised floats. labels: [B], int64 class numbers. indices: [B], int64: which training
     samples these are, the same number for the same sample in every epoch. targets: [B, K], the probability of each
-    class where images are mixed of two; None where each is of the class that its label says.
+    class where images are mixed of two; None where each is of the class that its label says. views: the same samples
+    in several augmentations, one tensor like ``images`` for each network, where a method asks for them
+    (``Method.views``), else none; the last, which is the student's, is ``images`` itself.
     """
 
     images: Tensor
     labels: Tensor
     indices: Tensor
     targets: Tensor | None = None
+    views: tuple[Tensor, ...] = ()
 
     @property
     def truth(self) -> Tensor:
@@ -42,7 +45,8 @@ class Batch(NamedTuple):
     def take(self, chosen: slice | Tensor) -> Batch:
         """Return the batch of some of its images."""
         targets = None if self.targets is None else self.targets[chosen]
-        return Batch(self.images[chosen], self.labels[chosen], self.indices[chosen], targets)
+        images, views = self.images[chosen], tuple(view[chosen] for view in self.views)
+        return Batch(images, self.labels[chosen], self.indices[chosen], targets, views)
 
 
 class NetworkOutput(NamedTuple):

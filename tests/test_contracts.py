@@ -48,8 +48,9 @@ def test_a_specification_does_not_change() -> None:
 
 def test_batches_and_outputs_are_tuples_with_names() -> None:
     batch = Batch(torch.zeros(2, 3, 4, 4), torch.tensor([0, 1]), torch.tensor([5, 6]))
-    images, labels, indices, targets = batch
+    images, labels, indices, targets, views = batch
     assert targets is None
+    assert views == ()
     assert images is batch.images
     assert labels is batch.labels
     assert indices is batch.indices
@@ -64,6 +65,10 @@ def test_a_part_of_a_batch_and_what_is_true_of_it() -> None:
     soft = batch._replace(targets=torch.eye(4)).take(torch.tensor([2]))
     assert soft.truth.tolist() == [[0, 0, 1, 0]]
     assert soft.labels.tolist() == [2]
+    views = torch.randn(4, 3, 2, 2), batch.images
+    viewed = batch._replace(views=views).take(slice(1, None, 2))
+    assert torch.equal(viewed.views[0], views[0][1::2])
+    assert torch.equal(viewed.views[1], viewed.images)
 
 
 def test_a_method_alone_in_somebody_s_own_loop(tiny_network: Callable[..., nn.Module]) -> None:

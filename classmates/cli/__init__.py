@@ -133,9 +133,8 @@ def run(command: str, typed: list[str]) -> int:
     from classmates.cli.help import command_help, options_help
     from classmates.cli.words import read
     from classmates.configuration.arguments import arguments_of
-    from classmates.configuration.choosing import options_of
+    from classmates.configuration.choosing import family_for, options_of
     from classmates.configuration.settings import Settings
-    from classmates.methods.spec import find_method
 
     entry = COMMANDS[command]
     function = getattr(classmates, entry.function or command)
@@ -150,8 +149,9 @@ def run(command: str, typed: list[str]) -> int:
         if name == "config":
             files.append(Path(text))
         elif name.endswith(".help") and name.removesuffix(".help") in arguments:
-            method = find_method(text)
-            print(options_help(method, options_of(method), name.removesuffix(".help")))
+            flag = name.removesuffix(".help")
+            kind = family_for(arguments[flag]).find(text)
+            print(options_help(kind, options_of(kind), flag))
             return 0
         else:
             flags.append((name, text))

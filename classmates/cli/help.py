@@ -28,7 +28,7 @@ TOPICS = {
             *("optimizer", "optimizer_args", "schedule", "schedule_args", "warmup_epochs", "gradient_clip"),
             *("accumulate", "ema"),
         ),
-        "Fine-tuning": ("layer_decay", "freeze_stages", "freeze_epochs"),
+        "Fine-tuning": ("layer_decay", "new_parts_lr", "freeze_stages", "freeze_epochs"),
         "Hardware": ("accelerator", "devices", "num_nodes", "strategy", "deterministic"),
         "Speed": ("precision", "memory_format", "compile", "recompute"),
         "Output": ("test", "loggers", "report", "progress"),

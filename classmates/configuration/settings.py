@@ -19,9 +19,10 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from classmates.configuration.arguments import Argument, in_words
-from classmates.configuration.choosing import likely, options_of, unknown_option
+from classmates.configuration.choosing import family_for, likely, options_of, unknown_option
 from classmates.errors import UserError
-from classmates.methods.spec import MethodSpec, class_path, find_method, takes_any_option
+from classmates.methods.spec import MethodSpec
+from classmates.runs.spec import Spec, class_path, takes_any_option
 
 
 class Settings:
@@ -63,7 +64,7 @@ class Settings:
         by_method = {} if "methods" in self.arguments else content.pop("methods", {})
         self.add({str(name): value for name, value in content.items()}, spell)
         if by_method:
-            kind = self.chosen("method") if method is None else find_method(method)
+            kind = self.chosen("method") if method is None else MethodSpec.find(method)
             self.add(for_method(by_method, kind), spell)
 
     def add_flags(self, flags: Iterable[tuple[str, str]]) -> None:
@@ -83,7 +84,7 @@ class Settings:
         """Add values; ``spell`` says of a name how the user gave it, for errors."""
         flat = dict(self.flatten(given))
         for name in [name for name in flat if name in self.arguments and self.arguments[name].is_class]:
-            flat[name] = find_method(flat[name])
+            flat[name] = family_for(self.arguments[name]).find(flat[name])
             if flat[name] is not self.chosen(name):  # the options so far were another one's
                 self.forget_parts(name)
         flat = {self.present_name(name, flat): value for name, value in flat.items()}
@@ -141,7 +142,7 @@ class Settings:
             if self.find(name) is None:
                 head, _, part = name.partition(".")
                 if head in self.arguments and self.arguments[head].is_class:
-                    raise unknown_option(part, self.chosen(head), f"classmates {self.command} --{head}.help")
+                    raise unknown_option(part, self.chosen(head), head, self.command)
                 hint = likely(name, self.every_name(), f"classmates {self.command} --help")
                 raise UserError(f"unknown {self.spelled[name]}: {hint}")
         for name, argument in self.arguments.items():
@@ -165,7 +166,16 @@ class Settings:
             typed = dict(vars(parser.instantiate(parser.parse_object(self.nested()))))
         except ArgumentError as error:
             raise self.wrong_value(str(error)) from error
-        return {name: as_spec(value) if self.arguments[name].is_class else value for name, value in typed.items()}
+        return {
+            name: as_spec(value, family_for(self.arguments[name]), self.given_parts(name))
+            if self.arguments[name].is_class
+            else value
+            for name, value in typed.items()
+        }
+
+    def given_parts(self, name: str) -> frozenset[str]:
+        """Return what was given under an argument's name and a dot."""
+        return frozenset(key.partition(".")[2] for key in self.values if key.startswith(f"{name}."))
 
     def nested(self) -> dict[str, Any]:
         """Return the values as jsonargparse wants them."""
@@ -194,23 +204,24 @@ def as_class(cls: type) -> dict[str, Any]:
     return {"class_path": class_path(cls), "init_args": {}}
 
 
-def as_spec(made: Any) -> MethodSpec:
-    """Return the spec of a method that jsonargparse gives as a class, or as a partial with typed options.
+def as_spec(made: Any, family: type[Spec], chosen: frozenset[str] | None = None) -> Spec:
+    """Return the spec of a method or task that jsonargparse gives as a class, or as a partial with typed options.
 
-    Methods among the options become the mappings that YAML has for them.
+    Methods among the options become the mappings that YAML has for them. chosen: the options that the user gave.
     """
     if not isinstance(made, partial):
-        spec = MethodSpec.of(made)
-        assert spec is not None  # an argument that takes a method has a class
+        spec = family.of(made)
+        assert spec is not None  # an argument that takes a class by name has one
         return spec
     (kind,) = (argument for argument in made.args if inspect.isclass(argument))
-    return MethodSpec(class_path(kind), {name: without_partials(value) for name, value in made.keywords.items()})
+    options = {name: without_partials(value) for name, value in made.keywords.items()}
+    return family(class_path(kind), options, chosen)
 
 
 def without_partials(value: Any) -> Any:
     """Return a value with each method in it as the mapping that YAML has for it."""
     if isinstance(value, partial):
-        spec = as_spec(value)
+        spec = as_spec(value, MethodSpec)
         return {"class_path": spec.class_path, "init_args": dict(spec.options)}
     return [without_partials(item) for item in value] if isinstance(value, list | tuple) else value
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms import v2
 
-from classmates.data.batches.randomness import stream_seed
+from classmates.data.batches.randomness import of_view, stream_seed
 from classmates.errors import UserError, unknown
 
 POLICIES = ("RandAugment", "TrivialAugmentWide", "AutoAugment")
@@ -170,18 +170,20 @@ def crop_and_flip(padded: Tensor, size: tuple[int, int], indices: Tensor, draws:
     return padded.view(-1, channels).index_select(0, pixels.flatten()).view(-1, height, width, channels)
 
 
-def apply_policy(policy: v2.Transform, images: Tensor, places: Tensor, seed: int, epoch: int) -> Tensor:
+def apply_policy(
+    policy: v2.Transform, images: Tensor, places: Tensor, seed: int, epoch: int, view: int = 0
+) -> Tensor:
     """Change images [B, H, W, C] in uint8, those alike whose places in the epoch's order lie side by side.
 
     torchvision draws once for all images it is given, so a batch is given to it in pieces. What is drawn depends on
-    the seed, the epoch and the place alone. places: [B], ascending, on the CPU.
+    the seed, the epoch, the place and the view alone. places: [B], ascending, on the CPU.
     """
     groups, counts = (places // IMAGES_A_DRAW).unique_consecutive(return_counts=True)
     pieces = images.permute(0, 3, 1, 2).split(counts.tolist())
     changed = []
     with torch.random.fork_rng(devices=[]):  # torchvision's transforms know only the global generator
         for group, piece in zip(groups.tolist(), pieces, strict=True):
-            torch.default_generator.manual_seed(stream_seed("policy", seed, epoch, group))
+            torch.default_generator.manual_seed(stream_seed(of_view("policy", view), seed, epoch, group))
             changed.append(policy(piece))
     return torch.cat(changed).permute(0, 2, 3, 1).contiguous()
 
@@ -217,13 +219,14 @@ def cut_out(images: Tensor, side: int, middle: Tensor) -> Tensor:
     return images.masked_fill_((rows[:, :, None] & columns[:, None, :])[:, None], 0)
 
 
-def erase(images: Tensor, chosen: Tensor, positions: Tensor, seed: int, epoch: int) -> None:
+def erase(images: Tensor, chosen: Tensor, positions: Tensor, seed: int, epoch: int, view: int = 0) -> None:
     """Set a rectangle of each chosen one of the normalised images to 0, the mean colour, in place.
 
-    What is drawn depends on the seed, the epoch and the position alone. images: [B, C, H, W]. chosen: [B], booleans,
-    and positions: [B], both on the CPU.
+    What is drawn depends on the seed, the epoch, the position and the view alone. images: [B, C, H, W]. chosen: [B],
+    booleans, and positions: [B], both on the CPU.
     """
     with torch.random.fork_rng(devices=[]):  # torchvision's transforms know only the global generator
         for place in chosen.nonzero()[:, 0].tolist():
-            torch.default_generator.manual_seed(stream_seed("erasing", seed, epoch, int(positions[place])))
+            place_seed = stream_seed(of_view("erasing", view), seed, epoch, int(positions[place]))
+            torch.default_generator.manual_seed(place_seed)
             ERASER(images[place])

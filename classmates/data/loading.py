@@ -10,23 +10,25 @@ from typing import Any, Literal
 import torch
 from torch.utils.data import Dataset
 
-from classmates.data.parts import ImageData, Source, Split, mean_and_std
+from classmates.data.class_splits import split_classes
+from classmates.data.parts import ImageData, Source, Split
 from classmates.data.readers.by_name import NAMED, list_named
+from classmates.data.readers.class_parts import list_class_parts, of_their_classes
 from classmates.data.readers.folder import list_folder
 from classmates.data.readers.hub import list_hub
 from classmates.data.readers.listing import Listing, read_listing
 from classmates.data.readers.parquet import find_shards, list_parquet
 from classmates.data.readers.python_dataset import read_dataset
-from classmates.data.splits import TEST_SEED, stratified_split, stratified_subset
-from classmates.errors import UserError, unknown
+from classmates.data.splits import TEST_FRACTION, TEST_SEED, stratified_split, stratified_subset
+from classmates.errors import UserError, check_choice, unknown
 
 __all__ = ["NAMES", "ImageData", "Split", "load"]
 
+Classes = Literal["shared", "disjoint"]
+"""Whether the parts of a data set have the same classes, or each its own."""
+
 NAMES = tuple(NAMED)
 """The data sets that are known by name."""
-
-TEST_FRACTION = 0.2
-"""The fraction of the images that becomes the test set where none is published."""
 
 
 def load(
@@ -40,8 +42,12 @@ def load(
     val_fraction: float = 0.1,
     seed: int = 0,
     on_bad_image: Literal["error", "skip"] = "error",
+    classes: Classes = "shared",
 ) -> ImageData:
     """Load a data set and split it: the test set first, then the validation set, then a smaller training set.
+
+    With ``classes="disjoint"``, for few-shot learning, the three have different classes: what is said below of images
+    that are split off is then of classes (see ``split_classes``).
 
     Args:
         data: a map-style dataset of (image, label); ``hf:NAME`` or ``hf:NAME:CONFIG``, a data set of the Hugging Face
@@ -62,6 +68,7 @@ def load(
             in proportion; 0 for none.
         seed: decides which images become validation and, with train_size, training images.
         on_bad_image: what to do about images that cannot be read: stop, or leave them out and say so.
+        classes: whether training, validation and test images are of the same classes, or each of its own.
 
     Raises:
         UserError: any of these cannot work, or the images cannot.
@@ -74,24 +81,28 @@ def load(
         raise UserError(f"val_fraction is {val_fraction}; give a fraction from 0 (no validation) to below 1")
     if on_bad_image not in ("error", "skip"):
         raise unknown("on_bad_image", on_bad_image, ("error", "skip"))
+    check_choice("classes", classes, Classes)
 
     if not isinstance(data, (str, Path)):
         _require_unused("a dataset in Python", data_dir=data_dir, label=label)
         source = read_dataset(data, image_size=image_size, channels=channels)
     else:
-        listing = _find(data, None if data_dir is None else Path(data_dir).expanduser(), label)
+        listing = _find(data, None if data_dir is None else Path(data_dir).expanduser(), label, classes)
         source = read_listing(listing, image_size=image_size, channels=channels, on_bad_image=on_bad_image)
+    if classes == "disjoint":
+        published = isinstance(data, str) and not is_folder(data)
+        return split_classes(source, train_size, val_fraction, seed, published=published)
     return _split(source, train_size, val_fraction, seed)
 
 
-def _find(data: str | Path, data_dir: Path | None, label: str | None) -> Listing:
+def _find(data: str | Path, data_dir: Path | None, label: str | None, classes: Classes) -> Listing:
     """Find what a text or path stands for, by the rule that ``load`` states."""
     if isinstance(data, str) and data.startswith("hf:"):
-        return list_hub(data.removeprefix("hf:"), data_dir, label)
+        return _own_classes(list_hub(data.removeprefix("hf:"), data_dir, label), classes)
     if is_folder(data):
-        return _find_folder(Path(data).expanduser(), str(data), data_dir, label)
+        return _find_folder(Path(data).expanduser(), str(data), data_dir, label, classes)
     if data in NAMED:
-        listing = list_named(str(data), data_dir, label)
+        listing = list_named(str(data), data_dir, label, classes)
         if data_dir is None or Path(listing.where).is_relative_to(data_dir):
             return listing
         # No error: data sets of which some have files are compared with one data_dir.
@@ -107,16 +118,20 @@ def is_folder(data: str | Path) -> bool:
     return isinstance(data, Path) or os.sep in data or "/" in data or Path(data).expanduser().is_dir()
 
 
-def _find_folder(folder: Path, data: str, data_dir: Path | None, label: str | None) -> Listing:
+def _find_folder(folder: Path, data: str, data_dir: Path | None, label: str | None, classes: Classes) -> Listing:
     if shards := find_shards(folder):
         _require_unused(f"the folder {folder}", data_dir=data_dir)
-        listing = list_parquet(folder, shards, label=label, name=folder.resolve().name)
+        listing = _own_classes(list_parquet(folder, shards, label=label, name=folder.resolve().name), classes)
     else:
         _require_unused(f"the folder {folder}, of class folders", data_dir=data_dir, label=label)
-        listing = list_folder(folder)
+        listing = (list_folder if classes == "shared" else list_class_parts)(folder)
     if data not in NAMED:
         return listing
     return _noting(listing, f"the folder {folder.resolve()} was read, not the data set of that name")
+
+
+def _own_classes(listing: Listing, classes: Classes) -> Listing:
+    return listing if classes == "shared" else of_their_classes(listing)
 
 
 def _noting(listing: Listing, note: str) -> Listing:
@@ -131,7 +146,7 @@ def _require_unused(what: str, **settings: object) -> None:
 
 
 def _split(source: Source, train_size: int | None, val_fraction: float, seed: int) -> ImageData:
-    names, notes = source.train.class_names, source.notes
+    names, notes = source.train.class_names, ()
     labels = source.train.labels
     train = torch.arange(len(labels))
     test, val = source.test, source.val
@@ -147,17 +162,4 @@ def _split(source: Source, train_size: int | None, val_fraction: float, seed: in
         val, train = source.train.take(train[off]), train[kept]
     if train_size is not None:
         train = train[stratified_subset(labels[train], train_size, seed)]
-    mean, std = mean_and_std(source.moments[train])
-    return ImageData(
-        name=source.name,
-        channels=len(mean),
-        image_size=source.image_size,
-        mean=mean,
-        std=std,
-        train=source.train.take(train),
-        val=val,
-        test=test,
-        notes=notes,
-        flip=source.flip,
-        unreadable=source.unreadable,
-    )
+    return source.split_into(source.train.take(train), source.moments["train"][train], val, test, notes)

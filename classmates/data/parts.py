@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, cast, get_args
@@ -72,19 +72,38 @@ class Split:
 class Source:
     """A data set as a reader found it: the parts that were published, none split off yet.
 
-    moments: [N, 2, C], for each training image and channel the mean of its pixels and of their squares, in 0..1.
+    moments: by part, [N, 2, C]: for each image and channel the mean of its pixels and of their squares, in 0..1.
     The rest is as in ImageData.
     """
 
     name: str
     image_size: tuple[int, int]
-    moments: Tensor
+    moments: Mapping[str, Tensor]
     train: Split
     val: Split | None = None
     test: Split | None = None
     notes: tuple[str, ...] = ()
     flip: bool = True
     unreadable: tuple[str, ...] = ()
+
+    def split_into(
+        self, train: Split, moments: Tensor, val: Split | None, test: Split, notes: tuple[str, ...]
+    ) -> ImageData:
+        """Return the data set with these parts. moments: of the training images."""
+        mean, std = mean_and_std(moments)
+        return ImageData(
+            name=self.name,
+            channels=len(mean),
+            image_size=self.image_size,
+            mean=mean,
+            std=std,
+            train=train,
+            val=val,
+            test=test,
+            notes=(*self.notes, *notes),
+            flip=self.flip,
+            unreadable=self.unreadable,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,10 +171,8 @@ class ImageData:
             mean, std: of the weights' images, per channel, of pixel values in 0..1.
             interpolation: theirs, by timm's name.
         """
-        note = ""
-        if len(mean) != self.channels:
-            note = f", the means over the weights' {len(mean)} channels"
-            mean, std = ([sum(values) / len(values)] * self.channels for values in (mean, std))
+        note = "" if len(mean) == self.channels else f", the means over the weights' {len(mean)} channels"
+        mean, std = self._by_channel(mean), self._by_channel(std)
         kept = self.interpolation
         if self.train.images is None and interpolation in get_args(Interpolation):
             kept = cast(Interpolation, interpolation)
@@ -163,7 +180,23 @@ class ImageData:
             f"images are prepared as those of the published weights: mean {_numbers(mean)}, deviation "
             f"{_numbers(std)}{note}" + ("" if self.train.images is not None else f", resized by {kept} interpolation")
         )
-        return replace(self, mean=tuple(mean), std=tuple(std), interpolation=kept, notes=(*self.notes, note))
+        return replace(self, mean=mean, std=std, interpolation=kept, notes=(*self.notes, note))
+
+    def normalised_by(self, mean: Sequence[float], std: Sequence[float]) -> ImageData:
+        """Return the same data with another mean and deviation, per channel, of pixel values in 0..1.
+
+        Where they are for another number of channels, the mean over theirs is taken for each, with a note.
+        """
+        notes = self.notes
+        if len(mean) != self.channels:
+            notes += (
+                f"mean and std are for {len(mean)} channels: their means are taken for each of {self.channels}",
+            )
+        return replace(self, mean=self._by_channel(mean), std=self._by_channel(std), notes=notes)
+
+    def _by_channel(self, values: Sequence[float]) -> tuple[float, ...]:
+        """Return the values where there is one for each channel, else their mean for each."""
+        return tuple(values) if len(values) == self.channels else (sum(values) / len(values),) * self.channels
 
 
 def _numbers(values: Sequence[float]) -> str:

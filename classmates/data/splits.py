@@ -10,6 +10,9 @@ from torch import Tensor
 from classmates.data.batches.randomness import generator, shuffled_by_class
 from classmates.errors import UserError
 
+TEST_FRACTION = 0.2
+"""The fraction of the images, or of the classes, that becomes the test set where none is published."""
+
 TEST_SEED = 0
 """Decides which images become the test set where none is published: the same ones whatever the user's seed."""
 

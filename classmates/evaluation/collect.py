@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,9 +11,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from classmates.contracts import Batch, NetworkOutput
+from classmates.tasks.protocol import Protocol
 
 FEATURE_SAMPLES = 500  # images whose stage features are kept, for t-SNE
-WORST = 24  # images shown as the most wrong ones
 
 
 @dataclass
@@ -27,15 +27,6 @@ class Predictions:
     labels: Tensor
     logits: dict[str, Tensor]
     features: list[Tensor] = field(default_factory=list)
-
-    def most_wrong(self, count: int = WORST) -> Tensor:
-        """Return the rows of the images where the student prefers a wrong class most to the right one, in order."""
-        logits = self.logits["student"]
-        right = logits.gather(1, self.labels[:, None]).squeeze(1)
-        margin = logits.max(1).values - right
-        wrong = logits.argmax(1) != self.labels
-        order = margin.masked_fill(~wrong, -1).argsort(descending=True, stable=True)
-        return order[: min(count, int(wrong.sum()))]
 
 
 @torch.inference_mode()
@@ -71,13 +62,27 @@ def collect(
     )
 
 
-def as_arrays(predictions: Predictions, images: np.ndarray, stage_names: list[str]) -> dict[str, np.ndarray]:
-    """Return the arrays of ``evaluation.npz``; images: [m, H, W, C] uint8, the pictures of ``most_wrong()``."""
+def as_arrays(
+    predictions: Predictions,
+    protocol: Protocol,
+    class_names: Sequence[str],
+    rows: Tensor,
+    images: np.ndarray,
+    stage_names: list[str],
+) -> dict[str, np.ndarray]:
+    """Return the arrays of ``evaluation.npz``.
+
+    protocol: how they were judged. class_names: [K], of the split. rows: [m], the images that are shown. images:
+    [m, H, W, C] uint8, their pictures. stage_names: of the student.
+    """
     *stages, embedding = predictions.features
+    more = protocol.arrays(predictions.logits, predictions.labels)
     return {
         "labels": predictions.labels.numpy(),
-        **{f"logits/{who}": values.numpy() for who, values in predictions.logits.items()},
-        "wrong_rows": predictions.most_wrong().numpy(),
+        "class_names": np.array([name.encode("utf-8", "backslashreplace").decode("utf-8") for name in class_names]),
+        **{f"{protocol.judged}/{who}": values.numpy() for who, values in predictions.logits.items()},
+        **{name: values.numpy() for name, values in more.items()},
+        "wrong_rows": rows.numpy(),
         "wrong_images": images,
         "stage_names": np.array(stage_names),
         **{f"features/{number}": values.numpy() for number, values in enumerate(stages)},

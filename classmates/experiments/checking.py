@@ -21,8 +21,9 @@ OF_DATA = (
 )
 OF_STEPS = (
     *("epochs", "batch_size", "lr", "optimizer", "optimizer_args", "schedule", "schedule_args", "gradient_clip"),
-    *("warmup_epochs", "layer_decay", "accumulate", "ema", "freeze_stages", "freeze_epochs", "patience", "recipe"),
-    *("checkpoint_steps", "max_time", "loggers", "report", "progress", "callbacks", "out", "resume"),
+    *("warmup_epochs", "layer_decay", "new_parts_lr", "accumulate", "ema", "freeze_stages", "freeze_epochs"),
+    *("patience", "recipe", "checkpoint_steps", "max_time", "loggers", "report", "progress", "callbacks"),
+    *("out", "resume"),
 )
 """Settings on which no network and no method depends."""
 
@@ -39,14 +40,15 @@ class Trial:
     @property
     def data_key(self) -> str:
         """A key that is equal where the same images are loaded."""
-        return json.dumps([plain_value(getattr(self.config, name)) for name in OF_DATA])
+        values = [plain_value(getattr(self.config, name)) for name in OF_DATA]
+        return json.dumps([*values, self.config.made_task.classes])
 
 
 def method_key(config: RunConfig) -> str:
     """Return a key that is equal where, on equal data, the same networks and method are built."""
-    names = [entry.name for entry in fields(config) if entry.name not in (*OF_DATA, *OF_STEPS, "method")]
+    names = [entry.name for entry in fields(config) if entry.name not in (*OF_DATA, *OF_STEPS, "method", "task")]
     networks = {name: plain_value(getattr(config, name)) for name in names}
-    return json.dumps([networks, describe_method(config.method)], sort_keys=True)
+    return json.dumps([networks, describe_method(config.method), config.plain_task], sort_keys=True)
 
 
 def check_trials(trials: Sequence[Trial]) -> list[RunConfig]:

@@ -14,6 +14,7 @@ from classmates.comparisons.page import as_text, comparison_table, write_compari
 from classmates.comparisons.recipe import Recipe
 from classmates.errors import UserError, check_choice
 from classmates.experiments.budget import Budget, equalised, pilots
+from classmates.experiments.called_for import with_model
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.plan import Job, choose, jobs_of, short, slug
 from classmates.experiments.preview import Plan, failures
@@ -70,7 +71,8 @@ def compare(
     Args:
         methods: what is compared: names (MCL), variants (MCL(peers=2)), or YAML files of settings; with a recipe of
             its own rows, which of them.
-        models: names of models, as train takes them; resnet8 if not given.
+        models: names of models, as train takes them; if not given the one that train chooses for the data, with
+            another recipe than "auto" resnet8.
         data: names or folders of data sets; digits if not given.
         seeds: how many, or which ones ([0,1,2]); three if not given.
         recipe: "auto" (the one for the data, as train chooses it, the same for all rows), "common" (200 epochs as
@@ -99,7 +101,7 @@ def compare(
     check_choice("place", on, Place)
     if workers < (1 if on == "ray" else 0):
         raise UserError(f"workers={workers}: give 1 or more, or on this machine 0 for runs in this process")
-    chosen = choose(recipe, methods, models, data, seeds, reference)
+    chosen = with_model(choose(recipe, methods, models, data, seeds, reference), train or {})
     jobs = jobs_of(chosen, train or {})
     ledger = Ledger(Path("comparisons") / default_name(recipe, chosen) if out is None else Path(out))
     if budget != "epochs":

@@ -20,6 +20,7 @@ from classmates import models
 from classmates.data.loading import is_folder, load
 from classmates.data.parts import Split
 from classmates.data.readers.by_name import NAMED
+from classmates.data.readers.class_parts import list_class_parts
 from classmates.data.readers.folder import list_folder
 from classmates.data.readers.hub import list_hub
 from classmates.data.readers.listing import read_listing
@@ -28,10 +29,13 @@ from classmates.data.readers.paths import Paths
 from classmates.errors import UserError
 from classmates.experiments.sources import Package, Source
 from classmates.methods.base import Method
-from classmates.methods.spec import MethodSpec, find_method, known_methods
+from classmates.methods.spec import MethodSpec, known_methods
 from classmates.runs.folder import FREE_SETTINGS
 from classmates.runs.plain_values import plain_value
+from classmates.runs.spec import class_path
 from classmates.runs.student import CARD
+from classmates.runs.task_spec import TaskSpec, known_tasks, task_of
+from classmates.tasks.classification import Classification
 from classmates.training.train import train
 
 ONLY_SHOW = ("cli", "configuration", "reporting", "experiments", "comparisons", "inspection", "catalog")
@@ -79,12 +83,14 @@ def config_hash(settings: Mapping[str, Any]) -> str:
     Without the defaults, so that an argument that a later version adds does not make another run of it; a default
     that a later version changes is a change of its code.
     """
-    free = {*FREE_SETTINGS, "data", "data_dir", "method"}
+    free = {*FREE_SETTINGS, "data", "data_dir", "method", "task"}
     method = settings["method"]
     defaults = {name: entry.default for name, entry in inspect.signature(train).parameters.items()}
     matters = {name: value for name, value in not_default(settings, defaults).items() if name not in free}
     options = not_default(method["init_args"], MethodSpec(method["class_path"]).resolved())
     matters["method"] = {"class_path": method["class_path"], "init_args": options}
+    if (task := task_of(settings.get("task"))) != Classification():
+        matters["task"] = {"class_path": class_path(type(task)), "init_args": dict(TaskSpec.of(task).options)}
     return digest(json.dumps(matters, sort_keys=True), *files_named(matters))
 
 
@@ -136,12 +142,14 @@ def code_hash(settings: Mapping[str, Any], package: Package) -> str:
         *(kind.__module__ for kind in kinds if within(kind, package)),
         *(module for source in own for module in package.modules_of(source)),
         *(getattr(models, name).__module__ for name in texts(settings) if name in models.__all__),
+        type(task_of(settings.get("task"))).__module__,
         *readers(settings["data"]),
     }
-    every_method = {kind.__module__ for kind in known_methods().values()}
+    listed = {kind.__module__ for kind in known_methods().values()}
+    listed |= {kind.__module__ for kind in known_tasks().values()} - {Classification.__module__}
 
     def counts(importer: str, imported: str) -> bool:
-        by_name = imported in every_method and not importer.startswith("classmates.methods.")
+        by_name = imported in listed and not importer.startswith("classmates.methods.")
         reader = importer == "classmates.data.loading" and imported.startswith("classmates.data.readers.")
         return not (by_name or reader or imported in LISTS or imported.split(".")[1] in ONLY_SHOW)
 
@@ -171,7 +179,7 @@ def methods_named(value: Any) -> Iterator[type[Method]]:
             yield from methods_named(item)
     elif isinstance(value, str) and re.fullmatch(r"\w+(\.\w+)*", value):
         with suppress(UserError):  # most texts name no method
-            yield find_method(value)
+            yield MethodSpec.find(value)
 
 
 def texts(value: Any) -> Iterator[str]:
@@ -195,9 +203,9 @@ def readers(data: str) -> tuple[str, ...]:
     if data.startswith("hf:"):
         kinds += [list_hub]
     elif is_folder(data):
-        kinds += [list_folder, list_parquet]
+        kinds += [list_folder, list_class_parts, list_parquet]
     elif data in NAMED:
-        kinds += [NAMED[data].find, list_parquet]
+        kinds += [*NAMED[data].readers, list_parquet]
     return tuple(kind.__module__ for kind in kinds)
 
 
@@ -208,7 +216,8 @@ def data_fingerprint(settings: Mapping[str, Any]) -> str:
         UserError: there is no such data set, or it cannot be read.
     """
     takes = [name for name in inspect.signature(load).parameters if name not in ONLY_SPLIT]
-    return _fingerprint(json.dumps({name: settings[name] for name in takes if settings.get(name) is not None}))
+    arguments = {name: settings[name] for name in takes if settings.get(name) is not None}
+    return _fingerprint(json.dumps(arguments | {"classes": task_of(settings.get("task")).classes}))
 
 
 @cache

@@ -18,8 +18,9 @@ from classmates.comparisons.recipe import Recipe
 from classmates.comparisons.statistics import image_difference
 from classmates.errors import UserError
 from classmates.evaluation.evaluate import student_predictions
+from classmates.experiments.called_for import called_for
 from classmates.experiments.ledger import Ledger
-from classmates.experiments.plan import Job, choose, jobs_of, short, slug, typed_settings
+from classmates.experiments.plan import Job, choose, jobs_of, short, slug
 from classmates.experiments.preview import Plan, failures
 from classmates.experiments.records import state_of
 from classmates.experiments.running import deadline_after, run_all, seconds_per_epoch
@@ -29,10 +30,7 @@ from classmates.reporting.page import duration
 from classmates.runs.record import RunRecord
 from classmates.runs.student import CARD, WEIGHTS
 from classmates.tasks.classification import Classification
-from classmates.training.config import TrainConfig
 from classmates.training.recipes import RECOMMENDED
-from classmates.training.settling import by_recipe
-from classmates.training.setup import load_images
 
 Records = Mapping[str, Mapping[int, RunRecord]]
 """Finished runs, by row and seed."""
@@ -109,13 +107,11 @@ def planned(
     """Return what is to be run; what is not given is chosen by train's recipe for the data."""
     wanted = choose("auto", [BASELINE, *methods], [model] if model else [], [data], seeds, BASELINE)
     if model is None or not methods:
-        typed = typed_settings(wanted, BASELINE, wanted.models[0], data, given)
-        config = TrainConfig(**typed | {"model": model}, callbacks=())
-        chosen, recipe, notes = by_recipe(config, load_images(config))
-        for note in notes:
+        found = called_for(wanted, data, given, model)
+        for note in found.notes:
             print(f"note: {note}")
-        rows = [BASELINE, *(methods or RECOMMENDED.get(recipe, RECOMMENDED["small-images"]))]
-        wanted = choose("auto", rows, [model or chosen["model"]], [data], seeds, BASELINE)
+        rows = [BASELINE, *(methods or RECOMMENDED.get(found.recipe, RECOMMENDED["small-images"]))]
+        wanted = choose("auto", rows, [found.model], [data], seeds, BASELINE)
     return replace(wanted, settings={"report": False, "loggers": []})
 
 

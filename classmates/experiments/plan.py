@@ -16,8 +16,9 @@ from classmates.experiments.checking import Trial, check_trials
 from classmates.experiments.identity import Identity, code_version, config_hash, data_fingerprint
 from classmates.experiments.rows import DECIDED, base_settings, row_of
 from classmates.methods.base import scaled_length
-from classmates.methods.spec import MethodSpec, class_path
+from classmates.methods.spec import MethodSpec
 from classmates.networks.building.build import check_model_name
+from classmates.runs.spec import class_path
 from classmates.training.config import RunConfig, TrainConfig, describe_method
 from classmates.training.train import train
 
@@ -110,6 +111,8 @@ def choose(
 ) -> Recipe:
     """Return the recipe of this name, or its part that is asked for; "common" and "paper" are made of the methods.
 
+    Without models it names none where train's recipe for the data decides: ``called_for`` does.
+
     Raises:
         UserError: nothing to compare, an unknown recipe, row, method or model, or a reference that is not compared.
     """
@@ -128,7 +131,7 @@ def choose(
     wanted = replace(
         chosen,
         rows=rows,
-        models=tuple(models) or tuple(chosen.models) or ("resnet8",),
+        models=tuple(models) or tuple(chosen.models) or (() if chosen.base == "auto" else ("resnet8",)),
         data=tuple(data) or tuple(chosen.data) or ("digits",),
         seeds=chosen.seeds if seeds is None else read_seeds(seeds),
         reference=choose_reference(rows, reference or chosen.reference, asked=reference is not None),
@@ -238,11 +241,12 @@ def layers(
 
 
 def add_layer(settings: Settings, layer: Mapping[str, Any], where: str) -> None:
-    """Add settings; options of a method without its name are those of the method chosen so far."""
+    """Add settings; options of a method or task without its name are those of the one chosen so far."""
     for name in layer:
         if name in DECIDED:
             raise UserError(f"{where}: '{name}' is for the comparison to say: --models, --data, --seeds or --out")
-    method = layer.get("method")
-    if isinstance(method, Mapping) and "class_path" not in method:
-        layer = {**layer, "method": {"class_path": class_path(settings.chosen("method")), **method}}
+    for name, chosen in layer.items():
+        by_class = name in settings.arguments and settings.arguments[name].is_class
+        if by_class and isinstance(chosen, Mapping) and "class_path" not in chosen:
+            layer = {**layer, name: {"class_path": class_path(settings.chosen(name)), **chosen}}
     settings.add(layer, lambda name: f"key '{name}' in {where}")

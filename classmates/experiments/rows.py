@@ -12,7 +12,8 @@ import yaml
 from classmates.comparisons.recipe import Base, recipes_folder
 from classmates.configuration.settings import for_method
 from classmates.errors import UserError
-from classmates.methods.spec import class_path, find_method
+from classmates.methods.spec import MethodSpec
+from classmates.runs.spec import class_path
 
 DECIDED = ("model", "data", "seed", "out", "resume")
 """Arguments of ``train`` that the comparison decides for each run."""
@@ -34,7 +35,7 @@ def row_of(entry: str) -> tuple[str, dict[str, Any]]:
             raise UserError(f"{entry} names no method: it needs a line 'method: ...'")
         return Path(entry).stem, settings
     name, options = variant(entry) if "(" in entry else (entry, {})
-    return entry, {"method": {"class_path": class_path(find_method(name)), "init_args": options}}
+    return entry, {"method": {"class_path": class_path(MethodSpec.find(name)), "init_args": options}}
 
 
 def variant(entry: str) -> tuple[str, dict[str, Any]]:

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from classmates.errors import UserError, unknown
-from classmates.losses.negatives import Block, Negatives
+from classmates.losses.negatives import Block, Negatives, every_row
 
 # From here on exp(2/τ), the largest ratio of two exponentials, times millions of rows stays within float32.
 LEAST_FLOAT32_TEMPERATURE = 1 / 30
@@ -49,7 +49,7 @@ def multi_view_contrast(
     negatives: Negatives,
     *,
     temperature: float,
-    normaliser: Literal["batch", "anchor"] | Tensor = "batch",
+    normaliser: Literal["batch"] | Tensor = "batch",
 ) -> Contrast:
     """L_contrast of Eq. 9: the sum over all M(M−1) ordered pairs of peers of Eq. 8, averaged over the batch.
 
@@ -67,8 +67,8 @@ def multi_view_contrast(
         negatives: for the same B samples, from M banks, and K.
         temperature: τ; 0.1 for CIFAR-100, 0.07 for ImageNet. Below 1/30 exponentials are taken in float64.
         normaliser: what ē averages e over, always as a constant. ``batch`` (released code, the default): the K+1
-            columns of all the batch's anchors, for each ordered pair; ``anchor`` (paper, estimated): the K+1 columns
-            of each anchor itself; or known values of log ē, [M, M], such as the ``log_mean`` of earlier batches.
+            columns of all the batch's anchors, for each ordered pair; or known values of log ē: [M, M, B], one an
+            anchor, as ``anchor_log_mean`` gives it (paper), or [M, M], such as the ``log_mean`` of earlier batches.
 
     Returns:
         The loss, at least float32 whatever the autocast, and this batch's own log ē, measured along the way.
@@ -82,19 +82,41 @@ def multi_view_contrast(
         banks, partners = _ordered_pairs(len(embeddings), embeddings.device)
         constant = positive.detach()
         if isinstance(normaliser, Tensor):
-            known = normaliser.to(positive.dtype)[partners, banks][:, None]
+            of_pairs = normaliser.to(positive.dtype)[partners, banks]
+            known = of_pairs[:, None] if of_pairs.ndim == 2 else of_pairs.mT
         elif normaliser == "batch":
             known = _mean(constant, _negative_mean(anchors, negatives, temperature), negatives).mean(1, True).log()
-        elif normaliser == "anchor":
-            known = _mean(constant, _negative_mean(anchors, negatives, temperature), negatives).log()
         else:
-            raise unknown("normaliser", normaliser, ["batch", "anchor"])
+            raise unknown("normaliser", normaliser, ["batch"])
         offset = known + math.log(negatives.num_negatives)
         repulsion, ratio = _Repulsion.apply(anchors, offset, negatives, temperature)
         loss = (F.softplus(offset - positive) + negatives.num_negatives * repulsion).mean(1).sum()
         log_mean = positive.new_zeros(len(embeddings), len(embeddings))
         log_mean[partners, banks] = _mean(constant, ratio * offset.exp(), negatives).mean(1).log()
         return Contrast(loss, log_mean)
+
+
+@torch.no_grad()
+def anchor_log_mean(embeddings: Tensor, rows: Tensor, temperature: float) -> Tensor:
+    """Return log ē of every anchor over all N rows of its partner's bank: log(Z_i / N) of Eq. 6, [M, M, B].
+
+    Whatever negatives the contrast takes, this goes through the whole bank, rows of the anchor's own class included.
+
+    Args:
+        embeddings: [M, B, d], unit vectors, M ≥ 2 peers.
+        rows: [M, N, d], the memory banks.
+        temperature: τ.
+
+    Returns:
+        Constants; ``[a, b]`` is for anchors of peer a in the bank of peer b, the diagonal, no pair, is 0.
+    """
+    with torch.autocast(embeddings.device.type, enabled=False):
+        anchors = _anchors(embeddings, temperature)
+        banks, partners = _ordered_pairs(len(embeddings), embeddings.device)
+        means = _negative_mean(anchors, every_row(rows, embeddings.shape[1]), temperature)
+        log_mean = means.new_zeros(len(embeddings), len(embeddings), embeddings.shape[1])
+        log_mean[partners, banks] = means.log().mT
+        return log_mean
 
 
 def _ordered_pairs(peers: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -112,6 +134,12 @@ def _pairs(embeddings: Tensor, positives: Tensor, negatives: Negatives, temperat
             f"embeddings {tuple(embeddings.shape)} and positives {tuple(positives.shape)} must both be "
             f"{expected}, [peers, batch, dimension], to go with the negatives"
         )
+    anchors = _anchors(embeddings, temperature)
+    return anchors, (anchors * positives.detach()[:, :, None]).sum(-1) / temperature
+
+
+def _anchors(embeddings: Tensor, temperature: float) -> Tensor:
+    """Return each bank's anchors, [M, B, M−1, d], in a precision in which exponentials at this temperature fit."""
     if len(embeddings) < 2:
         raise UserError(f"{len(embeddings)} peer cannot contrast with itself; multi-view contrast needs at least 2")
     if not temperature > 0:
@@ -119,8 +147,7 @@ def _pairs(embeddings: Tensor, positives: Tensor, negatives: Negatives, temperat
     _, partners = _ordered_pairs(len(embeddings), embeddings.device)
     least = torch.float32 if temperature >= LEAST_FLOAT32_TEMPERATURE else torch.float64
     embeddings = embeddings.to(torch.promote_types(embeddings.dtype, least))
-    anchors = embeddings[partners].transpose(1, 2).contiguous()
-    return anchors, (anchors * positives.detach()[:, :, None]).sum(-1) / temperature
+    return embeddings[partners].transpose(1, 2).contiguous()
 
 
 def _mean(positive: Tensor, negative_mean: Tensor, negatives: Negatives) -> Tensor:

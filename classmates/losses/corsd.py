@@ -82,6 +82,7 @@ def auxiliary_distillation(
     *,
     reduction: Reduction = "batchmean",
     detach_deepest: bool = True,
+    standardise: bool = False,
 ) -> Tensor:
     """Return Σ_{i<k} KL(φ(Z^k) ‖ φ(Z^i)): shallow classifiers copy the deepest one (eq. 4 and L_NLD, without γλ).
 
@@ -92,12 +93,15 @@ def auxiliary_distillation(
             2021) uses.
         reduction: "batchmean" sums over classes; "mean", the released code's, divides that by C.
         detach_deepest: hold the deepest stage constant; the released code does not.
+        standardise: see ``softened_kl``.
 
     Returns:
         A scalar.
     """
     shallow, deepest = logits[:-1], logits[-1]
-    mean_over_stages = softened_kl(shallow, deepest, temperature, reduction=reduction, detach_teacher=detach_deepest)
+    mean_over_stages = softened_kl(
+        shallow, deepest, temperature, reduction=reduction, detach_teacher=detach_deepest, standardise=standardise
+    )
     return len(shallow) * mean_over_stages
 
 

@@ -224,6 +224,16 @@ def all_negatives(rows: Tensor, classes: ClassOrder, labels: Tensor, num_negativ
     )
 
 
+def every_row(rows: Tensor, batch: int) -> Negatives:
+    """Return all rows [M, N, d] for every sample of a batch, those of its own class too: what Eq. 6 sums over."""
+    labels = torch.zeros(batch, dtype=torch.int64, device=rows.device)
+    none_of_them = torch.full((rows.shape[1],), -1, device=rows.device)
+    counts = torch.full_like(labels, rows.shape[1])
+    return CommonNegatives(
+        rows=rows, labels=labels, num_negatives=rows.shape[1], counts=counts, row_labels=none_of_them
+    )
+
+
 def enough_negatives(rows: Tensor, classes: ClassOrder, labels: Tensor, num_negatives: int) -> Negatives:
     """Every row of banks of up to 8,192 rows (or K, if that is more), of larger ones a shared draw of that many.
 

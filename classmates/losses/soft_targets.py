@@ -19,6 +19,7 @@ def softened_kl(
     *,
     reduction: Reduction = "batchmean",
     detach_teacher: bool = True,
+    standardise: bool = False,
 ) -> Tensor:
     """Return KL(teacher ‖ student) between softmaxes at one temperature (Hinton et al., 2015, section 2).
 
@@ -33,6 +34,8 @@ def softened_kl(
         reduction: "batchmean" sums over classes; "mean" averages over them too, hence is 1/K of it. PyTorch's
             default for its own KL is the latter, and some released code inherits it (TF-KD, CORSD).
         detach_teacher: False lets the gradient reach the teacher as well, as some released code does.
+        standardise: take the logits of both sides as z-scores, so that the student copies how the teacher ranks the
+            classes and not how large its logits are (see ``standardised``).
 
     Returns:
         A scalar, 0 where both sides agree.
@@ -40,11 +43,24 @@ def softened_kl(
     check_choice("reduction", reduction, Reduction)
     if detach_teacher:
         teacher_logits = teacher_logits.detach()
+    if standardise:
+        student_logits, teacher_logits = standardised(student_logits), standardised(teacher_logits)
     student = F.log_softmax(student_logits.float() / temperature, dim=-1)
     teacher = F.log_softmax(teacher_logits.float() / temperature, dim=-1)
     per_class = F.kl_div(student, teacher, reduction="none", log_target=True)
     per_sample = per_class.sum(dim=-1) if reduction == "batchmean" else per_class.mean(dim=-1)
     return per_sample.mean()
+
+
+def standardised(logits: Tensor) -> Tensor:
+    """Return each sample's logits as z-scores, (z − mean_c z) / std_c z (Sun et al., CVPR 2024, "Logit
+    Standardization in Knowledge Distillation"), in float32.
+
+    logits: [..., K]. The standard deviation is over all K classes, as in the paper; the released code divides by
+    K − 1, which is √(K / (K − 1)) more (0.5 % for 100 classes), and adds 1e-7 to it. That leaves logits that are all
+    equal without a finite gradient; here 1e-5 is added to the variance, as a layer normalisation does.
+    """
+    return F.layer_norm(logits.float(), logits.shape[-1:])
 
 
 def kl_weight(factor: float, temperature: float, *, scale: bool = True) -> float:

@@ -1,6 +1,7 @@
 """The methods, one file each: what it adds to a network, and the terms of its loss."""
 
 from classmates.methods.at import AT
+from classmates.methods.bake import BAKE
 from classmates.methods.base import Method, Output
 from classmates.methods.baseline import Baseline
 from classmates.methods.cc import CC
@@ -11,22 +12,27 @@ from classmates.methods.cskd import CSKD
 from classmates.methods.deep_supervision import DeepSupervision
 from classmates.methods.dist import DIST
 from classmates.methods.dkd import DKD
+from classmates.methods.dlb import DLB
 from classmates.methods.dml import DML
 from classmates.methods.fitnet import FitNet
 from classmates.methods.kd import KD
 from classmates.methods.label_smoothing import LabelSmoothing
 from classmates.methods.mcl import MCL
+from classmates.methods.mcl_batch import MCLBatch
 from classmates.methods.okddip import OKDDip
 from classmates.methods.one import ONE
+from classmates.methods.pcl import PCL
 from classmates.methods.pskd import PSKD
 from classmates.methods.reviewkd import ReviewKD
 from classmates.methods.rkd import RKD
 from classmates.methods.sd import SD
 from classmates.methods.sp import SP
 from classmates.methods.tfkd import TfKD
+from classmates.methods.zipf_ls import ZipfLS
 
 __all__ = [
     "AT",
+    "BAKE",
     "CC",
     "CLILR",
     "CORSD",
@@ -34,10 +40,12 @@ __all__ = [
     "CSKD",
     "DIST",
     "DKD",
+    "DLB",
     "DML",
     "KD",
     "MCL",
     "ONE",
+    "PCL",
     "PSKD",
     "RKD",
     "SD",
@@ -47,11 +55,13 @@ __all__ = [
     "DeepSupervision",
     "FitNet",
     "LabelSmoothing",
+    "MCLBatch",
     "Method",
     "OKDDip",
     "Output",
     "ReviewKD",
     "TfKD",
+    "ZipfLS",
 ]
 
 # Last: it looks the others up by name.

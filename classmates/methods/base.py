@@ -5,22 +5,26 @@ from __future__ import annotations
 import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.data.batches.sampling import Sampling, Shuffled, common_sampling
-from classmates.errors import UserError
+from classmates.errors import UserError, check_choice
 from classmates.losses.peers import ensemble_logits
 from classmates.losses.ramps import Ramp
-from classmates.networks.backbone.observe import stack_logits
+from classmates.networks.backbone.observe import by_network, stack_logits
 from classmates.networks.memory.gather import local_buffers
 from classmates.networks.peers.peers import Peers
 from classmates.tasks.classification import Classification
 from classmates.tasks.task import Task
+
+Views = Literal["shared", "own"]
+Group = Literal["online", "self", "teacher", "control"]
+Deploy = Literal["auto", "student", "average"]
 
 
 class Output(NamedTuple):
@@ -42,23 +46,44 @@ class Method(nn.Module, ABC):
         data: what is known of the training data; names the task.
         weights: the factor in front of each of its own terms; a term whose factor is 0 is not computed.
         labels: the factor on the weights of the task's terms; None leaves those terms to the method.
+        classifier: whether its terms look at the networks' classifiers; where not, and the task does not teach them
+            either, they stay as they are.
         sampling: the batches that its terms need; any will do if not given.
         ramps: by the name of a term, its own or the task's: a factor on its weight that changes with the epoch.
+        views: "shared" shows every network the same augmentation of each image, "own" each one of its own.
+        deploy: "average" scores and deploys the average of all peers' weights, which must have begun alike
+            (start "identical"); "auto" does so where they have, and else takes the student as it is.
 
     Raises:
-        UserError: all weights are 0, or the task needs other batches than the method.
+        UserError: all weights are 0, the task needs other batches than the method, a single network with "own"
+            views, or weights that did not begin alike are to be averaged.
 
     Attributes:
+        group: what it learns from beside the labels: its peers ("online"), itself ("self"), a trained network
+            ("teacher"), or nothing ("control").
+        year: of its paper.
+        cost: the time of a training step with its defaults over ``Baseline``'s, as results/benchmarks/steps.csv has
+        it.
+        needs: what it needs beyond images and their labels, in words; empty for nothing.
+        fine_tuning: the options that take other values than their defaults where training begins from trained
+            weights, unless they are chosen; those that a method does not have mean nothing.
         lengths: the names of the options that are numbers of epochs; each is kept as an attribute of that name.
         renamed: present names of options by those that earlier versions had.
         mixes: whether images mixed of two classes (Mixup, CutMix) keep their meaning for its terms.
         task: what the labels teach, and how networks are judged.
         sampling: the batches that it is trained on.
+        views: how many augmentations of each image a batch of it has: 1, or one for each network.
         weights, ramps: of all its terms, the task's included.
         notes: what it had to decide for the data at hand.
+        deploys_average: whether the student becomes the average of all peers' weights when training ends.
         epoch, epochs: where training is (from 0) and how long it is; set by whoever drives the loop, read by ramps.
     """
 
+    group: ClassVar[Group]
+    year: ClassVar[int]
+    cost: ClassVar[float]
+    needs: ClassVar[str] = ""
+    fine_tuning: ClassVar[Mapping[str, Any]] = {"start": "same"}
     lengths: ClassVar[tuple[str, ...]] = ()
     renamed: ClassVar[Mapping[str, str]] = {}
     mixes: ClassVar[bool] = False
@@ -70,11 +95,27 @@ class Method(nn.Module, ABC):
         weights: Mapping[str, float] | None = None,
         *,
         labels: float | None = 1.0,
+        classifier: bool = True,
         sampling: Sampling | None = None,
         ramps: Mapping[str, Ramp] | None = None,
+        views: Views = "shared",
+        deploy: Deploy = "student",
     ):
+        check_choice("views", views, Views)
+        check_choice("deploy", deploy, Deploy)
+        alike = networks.begin_alike
+        if views == "own" and len(networks) == 1:
+            raise UserError(
+                "views='own': a single network has no peers that could see other augmentations of the images"
+            )
+        if deploy == "average" and not alike:
+            raise UserError(
+                "deploy='average': only weights that began alike can be averaged: say --method.start identical"
+            )
         super().__init__()
-        self.task: Task = data.task or Classification()
+        self.task: Task = (data.task or Classification()).beside(classifier=classifier)
+        if not (classifier or self.task.trains_classifier):
+            networks.freeze_classifiers()
         self.sampling = common_sampling(
             {type(self).__name__: sampling or Shuffled(), f"the task {self.task.name}": self.task.sampling}
         )
@@ -87,9 +128,13 @@ class Method(nn.Module, ABC):
             )
         self.ramps = dict(ramps or {})
         self.networks = networks
+        self.views = len(networks) if views == "own" else 1
+        self.deploys_average = alike and deploy != "student"
         self.epoch = 0
         self.epochs = 1
         self.notes: list[str] = []
+        if self.views > 1 and not data.augmented:
+            self.note("views='own', but the images are not augmented: all networks see the same")
 
     def weight(self, name: str, epoch: int | None = None) -> float:
         """Return the factor in front of a term at an epoch (now, if not given): its weight times its ramp."""
@@ -106,9 +151,11 @@ class Method(nn.Module, ABC):
         }
 
     @classmethod
-    def from_weights(cls, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the options for networks that begin from trained weights: peers begin from them too."""
-        return {**options, "start": "same"} if "start" in options else dict(options)
+    def from_weights(cls, options: Mapping[str, Any], chosen: Collection[str]) -> dict[str, Any]:
+        """Return the options for networks that begin from trained weights; those that were chosen stay."""
+        wanted = {"start": "same"} if "peer_models" in chosen else cls.fine_tuning
+        fitting = {name: value for name, value in wanted.items() if name in options and name not in chosen}
+        return {**options, **fitting}
 
     def check_length(self, epochs: int) -> list[str]:
         """Return a note for each of its lengths that training for so many epochs does not reach the end of.
@@ -122,6 +169,18 @@ class Method(nn.Module, ABC):
             for name, length in lengths.items()
             if length > epochs
         ]
+
+    def check_peers_differ(self) -> None:
+        """Raise UserError where peers that begin identical would stay so, as nothing tells them apart."""
+        if not self.networks.begin_alike or self.views > 1:
+            return
+        own_parts = {id(one) for one in self.parameters()} - {id(one) for one in self.networks.parameters()}
+        at_random = any(isinstance(one, nn.modules.dropout._DropoutNd) and one.p for one in self.networks.modules())
+        if not own_parts and not at_random:
+            raise UserError(
+                "start='identical': peers that begin alike and see the same images stay copies of one another: say "
+                "--method.views own"
+            )
 
     def check_combinable(self) -> None:
         """Raise UserError where a method is more than its terms, so that ``Combined`` would lose the rest."""
@@ -165,7 +224,7 @@ class Method(nn.Module, ABC):
     def forward(self, batch: Batch) -> Output:
         """Take one step: run the networks, compute the raw terms and their weighted sum."""
         anchors = self.anchors(batch)
-        outputs = self.networks(anchors.images)
+        outputs = self.outputs(anchors)
         offered = {**self.label_terms(outputs, anchors), **self.terms(outputs, batch)}
         if offered.keys() != self.weights.keys():
             raise TypeError(
@@ -178,13 +237,21 @@ class Method(nn.Module, ABC):
         total = torch.stack([weights[name] * term.float() for name, term in terms.items()]).sum()
         return Output(outputs, terms, total)
 
+    def outputs(self, batch: Batch) -> list[NetworkOutput]:
+        """Return every network's output of a batch, the student's last; each of its own view where it has one."""
+        if self.views == 1:
+            return self.networks(batch.images)
+        if len(batch.views) != self.views:
+            raise UserError(
+                f"a batch of {len(batch.views)} views: {type(self).__name__} shows each of its {self.views} networks "
+                f"another augmentation of the images; train_loader(..., views={self.views}) makes them"
+            )
+        return self.networks.forward_each(batch.views)
+
     def predictions(self, outputs: list[NetworkOutput]) -> dict[str, Tensor]:
-        """Return the logits [B, K] that evaluation scores, by whose they are; with peers, those of an ensemble."""
-        student = {"student": outputs[-1].logits}
-        if len(outputs) == 1:
-            return student
-        peers = {f"peer{number}": output.logits for number, output in enumerate(outputs[:-1], start=1)}
-        return {**student, **peers, "ensemble": ensemble_logits(stack_logits(outputs))}
+        """Return the logits [B, K] that classification scores, by whose they are; with peers an ensemble's too."""
+        own = {who: output.logits for who, output in by_network(outputs).items()}
+        return own if len(outputs) == 1 else {**own, "ensemble": ensemble_logits(stack_logits(outputs))}
 
     @property
     def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
@@ -199,7 +266,7 @@ class Method(nn.Module, ABC):
 
     def student(self) -> nn.Module:
         """Return the network that is deployed, with nothing of the method in it."""
-        return self.networks.student
+        return self.task.deployed(self.networks.student)
 
 
 def scaled_length(length: Any, factor: float) -> Any:

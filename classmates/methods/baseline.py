@@ -20,7 +20,7 @@ class Baseline(Method):
     mixes: ClassVar[bool] = True
 
     def __init__(self, network: nn.Module, data: DataSpec):
-        super().__init__(Peers(network, data), data)
+        super().__init__(Peers(network, data), data, classifier=False)
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         return {}

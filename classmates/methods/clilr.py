@@ -14,15 +14,16 @@ from classmates.networks.peers.peers import Start
 from classmates.networks.peers.tree import PeerTree
 
 
-def consensus_kl(logits: Tensor, temperature: float) -> Tensor:
+def consensus_kl(logits: Tensor, temperature: float, *, standardise: bool = False) -> Tensor:
     """Return Σ_h KL(consensus of the other heads ‖ p_h) without T² (eq. 3, 4); the consensus is held constant.
 
-    The consensus is the mean of the other heads' logits, softened. logits: [M, B, K]; returns a scalar, float32.
+    The consensus is the mean of the other heads' logits, softened. logits: [M, B, K]. standardise: see
+    ``softened_kl``. Returns a scalar, float32.
     """
     logits = logits.float()
     heads = len(logits)
     others = (logits.sum(0, keepdim=True) - logits) / (heads - 1)
-    return heads * softened_kl(logits, others, temperature)
+    return heads * softened_kl(logits, others, temperature, standardise=standardise)
 
 
 class CLILR(Method):
@@ -37,6 +38,7 @@ class CLILR(Method):
         peers: heads, a power of two; 4.
         hard: β, the weight of the labels; the consensus has 1 - β. 0.5.
         temperature: T, softens both sides; 2.
+        standardise: take each sample's logits as z-scores in that distillation (``losses/soft_targets.py``).
         start: "fresh" branches have weights of their own; "same" begins from the student's (pretrained networks).
 
     Raises:
@@ -54,6 +56,7 @@ class CLILR(Method):
         peers: int = 4,
         hard: float = 0.5,
         temperature: float = 2.0,
+        standardise: bool = False,
         start: Start = "fresh",
     ):
         check_share(hard=hard)
@@ -65,6 +68,8 @@ class CLILR(Method):
             labels=hard,
         )
         self.temperature = temperature
+        self.standardise = standardise
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
-        return {"consensus": lambda: consensus_kl(stack_logits(outputs), self.temperature)}
+        logits = stack_logits(outputs)
+        return {"consensus": lambda: consensus_kl(logits, self.temperature, standardise=self.standardise)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -51,6 +51,8 @@ class Combined(Method):
             labels=None,
             sampling=common_sampling({name: part.sampling for name, part in parts.items()}),
             ramps=by_term({name: part.ramps for name, part in parts.items()}),
+            views="own" if parts[leading].views > 1 else "shared",
+            deploy="average" if parts[leading].deploys_average else "student",
         )
         for part in parts.values():
             self.notes += part.notes
@@ -97,7 +99,7 @@ class Combined(Method):
         return {**options, "methods": [part if spec is None else spec.scaled(factor) for part, spec in specs]}
 
     @classmethod
-    def from_weights(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+    def from_weights(cls, options: Mapping[str, Any], chosen: Collection[str]) -> dict[str, Any]:
         """Return the options with those of each of its methods for networks that begin from trained weights."""
         specs = [(part, MethodSpec.of(part)) for part in options["methods"]]
         return {**options, "methods": [part if spec is None else spec.from_weights() for part, spec in specs]}

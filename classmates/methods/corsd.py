@@ -7,8 +7,9 @@ Where paper and released code differ or are silent, the options say which of the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,8 @@ from classmates.losses.corsd import (
 )
 from classmates.losses.soft_targets import Reduction, kl_weight
 from classmates.methods.base import Method, check_share, check_temperature
+from classmates.models.blocks import kaiming_fan_out, zero_bias
+from classmates.networks.heads.initialisation import Initialisation
 from classmates.networks.heads.pair_projection import Projection
 from classmates.networks.heads.relation_network import (
     Activation,
@@ -63,6 +66,7 @@ class CORSD(Method):
             whose released size is 57 M parameters on bottleneck nets.
         temperature: of the auxiliary distillation. The paper gives none; 3 is what its group uses elsewhere.
         scale: multiplies that distillation by T²; the group's code does not.
+        standardise: take each pair's logits as z-scores in it (``losses/soft_targets.py``).
         kl_reduction: "batchmean" sums over classes, as in distillation elsewhere; "mean" divides by their number
             (released).
         detach_deepest: the deepest stage teaches and is not taught (paper); the released code lets gradients through.
@@ -73,6 +77,8 @@ class CORSD(Method):
         calibration_reduction: "mean" over the triplets, or "sum", which weighs the batch size more (released).
         disjoint: each image is in one triplet an epoch at most (paper); otherwise every image is an anchor once and
             its partners are drawn at random (released, three times the image passes an epoch).
+        initialisation: the relation networks' convolutions begin Kaiming-normal by their outputs, and the deepest
+            one's biases at 0, as in the "released" code, or all as "torch" draws them.
 
     Raises:
         UserError: fewer than 2 stages or ``depths``, a ``lam`` outside 0..1, a temperature or width not above 0,
@@ -98,6 +104,7 @@ class CORSD(Method):
         width: float = 1.0,
         temperature: float = 3.0,
         scale: bool = False,
+        standardise: bool = False,
         kl_reduction: Reduction = "batchmean",
         detach_deepest: bool = True,
         activation: Activation = "sigmoid",
@@ -105,6 +112,7 @@ class CORSD(Method):
         pairs_together: bool = True,
         calibration_reduction: BatchReduction = "mean",
         disjoint: bool = True,
+        initialisation: Initialisation = "released",
     ):
         if depths < 2:
             raise UserError(f"depths={depths}: the deepest stage needs at least one shallower to teach, so 2 or more")
@@ -115,6 +123,7 @@ class CORSD(Method):
             raise UserError("relation='distance' has no auxiliary classifiers: give gamma_p=0 and gamma_n=0")
         check_choice("kl_reduction", kl_reduction, Reduction)
         check_choice("calibration_reduction", calibration_reduction, BatchReduction)
+        check_choice("initialisation", initialisation, Initialisation)
         super().__init__(
             Peers(network, data),
             data,
@@ -137,23 +146,23 @@ class CORSD(Method):
             temperature=temperature,
             reduction=kl_reduction,
             detach_deepest=detach_deepest,
+            standardise=standardise,
         )
         self.calibration_reduction = calibration_reduction
         channels = [stage.channels for stage in self.networks.architecture.stages[-depths:]]
-        self.relation_networks = nn.ModuleList(
-            FeatureDistance()
+        self.relation_networks = (
+            nn.ModuleList(FeatureDistance() for _ in channels)
             if relation == "distance"
-            else RelationNetwork(
+            else relation_networks(
                 channels,
-                stage,
                 data.num_classes,
+                initialisation,
                 activation=activation,
                 shared_classifier=shared_classifier,
                 together=pairs_together,
                 projection=projection,
                 width=width,
             )
-            for stage in range(len(channels))
         )
         # The released block is one unit wide, which BatchNorm and ReLU leave nearly constant; the paper gives none.
         self.logit_interaction = RelationalInteraction(2 * data.num_classes, 64, activation=activation)
@@ -193,6 +202,18 @@ class CORSD(Method):
         pairs = torch.cat([torch.cat([anchor, positive], 1), torch.cat([anchor, negative], 1)])
         first, second = self.logit_interaction(pairs).chunk(2)
         return first, second
+
+
+def relation_networks(
+    channels: Sequence[int], num_classes: int, initialisation: Initialisation, **options: Any
+) -> nn.ModuleList:
+    """Make a relation network for each stage, shallow to deep; options: as ``RelationNetwork`` has them."""
+    networks = [RelationNetwork(channels, stage, num_classes, **options) for stage in range(len(channels))]
+    if initialisation == "released":
+        for network in networks:
+            network.apply(kaiming_fan_out)
+        networks[-1].apply(zero_bias)
+    return nn.ModuleList(networks)
 
 
 def triplets(tensor: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,7 +15,7 @@ from classmates.networks.memory.bank_contrast import BankContrast, BankDtype, Dr
 class CRD(TeacherMethod):
     """Student and teacher embed an image alike, and unlike each other's images of other classes.
 
-    L = CE(z, y) + β [L_contrast(student → teacher's bank) + L_contrast(teacher → student's bank)] (eq. 18, both ways).
+    L = CE(z, y) + β [L_contrast(student → teacher's bank) + L_contrast(teacher → student's bank)] (eq. 18).
 
     Both embeddings pass a linear layer to the unit sphere; those layers learn on both sides, the teacher does not.
     The contrast is MCL-OKD's, of which this is the case of two peers: each anchor meets what the bank of the other

@@ -27,13 +27,22 @@ class CSKD(Method):
     Args:
         lam: λ, weight of the distillation: 1 for CIFAR-100, 3 for fine-grained classes.
         temperature: T, softens both sides; 4.
+        standardise: take each sample's logits as z-scores in the distillation (``losses/soft_targets.py``).
 
     Raises:
         UserError: a ``lam`` below 0, a temperature not above 0, or a task that needs batches of its own;
             ``ClassPairs`` raises it where no class has two images.
     """
 
-    def __init__(self, network: nn.Module, data: DataSpec, *, lam: float = 1.0, temperature: float = 4.0):
+    def __init__(
+        self,
+        network: nn.Module,
+        data: DataSpec,
+        *,
+        lam: float = 1.0,
+        temperature: float = 4.0,
+        standardise: bool = False,
+    ):
         if lam < 0:
             raise UserError(f"lam={lam}: the distillation takes a weight of 0 or more")
         check_temperature(temperature=temperature)
@@ -41,6 +50,7 @@ class CSKD(Method):
             Peers(network, data), data, weights={"distillation": kl_weight(lam, temperature)}, sampling=ClassPairs()
         )
         self.temperature = temperature
+        self.standardise = standardise
         alone = (data.labels.bincount() == 1).nonzero()[:, 0].tolist()
         if alone:
             some = ", ".join(map(str, alone[:5])) + (", ..." if len(alone) > 5 else "")
@@ -53,12 +63,14 @@ class CSKD(Method):
         return pairs(batch)[0]
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
-        logits = outputs[-1].logits
-        partners = pairs(batch)[1].images
-        return {"distillation": lambda: softened_kl(logits, self.constant_logits(partners), self.temperature)}
+        return {"distillation": lambda: self.distillation(outputs[-1].logits, pairs(batch)[1].images)}
 
     def against_mixing(self) -> str:
         return "its pairs are of images of one class"
+
+    def distillation(self, logits: Tensor, partners: Tensor) -> Tensor:
+        """Return KL(f(x') ‖ f(x)) without T²; logits: [B, K] of the anchors, partners: images [B, C, H, W]."""
+        return softened_kl(logits, self.constant_logits(partners), self.temperature, standardise=self.standardise)
 
     @torch.no_grad()
     def constant_logits(self, images: Tensor) -> Tensor:

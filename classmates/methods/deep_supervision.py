@@ -7,10 +7,12 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
-from classmates.errors import UserError
+from classmates.errors import UserError, check_choice
 from classmates.losses.peers import ensemble_logits
 from classmates.methods.base import Method
+from classmates.models.blocks import kaiming_fan_out
 from classmates.networks.heads.exits import MultiExit, ShallowExits
+from classmates.networks.heads.initialisation import Initialisation
 from classmates.networks.peers.peers import Peers
 
 
@@ -24,9 +26,11 @@ class DeepSupervision(Method):
         weight: w, of each shallow exit's cross-entropy; 1 is SD at ``alpha`` 0 and ``lam`` 0.
         depths: k, how many stages, from the deepest, have an exit; a backbone with fewer uses all it has.
         attention: each shallow exit weighs its map first, as in SD.
+        initialisation: the exits' convolutions begin Kaiming-normal by their outputs, as SD's released code has them
+            ("released"), or as "torch" draws them.
 
     Raises:
-        UserError: a weight below 0, or fewer than 2 ``depths``.
+        UserError: a weight below 0, fewer than 2 ``depths``, or an ``initialisation`` that is neither.
     """
 
     mixes: ClassVar[bool] = True
@@ -39,11 +43,15 @@ class DeepSupervision(Method):
         weight: float = 1.0,
         depths: int = 4,
         attention: bool = True,
+        initialisation: Initialisation = "released",
     ):
+        check_choice("initialisation", initialisation, Initialisation)
         if weight < 0:
             raise UserError(f"weight={weight}: the exits' cross-entropy takes a weight of 0 or more")
         super().__init__(Peers(network, data), data, weights={"exits": weight})
         self.shallow = ShallowExits(self.networks.architecture, depths, attention=attention)
+        if initialisation == "released":
+            self.shallow.apply(kaiming_fan_out)
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         stages = outputs[-1].stages

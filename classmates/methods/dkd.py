@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from functools import cache, partial
 from typing import ClassVar, Unpack
 
-from torch import nn
+from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
 from classmates.losses.decoupled import non_target_kl, target_kl
 from classmates.losses.ramps import linear_ramp
-from classmates.losses.soft_targets import kl_weight
+from classmates.losses.soft_targets import kl_weight, standardised
 from classmates.methods.base import check_ramp, check_temperature
 from classmates.methods.teacher_method import CachingTeacherOptions, TeacherMethod
 
@@ -31,6 +31,7 @@ class DKD(TeacherMethod):
         beta: β, weight of the other classes' part: 2 to 8 for CIFAR-100, more for a surer teacher; 0.5 for
             ImageNet, with T = 1.
         warmup: epochs over which both weights grow; 20.
+        standardise: take each sample's logits as z-scores before they are taken apart (``losses/soft_targets.py``).
 
     Raises:
         UserError: no teacher, one that does not fit the data, a temperature not above 0, a warm-up below 0, or fewer
@@ -50,6 +51,7 @@ class DKD(TeacherMethod):
         alpha: float = 1.0,
         beta: float = 8.0,
         warmup: int = 20,
+        standardise: bool = False,
         **teacher: Unpack[CachingTeacherOptions],
     ):
         check_temperature(temperature=temperature)
@@ -63,14 +65,19 @@ class DKD(TeacherMethod):
         super().__init__(network, data, weights, labels=ce, ramps=ramps, **teacher)
         self.temperature = temperature
         self.warmup = warmup
+        self.standardise = standardise
 
     def against_mixing(self) -> str:
         return "its loss is taken apart at the one true class of each image"
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
-        logits = outputs[-1].logits
-        teacher_logits = cache(lambda: self.teacher_logits(batch, self.temperature))
+        both = cache(lambda: self.logits(outputs[-1].logits, batch))
         return {
-            "target": lambda: target_kl(logits, teacher_logits(), batch.labels, self.temperature),
-            "non_target": lambda: non_target_kl(logits, teacher_logits(), batch.labels, self.temperature),
+            "target": lambda: target_kl(*both(), batch.labels, self.temperature),
+            "non_target": lambda: non_target_kl(*both(), batch.labels, self.temperature),
         }
+
+    def logits(self, student: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the student's and the teacher's logits, [B, K] each."""
+        teacher = self.teacher_logits(batch, self.temperature)
+        return (standardised(student), standardised(teacher)) if self.standardise else (student, teacher)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Unpack
 
-from torch import nn
+from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.losses.soft_targets import kl_weight, softened_kl
@@ -24,6 +24,8 @@ class KD(TeacherMethod):
         temperature: T, softens both sides.
         ce: a, weight of the labels.
         distillation: w, factor in front of T²·KL; T² keeps the gradient's size when T changes (paper).
+        standardise: take each sample's logits as z-scores in the distillation (``losses/soft_targets.py``).
+            Published with T = 2 and w = 9 (Sun et al., CVPR 2024).
 
     Raises:
         UserError: no teacher, one that does not fit the data, or a temperature not above 0.
@@ -41,17 +43,19 @@ class KD(TeacherMethod):
         temperature: float = 4.0,
         ce: float = 0.1,
         distillation: float = 0.9,
+        standardise: bool = False,
         **teacher: Unpack[CachingTeacherOptions],
     ):
         check_temperature(temperature=temperature)
         weights = {"distillation": kl_weight(distillation, temperature)}
         super().__init__(network, data, weights, labels=ce, **teacher)
         self.temperature = temperature
+        self.standardise = standardise
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
-        logits = outputs[-1].logits
-        return {
-            "distillation": lambda: softened_kl(
-                logits, self.teacher_logits(batch, self.temperature), self.temperature
-            )
-        }
+        return {"distillation": lambda: self.distillation(outputs[-1].logits, batch)}
+
+    def distillation(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Return KL(p_teacher ‖ p_student) without T²."""
+        teacher = self.teacher_logits(batch, self.temperature)
+        return softened_kl(logits, teacher, self.temperature, standardise=self.standardise)

@@ -7,18 +7,21 @@ samples of other classes (the contrast); the student, which is the last peer, al
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
-from classmates.errors import UserError
+from classmates.errors import UserError, check_choice
 from classmates.losses.peers import ensemble_logits
 from classmates.losses.soft_targets import kl_weight, softened_kl
-from classmates.methods.base import Method, check_temperature
+from classmates.methods.base import Deploy, Method, Views, check_temperature
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.memory.bank_contrast import BankContrast, BankDtype, Draw, Normaliser, Positives
 from classmates.networks.peers.peers import Peers, Start
+
+Distilled = Literal["task", "classifier"]
+Learners = Literal["student", "all"]
 
 
 class MCL(Method):
@@ -35,17 +38,26 @@ class MCL(Method):
         share: what the peers share of the student: -2 shares all but its last two stages (paper), a stage's name
             shares up to and including it, "nothing" trains whole networks.
         peer_models: other architectures (names or modules) for the peers, ``peers`` - 1 of them; they share nothing.
-        start: "fresh" peers have weights of their own; "same" begins from the student's (pretrained networks).
+        start: "fresh" peers have weights of their own; "same" begins from the student's (pretrained networks);
+            "identical" also with its classifier.
+        views: "own" shows each peer its own augmentation of the images.
+        deploy: "average" scores and deploys the average of all peers' weights; "auto" does so where they began
+            "identical", and else takes the student.
         temperature: T, softens both sides of the distillation from the ensemble; 3.
         distillation: w, factor in front of T²·KL; 0 leaves the contrast alone (the paper's "+MCL" ablation).
+        distil_to: which peers learn from the ensemble: the "student" (paper), or "all", whose divergences are added.
+        standardise: take each sample's logits as z-scores in the distillation (``losses/soft_targets.py``).
+        distilled: the logits that the ensemble teaches: "task" those on which the task's loss rests (in few-shot
+            learning, of a query against the prototypes of its episode), "classifier" those of the networks'
+            classifiers of all training classes. In classification both are the same.
         beta: β, the weight of the contrast, which is a sum over all M(M-1) ordered pairs.
         num_negatives: K, how many negatives stand against one positive; 256 for ResNets and DenseNet on CIFAR-100,
             16384 for VGG, HCGNet and ImageNet. Capped, with a note, at the samples of other classes there are.
         contrast_temperature: τ; 0.1 on CIFAR-100, 0.07 on ImageNet.
         positives: "bank" takes the partner's remembered embedding (released code), "live" its present one (paper).
-        normaliser: "batch" takes one constant a pair and step (released code), "anchor" one an anchor (paper),
-            "first_batch" keeps the first step's, "lagged" takes a running mean over earlier steps. The last two go
-            through the negatives once a step instead of twice.
+        normaliser: "batch" takes one constant a pair and step (released code), "anchor" one an anchor, over the whole
+            bank (paper, Eq. 6), "first_batch" keeps the first step's, "lagged" takes a running mean over earlier
+            steps. The last two go through the negatives once a step instead of twice.
         negatives: how they are chosen, to the same mean: "independent" draws K for each anchor (released code),
             "shared" K for the whole batch, "all" takes every sample of another class, K being their weight; "auto"
             is "all" up to 8,192 training samples (or K) and above a shared draw of that many.
@@ -59,6 +71,15 @@ class MCL(Method):
     """
 
     renamed: ClassVar[Mapping[str, str]] = {"helpers": "peer_models"}
+    # Measured on photos (results/photos): fine-tuned networks stay near enough to each other for their weights to be
+    # averaged, which keeps the ensemble's accuracy in one network; own views make them differ.
+    fine_tuning: ClassVar[Mapping[str, Any]] = {
+        "peers": 2,
+        "share": "nothing",
+        "start": "identical",
+        "views": "own",
+        "distil_to": "all",
+    }
 
     def __init__(
         self,
@@ -69,8 +90,13 @@ class MCL(Method):
         share: int | str = -2,
         peer_models: Sequence[str | nn.Module] = (),
         start: Start = "fresh",
+        views: Views = "shared",
+        deploy: Deploy = "auto",
         temperature: float = 3.0,
         distillation: float = 1.0,
+        distil_to: Learners = "student",
+        standardise: bool = False,
+        distilled: Distilled = "task",
         beta: float = 0.025,
         num_negatives: int = 256,
         contrast_temperature: float = 0.1,
@@ -84,11 +110,21 @@ class MCL(Method):
         if peers < 2:
             raise UserError(f"peers={peers}: MCL contrasts peers with each other and needs at least 2")
         check_temperature(temperature=temperature, contrast_temperature=contrast_temperature)
+        check_choice("distil_to", distil_to, Learners)
+        check_choice("distilled", distilled, Distilled)
         networks = Peers(network, data, peers, share=share, start=start, peer_models=peer_models)
         super().__init__(
-            networks, data, weights={"distillation": kl_weight(distillation, temperature), "contrast": beta}
+            networks,
+            data,
+            weights={"distillation": kl_weight(distillation, temperature), "contrast": beta},
+            views=views,
+            deploy=deploy,
+            classifier=distilled == "classifier" and distillation > 0,
         )
+        self.distilled = distilled
         self.temperature = temperature
+        self.distil_to = distil_to
+        self.standardise = standardise
         self.contrast = BankContrast(
             [architecture.embedding for architecture in networks.architectures],
             data.labels,
@@ -105,11 +141,17 @@ class MCL(Method):
             self.note(text)
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
-        logits = stack_logits(outputs)
         return {
-            "distillation": lambda: softened_kl(logits[-1], ensemble_logits(logits), self.temperature),
+            "distillation": lambda: self.distillation(outputs, batch),
             "contrast": lambda: self.contrast(outputs, batch),
         }
+
+    def distillation(self, outputs: list[NetworkOutput], batch: Batch) -> Tensor:
+        """Return KL(p_e ‖ p_M) without T², or the sum of KL(p_e ‖ p_m) over all peers where all learn."""
+        logits = self.task.logits(outputs, batch) if self.distilled == "task" else stack_logits(outputs)
+        learners = logits if self.distil_to == "all" else logits[-1:]
+        mean = softened_kl(learners, ensemble_logits(logits), self.temperature, standardise=self.standardise)
+        return len(learners) * mean
 
     def against_mixing(self) -> str | None:
         if not self.weights["contrast"]:

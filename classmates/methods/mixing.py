@@ -10,7 +10,7 @@ from classmates.methods.base import Method
 def check_mixing(method: Method, augmentation: Augmentation) -> None:
     """Raise UserError where the augmentation mixes images and a term of the method loses its meaning by that."""
     mixing = augmentation.mixing
-    why = method.against_mixing() if mixing else None
+    why = (method.task.against_mixing() or method.against_mixing()) if mixing else None
     if why is not None:
         options = " and ".join(f"{name}={alpha:g}" for name, alpha in mixing.items())
         raise UserError(

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
-from classmates.errors import UserError
+from classmates.errors import UserError, check_choice
 from classmates.losses.peers import ensemble_logits, float32_einsum
 from classmates.losses.ramps import sigmoid_ramp
 from classmates.losses.soft_targets import kl_weight, softened_kl
 from classmates.methods.base import Method, check_ramp, check_temperature
 from classmates.networks.backbone.observe import stack_logits
+from classmates.networks.heads.initialisation import Initialisation, initialise_like
 from classmates.networks.peers.peers import Peers, Start
 
 
@@ -49,15 +50,19 @@ class OKDDip(Method):
             network-based form).
         temperature: T, softens both sides; 3.
         distillation: w, weight of both distillations.
+        standardise: take each sample's logits as z-scores in both (``losses/soft_targets.py``).
         ramp: epochs over which that weight grows to its full size; 80.
         detach: hold targets constant. The paper reads so, but then nothing would train the attention: as in the
             released code, gradients flow through the targets by default.
         start: "fresh" peers have weights of their own; "same" begins from the student's (pretrained networks).
+        initialisation: the attention's first weights, drawn by the rule of the backbone's own layers ("released") or
+            as "torch" does; they differ for VGG.
 
     The paper mixes softened probabilities (eq. 5), the released code logits: logits here.
 
     Raises:
-        UserError: fewer than 3 peers, a temperature not above 0, a negative ramp, and what ``Peers`` refuses.
+        UserError: fewer than 3 peers, a temperature not above 0, a negative ramp, a word that is none of an option's,
+            and what ``Peers`` refuses.
     """
 
     mixes: ClassVar[bool] = True
@@ -72,14 +77,17 @@ class OKDDip(Method):
         share: int | str = -1,
         temperature: float = 3.0,
         distillation: float = 1.0,
+        standardise: bool = False,
         ramp: int = 80,
         detach: bool = False,
         start: Start = "fresh",
+        initialisation: Initialisation = "released",
     ):
         if peers < 3:
             raise UserError(f"peers={peers}: a leader and at least 2 auxiliary peers make 3")
         check_temperature(temperature=temperature)
         check_ramp(ramp=ramp)
+        check_choice("initialisation", initialisation, Initialisation)
         networks = Peers(network, data, peers, share=share, start=start)
         distillations = ("peer_distillation", "leader_distillation")
         super().__init__(
@@ -88,18 +96,17 @@ class OKDDip(Method):
             weights=dict.fromkeys(distillations, kl_weight(distillation, temperature)),
             ramps=dict.fromkeys(distillations, partial(sigmoid_ramp, length=ramp)),
         )
-        self.temperature = temperature
+        self.kl = partial(softened_kl, temperature=temperature, standardise=standardise, detach_teacher=detach)
         self.ramp = ramp
-        self.detach = detach
         self.attention = PeerAttention(networks.architecture.embedding)
+        if initialisation == "released":
+            initialise_like(network, self.attention)
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         logits = stack_logits(outputs)
         return {
             "peer_distillation": lambda: self.peer_distillation(outputs[:-1]),
-            "leader_distillation": lambda: softened_kl(
-                logits[-1], ensemble_logits(logits[:-1]), self.temperature, detach_teacher=self.detach
-            ),
+            "leader_distillation": lambda: self.kl(logits[-1], ensemble_logits(logits[:-1])),
         }
 
     def peer_distillation(self, auxiliaries: list[NetworkOutput]) -> Tensor:
@@ -107,4 +114,4 @@ class OKDDip(Method):
         logits = stack_logits(auxiliaries)
         attention = self.attention(torch.stack([output.embedding for output in auxiliaries]))
         targets = float32_einsum("bac,cbk->abk", attention, logits)
-        return len(logits) * softened_kl(logits, targets, self.temperature, detach_teacher=self.detach)
+        return len(logits) * self.kl(logits, targets)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import check_choice
 from classmates.losses.ramps import Ramp, progress
-from classmates.losses.soft_targets import soft_cross_entropy
+from classmates.losses.soft_targets import soft_cross_entropy, standardised
 from classmates.methods.base import Method, check_share
 from classmates.networks.memory.gather import gather, last_occurrence
 from classmates.networks.peers.peers import Peers
@@ -42,6 +42,8 @@ class PSKD(Method):
     Args:
         alpha: α_T, the share of the remembered prediction in the last epoch; 0.8.
         memory_dtype: "float16" halves the memory.
+        standardise: take each sample's logits as z-scores in the term of the past, where they are remembered and
+            where they learn from it (``losses/soft_targets.py``); the labels' own term keeps them as they are.
 
     Raises:
         UserError: an ``alpha`` outside 0..1, a dtype that is none of the two, or a task without cross-entropy.
@@ -51,13 +53,20 @@ class PSKD(Method):
     memory: Tensor
 
     def __init__(
-        self, network: nn.Module, data: DataSpec, *, alpha: float = 0.8, memory_dtype: MemoryDtype = "float32"
+        self,
+        network: nn.Module,
+        data: DataSpec,
+        *,
+        alpha: float = 0.8,
+        memory_dtype: MemoryDtype = "float32",
+        standardise: bool = False,
     ):
         check_share(alpha=alpha)
         check_choice("memory_dtype", memory_dtype, MemoryDtype)
         ramps: dict[str, Ramp] = {"ce": partial(label_share, alpha=alpha), "past": progress}
         super().__init__(Peers(network, data), data, weights={"past": alpha}, ramps=ramps)
         self.require_cross_entropy()
+        self.standardise = standardise
         rows = torch.zeros(len(data.labels), data.num_classes, dtype=MEMORY_DTYPES[memory_dtype])
         self.register_buffer("memory", rows.scatter_(1, data.labels[:, None], 1.0))
 
@@ -69,6 +78,8 @@ class PSKD(Method):
 
     def past(self, logits: Tensor, batch: Batch) -> Tensor:
         """Return the cross-entropy with the predictions of an epoch before, then remember the present ones."""
+        if self.standardise:
+            logits = standardised(logits)
         loss = soft_cross_entropy(logits, self.memory[batch.indices])
         if self.training:
             self.remember(batch.indices, logits)

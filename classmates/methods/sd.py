@@ -19,6 +19,7 @@ from classmates.losses.corsd import auxiliary_distillation
 from classmates.losses.soft_targets import kl_weight
 from classmates.methods.base import check_share, check_temperature
 from classmates.methods.deep_supervision import DeepSupervision
+from classmates.networks.heads.initialisation import Initialisation
 
 Distance = Literal["norm", "squared"]
 Skip = Literal["deepest", "shallowest", "none"]
@@ -58,6 +59,7 @@ class SD(DeepSupervision):
         lam: λ, weight of the embeddings' distance.
         temperature: T, softens both sides of the distillation; 3 in both.
         scale: multiplies the distillation by T²: BYOT does, the TPAMI script does not.
+        standardise: take each sample's logits as z-scores in the distillation (``losses/soft_targets.py``).
         depths: k, how many stages, from the deepest, have an exit; a backbone with fewer uses all it has.
         attention: each shallow exit weighs its map first (TPAMI).
         adaptation: a linear layer W_i for each embedding that is compared (TPAMI). The released script makes them at
@@ -65,6 +67,8 @@ class SD(DeepSupervision):
         distance: of embeddings: "norm" of the whole batch's difference (TPAMI) or mean "squared" distance (BYOT).
         skip: which shallow exit's embedding is not compared: the "deepest" (what the released script does), the
             "shallowest" (what its comment says) or "none" (BYOT).
+        initialisation: the exits' convolutions begin Kaiming-normal by their outputs, as in the "released" code, or
+            as "torch" draws them.
 
     Raises:
         UserError: an ``alpha`` outside 0..1, a ``lam`` below 0, a temperature not above 0, words that are none of an
@@ -80,11 +84,13 @@ class SD(DeepSupervision):
         lam: float = 0.03,
         temperature: float = 3.0,
         scale: bool = False,
+        standardise: bool = False,
         depths: int = 4,
         attention: bool = True,
         adaptation: bool = True,
         distance: Distance = "norm",
         skip: Skip = "deepest",
+        initialisation: Initialisation = "released",
     ):
         check_share(alpha=alpha)
         if lam < 0:
@@ -92,9 +98,12 @@ class SD(DeepSupervision):
         check_temperature(temperature=temperature)
         check_choice("distance", distance, Distance)
         check_choice("skip", skip, Skip)
-        super().__init__(network, data, weight=1 - alpha, depths=depths, attention=attention)
+        super().__init__(
+            network, data, weight=1 - alpha, depths=depths, attention=attention, initialisation=initialisation
+        )
         self.weights |= {"distillation": kl_weight(alpha, temperature, scale=scale), "embeddings": lam}
         self.temperature = temperature
+        self.standardise = standardise
         self.distance: Distance = distance
         self.hinted = HINTED[skip]
         count = len(range(len(self.shallow))[self.hinted])
@@ -111,7 +120,7 @@ class SD(DeepSupervision):
         return {
             "exits": lambda: self.task.cross_entropy(shallow().logits, batch),
             "distillation": lambda: auxiliary_distillation(
-                torch.cat([shallow().logits, output.logits[None]]), self.temperature
+                torch.cat([shallow().logits, output.logits[None]]), self.temperature, standardise=self.standardise
             ),
             "embeddings": lambda: embedding_distance(
                 self.adapt(shallow().embeddings[self.hinted]), output.embedding, self.distance

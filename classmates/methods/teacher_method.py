@@ -86,7 +86,16 @@ class TeacherMethod(Method):
         sources = as_list(teacher)
         files = as_list(teacher_weights)
         self.check_teachers(sources, files, weights)
-        super().__init__(Peers(network, data), data, weights, labels=labels, sampling=sampling, ramps=ramps)
+        learns_logits = any(weights[name] for name in self.from_logits)
+        super().__init__(
+            Peers(network, data),
+            data,
+            weights,
+            labels=labels,
+            classifier=learns_logits,
+            sampling=sampling,
+            ramps=ramps,
+        )
         self.has_teacher = bool(sources)
         seen = replace(data, input_shape=self.networks.architecture.input_shape)
         self.teachers = nn.ModuleList(
@@ -95,7 +104,7 @@ class TeacherMethod(Method):
                 seen,
                 weights=file,
                 image_size=teacher_image_size,
-                logits=any(weights[name] for name in self.from_logits),
+                logits=learns_logits,
                 cache=cache,
             )
             for source, file in zip(sources, files or [None] * len(sources), strict=True)

@@ -93,7 +93,7 @@ def find_teacher(
     if weights is not None and not by_name:
         raise UserError(f"teacher_weights '{weights}' are for a teacher that is the name of a model, not {source!r}")
     if isinstance(source, nn.Module):
-        return with_classifier(copy.deepcopy(source), data)
+        return Found(copy.deepcopy(source))
     if Path(source).is_dir():
         network, card = load_student(source)
         return Found(network, (card.mean, card.std), (card.input_shape[1], card.input_shape[2]))
@@ -133,9 +133,8 @@ def by_timm_name(
         raise UserError(
             f"teacher '{name}' is for images of {len(config.mean)} channels; these have {data.input_shape[0]}"
         )
-    classes = config.num_classes or data.num_classes
-    network = build_model(name, classes, len(config.mean), pretrained=True, **arguments)
-    return Found(network, (config.mean, config.std), size, classifier=config.num_classes > 0)
+    network = build_model(name, config.num_classes, len(config.mean), pretrained=True, **arguments)
+    return Found(network, (config.mean, config.std), size)
 
 
 def prepared(found: Found, name: str, config: PretrainedCfg) -> Found:
@@ -144,15 +143,6 @@ def prepared(found: Found, name: str, config: PretrainedCfg) -> Found:
         return found
     note = f"teacher '{name}' gets images of mean {config.mean} and std {config.std}, as its published weights do"
     return found._replace(normalisation=(config.mean, config.std), notes=(*found.notes, note))
-
-
-def with_classifier(network: nn.Module, data: DataSpec) -> Found:
-    """Return a module as it is, or one of timm's without a classifier with a fresh one, so that its end is known."""
-    reset: Any = getattr(network, "reset_classifier", None)
-    if reset is None or network.num_classes != 0:
-        return Found(network)
-    reset(data.num_classes)
-    return Found(network, classifier=False)
 
 
 def channels(data: DataSpec) -> int:

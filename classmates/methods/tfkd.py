@@ -47,10 +47,11 @@ class TfKD(TeacherMethod):
         multiplier: m; None takes 1 with the virtual teacher, 0.5 with a trained copy, as released for ResNet-18.
         correct: the virtual teacher's probability of the true class; 0.99.
         temper_student: soften the student against the virtual teacher too, as the paper writes.
+        standardise: take each sample's logits as z-scores beside a trained copy (``losses/soft_targets.py``).
 
     Raises:
         UserError: an ``alpha`` outside 0..1, a temperature not above 0, a ``multiplier`` below 0, a ``correct`` not
-            between 1/K and 1, or a teacher that does not fit the data.
+            between 1/K and 1, ``standardise`` with the virtual teacher, or a teacher that does not fit the data.
     """
 
     needs_teacher: ClassVar[bool] = False
@@ -66,6 +67,7 @@ class TfKD(TeacherMethod):
         multiplier: float | None = None,
         correct: float = 0.99,
         temper_student: bool = False,
+        standardise: bool = False,
         **teacher: Unpack[TeacherOptions],
     ):
         virtual = not as_list(teacher.get("teacher"))
@@ -78,6 +80,11 @@ class TfKD(TeacherMethod):
         check_temperature(temperature=temperature)
         if multiplier < 0:
             raise UserError(f"multiplier={multiplier}: the distillation takes a factor of 0 or more")
+        if standardise and virtual:
+            raise UserError(
+                "standardise needs a trained copy (--method.teacher RUN_FOLDER): the virtual teacher has no logits, "
+                "and z-scores of its probabilities would not depend on correct"
+            )
         if not 1 / data.num_classes < correct < 1:
             raise UserError(
                 f"correct={correct}: the true class's probability lies between that of a guess, "
@@ -89,6 +96,7 @@ class TfKD(TeacherMethod):
         self.temperature = temperature
         self.correct = correct
         self.temper_student = temper_student
+        self.standardise = standardise
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         logits = outputs[-1].logits
@@ -100,7 +108,8 @@ class TfKD(TeacherMethod):
     def distillation(self, logits: Tensor, batch: Batch) -> Tensor:
         """Return KL(teacher ‖ student), summed over classes, of the trained copy or of the virtual teacher."""
         if self.has_teacher:
-            return softened_kl(logits, self.teacher_logits(batch, self.temperature), self.temperature)
+            copy = self.teacher_logits(batch, self.temperature)
+            return softened_kl(logits, copy, self.temperature, standardise=self.standardise)
         virtual = virtual_teacher(batch.labels, self.num_classes, self.correct)
         if self.temper_student:
             return softened_kl(logits, virtual, self.temperature)

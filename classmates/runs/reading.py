@@ -17,23 +17,28 @@ from classmates.errors import UserError
 from classmates.runs.record import RunRecord
 
 Value = TypeVar("Value")
+MORE = ("episodes", "outcomes")
+"""The arrays of ``evaluation.npz`` that only some protocols keep, by the beginnings of their names."""
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """``evaluation.npz``: the student on the test images.
 
-    labels: [n]. logits: [n, K]. wrong_images: [m, H, W, C] uint8, the images in rows wrong_rows [m] of labels.
+    labels: [n]. class_names: [K], theirs. logits: [n, K], or whatever else the protocol judges. wrong_images:
+    [m, H, W, C] uint8, the images in rows wrong_rows [m] of labels. more: what else the protocol keeps, by name.
     features: (stage name, [s, C_i]) shallow to deep and the embedding, of the same s images, of classes
     feature_labels [s].
     """
 
     labels: NDArray[np.int64]
+    class_names: list[str]
     logits: NDArray[np.float32]
     wrong_images: NDArray[np.uint8]
     wrong_rows: NDArray[np.int64]
     features: list[tuple[str, NDArray[np.float32]]]
     feature_labels: NDArray[np.int64]
+    more: dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +72,8 @@ def read_run(folder: Path) -> FinishedRun:
     settings = _read(folder / "config.yaml", lambda path: dict(yaml.safe_load(path.read_text("utf-8"))))
     metrics = _read(folder / "metrics.csv", _metrics)
     names = _read(folder / "student.json", _class_names)
-    images = record.headline().count if record.protocol.counted == "images" else None
-    evaluation = _read(folder / "evaluation.npz", lambda path: _evaluation(path, len(names), images))
-    return FinishedRun(folder, record, settings, metrics, names, evaluation)
+    evaluation = _read(folder / "evaluation.npz", lambda path: _evaluation(path, names, record))
+    return FinishedRun(folder, record, settings, metrics, evaluation.class_names, evaluation)
 
 
 def _read(path: Path, parse: Callable[[Path], Value]) -> Value:
@@ -99,23 +103,31 @@ def _class_names(path: Path) -> list[str]:
     return [str(name).encode("utf-8", "backslashreplace").decode("utf-8") for name in names]
 
 
-def _evaluation(path: Path, num_classes: int, test_images: int | None) -> Evaluation:
+def _evaluation(path: Path, training_classes: list[str], record: RunRecord) -> Evaluation:
+    test_images = record.headline().count if record.protocol.counted == "images" else None
+    judged = record.protocol.judged
     with np.load(path, allow_pickle=False) as arrays:
+        # Earlier versions did not keep the names: test images had the classes of the training images.
+        class_names = arrays["class_names"].tolist() if "class_names" in arrays else training_classes
         names = [*map(str, arrays["stage_names"]), "embedding"]
         keys = [*(f"features/{stage}" for stage in range(len(names) - 1)), "features/embedding"]
         found = Evaluation(
             labels=arrays["labels"].astype(np.int64),
-            logits=arrays["logits/student"].astype(np.float32, copy=False),
+            class_names=class_names,
+            logits=arrays[f"{judged}/student"].astype(np.float32, copy=False),
             wrong_images=arrays["wrong_images"],
             wrong_rows=arrays["wrong_rows"].astype(np.int64),
             features=[(name, arrays[key].astype(np.float32)) for name, key in zip(names, keys, strict=True)],
             feature_labels=arrays["feature_labels"].astype(np.int64),
+            more={name: arrays[name] for name in arrays if name.partition("/")[0] in MORE},
         )
+    num_classes = len(class_names)
+    width = num_classes if judged == "logits" else found.logits.shape[-1]
     test_images = len(found.labels) if test_images is None else test_images
     rows_of_features = len(found.feature_labels)
     for key, fits in {
         "labels": found.labels.shape == (test_images,) and _within(found.labels, num_classes),
-        "logits/student": found.logits.shape == (test_images, num_classes) and np.isfinite(found.logits).all(),
+        f"{judged}/student": found.logits.shape == (test_images, width) and np.isfinite(found.logits).all(),
         "wrong_rows": found.wrong_rows.ndim == 1 and _within(found.wrong_rows, test_images),
         "wrong_images": found.wrong_images.ndim == 4 and found.wrong_images.dtype == np.uint8,
         "number of wrong_images": len(found.wrong_images) == len(found.wrong_rows),

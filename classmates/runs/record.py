@@ -89,6 +89,7 @@ class RunRecord:
         warnings: what speaks against the student, in sentences.
         useless: whether it is no better than always giving the commonest answer.
         stopped_early: whether training ended before its last epoch because validation scores rose no more.
+        drawn: by split, the hash of what was drawn to judge by, such as a list of episodes; empty without.
         version: of this schema.
     """
 
@@ -113,6 +114,7 @@ class RunRecord:
     warnings: list[str] = field(default_factory=list)
     useless: bool = False
     stopped_early: bool = False
+    drawn: dict[str, str] = field(default_factory=dict)
     version: int = VERSION
 
     @property
@@ -213,6 +215,7 @@ def _record(content: Mapping[str, Any]) -> RunRecord:
         warnings=[str(warning) for warning in content.get("warnings", [])],
         useless=bool(content.get("useless", False)),
         stopped_early=bool(content.get("stopped_early", False)),
+        drawn={str(split): str(found) for split, found in content.get("drawn", {}).items()},
     )
 
 
@@ -223,7 +226,14 @@ def _protocol(given: Mapping[str, Any]) -> ProtocolRecord:
     }
     if given["headline"] not in metrics:
         raise KeyError(f"format of {given['headline']}")
-    return ProtocolRecord(str(given["name"]), str(given["headline"]), metrics, str(given["counted"]))
+    return ProtocolRecord(
+        name=str(given["name"]),
+        headline=str(given["headline"]),
+        metrics=metrics,
+        counted=str(given["counted"]),
+        judged=str(given.get("judged", "logits")),
+        settings=dict(given.get("settings", {})),
+    )
 
 
 def _metric(given: Mapping[str, Any]) -> Metric:

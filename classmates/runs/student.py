@@ -19,7 +19,8 @@ from torch import nn
 from classmates._files import whole_file
 from classmates.data.parts import Interpolation
 from classmates.errors import UserError
-from classmates.networks.building.build import build_model, is_file_name
+from classmates.networks.building.build import Output, is_file_name
+from classmates.networks.building.embedding import build_network, without_classifier
 from classmates.networks.building.weights import load_matching
 
 WEIGHTS = "student.safetensors"
@@ -32,7 +33,7 @@ class StudentCard:
 
     ``timm.create_model(card.model, num_classes=len(card.class_names), **card.model_args,
     checkpoint_path="student.safetensors")`` gives the same network, after ``import classmates.models`` where the
-    model is one of ours.
+    model is one of ours; with ``num_classes=0`` where its output is the embedding.
 
     Args:
         model: a name that ``build_model`` takes; None for a network that was given as an object, which no name can
@@ -45,6 +46,8 @@ class StudentCard:
         model_args: ``in_chans`` and whatever else the model was built with.
         classmates: the version that trained it.
         interpolation: by which its shorter side gets that length. Cards of earlier versions do not say: bilinear.
+        output: what it returns of an image, the logits of its classes or the embedding; class_names are then those
+            that it learnt from, and it has no classifier of them.
     """
 
     model: str | None
@@ -56,6 +59,7 @@ class StudentCard:
     model_args: dict[str, Any] = field(default_factory=dict)
     classmates: str = field(default_factory=lambda: version("classmates"))
     interpolation: Interpolation = "bilinear"
+    output: Output = "logits"
 
     def __post_init__(self) -> None:
         channels = self.input_shape[0]
@@ -63,6 +67,8 @@ class StudentCard:
             raise ValueError(
                 f"mean {self.mean} and std {self.std} must have one number for each of {channels} channels"
             )
+        if self.output not in get_args(Output):
+            raise ValueError(f"output '{self.output}' is none of {', '.join(get_args(Output))}")
         if self.interpolation not in get_args(Interpolation):
             raise ValueError(f"interpolation '{self.interpolation}' is none of {', '.join(get_args(Interpolation))}")
         try:
@@ -131,8 +137,21 @@ def load_student(run: str | Path, network: nn.Module | None = None) -> tuple[nn.
                 "build it yourself and call load_student(run, network=my_module), in Python; evaluate, predict and "
                 "export take such a network too"
             )
-        network = build_model(card.model, len(card.class_names), **card.model_args)
+        network = build_network(card.model, card.output, len(card.class_names), **card.model_args)
+    if card.output == "embedding":
+        network = without_classifier(network, len(card.class_names), card.input_shape)
     load_weights(folder / WEIGHTS, network)
+    return network.eval(), card
+
+
+def load_embedder(run: str | Path, network: nn.Module | None = None) -> tuple[nn.Module, StudentCard]:
+    """Load the student of a finished run as a network that returns embeddings, without a classifier if it has one.
+
+    Arguments and errors as in ``load_student``; and UserError for a network in which no classifier is found.
+    """
+    network, card = load_student(run, network)
+    if card.output == "logits":
+        network = without_classifier(network, len(card.class_names), card.input_shape)
     return network.eval(), card
 
 

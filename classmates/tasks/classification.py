@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,6 +23,10 @@ from classmates.tasks.task import Task
 
 if TYPE_CHECKING:
     from classmates.methods.base import Method
+
+
+WORST = 24
+"""How many of the images that a classifier is most wrong about are shown."""
 
 
 class ClassificationProtocol(Protocol):
@@ -48,6 +52,14 @@ class ClassificationProtocol(Protocol):
     def chance(self, labels: Tensor) -> float:
         """Return the share of the commonest class."""
         return labels.bincount().max().item() / len(labels)
+
+    def pictured(self, predictions: Tensor, labels: Tensor) -> Tensor:
+        """Return those where a wrong class is preferred most to the right one, in order."""
+        right = predictions.gather(1, labels[:, None]).squeeze(1)
+        margin = predictions.max(1).values - right
+        wrong = predictions.argmax(1) != labels
+        order = margin.masked_fill(~wrong, -1).argsort(descending=True, stable=True)
+        return order[: min(WORST, int(wrong.sum()))]
 
     def running(self) -> RunningAccuracy:
         return RunningAccuracy()
@@ -95,6 +107,9 @@ class Classification(Task):
     def cross_entropy(self, logits: Tensor, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
         weights = None if self.class_weights is None else on_device(self.class_weights, logits.device)
         return peers_cross_entropy(logits, batch.truth, class_weights=weights, label_smoothing=label_smoothing)
+
+    def balanced(self, labels: Tensor, class_names: Sequence[str]) -> Classification:
+        return replace(self, class_weights=balanced_weights(labels, class_names))
 
     def check_data(self, data: ImageData) -> None:
         if self.class_weights is not None and len(self.class_weights) != data.num_classes:

@@ -93,15 +93,19 @@ class ProtocolRecord:
 
     Args:
         name: of the protocol.
-        headline: the name of the metric that tables, choices of checkpoints and searches go by.
+        headline: the name of the metric that tables and searches go by.
         metrics: how each is written, by name, in the order of display.
         counted: what the counts of its metrics are of.
+        judged: what is judged of a network: its "logits" or "embeddings" of the images.
+        settings: what else says how networks were judged, such as the numbers of an episode.
     """
 
     name: str
     headline: str
     metrics: Mapping[str, MetricFormat] = field(hash=False)
     counted: str = "images"
+    judged: str = "logits"
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __str__(self) -> str:
         return self.name
@@ -151,14 +155,18 @@ class Protocol(ABC):
     Attributes:
         name: of the protocol, as results record it.
         metrics: by name, in the order of display: how each is written.
-        headline: the name of the metric that tables, choices of checkpoints and searches go by.
+        headline: the name of the metric that tables and searches go by.
+        choosing: the name of the metric by which a checkpoint is the best; the headline if None.
         counted: what the counts of its metrics are of.
+        judged: what ``predictions`` gives of a network, "logits" or "embeddings".
     """
 
     name: ClassVar[str]
     metrics: ClassVar[Mapping[str, MetricFormat]]
     headline: ClassVar[str]
+    choosing: ClassVar[str | None] = None
     counted: ClassVar[str] = "images"
+    judged: ClassVar[str] = "logits"
 
     @abstractmethod
     def predictions(self, method: Method, outputs: list[NetworkOutput]) -> dict[str, Tensor]:
@@ -177,14 +185,32 @@ class Protocol(ABC):
 
     @abstractmethod
     def outcomes(self, predictions: Tensor, labels: Tensor) -> Tensor:
-        """Return a value for each image, [N] float64, whose mean is the headline.
+        """Return a value for each image or whatever else is counted, [n] float64, whose mean is the headline.
 
-        predictions: [N, ...]. labels: [N].
+        They are of the same images or episodes, in the same order, for all networks. predictions: [N, ...]. labels:
+        [N].
         """
 
     @abstractmethod
     def chance(self, labels: Tensor) -> float:
         """Return the headline of always giving the commonest answer. labels: [N]."""
+
+    @abstractmethod
+    def pictured(self, predictions: Tensor, labels: Tensor) -> Tensor:
+        """Return the rows of the images that a report shows, [n]. predictions: [N, ...], the student's. labels: [N]."""
+
+    def arrays(self, predictions: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
+        """Return what ``evaluation.npz`` keeps beside labels and predictions. predictions: [N, ...], by network."""
+        return {}
+
+    def fingerprint(self, labels: Tensor) -> str | None:
+        """Return a hash of what it draws to judge on a split of these labels, [N]; None where it draws nothing."""
+        return None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What else says how it judges, as plain values."""
+        return {}
 
     @abstractmethod
     def running(self) -> torchmetrics.Metric:
@@ -197,17 +223,17 @@ class Protocol(ABC):
     @property
     def record(self) -> ProtocolRecord:
         """The part of it that results keep."""
-        return ProtocolRecord(self.name, self.headline, dict(self.metrics), self.counted)
+        return ProtocolRecord(self.name, self.headline, dict(self.metrics), self.counted, self.judged, self.settings)
 
     @property
     def mode(self) -> Literal["max", "min"]:
-        """The direction in which the headline gets better, as Lightning and Ray call it."""
-        return self.record.mode
+        """The direction in which the metric that chooses checkpoints gets better, as Lightning calls it."""
+        return "max" if self.metrics[self.choosing or self.headline].better == "more" else "min"
 
     @property
     def monitored(self) -> str:
-        """The name under which the student's headline on validation images is logged."""
-        return self.record.monitored
+        """The name under which the student's value of that metric on validation images is logged."""
+        return f"val/student/{self.choosing or self.headline}"
 
     def read_version_1(self, scores: Mapping[str, Any]) -> Scores:
         """Return the scores of one network as results of version 1 held them; ValueError where there were none."""

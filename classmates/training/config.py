@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,6 +19,8 @@ from classmates.methods.base import Method
 from classmates.methods.spec import MethodSpec
 from classmates.networks.peers.peers import Recompute
 from classmates.runs.plain_values import plain_value
+from classmates.runs.task_spec import TaskLike, TaskSpec, task_of
+from classmates.tasks.task import Task
 from classmates.training.acceleration import MemoryFormat
 from classmates.training.recipes import NAMES
 
@@ -37,9 +40,10 @@ class TrainConfig:
     data: str | Path | Dataset
     model: str | nn.Module | None
     method: Callable[[nn.Module, DataSpec], Method]
+    task: TaskLike
     recipe: str
     epochs: int | None
-    batch_size: int | None
+    batch_size: int | Literal["auto"] | None
     lr: float | None
     seed: int
     out: str | Path | None
@@ -51,6 +55,8 @@ class TrainConfig:
     train_size: int | None
     val_fraction: float
     on_bad_image: Literal["error", "skip"]
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
     augmentation: Augmentation
     class_weights: ClassWeights
     balanced_sampling: bool
@@ -65,6 +71,7 @@ class TrainConfig:
     schedule_args: Mapping[str, Any] | None
     warmup_epochs: float | None
     layer_decay: float | None
+    new_parts_lr: float
     accumulate: int
     ema: float | None
     freeze_stages: int
@@ -88,12 +95,19 @@ class TrainConfig:
     callbacks: Sequence[Callback]
 
     def __post_init__(self) -> None:
+        _ = self.made_task
         check_choice("class_weights", self.class_weights, ClassWeights)
         check_choice("recipe", self.recipe, ("auto", "none", *NAMES))
         if self.epochs is not None and self.epochs < 1:
             raise UserError(f"epochs={self.epochs}: at least 1 is needed")
         if not 0 <= self.seed < 2**32:
             raise UserError(f"seed={self.seed}: give a number from 0 to {2**32 - 1}")
+        if (self.mean is None) != (self.std is None) or len(self.mean or ()) != len(self.std or ()):
+            raise UserError(f"mean={self.mean}, std={self.std}: give both, each one number a channel, or neither")
+        if self.std is not None and not (self.std and all(0 < value < math.inf for value in self.std)):
+            raise UserError(f"std={self.std}: images are divided by them, so each must be above 0")
+        if not all(math.isfinite(value) for value in self.mean or ()):
+            raise UserError(f"mean={self.mean}: give numbers, of pixel values in 0..1")
         if self.checkpoint_steps is not None and self.checkpoint_steps < 1:
             raise UserError(
                 f"checkpoint_steps={self.checkpoint_steps}: give 1 or more, or none to keep whole epochs only"
@@ -107,6 +121,13 @@ class TrainConfig:
             )
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
             raise UserError(f"layer_decay={self.layer_decay}: give a factor above 0, at most 1, such as 0.75")
+        if not self.new_parts_lr > 0:
+            raise UserError(f"new_parts_lr={self.new_parts_lr}: give a factor above 0, such as 10")
+        if self.new_parts_lr != 1 and self.pretrained is False and self.model_weights is None:
+            raise UserError(
+                f"new_parts_lr={self.new_parts_lr}: every part is new where training begins from scratch: leave it "
+                "out, or give pretrained or model_weights"
+            )
         if self.accumulate < 1:
             raise UserError(f"accumulate={self.accumulate}: batches a step, 1 or more")
         if self.patience is not None and self.patience < 1:
@@ -128,13 +149,28 @@ class TrainConfig:
         """Return whether training begins from trained weights, published ones or those of a file."""
         return bool(self.pretrained) or self.model_weights is not None
 
+    @property
+    def made_task(self) -> Task:
+        """The task itself; UserError for one that cannot be made."""
+        return task_of(self.task)
+
     def plain(self, method: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments as YAML holds them and the command line reads them; callbacks are for Python alone.
 
         method: as ``describe_method`` gives it.
         """
         names = [field.name for field in fields(self) if field.name != "callbacks"]
-        return {name: plain_value(getattr(self, name)) for name in names} | {"method": method}
+        return {name: plain_value(getattr(self, name)) for name in names} | {
+            "method": method,
+            "task": self.plain_task,
+        }
+
+    @property
+    def plain_task(self) -> dict[str, Any]:
+        """The task with all its options as plain values."""
+        spec = TaskSpec.of(self.made_task)
+        assert spec is not None  # of a task there always is one
+        return spec.plain()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,12 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn, update_bn
 
 from classmates.errors import UserError
 from classmates.methods.base import Method
 from classmates.networks.peers.branches import finished_by
+from classmates.networks.peers.peers import Peers
 from classmates.training.module import TrainingModule
 
 AVERAGE = "average"
@@ -90,9 +91,45 @@ class WeightAverage(Callback):
         self.steps = state["steps"]
 
 
-def _state(module: L.LightningModule) -> dict[str, Tensor]:
+def _networks(module: L.LightningModule) -> Peers:
     assert isinstance(module, TrainingModule)
-    return module.method.networks.state_dict(keep_vars=False)
+    return module.method.networks
+
+
+def _state(module: L.LightningModule) -> dict[str, Tensor]:
+    return _networks(module).state_dict(keep_vars=False)
+
+
+class PeerAverage(Callback):
+    """Put the average of all peers' weights in the student's place, for validation and when training ends.
+
+    Peers see different images, so that the mean of their BatchNorm statistics is none of the average network's: when
+    training ends they are measured anew, over the training images of one epoch.
+    """
+
+    def __init__(self) -> None:
+        self.own: dict[str, Tensor] = {}
+
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        networks = _networks(module)
+        self.own = {name: value.clone() for name, value in networks.student.state_dict().items()}
+        networks.student.load_state_dict(networks.averaged())
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        _networks(module).student.load_state_dict(self.own)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        networks = _networks(module)
+        prefix = f"networks.{len(networks) - 1}."
+        checkpoint[AVERAGE] = {f"{prefix}{name}": value for name, value in networks.averaged().items()}
+
+    @torch.no_grad()
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, TrainingModule)
+        student = _networks(module).student
+        student.load_state_dict(_networks(module).averaged())
+        with module.trainer.precision_plugin.forward_context():
+            update_bn((batch.images for batch in module.train_loader), student, module.device)
 
 
 class FrozenStages(Callback):

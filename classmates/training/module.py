@@ -19,7 +19,6 @@ from classmates.data.batches.randomness import stream_seed
 from classmates.errors import NonFiniteLoss
 from classmates.methods.base import Method, Output
 from classmates.networks.memory.gather import local_buffers
-from classmates.tasks.classification import Classification
 from classmates.tasks.protocol import Protocol
 
 CHECK_EVERY = 50  # steps between checks of the losses where a check makes the host wait for the device
@@ -107,8 +106,7 @@ class TrainingModule(L.LightningModule):
         self.seed = seed
         self.mix = mix
         self.meter = TermMeter()
-        # Methods say their task from the rebuilt base class on.
-        self.protocol: Protocol = getattr(method, "task", Classification()).protocol
+        self.protocol: Protocol = method.task.protocol
         self.scores: dict[str, torchmetrics.Metric] = {}
         self.validation: dict[str, dict[str, float]] = {}
 
@@ -164,7 +162,8 @@ class TrainingModule(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self.validation = {who: score.compute() for who, score in self.scores.items()}
-        self.log(self.protocol.monitored, self.validation["student"][self.protocol.headline], rank_zero_only=True)
+        chosen_by = self.protocol.choosing or self.protocol.headline
+        self.log(self.protocol.monitored, self.validation["student"][chosen_by], rank_zero_only=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["terms"] = self.meter.state_dict()

@@ -38,8 +38,9 @@ SCHEDULES: dict[str, type[LRScheduler]] = {
 }
 
 
-Parameters = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
-"""Parameters, or groups of them as PyTorch's optimisers take them."""
+Groups = list[dict[str, Any]]
+"""Groups of parameters, each with its rate, as PyTorch's optimisers take them."""
+Parameters = Iterable[nn.Parameter] | Groups
 
 
 def make_optimizer(
@@ -77,7 +78,7 @@ def find_optimizer(name: str) -> tuple[str, Any]:
     raise unknown("optimizer", name, [*OPTIMIZERS, *of_timm])
 
 
-def layer_groups(networks: Iterable[nn.Module], every: Iterable[nn.Parameter], lr: float, decay: float) -> Parameters:
+def layer_groups(networks: Iterable[nn.Module], every: Iterable[nn.Parameter], lr: float, decay: float) -> Groups:
     """Group parameters so that each layer of a network learns at ``decay`` times the rate of the layer after it.
 
     Layers are timm's (``param_groups_layer_decay``), their norms and biases without weight decay. What belongs to no
@@ -98,6 +99,17 @@ def layer_groups(networks: Iterable[nn.Module], every: Iterable[nn.Parameter], l
             groups.append({"params": members, "lr": lr * group["lr_scale"], **no_decay})
     new = [one for one in every if one.requires_grad and id(one) not in grouped]
     return [group for group in (*groups, {"params": new, "lr": lr}) if group["params"]]
+
+
+def faster_groups(groups: Groups, faster: Iterable[nn.Parameter], factor: float) -> Groups:
+    """Split groups so that some of their parameters learn at ``factor`` times the rate of their group."""
+    fast = set(map(id, faster))
+    split = []
+    for group in groups:
+        for wanted, times in ((False, 1.0), (True, factor)):
+            members = [one for one in group["params"] if (id(one) in fast) == wanted]
+            split.append({**group, "params": members, "lr": group["lr"] * times})
+    return [group for group in split if group["params"]]
 
 
 def can_fuse(cls: type[Optimizer], parameters: Iterable[nn.Parameter]) -> bool:

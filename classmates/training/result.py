@@ -157,10 +157,11 @@ def score_run(
         environment=dict(environment(device)),
         config=run.settings,
         stopped_early=stopped_early,
+        drawn={} if tested is None else drawn(module.protocol, tested),
     )
     record = with_warnings(record, history, module, images)
     if tested is not None:
-        save_evaluation(run, method, images, card, tested)
+        save_evaluation(run, module, images, card, tested)
     with whole_file(run.result) as path:
         path.write_text(record.to_json(), encoding="utf-8")
     return record
@@ -179,6 +180,12 @@ def with_warnings(
     chance = module.protocol.chance(split.labels)
     health = examine(history, student, chance, record.protocol, module.meter.without_gradient)
     return replace(record, warnings=health.warnings, useless=health.useless)
+
+
+def drawn(protocol: Protocol, tested: Predictions) -> dict[str, str]:
+    """Return the hash of what the protocol drew to judge by on the test images; empty where it draws nothing."""
+    found = protocol.fingerprint(tested.labels)
+    return {} if found is None else {"test": found}
 
 
 def student_size(student: nn.Module, input_shape: tuple[int, int, int]) -> StudentSize:
@@ -236,6 +243,8 @@ def early_exits(method: Method, validation: Predictions | None, test: Prediction
     if costs is None or validation is None:
         return None
     names = [*(f"exit{number}" for number in range(1, len(costs))), "student"]
+    if not test.logits.keys() >= set(names):  # the exits' logits are not what is judged
+        return None
     tuning, testing = (torch.stack([made.logits[name] for name in names]) for made in (validation, test))
     thresholds = tune_thresholds(tuning, validation.labels, costs)
     return EarlyExits(thresholds, *score_exits(testing, test.labels, costs, thresholds))
@@ -249,15 +258,19 @@ def training_cost(history: list[dict[str, float]], steps: int, memory: float) ->
 
 
 def save_evaluation(
-    run: RunFolder, method: Method, images: ImageData, card: StudentCard, predictions: Predictions
+    run: RunFolder, module: TrainingModule, images: ImageData, card: StudentCard, predictions: Predictions
 ) -> None:
-    """Write ``evaluation.npz``: predictions and features, and the pictures that the student is most wrong about."""
-    pictures = [picture(images.test, row, card) for row in predictions.most_wrong().tolist()]
+    """Write ``evaluation.npz``: predictions and features, and the pictures that the protocol chooses for a report."""
+    rows = module.protocol.pictured(predictions.logits["student"], predictions.labels)
+    pictures = [picture(images.test, row, card) for row in rows.tolist()]
     shape = (0, *images.image_size, images.channels)
     arrays = as_arrays(
         predictions,
+        module.protocol,
+        images.test.class_names,
+        rows,
         np.stack(pictures) if pictures else np.zeros(shape, np.uint8),
-        [stage.name for stage in method.networks.architecture.stages],
+        [stage.name for stage in module.method.networks.architecture.stages],
     )
     with whole_file(run.evaluation) as path, path.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

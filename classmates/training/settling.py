@@ -42,6 +42,8 @@ def settle(config: TrainConfig, images: ImageData) -> tuple[RunConfig, list[str]
         UserError: an optimiser whose learning rate must be given.
     """
     given = {entry.name: getattr(config, entry.name) for entry in fields(TrainConfig)}
+    if config.batch_size == "auto":
+        given["batch_size"] = None  # the recipe's, to begin with
     chosen, name, notes = by_recipe(config, images)
     if config.optimizer is not None and not _same(config.optimizer, chosen["optimizer"]):
         rest = {"lr": _rate(config), "schedule": "CosineAnnealingLR", "warmup_epochs": 0.0}
@@ -62,7 +64,11 @@ def settle(config: TrainConfig, images: ImageData) -> tuple[RunConfig, list[str]
     if spec is not None and (bool(settled["pretrained"]) or config.model_weights is not None):
         settled["method"] = spec.from_weights()
         if settled["method"] != spec:
-            notes.append("peers begin from the given weights too (start 'same'), with classifiers of their own")
+            changed = {
+                name: value for name, value in settled["method"].options.items() if spec.options.get(name) != value
+            }
+            said = ", ".join(f"{name} {value}" for name, value in changed.items())
+            notes.append(f"{spec.name} from trained weights: {said}")
     if name:
         said = ", ".join(f"{key} {_short(value)}" for key, value in open_settings.items() if value)
         if said:
@@ -77,6 +83,9 @@ def by_recipe(config: TrainConfig, images: ImageData) -> tuple[dict[str, Any], s
     """
     if config.recipe == "none":
         return dict(EARLIER), "", []
+    of_task = config.made_task.recipe(images) if config.recipe == "auto" else None
+    if of_task is not None:
+        return dict(of_task), config.made_task.name, []
     count, pixels, notes = len(images.train), _pixels(images), []
     pretrained = config.pretrained
     if pretrained is None:

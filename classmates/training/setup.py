@@ -28,20 +28,20 @@ from classmates.data.parts import ImageData
 from classmates.errors import UserError
 from classmates.methods.base import Method
 from classmates.methods.mixing import check_mixing
-from classmates.networks.building.build import build_model
+from classmates.networks.building.embedding import build_network
 from classmates.networks.building.published import begin_small, preparation_for, published_classes
 from classmates.networks.building.weights import load_pretrained
 from classmates.runs.folder import RunFolder, run_name, stored_settings
 from classmates.runs.student import StudentCard
-from classmates.tasks.classification import Classification, balanced_weights
 from classmates.training.acceleration import FORMATS, choose
 from classmates.training.callbacks import AtomicCheckpointIO, watchers
 from classmates.training.config import RunConfig, TrainConfig, describe_method
-from classmates.training.finetuning import FrozenStages, WeightAverage
+from classmates.training.finetuning import FrozenStages, PeerAverage, WeightAverage
 from classmates.training.loggers import make_loggers
 from classmates.training.module import TrainingModule
 from classmates.training.optimisation import (
     Parameters,
+    faster_groups,
     layer_groups,
     make_optimizer,
     make_schedule,
@@ -50,9 +50,10 @@ from classmates.training.optimisation import (
 
 
 def load_images(config: TrainConfig) -> ImageData:
-    """Load the data set and split it."""
+    """Load the data set and split it, into parts of the same classes or of different ones, as the task needs."""
     return load(
         config.data,
+        classes=config.made_task.classes,
         data_dir=config.data_dir,
         label=config.label,
         image_size=config.image_size,
@@ -64,11 +65,15 @@ def load_images(config: TrainConfig) -> ImageData:
 
 
 def prepare_images(config: RunConfig, images: ImageData) -> ImageData:
-    """Prepare images as those were that the weights were trained on, where training begins from published ones."""
-    if not config.begins_from_weights or not isinstance(config.model, str):
+    """Prepare images as those were that the weights were trained on, where training begins from published ones.
+
+    A mean and deviation that are given go over those, and over the images' own.
+    """
+    if config.begins_from_weights and isinstance(config.model, str) and (how := preparation_for(config.model)):
+        images = images.prepared_for(how.mean, how.std, how.interpolation)
+    if config.mean is None or config.std is None:
         return images
-    how = preparation_for(config.model)
-    return images if how is None else images.prepared_for(how.mean, how.std, how.interpolation)
+    return images.normalised_by(config.mean, config.std)
 
 
 def build_method(config: RunConfig, images: ImageData) -> tuple[Method, list[str]]:
@@ -80,15 +85,16 @@ def build_method(config: RunConfig, images: ImageData) -> tuple[Method, list[str
     network, notes = config.model, []
     if isinstance(network, str):
         arguments = dict(config.model_args or {})
-        network = build_model(network, images.num_classes, images.channels, config.pretrained, **arguments)
+        built_with: dict[str, Any] = {"in_chans": images.channels, "pretrained": config.pretrained, **arguments}
+        network = build_network(network, config.made_task.output, images.num_classes, **built_with)
         notes += begin_classifier(config, network, images)
     if config.stages is not None:
         network.stage_names = tuple(config.stages)  # type: ignore[assignment]
     if config.model_weights is not None:
         notes += load_pretrained(network, config.model_weights, images.input_shape)
-    task = Classification()
+    task = config.made_task
     if config.class_weights == "balanced":
-        task = Classification(balanced_weights(images.train.labels, images.class_names))
+        task = task.balanced(images.train.labels, images.class_names)
     task.check_data(images)
     spec = DataSpec(
         images.num_classes,
@@ -102,6 +108,7 @@ def build_method(config: RunConfig, images: ImageData) -> tuple[Method, list[str
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what the method notes is said with the data's notes
         built = config.method(network, spec)
+    built.check_peers_differ()
     check_mixing(built, config.augmentation)
     if config.compile:
         built.networks.compile_parts()
@@ -113,7 +120,8 @@ def build_method(config: RunConfig, images: ImageData) -> tuple[Method, list[str
 
 def begin_classifier(config: RunConfig, network: nn.Module, images: ImageData) -> list[str]:
     """Let a new classifier begin small where it follows trained layers, or was drawn too large for few classes."""
-    if config.recipe == "none" or (config.pretrained and published_classes(str(config.model)) == images.num_classes):
+    none_is_new = config.pretrained and published_classes(str(config.model)) == images.num_classes
+    if config.recipe == "none" or none_is_new or config.made_task.output == "embedding":
         return []
     drawn = begin_small(network, images.input_shape, always=config.begins_from_weights)
     if not drawn or config.begins_from_weights:
@@ -151,6 +159,9 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> Tra
         parameters: Parameters = method.parameters()
         if config.layer_decay is not None:
             parameters = layer_groups(method.networks.networks, method.parameters(), config.lr, config.layer_decay)
+        if config.new_parts_lr != 1:
+            groups = parameters if isinstance(parameters, list) else [{"params": [*parameters], "lr": config.lr}]
+            parameters = faster_groups(groups, new_parts(method), config.new_parts_lr)
         arguments = dict(config.optimizer_args or {})
         return make_optimizer(config.optimizer, parameters, config.lr, arguments, fused=fused)
 
@@ -168,11 +179,23 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> Tra
         shard = EpochSampler(sampling, labels, config.batch_size, seed=config.seed, **how_many)
         how: Any = {"num_workers": config.num_workers, "device": device}
         how["memory_format"] = FORMATS[config.memory_format]
-        training = train_loader(images, shard, config.augmentation, seed=config.seed, **how)
+        training = train_loader(images, shard, config.augmentation, seed=config.seed, views=method.views, **how)
         return training, None if images.val is None else eval_loader(images, images.val, config.batch_size, **how)
 
     mixed = partial(mix, num_classes=images.num_classes, augmentation=config.augmentation)
     return TrainingModule(method, optimizer, schedules, loaders, config.seed, mixed)
+
+
+def new_parts(method: Method) -> list[nn.Parameter]:
+    """Return the parameters that no given weights have: classifiers, and what the method adds to its networks."""
+    networks = method.networks
+    heads = [
+        parameter
+        for network, architecture in zip(networks.networks, networks.architectures, strict=True)
+        for parameter in network.get_submodule(architecture.classifier).parameters()
+    ]
+    of_networks = {id(parameter) for parameter in networks.parameters()}
+    return [*heads, *(parameter for parameter in method.parameters() if id(parameter) not in of_networks)]
 
 
 def make_trainer(config: RunConfig, run: RunFolder, module: TrainingModule, *, validates: bool) -> L.Trainer:
@@ -222,8 +245,15 @@ def fine_tuning(config: RunConfig, module: TrainingModule) -> Iterator[Callback]
     """Yield the callbacks that fine-tuning asks for; they come before those that watch and write checkpoints."""
     if config.freeze_stages:
         yield FrozenStages(module.method, config.freeze_stages, config.freeze_epochs)
+    if config.ema is not None and module.method.deploys_average:
+        raise UserError(
+            f"ema={config.ema}: this run averages its peers' weights already; leave ema out, or say "
+            "--method.deploy student"
+        )
     if config.ema is not None:
         yield WeightAverage(config.ema)
+    if module.method.deploys_average:
+        yield PeerAverage()
 
 
 def run_folder(config: RunConfig, method: Method) -> RunFolder:
@@ -246,5 +276,6 @@ def student_card(config: RunConfig, images: ImageData) -> StudentCard:
         std=images.std,
         resize=images.resize,
         interpolation=images.interpolation,
+        output=config.made_task.output,
         model_args={"in_chans": images.channels, **(config.model_args or {})},
     )

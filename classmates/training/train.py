@@ -21,7 +21,10 @@ from classmates.methods.base import Method
 from classmates.methods.baseline import Baseline
 from classmates.networks.peers.peers import Recompute
 from classmates.reporting.run_page import write_run_page
+from classmates.tasks.classification import Classification
+from classmates.tasks.task import Task
 from classmates.training.acceleration import FORMATS, MemoryFormat
+from classmates.training.batch_size import fill_memory
 from classmates.training.config import ClassWeights, TrainConfig
 from classmates.training.environment import keep_freed_memory
 from classmates.training.result import Result, finish
@@ -43,9 +46,10 @@ def train(
     model: str | nn.Module | None = None,
     method: Callable[[nn.Module, DataSpec], Method] = Baseline,
     *,
+    task: Task | Callable[[], Task] = Classification,
     recipe: str = "auto",
     epochs: int | None = None,
-    batch_size: int | None = None,
+    batch_size: int | Literal["auto"] | None = None,
     lr: float | None = None,
     seed: int = 0,
     out: str | Path | None = None,
@@ -57,6 +61,8 @@ def train(
     train_size: int | None = None,
     val_fraction: float = 0.1,
     on_bad_image: Literal["error", "skip"] = "error",
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     augmentation: Augmentation = Augmentation(),
     class_weights: ClassWeights = "none",
     balanced_sampling: bool = False,
@@ -71,6 +77,7 @@ def train(
     schedule_args: Mapping[str, Any] | None = None,
     warmup_epochs: float | None = None,
     layer_decay: float | None = None,
+    new_parts_lr: float = 1.0,
     accumulate: int = 1,
     ema: float | None = None,
     freeze_stages: int = 0,
@@ -106,11 +113,14 @@ def train(
             your own, or in Python any nn.Module that returns logits.
         method: how it learns: Baseline, MCL, CORSD, or a Method of your own; its options follow with a dot, such as
             --method MCL --method.peers 2.
+        task: what the labels teach and how networks are judged: classification, or few_shot, for new classes from a
+            few images of each; its options follow with a dot, such as --task few_shot --task.shot 5.
         recipe: the settings that are used where none are given: "auto" chooses by the data and the weights at hand,
             among "photos-pretrained", "photos-scratch", "small-images" and "large"; "none" takes resnet8, 100 epochs
             and SGD whatever the data are. What is chosen is noted.
         epochs: how many times the training images are gone through.
-        batch_size: images a step, over all devices; a multiple of three for methods that need triplets.
+        batch_size: images a step, over all devices; a multiple of three for methods that need triplets. "auto" takes
+            the largest that fits into a GPU's memory, and a rate to match.
         lr: the learning rate at its highest; scale it with the batch size.
         seed: of the weights, the validation split, the order of the images and their augmentation.
         out: the run's folder; runs/METHOD-MODEL-DATA-SEED if not given. It must be empty or new.
@@ -126,6 +136,9 @@ def train(
             0 trains on all of them.
         on_bad_image: what to do about files that cannot be read: "error" names them, "skip" leaves them out and
             says which.
+        mean: by which images are normalised, one number a channel, of pixel values in 0..1: (image − mean) / std; the
+            training images' own, or those of the weights to begin with, if not given.
+        std: the deviation by which they are normalised.
         augmentation: how training images are varied; padding of the random crop, mirroring.
         class_weights: "balanced" lets images of rare classes count for more in the labels' loss, so that all classes
             weigh alike.
@@ -143,6 +156,8 @@ def train(
         warmup_epochs: epochs, or parts of one, over which the learning rate rises from nearly 0 at the beginning.
         layer_decay: each layer learns at this factor times the rate of the layer after it, norms and biases without
             weight decay (timm); 1 is the same rate for all; for pretrained networks, with AdamW, 0.65 to 0.9.
+        new_parts_lr: factor on the rate of what no given weights have: classifiers, and what the method adds (peers'
+            projections, CORSD's relation networks).
         accumulate: batches whose gradients make one step, for a batch larger than memory.
         ema: decay of an average of the weights over steps, such as 0.999, which is what is scored and deployed.
         freeze_stages: so many first stages stay as they are, their BatchNorm statistics too.
@@ -179,6 +194,7 @@ def train(
             data=data,
             model=model,
             method=method,
+            task=task,
             recipe=recipe,
             epochs=epochs,
             batch_size=batch_size,
@@ -193,6 +209,8 @@ def train(
             train_size=train_size,
             val_fraction=val_fraction,
             on_bad_image=on_bad_image,
+            mean=mean,
+            std=std,
             augmentation=augmentation,
             class_weights=class_weights,
             balanced_sampling=balanced_sampling,
@@ -207,6 +225,7 @@ def train(
             schedule_args=schedule_args,
             warmup_epochs=warmup_epochs,
             layer_decay=layer_decay,
+            new_parts_lr=new_parts_lr,
             accumulate=accumulate,
             ema=ema,
             freeze_stages=freeze_stages,
@@ -245,6 +264,9 @@ def train_configured(config: TrainConfig) -> Result:
     built, notes_of_method = build_method(run_config, images)
     run_config, notes_of_speed = accelerate(run_config, built, images)
     notes += [*notes_of_method, *notes_of_speed]
+    if config.batch_size == "auto":
+        run_config, notes_of_size = fill_memory(run_config, built, images, scale_lr=config.lr is None)
+        notes += notes_of_size
     module = training_module(run_config, built, images)
     run, card = run_folder(run_config, built), student_card(run_config, images)
     trainer = make_trainer(run_config, run, module, validates=images.val is not None)

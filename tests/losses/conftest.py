@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from classmates.losses.contrast import multi_view_contrast
+from classmates.losses.contrast import anchor_log_mean, multi_view_contrast
 from classmates.losses.negatives import (
     ClassOrder,
     IndependentNegatives,
@@ -53,8 +53,10 @@ class Case:
         return self.embeddings if kind == "live" else self.rows[:, self.indices]
 
     def normaliser(self, kind: str) -> str | Tensor:
-        if kind != "first_batch":
+        if kind == "batch":
             return kind
+        if kind == "anchor":
+            return anchor_log_mean(self.embeddings, self.rows, TEMPERATURE)
         earlier = unit(*self.embeddings.shape)
         return contrast_log_mean(earlier, self.positives("bank"), self.negatives, temperature=TEMPERATURE)
 
@@ -79,8 +81,8 @@ def published(embeddings, positives, negatives, normaliser, temperature=TEMPERAT
             negative.append([torch.exp(embeddings[a, i] @ row.double() / temperature) for row in rows])
             z.append(n * (positive[i] + k * sum(negative[i]) / len(rows)).detach() / (k + 1))
         if isinstance(normaliser, Tensor):
-            z = [n * normaliser[a, b].exp()] * len(z)
-        elif normaliser == "batch":
+            z = list(n * normaliser[a, b].exp().expand(len(z)))
+        else:
             z = [sum(z) / len(z)] * len(z)
         for i in range(len(z)):
             posterior = [(e / z[i]) / (e / z[i] + k / n) for e in (positive[i], *negative[i])]

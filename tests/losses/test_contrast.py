@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from classmates.errors import UserError
+from classmates.losses.contrast import anchor_log_mean
 from classmates.losses.negatives import (
     ClassOrder,
     CommonNegatives,
@@ -18,8 +19,10 @@ from classmates.losses.negatives import (
     shared_negatives,
 )
 from tests.losses.conftest import (
+    BATCH,
     DIMENSION,
     PEERS,
+    SAMPLES,
     TEMPERATURE,
     Case,
     K,
@@ -136,6 +139,8 @@ def test_value_when_all_similarities_are_equal(draw, normaliser):
     same = unit(DIMENSION)
     embeddings, rows = same.expand_as(case.embeddings), same.expand_as(case.rows)
     negatives = draw(rows, case.classes, case.labels, 256)
+    if normaliser == "anchor":
+        normaliser = anchor_log_mean(embeddings, rows, TEMPERATURE)
     if normaliser == "first_batch":
         normaliser = contrast_log_mean(embeddings, embeddings, negatives, temperature=TEMPERATURE)
         off_diagonal = ~torch.eye(PEERS, dtype=torch.bool)
@@ -160,6 +165,20 @@ def test_peers_are_interchangeable(normaliser):
     torch.testing.assert_close(*(torch.autograd.grad(term, case.embeddings)[0] for term in (loss, again)))
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.bfloat16, 2e-2)], ids=str)
+def test_the_normaliser_of_an_anchor_is_a_sum_over_every_sample(dtype, tolerance):
+    case = Case(all_negatives, dtype=dtype)
+    log_mean = anchor_log_mean(case.embeddings, case.rows, TEMPERATURE)
+    assert not log_mean.requires_grad
+    embeddings = case.embeddings.detach()
+    for a in range(PEERS):
+        for b in range(PEERS):
+            for i in range(BATCH):
+                z = sum(math.exp(embeddings[a, i] @ row.double() / TEMPERATURE) for row in case.rows[b])
+                expected = math.log(z / SAMPLES) if a != b else 0  # Eq. 6
+                assert log_mean[a, b, i].item() == pytest.approx(expected, abs=tolerance)
+
+
 def test_an_anchor_without_negatives_is_only_pulled():
     torch.manual_seed(0)
     embeddings = unit(2, 1, DIMENSION)
@@ -178,7 +197,7 @@ def test_an_anchor_without_negatives_is_only_pulled():
 def test_wrong_arguments_are_named():
     case = Case(all_negatives)
     embeddings, negatives = case.embeddings, case.negatives
-    with pytest.raises(UserError, match="unknown normaliser 'Z': there are: anchor, batch"):
+    with pytest.raises(UserError, match="unknown normaliser 'Z': there are: batch"):
         contrast_loss(embeddings, embeddings, negatives, temperature=0.1, normaliser="Z")
     with pytest.raises(UserError, match=r"temperature of the contrast is 0; it must be above 0"):
         contrast_loss(embeddings, embeddings, negatives, temperature=0)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from classmates.losses import negatives as negatives_module
+from classmates.losses.contrast import anchor_log_mean
 from classmates.losses.negatives import ClassOrder, all_negatives
 from tests.losses.conftest import (
     BATCH,
@@ -73,6 +74,8 @@ def test_autocast_and_half_precision_embeddings_leave_the_exponentials_in_float3
 def test_a_tiny_temperature_does_not_overflow(normaliser):
     case = Case(all_negatives, dtype=torch.float32)
     embeddings = case.embeddings.detach().float().requires_grad_()
+    if normaliser == "anchor":
+        normaliser = anchor_log_mean(embeddings, case.rows, 0.01)
     loss = contrast_loss(embeddings, embeddings, case.negatives, temperature=0.01, normaliser=normaliser)
     loss.backward()
     expected = published(case.embeddings, case.embeddings, case.negatives, normaliser, temperature=0.01)
@@ -81,7 +84,7 @@ def test_a_tiny_temperature_does_not_overflow(normaliser):
 
 
 @each_draw
-@pytest.mark.parametrize(("kind", "passes"), [("batch", 2), ("anchor", 2), ("first_batch", 1)])
+@pytest.mark.parametrize(("kind", "passes"), [("batch", 2), ("anchor", 1), ("first_batch", 1)])
 def test_a_known_normaliser_saves_a_pass_and_is_measured_again_along_the_way(draw, kind, passes, monkeypatch):
     case = Case(draw)
     normaliser, gone_through = case.normaliser(kind), []

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from classmates.errors import UserError
-from classmates.losses.soft_targets import kl_weight, soft_cross_entropy, softened_kl
+from classmates.losses.soft_targets import kl_weight, soft_cross_entropy, softened_kl, standardised
 
 seeds = st.integers(0, 2**31 - 1)
 temperatures = st.floats(0.5, 20.0)
@@ -125,6 +125,47 @@ def test_extreme_logits_stay_finite() -> None:
     kl.backward()
     assert kl.item() == pytest.approx(2e4)
     torch.testing.assert_close(student.grad, torch.tensor([[1.0, -1.0, 0.0]]))
+
+
+def z_score(row: list[float]) -> list[float]:
+    mean = sum(row) / len(row)
+    deviation = math.sqrt(sum((z - mean) ** 2 for z in row) / len(row))
+    return [(z - mean) / deviation for z in row]
+
+
+@settings(max_examples=20, deadline=None)
+@given(seeds, temperatures, st.sampled_from([(1, 2), (5, 7), (2, 3, 4)]))
+def test_standardised_kl_is_the_formula(seed: int, temperature: float, shape: tuple[int, ...]) -> None:
+    student, teacher = random_logits(seed, *shape), random_logits(seed + 1, *shape)
+    scores = [
+        torch.tensor([z_score(row) for row in logits.flatten(0, -2).tolist()], dtype=torch.float64).view(shape)
+        for logits in (student, teacher)
+    ]
+    assert softened_kl(student, teacher, temperature, standardise=True).item() == pytest.approx(
+        kl_by_hand(*scores, temperature), rel=1e-2, abs=1e-4
+    )
+
+
+def test_standardised_logits_know_no_offset_and_no_size() -> None:
+    logits = random_logits(0, 6, 10)
+    scores = standardised(logits)
+    torch.testing.assert_close(scores.mean(-1), torch.zeros(6), rtol=0, atol=1e-6)
+    torch.testing.assert_close(scores.std(-1, correction=0), torch.ones(6), rtol=1e-4, atol=0)
+    torch.testing.assert_close(standardised(1e3 * logits - 5), scores, rtol=1e-3, atol=1e-3)
+    assert softened_kl(logits, 4 * logits + 1, 2.0, standardise=True).item() == pytest.approx(0, abs=1e-6)
+    assert softened_kl(logits, -logits, 2.0, standardise=True).item() > 0.1
+
+
+def test_equal_logits_have_a_finite_gradient_when_standardised() -> None:
+    student = torch.zeros(3, 5, requires_grad=True)  # a classifier that begins at 0
+    softened_kl(student, random_logits(0, 3, 5), 2.0, standardise=True).backward()
+    assert student.grad.isfinite().all()
+    assert student.grad.abs().max() > 0
+
+
+def test_standardised_logits_are_float32_under_autocast() -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert standardised(random_logits(0, 2, 5).bfloat16()).dtype == torch.float32
 
 
 def test_unknown_reduction_is_an_error() -> None:

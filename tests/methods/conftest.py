@@ -16,7 +16,7 @@ from classmates.methods.spec import known_methods
 from classmates.methods.teacher_method import TeacherMethod
 
 Build = Callable[..., Method]
-BatchFor = Callable[[Method], Batch]
+BatchFor = Callable[..., Batch]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -36,21 +36,31 @@ def build(tiny_network: Callable[..., nn.Module]) -> Build:
     def make(
         kind: type[Method], network: nn.Module, data: DataSpec, *, teacher: nn.Module | None = None, **options: Any
     ) -> Method:
-        if issubclass(kind, TeacherMethod) and kind.needs_teacher:
-            options["teacher"] = teacher or tiny_network(num_classes=data.num_classes, seed=9)
+        if teacher is None and issubclass(kind, TeacherMethod) and kind.needs_teacher:
+            teacher = tiny_network(num_classes=data.num_classes, seed=9)
+        if teacher is not None:
+            options["teacher"] = teacher
         return kind(network, data, **options)
 
     return make
 
 
+def with_views(batch: Batch, method: Method) -> Batch:
+    """Return the batch with as many views as a method asks for: the images, moved to the side."""
+    if method.views == 1:
+        return batch
+    moved = [batch.images.roll(pixels, 3) for pixels in range(method.views - 1, 0, -1)]
+    return batch._replace(views=(*moved, batch.images))
+
+
 @pytest.fixture
 def batch_for(tiny_data: DataSpec) -> BatchFor:
-    """The first batch of 24 images that a method's sampling makes of the tiny data, as noise."""
+    """A batch of 24 images, the first if not said, that a method's sampling makes of the tiny data, as noise."""
 
-    def make(method: Method) -> Batch:
-        indices = torch.tensor(next(iter(EpochSampler(method.sampling, tiny_data.labels, 24))))
+    def make(method: Method, number: int = 0) -> Batch:
+        indices = torch.tensor(list(EpochSampler(method.sampling, tiny_data.labels, 24))[number])
         noise = torch.randn(len(tiny_data.labels), *tiny_data.input_shape, generator=torch.Generator().manual_seed(0))
-        return Batch(noise[indices], tiny_data.labels[indices], indices)
+        return with_views(Batch(noise[indices], tiny_data.labels[indices], indices), method)
 
     return make
 

@@ -51,6 +51,9 @@ class NoCrossEntropy(Prototypes):
 REFUSED = {
     "CSKD": r"CSKD \(pairs of images of a class\) and the task prototypes \(triplets of images\) need different",
     "CC": r"CC \(groups of 8 images of a class\) and the task prototypes",
+    "BAKE": r"BAKE \(groups of 4 images of a class\) and the task prototypes",
+    "DLB": r"DLB \(pairs of a repeated and a new image\) and the task prototypes",
+    "MCLBatch": r"MCLBatch \(groups of 2 images of a class\) and the task prototypes",
 }
 
 
@@ -129,6 +132,21 @@ def test_terms_are_finite_in_half_precision(
     assert all(term.isfinite() and term.dtype == torch.float32 for term in output.terms.values())
     output.total.backward()
     assert all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None)
+
+
+def test_every_term_teaches_something(
+    kind: type[Method], build: Build, batch_for: BatchFor, tiny_network: Make, tiny_data: DataSpec
+) -> None:
+    """Each has a value that is not 0 and a gradient that reaches the student, at the second step at the latest."""
+    torch.manual_seed(0)
+    method = build(kind, tiny_network(), tiny_data)
+    method(batch_for(method))
+    output = method(batch_for(method, 1))
+    student = list(method.student().parameters())
+    for name, term in output.terms.items():
+        assert term.item() != 0, name
+        gradients = torch.autograd.grad(term, student, retain_graph=True, allow_unused=True)
+        assert any(gradient is not None and gradient.any() for gradient in gradients), name
 
 
 def test_a_copy_goes_on_as_the_original_does(

@@ -10,7 +10,7 @@ import classmates.models  # noqa: F401  (registers resnet8)
 from classmates.contracts import Batch, DataSpec
 from classmates.data.batches.samplers import EpochSampler
 from classmates.methods import Baseline, Method
-from tests.methods.conftest import Build
+from tests.methods.conftest import Build, with_views
 
 EPOCHS = 5
 BATCH = 48  # divides into pairs, triplets and eights
@@ -37,7 +37,7 @@ def train(method: Method, images: Tensor, labels: Tensor) -> tuple[list[float], 
         total = 0.0
         for chosen in sampler:
             indices = torch.tensor(chosen)
-            output = method(Batch(images[indices], labels[indices], indices))
+            output = method(with_views(Batch(images[indices], labels[indices], indices), method))
             assert all(term.isfinite() for term in output.terms.values())
             optimizer.zero_grad()
             output.total.backward()

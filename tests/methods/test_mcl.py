@@ -135,7 +135,7 @@ def _noise(samples: int) -> Batch:
         ({"normaliser": "first"}, "unknown normaliser 'first': did you mean 'first_batch'"),
         ({"negatives": "every"}, "unknown negatives 'every': there are: all, auto, independent, shared"),
         ({"bank_dtype": "float16"}, "unknown bank_dtype 'float16': did you mean .*'bfloat16'"),
-        ({"start": "new"}, "unknown start 'new': there are: fresh, same"),
+        ({"start": "new"}, "unknown start 'new': there are: fresh, identical, same"),
         ({"share": "stage9"}, "share='stage9' is no stage"),
         ({"peer_models": ["resnet8"]}, "share=-2: peer_models are other architectures and share nothing"),
         ({"peer_models": ["resnet8"], "share": "nothing"}, "1 peer_models and the student are 2 peers, not 4"),

@@ -56,8 +56,9 @@ def by_hand(method: MCL, batch: Batch, outputs: list[Any], bank: Tensor, drawn: 
             # e of one positive and K negatives: all rows of other classes stand for K of them
             means = [(p + k * sum(n) / len(n)) / (k + 1) for p, n in zip(positive, negative, strict=True)]
             for i in range(size):
-                mean = means[i] if method.contrast.normaliser == "anchor" else sum(means) / size
-                z = count * mean
+                z = count * sum(means) / size
+                if method.contrast.normaliser == "anchor":  # Eq. 6 to the letter: every sample's row
+                    z = sum(math.exp(float(embeddings[a][i] @ row.double()) / tau) for row in bank[b])
                 true = [p / z / (p / z + k / count) for p in (positive[i], *negative[i])]
                 attraction = -math.log(true[0])
                 repulsion = -k * sum(math.log(1 - p) for p in true[1:]) / len(negative[i])
@@ -184,3 +185,13 @@ def test_lagged_normaliser_is_the_running_mean_of_earlier_batches(
     second = plain.contrast.log_mean[off_diagonal].exp()
     assert (second - own).abs().max() > 0.01
     torch.testing.assert_close(means[2][off_diagonal].exp(), 0.9 * own + 0.1 * second)
+
+
+def test_all_peers_learn_from_the_ensemble_where_asked(make_mcl: Callable[..., MCL], tiny_batch: Batch) -> None:
+    method = make_mcl(distil_to="all", beta=0.0)
+    output = method(tiny_batch)
+    logits = torch.stack([one.logits for one in output.outputs]).double()
+    ensemble = (logits.mean(dim=0) / 3).softmax(dim=-1)
+    expected = sum((ensemble * (ensemble.log() - (one / 3).log_softmax(dim=-1))).sum(dim=-1).mean() for one in logits)
+    assert output.terms["distillation"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert make_mcl(beta=0.0)(tiny_batch).terms["distillation"] < output.terms["distillation"]

@@ -12,7 +12,7 @@ from classmates.contracts import Batch, DataSpec
 from classmates.data.augmentation import Augmentation
 from classmates.data.batches.mixing import mix
 from classmates.errors import UserError
-from classmates.methods import CC, MCL, ONE, Baseline, Combined, DeepSupervision, LabelSmoothing, Method, TfKD
+from classmates.methods import BAKE, CC, MCL, ONE, Baseline, Combined, DeepSupervision, LabelSmoothing, Method, TfKD
 from classmates.methods.mixing import check_mixing
 from classmates.tasks.classification import Classification
 from tests.methods.conftest import BatchFor, Build
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:num_negatives")
 
 Make = Callable[..., nn.Module]
 MIXING = Augmentation(mixup=0.2, cutmix=1.0)
-REFUSE = {"CC", "CORSD", "CRD", "CSKD", "DKD", "MCL", "PSKD", "TfKD", "Combined"}
+REFUSE = {"BAKE", "CC", "CORSD", "CRD", "CSKD", "DKD", "DLB", "MCL", "MCLBatch", "PSKD", "TfKD", "ZipfLS", "Combined"}
 
 
 def test_it_is_known_which_methods_refuse(
@@ -61,6 +61,7 @@ def test_options_that_leave_out_what_mixing_spoils(tiny_network: Make, tiny_data
     check_mixing(MCL(tiny_network(), tiny_data, peers=2, beta=0), MIXING)
     check_mixing(CC(tiny_network(), tiny_data, teacher=tiny_network(), class_uniform=False), MIXING)
     check_mixing(TfKD(tiny_network(), tiny_data, teacher=tiny_network()), MIXING)
+    check_mixing(BAKE(tiny_network(), tiny_data, intra=0), MIXING)
     with pytest.raises(UserError, match=r"mixup=0\.5: MCL .* memory bank .* \(beta=0\); leave it out"):
         check_mixing(MCL(tiny_network(), tiny_data, peers=2), Augmentation(mixup=0.5))
 

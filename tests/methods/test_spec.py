@@ -8,10 +8,14 @@ import pytest
 import yaml
 from torch import nn
 
+from classmates.configuration.arguments import arguments_of
+from classmates.configuration.settings import Settings
 from classmates.contracts import DataSpec
 from classmates.errors import UserError
 from classmates.methods import DML, KD, MCL, ONE, SD, Baseline, Combined, Method
-from classmates.methods.spec import MethodSpec, known_methods, options_of, parameters_of, takes_any_option
+from classmates.methods.spec import MethodSpec, known_methods
+from classmates.runs.spec import takes_any_option
+from classmates.training.train import train
 
 Make = Callable[..., nn.Module]
 
@@ -40,7 +44,7 @@ def test_every_method_is_what_its_own_description_says(kind: type[Method]) -> No
     assert MethodSpec.of(written).plain() == spec.plain() == written
     assert MethodSpec.of(kind.__name__) == MethodSpec.of(f"classmates.{kind.__name__}") == spec
     assert str(spec) == spec.name == kind.__name__
-    assert set(spec.resolved()) == set(parameters_of(kind))
+    assert set(spec.resolved()) == set(MethodSpec.parameters_of(kind))
 
 
 @pytest.mark.parametrize(
@@ -90,11 +94,11 @@ def test_names_of_earlier_versions_are_understood(owner: type[Method], old: str,
 
 
 def test_options_that_are_handed_on_are_known() -> None:
-    assert options_of(KD)["teacher"] is None
-    assert parameters_of(KD)["cache"].annotation is bool
-    assert parameters_of(KD)["teacher"].annotation == str | nn.Module | None
-    assert "cache" not in options_of(known_methods()["SP"])
-    assert options_of(HandsOn) == {"size": 3, "colour": "red"}
+    assert MethodSpec.options_of(KD)["teacher"] is None
+    assert MethodSpec.parameters_of(KD)["cache"].annotation is bool
+    assert MethodSpec.parameters_of(KD)["teacher"].annotation == str | nn.Module | None
+    assert "cache" not in MethodSpec.options_of(known_methods()["SP"])
+    assert MethodSpec.options_of(HandsOn) == {"size": 3, "colour": "red"}
     assert takes_any_option(HandsOn)
     assert not takes_any_option(KD)
 
@@ -127,3 +131,12 @@ def test_lengths_scale() -> None:
 
 def test_there_are_methods() -> None:
     assert known_methods().keys() >= {"Baseline", "MCL", "CORSD"}
+
+
+def test_options_that_somebody_chose_are_known_also_at_their_defaults() -> None:
+    assert MethodSpec("MCL", {"peers": 4}).chosen == {"peers"}
+    assert MethodSpec("MCL", {"peers": 4}) == MethodSpec("MCL")
+    assert MethodSpec.of(partial(MCL, share=-2)).chosen == {"share"}
+    typed = Settings("train", arguments_of(train))
+    typed.add({"method": {"class_path": "MCL", "init_args": {"peers": 4}}}, str)
+    assert typed.typed()["method"].chosen == {"peers"}

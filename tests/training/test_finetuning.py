@@ -1,6 +1,7 @@
 """What people fine-tune with: it does what it says, in whole runs."""
 
 import pytest
+import timm
 import torch
 from lightning.pytorch.callbacks import Callback
 
@@ -8,6 +9,8 @@ from classmates.errors import UserError
 from classmates.methods import MCL, Baseline
 from classmates.training.callbacks import load_checkpoint
 from classmates.training.finetuning import WeightAverage
+from classmates.training.optimisation import faster_groups, layer_groups
+from classmates.training.setup import new_parts
 
 
 class Rates(Callback):
@@ -63,14 +66,35 @@ def test_layers_learn_at_decaying_rates_and_new_parts_at_the_whole(small_train, 
 
 
 def test_every_parameter_is_in_one_group(tiny_network, tiny_data):
-    from classmates.training.optimisation import layer_groups
-
     method = MCL(tiny_network(), tiny_data, peers=3, num_negatives=8, dimension=4)
     groups = list(layer_groups(method.networks.networks, method.parameters(), 0.1, 0.7))
     members = [id(one) for group in groups for one in group["params"]]
     assert sorted(members) == sorted(id(one) for one in method.parameters())
     own = {id(one) for one in method.contrast.projections.parameters()}
     assert {group["lr"] for group in groups if own & set(map(id, group["params"]))} == {0.1}
+
+
+def test_new_parts_learn_at_a_rate_of_their_own(small_train, small_mcl, tmp_path):
+    source = timm.create_model("resnet8", num_classes=10, in_chans=1)
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    rates = Rates()
+    settings = {"method": small_mcl, "lr": 0.01, "epochs": 1, "schedule": "ConstantLR"}
+    settings |= {"schedule_args": {"factor": 1.0}, "model_weights": tmp_path / "weights.pth"}
+    small_train(out=tmp_path / "run", new_parts_lr=10.0, warmup_epochs=0, callbacks=[rates], **settings)
+    assert sorted(set(rates.seen[0])) == pytest.approx([0.01, 0.1])
+
+
+def test_groups_are_split_by_what_learns_faster(tiny_network, tiny_data):
+    method = MCL(tiny_network(), tiny_data, peers=3, num_negatives=8, dimension=4)
+    new = new_parts(method)
+    names = {name for name, one in method.named_parameters() if any(one is other for other in new)}
+    assert all("projections" in name or ".fc." in name for name in names)
+    assert sum(".fc." in name for name in names) == 2 * 3
+    groups = faster_groups(layer_groups(method.networks.networks, method.parameters(), 0.1, 0.7), new, 5.0)
+    members = [id(one) for group in groups for one in group["params"]]
+    assert sorted(members) == sorted(id(one) for one in method.parameters())
+    fast = {id(one) for one in new}
+    assert all((group["lr"] == pytest.approx(0.5)) == (id(group["params"][0]) in fast) for group in groups)
 
 
 def test_accumulated_batches_make_one_step(small_train, tmp_path):
@@ -136,6 +160,8 @@ def test_frozen_stages_stay_as_they_are(small_train, small_mcl, tmp_path, epochs
         ({"warmup_epochs": 4}, "warmup_epochs=4: give 0"),
         ({"warmup_epochs": -1}, "warmup_epochs=-1"),
         ({"warmup_epochs": 1, "schedule": "OneCycleLR"}, "OneCycleLR rises by itself"),
+        ({"new_parts_lr": 0.0}, r"new_parts_lr=0\.0: give a factor above 0"),
+        ({"new_parts_lr": 10.0, "pretrained": False}, "every part is new"),
         ({"layer_decay": 0.0}, r"layer_decay=0\.0"),
         ({"layer_decay": 1.5}, r"layer_decay=1\.5"),
         ({"accumulate": 0}, "accumulate=0"),

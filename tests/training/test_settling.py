@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+from functools import partial
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 from classmates.data.augmentation import Augmentation
 from classmates.data.parts import ImageData, Split
 from classmates.errors import UserError
-from classmates.methods import MCL, Baseline
+from classmates.methods import MCL, ONE, Baseline
 from classmates.training import settling
 from classmates.training.config import TrainConfig
 from classmates.training.recipes import BATCHES, RECIPES, STEPS, Situation, recipe_for
@@ -72,12 +73,26 @@ def test_small_images_never_ask_for_weights(monkeypatch):
 def test_peers_begin_from_the_weights_too(hub):
     hub(None)
     settled, notes = settle(config(method=MCL), images())
-    assert settled.method.options["start"] == "same"
-    assert any("start 'same'" in note for note in notes)
+    assert settled.method.options == dict(MCL.fine_tuning)
+    assert any(note.startswith("MCL from trained weights: ") and "start identical" in note for note in notes)
+    settled, notes = settle(config(method=ONE), images())
+    assert settled.method.options == {"start": "same"}
     _, notes = settle(config(method=Baseline), images())
-    assert not any("start 'same'" in note for note in notes)
+    assert not any("from trained weights" in note for note in notes)
     scratch, _ = settle(config(method=MCL, pretrained=False), images())
     assert scratch.method is MCL
+
+
+def test_options_that_are_chosen_stay_also_at_their_defaults(hub):
+    hub(None)
+    settled, _ = settle(config(method=partial(MCL, peers=4, share=-2)), images())
+    assert settled.method.options == {"start": "identical", "views": "own", "distil_to": "all"}
+    again, notes = settle(config(method=settled.method.plain()), images())
+    assert again.method == settled.method
+    assert not any("from trained weights" in note for note in notes)
+    others, _ = settle(config(method=partial(MCL, peers=2, share="nothing", peer_models=["resnet14"])), images())
+    assert others.method.options["start"] == "same"
+    assert "views" not in others.method.options
 
 
 def test_what_is_given_stays(hub):

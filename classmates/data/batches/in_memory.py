@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from classmates.data.augmentation import (
     normalise,
     pad,
 )
-from classmates.data.batches.randomness import generator
+from classmates.data.batches.randomness import generator, of_view
 from classmates.data.batches.samplers import EpochSampler
 from classmates.data.parts import ImageData, Split
 
@@ -31,6 +31,9 @@ class Loader:
     Every pass reads the sampler's epoch when its first batch is asked for, not before: Lightning makes the iterator
     of a resumed run first and says the epoch later. Lightning keeps ``state_dict`` in checkpoints, so that a run that
     goes on in the middle of an epoch makes only the batches that are left.
+
+    Of ``views`` augmentations of each image, each with draws of its own, the one whose draws are those of a loader
+    without views comes last in ``Batch.views`` and is ``Batch.images``.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Loader:
         augmentation: Augmentation,
         *,
         seed: int,
+        views: int,
         device: torch.device | str,
         memory_format: torch.memory_format,
     ) -> None:
@@ -50,6 +54,7 @@ class Loader:
         self.cutout = augmentation.cutout
         self.erasing = augmentation.erasing
         self.seed = seed
+        self.views = views
         self.device = torch.device(device)
         self.memory_format = memory_format
         self.labels = split.labels.to(self.device)
@@ -92,34 +97,42 @@ class Loader:
             self.given += 1
             yield batch
 
-    def pixels(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the images of each batch, [B, H, W, C] in uint8, and their indices, [B], both on the device."""
+    def pixels(self) -> Iterator[tuple[Sequence[Tensor], Tensor]]:
+        """Yield the views of each batch's images, [B, H, W, C] in uint8, and their indices, [B], on the device."""
         raise NotImplementedError
 
     def _batches(self) -> Iterator[Batch]:
-        epoch, middles, erased = self.sampler.epoch, self._middles(), self._erased()
-        for images, indices in self.pixels():
-            images = normalise(images, self.mean, self.std, self.memory_format)
-            if self.cutout:
-                cut_out(images, self.cutout, next(middles))
-            if self.erasing:
-                erase(images, *next(erased), self.seed, epoch)
-            yield Batch(images, self.labels[indices], indices)
+        middles = [self._middles(view) for view in range(self.views)]
+        erased = [self._erased(view) for view in range(self.views)]
+        for pixels, indices in self.pixels():
+            views = []
+            for view, images in enumerate(pixels):
+                images = normalise(images, self.mean, self.std, self.memory_format)
+                if self.cutout:
+                    cut_out(images, self.cutout, next(middles[view]))
+                if self.erasing:
+                    erase(images, *next(erased[view]), self.seed, self.sampler.epoch, view)
+                views.append(images)
+            several = tuple(reversed(views)) if self.views > 1 else ()
+            yield Batch(views[0], self.labels[indices], indices, views=several)
 
-    def _middles(self) -> Iterator[Tensor]:
+    def _middles(self, view: int) -> Iterator[Tensor]:
         """Yield where each batch's images are cut out, [B, 2], as shares of height and width."""
         if self.cutout:
-            epoch = self.sampler.epoch
-            drawn = torch.rand(self.sampler.positions, 2, generator=generator("cutout", self.seed, epoch))
+            drawn = torch.rand(self.sampler.positions, 2, generator=self._generator("cutout", view))
             yield from self.sampler.split(drawn[self.sampler.shard()].to(self.device))
 
-    def _erased(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _erased(self, view: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield which of each batch's images are erased, [B] booleans, and the positions of all, [B]."""
         if self.erasing:
-            epoch, shard = self.sampler.epoch, self.sampler.shard()
-            drawn = torch.rand(self.sampler.positions, generator=generator("erased", self.seed, epoch))
+            shard = self.sampler.shard()
+            drawn = torch.rand(self.sampler.positions, generator=self._generator("erased", view))
             chosen = drawn[shard] < self.erasing
             yield from zip(self.sampler.split(chosen), self.sampler.split(shard), strict=True)
+
+    def _generator(self, purpose: str, view: int) -> torch.Generator:
+        """Return the generator of this epoch's draws for a view."""
+        return generator(of_view(purpose, view), self.seed, self.sampler.epoch)
 
 
 class MemoryLoader(Loader):
@@ -133,10 +146,13 @@ class MemoryLoader(Loader):
         augmentation: Augmentation,
         *,
         seed: int,
+        views: int,
         device: torch.device | str,
         memory_format: torch.memory_format,
     ) -> None:
-        super().__init__(data, split, sampler, augmentation, seed=seed, device=device, memory_format=memory_format)
+        super().__init__(
+            data, split, sampler, augmentation, seed=seed, views=views, device=device, memory_format=memory_format
+        )
         assert split.images is not None
         self.image_size = data.image_size
         self.padding = augmentation.padding(data.image_size)
@@ -151,14 +167,21 @@ class MemoryLoader(Loader):
             return "training without --augmentation.policy, which takes most of that time"
         return "a larger --batch_size; the network is so small that making its batches shows"
 
-    def pixels(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def pixels(self) -> Iterator[tuple[Sequence[Tensor], Tensor]]:
+        order = self.sampler.order(self.sampler.epoch)[self.sampler.shard()].to(self.device)
+        for indices, *views in zip(
+            self.sampler.split(order), *(self._view(order, view) for view in range(self.views)), strict=True
+        ):
+            yield views, indices
+
+    def _view(self, order: Tensor, view: int) -> Iterator[Tensor]:
+        """Yield one augmentation of each batch's images. order: [n], the sample indices of all of them."""
         epoch, shard = self.sampler.epoch, self.sampler.shard()
-        order = self.sampler.order(epoch)
         # Drawn for every position of the epoch's order: the same picture in any batch and on any number of devices.
-        drawn = draw(len(order), self.padding, self.flip, generator("augmentation", self.seed, epoch))
-        columns = [order[shard].to(self.device), *(column[shard].to(self.device) for column in drawn)]
+        drawn = draw(self.sampler.positions, self.padding, self.flip, self._generator("augmentation", view))
+        columns = [order, *(column[shard].to(self.device) for column in drawn)]
         for positions, indices, *draws in zip(*map(self.sampler.split, [shard, *columns]), strict=True):
             images = crop_and_flip(self.padded, self.image_size, indices, Draws(*draws))
             if self.policy is not None:
-                images = apply_policy(self.policy, images, positions, self.seed, epoch)
-            yield images, indices
+                images = apply_policy(self.policy, images, positions, self.seed, epoch, view)
+            yield images

@@ -6,6 +6,8 @@ Lightning finds ``set_epoch`` at ``loader.sampler`` and calls it before each epo
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torchvision.transforms import InterpolationMode, v2
 
@@ -26,20 +28,22 @@ def train_loader(
     augmentation: Augmentation,
     *,
     seed: int,
+    views: int = 1,
     num_workers: int = 2,
     device: torch.device | str = "cpu",
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Loader:
     """Make the training batches: in memory, random crops and flips; from files, RandomResizedCrop and flips.
 
-    What is done to an image depends on the seed, the epoch and its position in the epoch alone: not on workers,
-    processes or the batch size, and the program's own random numbers are left alone.
+    What is done to an image depends on the seed, the epoch, its position in the epoch and the view alone: not on
+    workers, processes or the batch size, and the program's own random numbers are left alone.
 
     Args:
         data: its training split is used.
         sampler: over the labels of that split.
         augmentation: how images are varied.
         seed: of the augmentation.
+        views: how many independent augmentations of each image a batch has (``Method.views``).
         num_workers: processes that read files; images in memory need none.
         device: where the batches are made.
         memory_format: of the images; torch.channels_last for a network that has it.
@@ -48,10 +52,9 @@ def train_loader(
         UserError: as ``check_loading``.
     """
     check_loading(data, augmentation, num_workers)
+    how: Any = {"seed": seed, "views": views, "device": device, "memory_format": memory_format}
     if data.train.images is not None:
-        return MemoryLoader(
-            data, data.train, sampler, augmentation, seed=seed, device=device, memory_format=memory_format
-        )
+        return MemoryLoader(data, data.train, sampler, augmentation, **how)
     flip = data.flip if augmentation.flip is None else augmentation.flip
     crop = v2.RandomResizedCrop(
         data.image_size, scale=(augmentation.least_crop, 1.0), interpolation=InterpolationMode(data.interpolation)
@@ -59,17 +62,8 @@ def train_loader(
     steps = [crop, v2.RandomHorizontalFlip(0.5 if flip else 0.0)]
     if policy := augmentation.make_policy(small=False):
         steps.append(policy)
-    return StreamingLoader(
-        data,
-        data.train,
-        sampler,
-        augmentation,
-        v2.Compose(steps),
-        seed=seed,
-        num_workers=num_workers,
-        device=device,
-        memory_format=memory_format,
-    )
+    transform = v2.Compose(steps)
+    return StreamingLoader(data, data.train, sampler, augmentation, transform, num_workers=num_workers, **how)
 
 
 def check_loading(data: ImageData, augmentation: Augmentation, num_workers: int) -> list[str]:
@@ -134,16 +128,9 @@ def eval_loader(
     """
     require_workers(num_workers)
     sampler = EpochSampler(InOrder(), split.labels, batch_size)
+    how: Any = {"seed": 0, "views": 1, "device": device, "memory_format": memory_format}
     if split.images is not None:
-        return MemoryLoader(data, split, sampler, NOT_VARIED, seed=0, device=device, memory_format=memory_format)
-    return StreamingLoader(
-        data,
-        split,
-        sampler,
-        NOT_VARIED,
-        v2.Compose([v2.Resize(data.resize, InterpolationMode(data.interpolation)), v2.CenterCrop(data.image_size)]),
-        seed=0,
-        num_workers=num_workers,
-        device=device,
-        memory_format=memory_format,
-    )
+        return MemoryLoader(data, split, sampler, NOT_VARIED, **how)
+    resize = v2.Resize(data.resize, InterpolationMode(data.interpolation))
+    transform = v2.Compose([resize, v2.CenterCrop(data.image_size)])
+    return StreamingLoader(data, split, sampler, NOT_VARIED, transform, num_workers=num_workers, **how)

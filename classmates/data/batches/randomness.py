@@ -28,6 +28,11 @@ def generator(purpose: str, *numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(stream_seed(purpose, *numbers))
 
 
+def of_view(purpose: str, view: int) -> str:
+    """Return the purpose of the draws for one of several views of the images; the first view's is the plain one."""
+    return f"{purpose} of view {view}" if view else purpose
+
+
 def shuffled_by_class(labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Put the samples in the order of their classes, shuffled within each class.
 

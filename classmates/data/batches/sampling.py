@@ -20,13 +20,13 @@ from classmates.errors import UserError
 class Sampling(ABC):
     """The kind of batches that a task or a method needs; its text (``str``) names the images in messages.
 
-    A subclass for episodes has the whole episode as its group and a ``smallest`` of 1.
-
     Attributes:
         smallest: how many groups a batch has at least; two, for BatchNorm cannot train on a single image.
+        level: whether an epoch goes through every class equally often whatever the data are.
     """
 
     smallest: ClassVar[int] = 2
+    level: ClassVar[bool] = False
 
     @abstractmethod
     def __str__(self) -> str:
@@ -150,6 +150,34 @@ class ClassPairs(Sampling):
 
 
 @dataclass(frozen=True)
+class Overlapping(Sampling):
+    """Repeated image, new image, repeated, ...: the new images of a batch are the repeated ones of the next.
+
+    An epoch's random order is cut into pieces of half a batch, the last filled up with the first images. Every image
+    is new once an epoch and repeated once; the first batch repeats the last piece.
+    """
+
+    def __str__(self) -> str:
+        return "pairs of a repeated and a new image"
+
+    @property
+    def group(self) -> int:
+        return 2
+
+    def order(self, labels: Tensor, batch_size: int, random: torch.Generator) -> Tensor:
+        half = batch_size // 2
+        pieces = -(-len(labels) // half)
+        if pieces < 2:
+            raise UserError(
+                f"batch_size is {batch_size}, half of it repeated images of the batch before: {len(labels)} training "
+                f"images need one of {2 * (len(labels) - 1)} or less"
+            )
+        order = torch.randperm(len(labels), generator=random)
+        new = torch.cat([order, order[: pieces * half - len(order)]]).view(pieces, half)
+        return torch.stack([new.roll(1, 0), new], dim=2).flatten()
+
+
+@dataclass(frozen=True)
 class ClassUniform(Sampling):
     """P classes x ``size`` images, as CC's paper trains with 8: every image at least once an epoch, its group's first
     ones again where a class does not divide by it.
@@ -200,9 +228,16 @@ class Balanced(Sampling):
 
     Args:
         inner: the batches to be made.
+
+    Raises:
+        UserError: those are balanced already.
     """
 
     inner: Sampling
+
+    def __post_init__(self) -> None:
+        if self.inner.level:
+            raise UserError(f"balanced_sampling: {self.inner} show every class equally often already: leave it out")
 
     def __str__(self) -> str:
         return f"{self.inner}, balanced by class,"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from classmates.data.augmentation import Augmentation
 from classmates.data.batches.in_memory import Loader
-from classmates.data.batches.randomness import stream_seed
+from classmates.data.batches.randomness import of_view, stream_seed
 from classmates.data.batches.samplers import EpochSampler
 from classmates.data.parts import Encoded, Files, ImageData, ImageFile, Split
 from classmates.data.readers.images import decode
@@ -38,15 +38,18 @@ class StreamingLoader(Loader):
         transform: v2.Transform,
         *,
         seed: int,
+        views: int,
         num_workers: int,
         device: torch.device | str,
         memory_format: torch.memory_format,
     ) -> None:
-        super().__init__(data, split, sampler, augmentation, seed=seed, device=device, memory_format=memory_format)
+        super().__init__(
+            data, split, sampler, augmentation, seed=seed, views=views, device=device, memory_format=memory_format
+        )
         assert split.paths is not None
         self.shorter_side = data.resize
         self.loader = DataLoader(
-            _Images(split.paths, data.channels, transform, seed),
+            _Images(split.paths, data.channels, transform, seed, views),
             batch_sampler=_Positions(sampler),
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
@@ -63,9 +66,12 @@ class StreamingLoader(Loader):
         smaller = f"images stored smaller, with a shorter side of {self.shorter_side} pixels"
         return (more if self.loader.num_workers < cores else "") + smaller
 
-    def pixels(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for images, indices in self.loader:
-            yield images.to(self.device, non_blocking=True), indices.to(self.device, non_blocking=True)
+    def pixels(self) -> Iterator[tuple[Sequence[Tensor], Tensor]]:
+        for views, indices in self.loader:
+            yield (
+                [view.to(self.device, non_blocking=True) for view in views],
+                indices.to(self.device, non_blocking=True),
+            )
 
     @property
     def _iterator(self) -> Any:
@@ -98,21 +104,25 @@ class _Positions(torch.utils.data.Sampler[list[Position]]):
             yield [(epoch, position, index) for position, index in zip(batch.tolist(), indices, strict=True)]
 
 
-class _Images(Dataset[tuple[Tensor, int]]):
-    """Images as uint8 tensors [H, W, C], each with its own random numbers, whichever worker reads it."""
+class _Images(Dataset[tuple[list[Tensor], int]]):
+    """The views of images as uint8 tensors [H, W, C], each with its own random numbers, whichever worker reads it."""
 
-    def __init__(self, files: Files, channels: int, transform: v2.Transform, seed: int) -> None:
+    def __init__(self, files: Files, channels: int, transform: v2.Transform, seed: int, views: int) -> None:
         self.files = files
         self.channels = channels
         self.transform = transform
         self.seed = seed
+        self.purposes = [of_view("augmentation", view) for view in range(views)]
 
-    def __getitem__(self, at: Any) -> tuple[Tensor, int]:
+    def __getitem__(self, at: Any) -> tuple[list[Tensor], int]:
         epoch, position, index = at
         image = decode_fast(self.files[index], self.channels)
+        views = []
         with torch.random.fork_rng(devices=[]):  # torchvision's transforms know only the global generator
-            torch.default_generator.manual_seed(stream_seed("augmentation", self.seed, epoch, position))
-            return self.transform(image).permute(1, 2, 0), index
+            for purpose in self.purposes:
+                torch.default_generator.manual_seed(stream_seed(purpose, self.seed, epoch, position))
+                views.append(self.transform(image).permute(1, 2, 0))
+        return views, index
 
 
 def decode_fast(file: ImageFile, channels: int) -> Tensor:

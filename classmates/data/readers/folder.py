@@ -39,7 +39,7 @@ def list_folder(root: Path) -> Listing:
 
 def _find(root: Path) -> Listing:
     walk = Walk(root)
-    parts, notes = _parts(root)
+    parts, notes = parts_of(root)
     classes = {part: walk.classes(folder) for part, folder in parts.items()}
     _require_classes(root, classes)
     counts: list[int] = []
@@ -66,7 +66,7 @@ def _find(root: Path) -> Listing:
     )
 
 
-def _parts(root: Path) -> tuple[dict[str, str], list[str]]:
+def parts_of(root: Path) -> tuple[dict[str, str], list[str]]:
     """Return the folder of each part, relative to the root, and notes on what lies beside the class folders."""
     below = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
     notes = []

@@ -91,7 +91,7 @@ def read_listing(
     return Source(
         name=listing.name,
         image_size=size,
-        moments=checks["train"].moments[:, :, :channels],
+        moments={part: check.moments[:, :, :channels] for part, check in checks.items()},
         train=parts["train"],
         val=parts.get("val"),
         test=parts.get("test"),

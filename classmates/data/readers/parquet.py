@@ -48,6 +48,12 @@ def shards_in(place: Path) -> Shards:
     return shards
 
 
+def parquet_in(folder: Path, name: str, label: str | None) -> Listing | None:
+    """Return a data set from the shards in a folder, or in one of its name there; None where there are none."""
+    shards = find_shards(folder / name) or shards_in(folder)
+    return list_parquet(folder, shards, label=label, name=name) if shards else None
+
+
 def list_parquet(folder: Path, shards: Shards, *, label: str | None, name: str) -> Listing:
     """List shards as a data set; their bytes are copied once to a file from which any row can be read.
 

@@ -49,7 +49,7 @@ def read_dataset(dataset: Dataset[Any], *, image_size: int | None, channels: int
     return Source(
         name=type(dataset).__name__,
         image_size=(height, width),
-        moments=moments_of(pixels),
+        moments={"train": moments_of(pixels)},
         train=Split(torch.tensor(labels), pixels, class_names=_class_names(dataset, labels)),
     )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from classmates.contracts import NetworkOutput
 from classmates.networks.backbone.architecture import Architecture
+from classmates.networks.backbone.stages import Stage
 
 
 @contextmanager
@@ -56,15 +57,41 @@ def observe(
     if embedding.ndim > 2:  # a classifier of every place in a map, the logits pooled after it
         convolutional = isinstance(network.get_submodule(architecture.classifier), nn.Conv2d)
         embedding = (embedding.movedim(1, -1) if convolutional else embedding).flatten(1, -2).mean(1)
-    image = images.shape[-2], images.shape[-1]
-    return NetworkOutput(
-        logits, embedding, (*shared, *(stage.layout.as_map(maps[stage.name], image) for stage in own))
-    )
+    return NetworkOutput(logits, embedding, (*shared, *_as_maps(own, maps, images)))
+
+
+class _Reached(Exception):
+    """Ends a forward whose rest nobody needs."""
+
+
+def observe_first(network: nn.Module, architecture: Architecture, images: Tensor, count: int) -> tuple[Tensor, ...]:
+    """Return the maps of the first stages alone; the network's own forward is left where the last of them ends."""
+
+    def leave(_: Any) -> None:
+        raise _Reached
+
+    maps: dict[str, Tensor] = {}
+    stages = architecture.stages[:count]
+    keepers = {stage.name: _keeper(maps, stage.name) for stage in stages}
+    with suppress(_Reached), hooked(network, keepers), hooked(network, {stages[-1].name: leave}):
+        network(images)
+    return _as_maps(stages, maps, images)
 
 
 def stack_logits(outputs: list[NetworkOutput]) -> Tensor:
     """Stack the logits, [M, B, K], one row of peers, the student's last."""
     return torch.stack([output.logits for output in outputs])
+
+
+def _as_maps(stages: Sequence[Stage], outputs: Mapping[str, Tensor], images: Tensor) -> tuple[Tensor, ...]:
+    image = images.shape[-2], images.shape[-1]
+    return tuple(stage.layout.as_map(outputs[stage.name], image) for stage in stages)
+
+
+def by_network(outputs: list[NetworkOutput]) -> dict[str, NetworkOutput]:
+    """Return the outputs by whose they are: student, peer1, peer2, ..."""
+    peers = {f"peer{number}": output for number, output in enumerate(outputs[:-1], start=1)}
+    return {"student": outputs[-1], **peers}
 
 
 def _keeper(kept: dict[str, Tensor], name: str) -> Callable[[Tensor], None]:

@@ -8,13 +8,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import timm
 from torch import nn
 
 import classmates.models  # noqa: F401  (registers the project's own networks with timm)
 from classmates.errors import UserError, unknown
+
+Output = Literal["logits", "embedding"]
+"""What a network returns of an image."""
 
 
 def build_model(

@@ -13,6 +13,7 @@ from classmates.contracts import Batch, DataSpec, NetworkOutput
 from classmates.errors import UserError
 from classmates.networks.backbone.architecture import inspect_network
 from classmates.networks.backbone.observe import observe
+from classmates.networks.building.embedding import with_classifier
 from classmates.networks.memory.gather import gather, last_occurrence
 
 Normalisation = tuple[Sequence[float], Sequence[float]]
@@ -40,7 +41,8 @@ class Teacher(nn.Module):
         name: what messages call the teacher.
         normalisation: (mean, std) of the images that it was trained on, where that is known.
         size: (H, W) that images are brought to (bicubic, antialiased); as they come, if not given.
-        classifier: whether its classifier was trained; a foundation model has none.
+        classifier: whether its classifier was trained. Networks that say by their ``num_classes`` 0 that they return
+            embeddings, as foundation models do, get one that nobody asks.
         logits: whether logits are learnt from. Where not, it may tell other classes apart, or none.
         cache: in training mode ``outputs`` keeps the network's outputs of each sample, of all processes' batches,
             and once it has all of them looks them up by the sample's index, for N·(K + D) floats on the device. Only
@@ -79,8 +81,11 @@ class Teacher(nn.Module):
         if cache:
             require_same_images(data)
         self.size = size
+        shape = seen_shape(data, size)
         try:
-            self.architecture = inspect_network(network, seen_shape(data, size))
+            if getattr(network, "num_classes", None) == 0:
+                network, classifier = with_classifier(network, data.num_classes, shape), False
+            self.architecture = inspect_network(network, shape)
         except UserError as error:
             raise UserError(f"teacher '{name}': {error} (teacher_image_size brings them to another size)") from error
         classes = self.architecture.num_classes if classifier else 0

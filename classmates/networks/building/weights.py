@@ -58,8 +58,11 @@ def load_weights(network: nn.Module, file: str | Path, input_shape: tuple[int, i
         raise UserError(f"{option}: '{file}' is damaged or no file of weights: {reason}") from error
     found, resampled = _as_timm_converts(network, found)
     wanted = network.state_dict()
-    classifier = inspect_network(network, input_shape).classifier
-    changes = Changes(_keep_classifier(found, wanted, classifier), _adapt_input(found, wanted), resampled)
+    if getattr(network, "num_classes", None) == 0:
+        classifier = _leave_classifier_out(found, wanted)
+    else:
+        classifier = _keep_classifier(found, wanted, inspect_network(network, input_shape).classifier)
+    changes = Changes(classifier, _adapt_input(found, wanted), resampled)
     load_matching(network, found, str(file))
     return changes
 
@@ -114,6 +117,17 @@ def _keep_classifier(found: dict[str, Tensor], wanted: Mapping[str, Tensor], cla
         return []
     found |= {name: _small(wanted[name]) for name in (weight, bias) if name in wanted}
     return [f"the classifier '{classifier}' is new: {whose}"]
+
+
+def _leave_classifier_out(found: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """Remove the weights of the one layer that a network without a classifier lacks, where there is but one."""
+    more = [name for name in found if name not in wanted]
+    layers = {name.rpartition(".")[0] for name in more}
+    if len(layers) != 1:
+        return []
+    for name in more:
+        del found[name]
+    return [f"the file's classifier '{layers.pop()}' is left out"]
 
 
 def _small(parameter: Tensor) -> Tensor:

@@ -9,21 +9,36 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from classmates.contracts import NetworkOutput
+from classmates.errors import UserError
 
 
 class UnitProjections(nn.Module):
-    """One linear layer a peer, then division by the Euclidean norm: embeddings of any width meet in one space.
+    """A projection for each peer, then division by the Euclidean norm: embeddings of any width meet in one space.
 
     Args:
         widths: D of each peer.
-        dimension: d of the space; 128 in the paper.
+        dimension: d of the space; 128 in the papers.
+        hidden: a hidden layer of d units, Linear → ReLU → Linear (MCL, AAAI 2022), instead of one linear layer
+            (MCL-OKD).
+
+    Raises:
+        UserError: a dimension below 1.
     """
 
-    def __init__(self, widths: Sequence[int], dimension: int):
+    def __init__(self, widths: Sequence[int], dimension: int, *, hidden: bool = False):
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(width, dimension) for width in widths)
+        if dimension < 1:
+            raise UserError(f"dimension={dimension}: the embeddings that are compared need at least 1")
+        self.layers = nn.ModuleList(projection(width, dimension, hidden) for width in widths)
 
     def forward(self, outputs: list[NetworkOutput]) -> Tensor:
         """Return unit vectors [M, B, d], float32, one row of peers."""
         projected = [layer(output.embedding) for layer, output in zip(self.layers, outputs, strict=True)]
         return F.normalize(torch.stack(projected).float(), dim=-1)
+
+
+def projection(width: int, dimension: int, hidden: bool) -> nn.Module:
+    """Return one peer's, from D to d numbers."""
+    if not hidden:
+        return nn.Linear(width, dimension)
+    return nn.Sequential(nn.Linear(width, dimension), nn.ReLU(), nn.Linear(dimension, dimension))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from classmates.contracts import Batch, NetworkOutput
 from classmates.errors import UserError, check_choice
-from classmates.losses.contrast import multi_view_contrast
+from classmates.losses.contrast import anchor_log_mean, multi_view_contrast
 from classmates.losses.negatives import (
     ClassOrder,
     Negatives,
@@ -47,8 +47,8 @@ class BankContrast(nn.Module):
             classes there are.
         temperature: τ, above 0.
         positives: "bank" takes the partner's remembered embedding, "live" its present one.
-        normaliser: "batch" takes one constant a pair and step, "anchor" one an anchor, "first_batch" keeps the first
-            step's, "lagged" takes a running mean over earlier steps.
+        normaliser: "batch" takes one constant a pair and step, "anchor" one an anchor, over the whole bank,
+            "first_batch" keeps the first step's, "lagged" takes a running mean over earlier steps.
         negatives: how they are chosen: see ``losses/negatives.py``.
         dimension: of the projected embeddings.
         momentum: of the banks.
@@ -111,17 +111,21 @@ class BankContrast(nn.Module):
         positives = embeddings if self.positives == "live" else self.bank.read(batch.indices)
         negatives = self.draw(self.bank.rows, self.classes, batch.labels, self.num_negatives)
         loss, log_mean = multi_view_contrast(
-            embeddings, positives, negatives, temperature=self.temperature, normaliser=self._known_normaliser()
+            embeddings,
+            positives,
+            negatives,
+            temperature=self.temperature,
+            normaliser=self._known_normaliser(embeddings),
         )
         if self.training:
             self._remember(log_mean)
             self.bank.write(batch.indices, embeddings.detach())
         return loss
 
-    def _known_normaliser(self) -> Literal["batch", "anchor"] | Tensor:
-        if self.normaliser in ("batch", "anchor"):
-            return self.normaliser
-        return self.log_mean if self.log_mean_known else "batch"
+    def _known_normaliser(self, embeddings: Tensor) -> Literal["batch"] | Tensor:
+        if self.normaliser == "anchor":
+            return anchor_log_mean(embeddings, self.bank.rows, self.temperature)
+        return self.log_mean if self.normaliser != "batch" and self.log_mean_known else "batch"
 
     def _remember(self, log_mean: Tensor) -> None:
         """Take in a batch's log ē: the first, or the running mean of ē."""

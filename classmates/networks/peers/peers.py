@@ -20,11 +20,12 @@ from classmates.networks.backbone.forwards import (
     replace_forwards,
     restore_forwards,
 )
-from classmates.networks.backbone.observe import observe
-from classmates.networks.building.build import build_model, sized
+from classmates.networks.backbone.observe import observe, observe_first
+from classmates.networks.building.build import sized
+from classmates.networks.building.embedding import build_network
 from classmates.networks.peers.branches import Trunk, branch
 
-Start = Literal["fresh", "same"]
+Start = Literal["fresh", "same", "identical"]
 Recompute = Literal["nothing", "shared", "all"]
 
 
@@ -40,7 +41,8 @@ class Peers(nn.Module):
             to and including it; "nothing" shares nothing.
         start: "fresh" gives every other peer weights of its own, drawn like the student's (see ``shuffle_weights``);
             "same" begins all of them from the student's weights, only their classifiers drawn anew (for pretrained
-            networks).
+            networks); "identical" begins them from the student's weights altogether, so that they stay near enough to
+            each other for their weights to be averaged.
         peer_models: other architectures (names or modules) to be the peers instead of copies of the student; they
             share nothing.
 
@@ -63,8 +65,10 @@ class Peers(nn.Module):
             raise UserError(f"peers={count}: the student is one of them, so there is at least 1")
         if start not in get_args(Start):
             raise unknown("start", start, get_args(Start))
+        given, network = network, as_trained(network, data)
         architecture = inspect_network(network, data.input_shape)
         self.start = start
+        self.begin_alike = start == "identical" and count > 1 and not peer_models
         self.trunk: Trunk | None = None
         self.shared = 0 if count == 1 or peer_models else shared_stages(architecture, share)
         others: list[nn.Module] = []
@@ -77,9 +81,10 @@ class Peers(nn.Module):
                 raise UserError(
                     f"{len(peer_models)} peer_models and the student are {len(peer_models) + 1} peers, not {count}"
                 )
-            others = [by_name(peer, architecture, data) for peer in peer_models]
-            if len({*others, network}) != count:
+            named = [by_name(peer, architecture, data) for peer in peer_models]
+            if len({*named, given}) != count:
                 raise UserError("the same network is given as two peers: each learns with weights of its own")
+            others = [as_trained(peer, data) for peer in named]
         elif count > 1:
             if self.shared:
                 other, self.trunk = branch(network, architecture, architecture.stages[self.shared - 1].name)
@@ -88,7 +93,7 @@ class Peers(nn.Module):
             # Every branch is fed by one trunk, so the trunk must be the same object in all copies.
             keep = {id(self.trunk): self.trunk}
             others = [copy.deepcopy(other, dict(keep)) for _ in range(count - 1)]
-            for peer in others:
+            for peer in others if start != "identical" else ():
                 shuffle_weights(peer if start == "fresh" else peer.get_submodule(architecture.classifier))
         self.networks = nn.ModuleList([*others, network])
         architectures = [
@@ -111,6 +116,11 @@ class Peers(nn.Module):
         """The student's."""
         return self.architectures[-1]
 
+    def freeze_classifiers(self) -> None:
+        """Leave all classifiers as they are drawn: nothing teaches them."""
+        for network, architecture in zip(self.networks, self.architectures, strict=True):
+            network.get_submodule(architecture.classifier).requires_grad_(False)
+
     @property
     def trunks(self) -> list[Trunk]:
         """The trunks that feed the branches: one, or none where nothing is shared."""
@@ -118,6 +128,20 @@ class Peers(nn.Module):
 
     def __len__(self) -> int:
         return len(self.networks)
+
+    @torch.no_grad()
+    def averaged(self) -> dict[str, Tensor]:
+        """Return the student's state with the mean over all peers that have it in the place of each number.
+
+        It is a network of use where peers of one architecture began from the same trained weights (model soups,
+        Wortsman et al., 2022). What is counted, not learnt, stays the student's.
+        """
+        states = [network.state_dict() for network in self.networks[:-1]]
+        average = {}
+        for name, value in self.student.state_dict().items():
+            values = [value, *(state[name] for state in states if name in state)]
+            average[name] = torch.stack(values).mean(dim=0) if value.is_floating_point() else value.clone()
+        return average
 
     def compile_parts(self) -> None:
         """Compile (torch.compile) the modules between the observed ones, in every network; in place."""
@@ -172,13 +196,35 @@ class Peers(nn.Module):
             ]
         return [*outputs, student]
 
+    def forward_each(self, views: Sequence[Tensor]) -> list[NetworkOutput]:
+        """Return every network's output of its own view of the images, [B, C, H, W] each, the student's last.
+
+        A trunk runs once for each view, as it would in a network of one peer's own.
+        """
+        *others, own = views
+        outputs = []
+        for network, architecture, images in zip(self.networks, self.architectures, others, strict=False):
+            with ExitStack() as stack:
+                maps: tuple[Tensor, ...] = ()
+                if self.trunk is not None:
+                    stack.enter_context(self.trunk.recorded())
+                    maps = observe_first(self.student, self.architecture, images, self.shared)
+                outputs.append(observe(network, architecture, images, shared=maps))
+        return [*outputs, observe(self.student, self.architecture, own)]
+
+
+def as_trained(network: nn.Module, data: DataSpec) -> nn.Module:
+    """Return a network as the data's task trains it."""
+    return network if data.task is None else data.task.training_network(network, data.num_classes, data.input_shape)
+
 
 def by_name(peer: str | nn.Module, student: Architecture, data: DataSpec) -> nn.Module:
     """Return a peer as it is or, by its name, built for the classes and images at hand."""
     if isinstance(peer, nn.Module):
         return peer
-    channels, *size = student.input_shape
-    return build_model(peer, data.num_classes, channels, **sized(peer, (size[0], size[1])))
+    output = "logits" if data.task is None else data.task.output
+    channels, height, width = student.input_shape
+    return build_network(peer, output, data.num_classes, in_chans=channels, **sized(peer, (height, width)))
 
 
 def shared_stages(architecture: Architecture, share: int | str) -> int:

@@ -55,6 +55,7 @@ class PeerTree(Peers):
         if count < 2 or count != 2**levels:
             raise UserError(f"peers={count}: peers that part in two are 2, 4, 8, ...")
         super().__init__(network, data, 1, start=start)
+        network = self.student
         architecture = self.architecture
         stages = architecture.stages
         if levels >= len(stages):

@@ -75,3 +75,14 @@ def test_the_memory_format_stays():
     last = BATCH._replace(images=BATCH.images.contiguous(memory_format=torch.channels_last))
     for alphas in ({"mixup": 1.0}, {"cutmix": 1.0}):
         assert mixed(batch=last, **alphas).images.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("alphas", [{"mixup": 0.8}, {"cutmix": 1.0}])
+def test_all_views_are_mixed_alike(alphas):
+    views = BATCH.images.flip(3), BATCH.images + 1, BATCH.images
+    several = mixed(batch=BATCH._replace(views=views), **alphas)
+    assert several.views[-1] is several.images
+    for view, mixture in zip(views, several.views, strict=True):
+        alone = mixed(batch=BATCH._replace(images=view), **alphas)
+        torch.testing.assert_close(mixture, alone.images)
+        assert torch.equal(several.targets, alone.targets)

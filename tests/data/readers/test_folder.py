@@ -79,7 +79,7 @@ def test_grey_images_have_one_channel_unless_asked(tmp_path):
     write(tmp_path / "cat" / "9.png", mode="L", shade=204)
     source = read(tmp_path)
     assert source.train.images.shape[-1] == 1
-    assert source.moments.shape == (7, 2, 1)
+    assert source.moments["train"].shape == (7, 2, 1)
     assert read(tmp_path, channels=3).train.images.shape[-1] == 3
     write(tmp_path / "cat" / "colour.png")
     assert read(tmp_path).train.images.shape[-1] == 3
@@ -120,7 +120,7 @@ def test_small_images_are_kept_in_memory(tmp_path, sizes, image_size, expected, 
 def test_moments_of_streamed_images_are_those_of_their_pixels(tmp_path):
     for name, shade in (("cat", 100), ("dog", 200)):
         write(tmp_path / name / "0.png", (90, 60), shade)
-    moments = read(tmp_path).moments
+    moments = read(tmp_path).moments["train"]
     values = np.array([[[100, 0, 255], [200, 0, 255]]]).transpose(1, 0, 2) / 255
     np.testing.assert_allclose(moments, np.concatenate([values, values**2], axis=1))
 
@@ -128,8 +128,8 @@ def test_moments_of_streamed_images_are_those_of_their_pixels(tmp_path):
 def test_moments_have_one_channel_where_all_streamed_images_are_grey(tmp_path):
     for name, shade in (("cat", 51), ("dog", 204)):
         write(tmp_path / name / "0.png", (90, 60), shade, mode="L")
-    np.testing.assert_allclose(read(tmp_path).moments, [[[0.2], [0.04]], [[0.8], [0.64]]])
-    assert read(tmp_path, channels=3).moments.shape == (2, 2, 3)
+    np.testing.assert_allclose(read(tmp_path).moments["train"], [[[0.2], [0.04]], [[0.8], [0.64]]])
+    assert read(tmp_path, channels=3).moments["train"].shape == (2, 2, 3)
 
 
 def test_bad_images_are_named_counted_and_skipped_on_request(tmp_path):
@@ -141,7 +141,7 @@ def test_bad_images_are_named_counted_and_skipped_on_request(tmp_path):
     assert "5.png" not in str(error.value)
     source = read(tmp_path, on_bad_image="skip")
     assert source.train.labels.bincount().tolist() == [2, 8]
-    assert len(source.train.images) == len(source.moments) == 10
+    assert len(source.train.images) == len(source.moments["train"]) == 10
     [note] = source.notes
     assert note.startswith("6 unreadable images skipped: ")
     assert all(f"cat/{number}.png" in note for number in range(6))

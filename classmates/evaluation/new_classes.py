@@ -1,0 +1,164 @@
+"""Classes that a student was not trained on, known by a few photos of each: no training, the nearest prototype."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from classmates.data.readers.walking import Walk
+from classmates.errors import UserError
+from classmates.losses.leave_one_out import (
+    dissimilarity,
+    distances,
+    fitted_scale,
+    leave_one_out,
+    reach,
+)
+from classmates.losses.prototypes import prototypes
+from classmates.runs.folder import stored_settings
+from classmates.runs.prototypes import Prototypes, require_suffix, student_hash
+from classmates.runs.task_spec import task_of
+
+NONE = "none of these"
+"""What an image is called that is too far from every prototype."""
+
+
+class Support(NamedTuple):
+    """The photos of new classes. class_names: [K]. files: [N]. labels: [N], the class number of each."""
+
+    class_names: tuple[str, ...]
+    files: list[Path]
+    labels: Tensor
+
+
+def find_support(folder: Path) -> Support:
+    """Find ``folder/CLASS/*``, a few photos of each class; nothing is read.
+
+    Raises:
+        UserError: the folder is missing or cannot be read, has fewer than two classes, or one without photos (named).
+    """
+    if not folder.is_dir():
+        raise UserError(f"support is '{folder}', which is no folder: give one with a folder of photos for each class")
+    walk = Walk(folder)
+    try:
+        photos = {name: walk.images(name) for name in walk.classes("")}
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
+    if len(photos) < 2:
+        found = f"one class only, '{next(iter(photos))}'" if photos else "no class folders"
+        raise UserError(f"support '{folder}' has {found}: give two classes or more, a folder of photos for each")
+    if empty := [name for name, files in photos.items() if not files]:
+        raise UserError(f"support '{folder}' has no photos of '{empty[0]}': add some, or remove the folder")
+    counts = torch.tensor([len(files) for files in photos.values()])
+    files = [folder / file for found in photos.values() for file in found]
+    return Support(tuple(photos), files, torch.arange(len(counts)).repeat_interleave(counts))
+
+
+def make_prototypes(run: str | Path, support: Support, embeddings: Tensor) -> tuple[Prototypes, list[str]]:
+    """Make the prototypes of new classes, for the distance of the run's task; squared Euclidean if it has none.
+
+    Where classes have two photos or more, each photo is judged by the others (``leave_one_out``): of that come the
+    scale of the probabilities, the reach, and notes on photos that are nearer to another class than to their own.
+
+    Args:
+        run: the folder of the student that made the embeddings.
+        support: the photos.
+        embeddings: theirs, [N, D].
+
+    Returns:
+        The prototypes, and notes.
+
+    Raises:
+        UserError: the student finds all photos, or those of each class, the same.
+    """
+    judged = task_of(stored_settings(Path(run)).get("task")).protocol.record.settings
+    distance = judged.get("distance", "euclidean")
+    groups = embeddings.split(support.labels.bincount().tolist())
+    centres = torch.cat([prototypes(group, distance)[None] for group in groups])
+    left_out, labels = leave_one_out(embeddings, support.labels, distance)
+    if len(labels):
+        own = left_out[torch.arange(len(labels)), labels]
+        scale, within = fitted_scale(left_out, labels, distance), reach(own)
+        notes = _notes(support, left_out, labels)
+    else:
+        between = dissimilarity(distances(centres, centres, distance), distance)
+        between = between.sum() / (len(centres) * (len(centres) - 1))
+        scale, within = judged.get("scale", 1 / float(between) if between > 0 else 0), None
+        notes = ["one photo of each class: how far an image of these classes may be from them cannot be told"]
+    if within == 0 or not scale:
+        raise UserError("the student cannot tell the photos of the support apart: give photos that are not the same")
+    counts = tuple(support.labels.bincount().tolist())
+    return Prototypes(centres, support.class_names, counts, distance, scale, within, student_hash(run)), notes
+
+
+def _notes(support: Support, left_out: Tensor, labels: Tensor) -> list[str]:
+    """Return how many photos are nearest to the others of their class, and which are not. left_out: [n, K]."""
+    nearest = left_out.argmin(dim=1)
+    several = (support.labels.bincount()[support.labels] > 1).nonzero()[:, 0]
+    wrong = [
+        f"{support.files[several[row]]} is nearer to '{support.class_names[nearest[row]]}'"
+        for row in (nearest != labels).nonzero()[:, 0].tolist()
+    ]
+    more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+    told = f": {'; '.join(wrong[:5])}{more}" if wrong else ""
+    right = len(labels) - len(wrong)
+    return [f"{right} of {len(labels)} support photos are nearest to the others of their own class{told}"]
+
+
+@dataclass(frozen=True)
+class NewClasses:
+    """The answers that prototypes give.
+
+    Args:
+        prototypes: of the classes.
+        none_above: the novelty above which a class is not given; None to give one always.
+    """
+
+    prototypes: Prototypes
+    none_above: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.none_above is not None and not self.none_above > 0:
+            raise UserError(f"none_above is {self.none_above}; give a novelty above 0, such as 1")
+        if self.none_above is not None and self.prototypes.reach is None:
+            raise UserError(
+                f"none_above is {self.none_above}, but with one photo of each class it cannot be told how far is too "
+                "far: give two photos or more of each, or leave it out"
+            )
+
+    def columns(self, embeddings: Tensor, top: int) -> dict[str, list[Any]]:
+        """Return the columns of ``predict``'s table, [N · top], the nearest class of each image first.
+
+        embeddings: [N, D].
+        """
+        found = self.prototypes.distances(embeddings)
+        nearest, numbers = found.topk(top, largest=False)
+        values = {
+            "class": [self.prototypes.class_names[number] for number in numbers.flatten().tolist()],
+            "probability": self.prototypes.probabilities(found).gather(1, numbers).flatten().tolist(),
+            "distance": nearest.flatten().tolist(),
+        }
+        if self.prototypes.reach is not None:
+            values["novelty"] = (nearest / self.prototypes.reach).flatten().tolist()
+        if self.none_above is not None:
+            named = zip(values["class"], values["novelty"], strict=True)
+            values["class"] = [NONE if novelty > self.none_above else name for name, novelty in named]
+        return values
+
+
+def check_options(
+    support: Path | None, prototypes: Path | None, save_prototypes: Path | None, none_above: float | None
+) -> None:
+    """Raise UserError where options of new classes do not fit each other."""
+    if support is not None and prototypes is not None:
+        raise UserError(f"support is '{support}' and prototypes is '{prototypes}': give one of them")
+    if save_prototypes is not None:
+        require_suffix(Path(save_prototypes))
+    if support is None and save_prototypes is not None:
+        raise UserError(f"save_prototypes is '{save_prototypes}', but none are made: give --support FOLDER too")
+    if support is None and prototypes is None and none_above is not None:
+        raise UserError(f"none_above is {none_above}, which is for new classes: give --support or --prototypes too")

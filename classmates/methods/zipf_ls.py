@@ -1,0 +1,109 @@
+"""Zipf-LS (Liang et al., "Efficient One Pass Self-distillation with Zipf's Label Smoothing", ECCV 2022).
+
+The network ranks the wrong classes itself, by what it makes of each place of the image; softened labels follow Zipf's
+law over these ranks. One network, one pass.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
+from classmates.errors import UserError, check_choice
+from classmates.losses.zipf import count_votes, zipf_divergence, zipf_targets
+from classmates.methods.base import Group, Method
+from classmates.networks.backbone.observe import observe
+from classmates.networks.backbone.probe import sample_images, silent
+from classmates.networks.peers.peers import Peers
+
+Ranking = Literal["places", "logits"]
+
+
+class ZipfLS(Method):
+    """The network learns from the labels, and from 1/rank of the wrong classes, ranked by its own votes.
+
+    L = CE(z, y) + λ KL(q ‖ p̂), with p̂ the softmax over all classes but the true one, and q_c ∝ 1/rank_c over these.
+    The classifier is applied to every place of the last map, and each votes for one class; classes with equally many
+    votes share the best of their ranks, those without any the last.
+
+    The released code for CIFAR also trains a classifier on each of two earlier stages, in the same way: left out
+    here.
+
+    Args:
+        smoothing: λ, weight of the divergence: 0.1 for CIFAR-100 and ImageNet, 1 for Tiny-ImageNet and iNaturalist.
+        upsample: how many times larger, in height and width, the map is made before its places vote, bilinearly: 2
+            for 32x32 images (released code), 1 for large ones.
+        ranking: "places" by their votes (paper), "logits" by the network's own logits, for networks whose embedding
+            is not the mean of the last map.
+
+    Raises:
+        UserError: a ``smoothing`` below 0, an ``upsample`` below 1, fewer than 3 classes, of which there is nothing
+            to rank, or a network whose places cannot vote.
+    """
+
+    group: ClassVar[Group] = "self"
+    year: ClassVar[int] = 2022
+    cost: ClassVar[float] = 1.0
+
+    def __init__(
+        self,
+        network: nn.Module,
+        data: DataSpec,
+        *,
+        smoothing: float = 0.1,
+        upsample: int = 2,
+        ranking: Ranking = "places",
+    ):
+        check_choice("ranking", ranking, Ranking)
+        if smoothing < 0:
+            raise UserError(f"smoothing={smoothing}: the divergence takes a weight of 0 or more")
+        if upsample < 1:
+            raise UserError(f"upsample={upsample}: a map is made that many times larger; 1 leaves it as it is")
+        if data.num_classes < 3:
+            raise UserError(
+                f"the data have {data.num_classes} classes: ZipfLS needs 3 or more, for it ranks the wrong ones"
+            )
+        super().__init__(Peers(network, data), data, weights={"smoothing": smoothing})
+        self.upsample = upsample
+        self.ranking = ranking
+        if ranking == "places":
+            self.require_places()
+
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        return {"smoothing": lambda: self.smoothing(outputs[-1], batch.labels)}
+
+    def against_mixing(self) -> str:
+        return "its targets leave out the one true class of each image"
+
+    def smoothing(self, output: NetworkOutput, labels: Tensor) -> Tensor:
+        """Return KL(q ‖ p̂)."""
+        scores = self.votes(output.stages[-1]) if self.ranking == "places" else output.logits.detach().float()
+        return zipf_divergence(output.logits, zipf_targets(scores, labels), labels)
+
+    @torch.no_grad()
+    def votes(self, maps: Tensor) -> Tensor:
+        """Return the votes of the places of the last maps, [B, D, H, W], for each class: [B, K]."""
+        classifier = self.networks.student.get_submodule(self.networks.architecture.classifier)
+        if isinstance(classifier, nn.Linear):
+            logits = classifier(maps.movedim(1, -1)).movedim(-1, 1)
+        else:  # a 1x1 convolution
+            logits = classifier(maps)
+        if self.upsample > 1:  # after the classifier, which is linear: the same, of fewer channels
+            logits = F.interpolate(logits, scale_factor=self.upsample, mode="bilinear")
+        return count_votes(logits)
+
+    def require_places(self) -> None:
+        """Raise UserError where the embedding is not the mean of the last map, whose places then cannot vote."""
+        network, architecture = self.networks.student, self.networks.architecture
+        with silent(network):
+            output = observe(network, architecture, sample_images(network, architecture.input_shape))
+        mean = output.stages[-1].mean((2, 3))
+        if mean.shape != output.embedding.shape or not torch.allclose(mean, output.embedding, rtol=1e-3, atol=1e-5):
+            raise UserError(
+                f"the embedding of {type(network).__name__} is not the mean of its last stage's map, so that the "
+                "places of that cannot vote: say ranking='logits', or name the last map among the network's stage_names"
+            )

@@ -1,0 +1,113 @@
+"""The average of peers' weights: validated, deployed, the same when resumed, and refused where it means nothing."""
+
+from functools import partial
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import nn
+
+from classmates.errors import UserError
+from classmates.methods import DML, MCL
+from classmates.runs.student import load_student
+from classmates.training.callbacks import load_checkpoint
+
+ALIKE = {"start": "identical", "views": "own"}
+SMALL_MCL = partial(MCL, peers=3, num_negatives=16, dimension=8)
+
+
+class Peers(Callback):
+    """Keeps the state of every network as validation found it and as it was after the last step."""
+
+    def states(self, module):
+        return [
+            {name: value.clone() for name, value in network.state_dict().items()}
+            for network in module.method.networks.networks
+        ]
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.trained = self.states(module)
+
+    def on_validation_epoch_end(self, trainer, module):
+        self.validated = self.states(module)
+
+
+def mean_of(states):
+    """The mean by hand, over the states that have a name."""
+    return {
+        name: sum(state[name] for state in states if name in state) / sum(name in state for state in states)
+        for name, value in states[-1].items()
+        if value.is_floating_point()
+    }
+
+
+@pytest.mark.parametrize("method", [partial(DML, **ALIKE), partial(SMALL_MCL, **ALIKE, distil_to="all")])
+def test_it_is_validated_and_deployed_with_statistics_of_its_own(small_train, tmp_path, method):
+    peers = Peers()
+    result = small_train(method=method, out=tmp_path / "run", epochs=2, callbacks=[peers])
+    expected = mean_of(peers.trained)
+    student = load_student(tmp_path / "run")[0]
+    learnt = dict(student.named_parameters())
+    assert learnt.keys() < expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(peers.validated[-1][name], value, msg=name)
+        if name in learnt:
+            torch.testing.assert_close(learnt[name], value, msg=name)
+    assert not all(torch.equal(peers.trained[0][name], peers.trained[-1][name]) for name in peers.trained[0])
+    name, first = next((name, one) for name, one in student.named_modules() if isinstance(one, nn.BatchNorm2d))
+    assert not torch.allclose(first.running_mean, expected[f"{name}.running_mean"])
+    assert first.num_batches_tracked == 4  # the batches of an epoch
+    assert "ensemble" in result.record.test
+
+
+def test_the_best_epoch_is_scored_as_it_was_validated(small_train, tmp_path):
+    method = partial(DML, **ALIKE)
+    result = small_train(method=method, out=tmp_path / "run", epochs=3, val_fraction=0.2)
+    assert "average" in load_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    epoch = result.record.validation.best.epoch
+    rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    top1 = dict(zip(rows[0].split(","), rows[epoch].split(","), strict=True))["val/student/top1"]
+    assert result.record.validation.best.scores["student"]["top1"].value == pytest.approx(float(top1))
+
+
+def test_a_resumed_run_has_the_same_average(small_train, tmp_path):
+    class Broken(Exception):
+        pass
+
+    class Break(Callback):
+        def on_train_epoch_start(self, trainer, module):
+            if trainer.current_epoch == 1:
+                raise Broken
+
+    settings = {"method": partial(SMALL_MCL, **ALIKE), "epochs": 2}
+    whole = small_train(out=tmp_path / "whole", **settings).student.state_dict()
+    with pytest.raises(Broken):
+        small_train(out=tmp_path / "parts", callbacks=[Break()], **settings)
+    resumed = small_train(out=tmp_path / "parts", resume=True, **settings).student.state_dict()
+    assert all(torch.equal(value, whole[name]) for name, value in resumed.items())
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "message"),
+    [
+        (partial(DML, deploy="average"), {}, "deploy='average': only weights that began alike"),
+        (partial(SMALL_MCL, deploy="average", start="same"), {}, "start identical"),
+        (partial(DML, start="identical"), {}, "stay copies of one another"),
+        (partial(DML, **ALIKE), {"ema": 0.9}, "ema=0.9: this run averages its peers' weights already"),
+        (partial(DML, deploy="mean"), {}, "deploy 'mean'"),
+    ],
+)
+def test_what_cannot_be_averaged_is_refused(small_train, tmp_path, method, settings, message):
+    with pytest.raises(UserError, match=message):
+        small_train(method=method, out=tmp_path / "run", **settings)
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_peers_that_begin_alike_differ_only_by_what_tells_them_apart(tiny_network, tiny_data):
+    method = MCL(tiny_network(), tiny_data, peers=3, num_negatives=8, dimension=4, start="identical")
+    first, *others = [network.state_dict() for network in method.networks.networks]
+    assert all(torch.equal(value, other[name]) for other in others for name, value in first.items() if name in other)
+    method.check_peers_differ()  # each has a projection of its own
+    assert method.deploys_average
+    kept = MCL(tiny_network(), tiny_data, peers=2, num_negatives=8, start="identical", deploy="student")
+    assert not kept.deploys_average
