@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 from torch import nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
-from classmates.methods.base import check_temperature
+from classmates.methods.base import Group, check_temperature
 from classmates.methods.teacher_method import CachingTeacherOptions, TeacherMethod
 from classmates.networks.memory.bank_contrast import BankContrast, BankDtype, Draw, Normaliser
 
@@ -38,6 +38,11 @@ class CRD(TeacherMethod):
         UserError: no teacher, one that does not fit the data, K or d below 1, a temperature not above 0, or words
             that are none of an option's.
     """
+
+    group: ClassVar[Group] = "teacher"
+    year: ClassVar[int] = 2020
+    cost: ClassVar[float] = 1.4
+    needs: ClassVar[str] = "a trained teacher, memory for an embedding of every training image"
 
     def __init__(
         self,
