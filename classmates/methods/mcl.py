@@ -140,6 +140,13 @@ class MCL(Method):
         for text in self.contrast.notes:
             self.note(text)
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        """Load, also from checkpoints of version 0.1, where the parts of the contrast were its own."""
+        earlier = tuple(prefix + part for part in ("bank.", "projections.", "log_mean", "_extra_state"))
+        for name in [name for name in state_dict if name.startswith(earlier)]:
+            state_dict[f"{prefix}contrast.{name.removeprefix(prefix)}"] = state_dict.pop(name)
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         return {
             "distillation": lambda: self.distillation(outputs, batch),

@@ -77,6 +77,17 @@ def test_a_saved_method_goes_on_to_the_last_bit(
     assert other.contrast.log_mean_known
 
 
+def test_checkpoints_of_earlier_versions_load(make_mcl: Callable[..., MCL], tiny_batch: Batch) -> None:
+    method, other = make_mcl(normaliser="lagged"), make_mcl(seed=1, normaliser="lagged")
+    method(tiny_batch)
+    earlier = {name.replace("contrast.", ""): value for name, value in method.state_dict().items()}
+    assert {"bank.rows", "log_mean", "_extra_state"} <= earlier.keys()
+    other.load_state_dict(earlier)
+    assert torch.equal(other.contrast.bank.rows, method.contrast.bank.rows)
+    assert torch.equal(other.contrast.log_mean, method.contrast.log_mean)
+    assert other.contrast.log_mean_known
+
+
 def test_peer_models_of_other_architectures_by_name_and_as_modules(tiny_data: DataSpec, tiny_network: Make) -> None:
     torch.manual_seed(0)
     helper = tiny_network(widths=(5, 7), in_chans=1)
