@@ -20,6 +20,7 @@ from classmates.cli import COMMANDS, main
 from classmates.cli.help import TOPICS, command_help
 from classmates.cli.words import read
 from classmates.configuration.arguments import arguments_of
+from classmates.tasks.classification import Classification
 from classmates.training.train import train
 
 
@@ -52,9 +53,10 @@ def option(arguments, name):
 def test_every_default_is_that_of_python(trained_with):
     arguments = trained_with()
     for name, parameter in inspect.signature(train).parameters.items():
-        if name not in ("method", "callbacks", "loggers"):
+        if name not in ("method", "task", "callbacks", "loggers"):
             assert arguments[name] == parameter.default, name
     assert arguments["loggers"] == ["tensorboard"]
+    assert arguments["task"]() == Classification()
     assert "callbacks" not in arguments
 
 

@@ -20,13 +20,22 @@ FILES = sorted(file for file in RECIPES.glob("*.yaml") if file != COMMON)
 
 COMMON_OPTIONS = {
     "Baseline": {},
+    "BornAgain": {"generations": 2, "temperature": 1.0, "distillation": 1.0},
     "LabelSmoothing": {"epsilon": 0.1},
     "DeepSupervision": {"weight": 1.0, "depths": 4, "attention": True},
     "SD": {"alpha": 0.3, "lam": 0.03, "temperature": 3.0, "scale": False, "distance": "norm", "skip": "deepest"},
     "TfKD": {"teacher": None, "alpha": 0.1, "temperature": 20.0, "multiplier": 1.0, "correct": 0.99},
     "PSKD": {"alpha": 0.8},
     "CSKD": {"lam": 1.0, "temperature": 4.0},
-    "CORSD": {"alpha": 0.01, "beta": 0.01, "sigma": 0.01, "gamma_p": 0.2, "gamma_n": 0.05, "lam": 0.8, "margin": 1.0},
+    "CORSD": {
+        "alpha": 0.01,
+        "beta": 0.01,
+        "sigma": 0.01,
+        "gamma_p": 0.2,
+        "gamma_n": 0.05,
+        "lam": 0.8,
+        "projection": "reduced",
+    },
     "DML": {"peers": 2, "temperature": 1.0, "share": "nothing"},
     "CLILR": {"peers": 4, "hard": 0.5, "temperature": 2.0},
     "ONE": {"peers": 3, "share": -1, "temperature": 3.0, "ramp": 80},
@@ -52,7 +61,12 @@ SHARED = {
     "schedule": "CosineAnnealingLR",
     "val_fraction": 0,
 }
-BATCHES = {"CORSD": 129, "CSKD": 256}
+OF_ONE = {
+    "BornAgain": {"schedule": "CosineAnnealingWarmRestarts", "schedule_args": {"T_0": 100}},
+    "CORSD": {"batch_size": 129},
+    "CSKD": {"batch_size": 256},
+}
+"""What it says of single methods beside their options."""
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(RECIPES)))
@@ -76,7 +90,7 @@ def test_the_common_recipe_names_methods_that_there_are():
 
 @pytest.mark.parametrize("name", COMMON_OPTIONS)
 def test_the_common_recipe_of_a_method(name):
-    expected = {**SHARED, "batch_size": BATCHES.get(name, 128)}
+    expected = {**SHARED, "batch_size": 128, **OF_ONE.get(name, {})}
     recipe = Recipe(base="common", rows={name: {"method": {"class_path": f"classmates.{name}"}}})
     compared = typed_settings(recipe, name, "resnet8", "digits", {})
     trained = Settings("train", arguments_of(train))

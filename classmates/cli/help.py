@@ -16,9 +16,10 @@ COLUMN = 30
 
 TOPICS = {
     "train": {
-        "What to learn": ("data", "model", "method", "recipe"),
+        "What to learn": ("data", "model", "method", "task", "recipe"),
         "The run": (
             *("epochs", "batch_size", "lr", "seed", "out", "resume", "checkpoint_steps", "max_time", "patience"),
+            "keep",
         ),
         "Data": ("data_dir", "label", "image_size", "train_size", "val_fraction", "on_bad_image", "num_workers"),
         "Unequal classes": ("class_weights", "balanced_sampling"),

@@ -31,7 +31,13 @@ class Argument:
     @property
     def is_class(self) -> bool:
         """Return whether it takes the name of a class; that class's options then follow with a dot."""
-        return get_origin(self.type) is Callable
+        return self.returns is not None
+
+    @property
+    def returns(self) -> Any:
+        """The class that those that it takes by name derive from; None for all else."""
+        made = [get_args(part)[-1] for part in _parts(self.type) if get_origin(part) is Callable]
+        return made[0] if made else None
 
     @property
     def is_mapping(self) -> bool:

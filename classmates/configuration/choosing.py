@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Any, get_args
+from typing import Any
 
 from classmates.configuration.arguments import Argument, arguments_from, described
 from classmates.errors import UserError
@@ -22,8 +22,8 @@ def family_of(kind: type[Any]) -> type[Spec]:
 
 
 def family_for(argument: Argument) -> type[Spec]:
-    """Return the spec of the classes that an argument takes, by what its ``Callable`` returns."""
-    return family_of(get_args(argument.type)[-1])
+    """Return the spec of the classes that an argument takes by name."""
+    return family_of(argument.returns)
 
 
 def options_of(kind: type[Any]) -> dict[str, Argument]:

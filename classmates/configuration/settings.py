@@ -84,7 +84,8 @@ class Settings:
         """Add values; ``spell`` says of a name how the user gave it, for errors."""
         flat = dict(self.flatten(given))
         for name in [name for name in flat if name in self.arguments and self.arguments[name].is_class]:
-            flat[name] = family_for(self.arguments[name]).find(flat[name])
+            if flat[name] is not None:
+                flat[name] = family_for(self.arguments[name]).find(flat[name])
             if flat[name] is not self.chosen(name):  # the options so far were another one's
                 self.forget_parts(name)
         flat = {self.present_name(name, flat): value for name, value in flat.items()}
@@ -97,9 +98,9 @@ class Settings:
     def present_name(self, name: str, given: Mapping[str, Any]) -> str:
         """Return the present name of a method's option that is given by the name it had in earlier versions."""
         head, _, part = name.partition(".")
-        if not part or head not in self.arguments or not self.arguments[head].is_class:
-            return name
-        return f"{head}.{given.get(head, self.chosen(head)).renamed.get(part, part)}"
+        by_class = bool(part) and head in self.arguments and self.arguments[head].is_class
+        kind = given.get(head, self.chosen(head)) if by_class else None
+        return name if kind is None else f"{head}.{kind.renamed.get(part, part)}"
 
     def forget_parts(self, name: str) -> None:
         """Drop what was given under an argument's name and a dot."""
@@ -124,7 +125,10 @@ class Settings:
 
     def parts_of(self, argument: Argument) -> dict[str, Argument]:
         """Return what may follow the argument's name and a dot, where that is known."""
-        return options_of(self.chosen(argument.name)) if argument.is_class else argument.fields
+        if not argument.is_class:
+            return argument.fields
+        chosen = self.chosen(argument.name)
+        return {} if chosen is None else options_of(chosen)
 
     def find(self, name: str) -> Argument | None:
         """Return the argument of this name, dotted or not; None where there is none."""
@@ -132,6 +136,8 @@ class Settings:
         argument = self.arguments.get(head)
         if argument is None or not part:
             return None if argument is None or argument.fields or argument.is_mapping else argument
+        if argument.is_class and self.chosen(head) is None:
+            raise UserError(f"{self.spelled[name]} is an option of a {head}: say which with --{head}")
         if argument.is_mapping or (argument.is_class and takes_any_option(self.chosen(head))):
             return Argument(part, Any, None, "")
         return self.parts_of(argument).get(part)
@@ -166,11 +172,9 @@ class Settings:
             typed = dict(vars(parser.instantiate(parser.parse_object(self.nested()))))
         except ArgumentError as error:
             raise self.wrong_value(str(error)) from error
-        return {
-            name: as_spec(value, family_for(self.arguments[name]), self.given_parts(name))
-            if self.arguments[name].is_class
-            else value
-            for name, value in typed.items()
+        by_name = [name for name, value in typed.items() if self.arguments[name].is_class and value is not None]
+        return typed | {
+            name: as_spec(typed[name], family_for(self.arguments[name]), self.given_parts(name)) for name in by_name
         }
 
     def given_parts(self, name: str) -> frozenset[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +19,11 @@ from classmates.data.readers.images import IN_MEMORY
 from classmates.errors import UserError, unknown
 from classmates.evaluation.collect import Predictions, collect
 from classmates.evaluation.predict import device_for
-from classmates.runs.student import StudentCard, load_student
-from classmates.tasks.classification import Classification
+from classmates.runs.folder import stored_settings
+from classmates.runs.student import StudentCard, load_embedder, load_student
+from classmates.runs.task_spec import TaskSpec, task_of
 from classmates.tasks.protocol import Metric, ProtocolRecord, Scores
+from classmates.tasks.task import Task
 
 SPLITS = ("test", "val", "train")
 
@@ -32,19 +34,23 @@ class StudentScores(dict[str, Metric]):
     Args:
         scores: of the student.
         protocol: how it was judged.
+        drawn: the hash of what was drawn to judge by, such as a list of episodes; None without.
     """
 
-    def __init__(self, scores: Scores, protocol: ProtocolRecord):
+    def __init__(self, scores: Scores, protocol: ProtocolRecord, drawn: str | None = None):
         super().__init__(scores)
         self.protocol = protocol
+        self.drawn = drawn
 
     def __str__(self) -> str:
         count = self[self.protocol.headline].count
         return self.protocol.table(self.protocol.counted, {str(count): self})
 
     def to_json(self) -> str:
-        """Return the metrics as JSON, each as a run's ``result.json`` has it."""
-        return json.dumps({name: asdict(metric) for name, metric in self.items()}, indent=2)
+        """Return the metrics as JSON, each as in a run's ``result.json``; beside them what was drawn, if it was."""
+        metrics: dict[str, Any] = {name: asdict(metric) for name, metric in self.items()}
+        drawn = {} if self.drawn is None else {"drawn": self.drawn, "settings": dict(self.protocol.settings)}
+        return json.dumps(metrics | drawn, indent=2)
 
 
 def evaluate(
@@ -60,16 +66,18 @@ def evaluate(
     num_workers: int = 2,
     accelerator: str = "auto",
     out: Path | None = None,
+    task: Task | Callable[[], Task] | None = None,
     network: nn.Module | None = None,
 ) -> StudentScores:
     """Score the student of a finished run.
 
     On the run's own data the split is the run's own, and the test scores are those of its ``result.json``. Images
     are prepared as they were in training's own evaluation, with the mean and deviation of the run's training images.
+    Any student can be judged as few-shot learners are, on classes that it was not trained on, by its embeddings.
 
     Args:
         run: the run's folder.
-        data: other data with the same classes; those of the run if not given.
+        data: other data with the same classes, or for few_shot with others; those of the run if not given.
         data_dir: where the files of a data set known by name are; as in training if neither it nor other data are
             given.
         label: which labels, where other data have several.
@@ -82,21 +90,27 @@ def evaluate(
         num_workers: processes that read images which do not fit in memory.
         accelerator: "cpu", "gpu", "mps" or whatever Lightning knows; "auto" takes the best there is.
         out: a file for the scores, as JSON.
+        task: how it is judged; as the run's own task does if not given. Its options follow with a dot, such as --task
+            few_shot --task.shot 5 --task.eval_way 10.
         network: where to load the weights, for a student that was given to training as an object (in Python).
 
     Returns:
-        Its metrics by name, each with value, 95 % interval if it has one, and number of images: of a classifier
-        accuracy ("top1"), negative log-likelihood ("nll"), Brier score ("brier") and calibration error ("ece").
+        Its metrics by name, each with value, 95 % interval if it has one, and number of images or episodes: of a
+        classifier accuracy ("top1"), negative log-likelihood ("nll"), Brier score ("brier") and calibration error
+        ("ece"); by episodes "accuracy", "loss", "class_spread" and "worst_class".
 
     Raises:
-        UserError: no finished run, data that cannot be read, other classes than the student's (named), or a part
-            that the data do not have.
+        UserError: no finished run, data that cannot be read, other classes than the student's (named), for few_shot
+            classes that it was trained on (named), a part that the data do not have, or options of the task that are
+            for training.
     """
     if out is not None:
         require_writable(Path(out))
+    judging = judging_task(Path(run), task)
     predictions = student_predictions(
         run,
         data,
+        task=judging,
         data_dir=data_dir,
         label=label,
         split=split,
@@ -107,8 +121,9 @@ def evaluate(
         accelerator=accelerator,
         network=network,
     )
-    protocol = Classification().protocol
-    scores = StudentScores(protocol.score(predictions.logits["student"], predictions.labels), protocol.record)
+    protocol, labels = judging.protocol, predictions.labels
+    found = protocol.score(predictions.logits["student"], labels)
+    scores = StudentScores(found, protocol.record, protocol.fingerprint(labels))
     if out is not None:
         with output_file(Path(out)) as file:
             file.write_text(scores.to_json(), encoding="utf-8")
@@ -119,6 +134,7 @@ def student_predictions(
     run: str | Path,
     data: str | Path | Dataset[Any] | None = None,
     *,
+    task: Task,
     data_dir: str | Path | None = None,
     label: str | None = None,
     split: Literal["test", "val", "train"] = "test",
@@ -129,20 +145,21 @@ def student_predictions(
     accelerator: str = "auto",
     network: nn.Module | None = None,
 ) -> Predictions:
-    """Return what the student of a run predicts of a split, as "student"; arguments and errors as in ``evaluate``."""
+    """Return what a task judges of the student on a split, as "student"; arguments and errors as in ``evaluate``."""
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     if batch_size is not None and batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; give 1 or more")
-    student, card = load_student(run, network)
+    student, card = load_judged(run, network, task)
     device, settings = device_for(accelerator), settings_of(Path(run))
-    images = load_as_trained(Path(run), settings, card, data, data_dir, label, split, image_size, on_bad_image)
+    images = load_as_trained(Path(run), settings, card, data, data_dir, label, split, image_size, on_bad_image, task)
     for note in images.notes:
         print(f"note: {note}")
     part = getattr(images, split)
     if part is None:
         raise UserError(f"split='val': '{images.name}' has no validation images (val_fraction was 0): take another")
-    predictor = Classification().protocol.predictor(student.to(device))
+    task.check_judged(part, f"the {split} images of '{images.name}'")
+    predictor = task.protocol.predictor(student.to(device))
 
     def predict(batch: Tensor) -> tuple[dict[str, Tensor], None]:
         return {"student": predictor(batch)}, None
@@ -150,6 +167,34 @@ def student_predictions(
     batch_size = batch_size or settings["batch_size"]
     batches = eval_loader(images, part, batch_size, num_workers=num_workers, device=device)
     return collect(predict, batches, description=split)
+
+
+def judging_task(run: Path, task: Task | Callable[[], Task] | None) -> Task:
+    """Return the task by which a student is judged: the one given, else the run's own.
+
+    Raises:
+        UserError: options are given that are for training alone.
+    """
+    if task is None:
+        return task_of(stored_settings(run).get("task"))
+    spec = TaskSpec.of(task)
+    made = task_of(task)
+    idle = [] if spec is None or isinstance(task, Task) else [o for o in spec.options if o in made.training_options]
+    if idle:
+        raise UserError(f"task.{idle[0]} is for training: it changes nothing here; leave it out")
+    return made
+
+
+def load_judged(run: str | Path, network: nn.Module | None, task: Task) -> tuple[nn.Module, StudentCard]:
+    """Load a run's student so that it returns what the task judges; UserError where it cannot."""
+    if task.output == "embedding":
+        return load_embedder(run, network)
+    student, card = load_student(run, network)
+    if card.output != task.output:
+        raise UserError(
+            f"the student in '{run}' returns embeddings and has no classifier: judge it with --task few_shot"
+        )
+    return student, card
 
 
 def load_as_trained(
@@ -162,6 +207,7 @@ def load_as_trained(
     split: str,
     image_size: int | None,
     on_bad_image: Literal["error", "skip"] | None,
+    task: Task,
 ) -> ImageData:
     """Load the data, split as the run's settings say, for the student's channels, size and preparation."""
     channels, *size = card.input_shape
@@ -187,8 +233,9 @@ def load_as_trained(
         train_size=None if split == "test" else settings["train_size"],
         seed=settings["seed"],
         on_bad_image=on_bad_image or settings["on_bad_image"],
+        classes=task.classes,
     )
-    require_same_classes(images, card)
+    REQUIRED[task.classes](images, card, split)
     if image_size is None and images.image_size != tuple(size):
         raise UserError(
             f"the images of '{images.name}' have {_by(images.image_size)} pixels, the student takes {_by(size)}: "
@@ -209,7 +256,7 @@ def settings_of(run: Path) -> dict[str, Any]:
         raise UserError(f"'{path}' is missing or damaged ({error}): give the folder of a finished run") from error
 
 
-def require_same_classes(images: ImageData, card: StudentCard) -> None:
+def require_same_classes(images: ImageData, card: StudentCard, split: str) -> None:
     """Raise UserError unless the classes are the student's, in its order: labels are numbers of classes."""
     found, known = images.class_names, card.class_names
     if found == known:
@@ -224,6 +271,21 @@ def require_same_classes(images: ImageData, card: StudentCard) -> None:
         f"the classes of '{images.name}' are not the student's: "
         f"{'; '.join(differences) or 'they are in another order'}. Give data with the same classes"
     )
+
+
+def require_new_classes(images: ImageData, card: StudentCard, split: str) -> None:
+    """Raise UserError where the student was trained on a class of the split; those of "train" may be its own."""
+    part = getattr(images, split)
+    known = [name for name in ([] if part is None else part.class_names) if name in card.class_names]
+    if known and split != "train":
+        raise UserError(
+            f"the student was trained on {_some(known)} of the {split} images of '{images.name}': it is judged on "
+            "classes that it was never trained on; give data of such classes"
+        )
+
+
+REQUIRED = {"shared": require_same_classes, "disjoint": require_new_classes}
+"""The check of the data's classes, by whether the task's parts have the same ones."""
 
 
 def _some(names: Sequence[str]) -> str:

@@ -188,11 +188,11 @@ def shared_seeds(ledger: Ledger, jobs: Sequence[Job], records: Records, max_time
 
 def outcomes_on_test(ledger: Ledger, jobs: Sequence[Job]) -> np.ndarray:
     """Return the outcome of each run's student on each test image, [runs, images]."""
-    protocol, outcomes = Classification().protocol, []
+    task, outcomes = Classification(), []
     for job in jobs:
         how = {name: job.settings[name] for name in ("num_workers", "accelerator")}
-        found = student_predictions(ledger.run_folder(job), **how)
-        outcomes.append(protocol.outcomes(found.logits["student"], found.labels).numpy())
+        found = student_predictions(ledger.run_folder(job), task=task, **how)
+        outcomes.append(task.protocol.outcomes(found.logits["student"], found.labels).numpy())
     return np.stack(outcomes)
 
 

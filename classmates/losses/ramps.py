@@ -34,3 +34,8 @@ def linear_ramp(epoch: int, epochs: int, *, length: int) -> float:
 def progress(epoch: int, epochs: int) -> float:
     """Return (t + 1)/E: from 1/E in the first epoch to 1 in the last (PS-KD, Kim et al., ICCV 2021)."""
     return (epoch + 1) / epochs
+
+
+def later_generation(epoch: int, epochs: int, *, generations: int) -> float:
+    """Return 0 in the first of so many equal parts of training, and 1 from the second on (born-again networks)."""
+    return float(epoch * generations >= epochs)

@@ -4,6 +4,7 @@ from classmates.methods.at import AT
 from classmates.methods.bake import BAKE
 from classmates.methods.base import Method, Output
 from classmates.methods.baseline import Baseline
+from classmates.methods.born_again import BornAgain
 from classmates.methods.cc import CC
 from classmates.methods.clilr import CLILR
 from classmates.methods.corsd import CORSD
@@ -51,6 +52,7 @@ __all__ = [
     "SD",
     "SP",
     "Baseline",
+    "BornAgain",
     "Combined",
     "DeepSupervision",
     "FitNet",

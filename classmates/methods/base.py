@@ -45,7 +45,7 @@ class Method(nn.Module, ABC):
         networks: the networks side by side, the student last.
         data: what is known of the training data; names the task.
         weights: the factor in front of each of its own terms; a term whose factor is 0 is not computed.
-        labels: the factor on the weights of the task's terms; None leaves those terms to the method.
+        labels: the factor on the labels' side of the loss (``Task.weighted``); None leaves the task's terms to the method.
         classifier: whether its terms look at the networks' classifiers; where not, and the task does not teach them
             either, they stay as they are.
         sampling: the batches that its terms need; any will do if not given.
@@ -120,7 +120,7 @@ class Method(nn.Module, ABC):
             {type(self).__name__: sampling or Shuffled(), f"the task {self.task.name}": self.task.sampling}
         )
         self.has_labels = labels is not None
-        of_labels = {} if labels is None else {name: labels * weight for name, weight in self.task.weights.items()}
+        of_labels = {} if labels is None else self.task.weighted(labels)
         self.weights = {**of_labels, **(weights or {})}
         if not any(self.weights.values()):
             raise UserError(

@@ -80,9 +80,15 @@ def resnet56(**kwargs: Any) -> Backbone:
 def resnet110(**kwargs: Any) -> Backbone:
     """MCL-OKD's ResNet-110: twelve bottlenecks a stage, as its code and its parameter counts have it.
 
-    The ResNet-110 of He et al. has eighteen basic blocks a stage, ONE's has eighteen bottlenecks.
+    The ResNet-110 of He et al. is ``resnet110_basic``; ONE's has eighteen bottlenecks a stage.
     """
     return _resnet(Bottleneck, (12, 12, 12), CIFAR_WIDTHS, **kwargs)
+
+
+@register(stages=3)
+def resnet110_basic(**kwargs: Any) -> Backbone:
+    """ResNet-110 as He et al. have it, eighteen basic blocks a stage: the teacher of RepDistiller's comparisons."""
+    return _resnet(BasicBlock, (18, 18, 18), CIFAR_WIDTHS, **kwargs)
 
 
 @register(stages=4)

@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from classmates.errors import UserError
 from classmates.tasks.classification import ClassificationProtocol
 from classmates.tasks.protocol import Better, Metric, MetricFormat, ProtocolRecord, Scores
 
 VERSION = 2
+Kept = Literal["last", "best"]
+"""The epoch whose networks are scored and deployed: the last, or the best one on validation images."""
 Value = TypeVar("Value")
 
 
@@ -76,7 +78,7 @@ class RunRecord:
         epochs: how many were asked for.
         finished: when the run ended.
         protocol: how the networks were judged.
-        test: the scores after the last epoch, by network; empty where the test images were not looked at.
+        test: the scores of the networks that were kept; empty where the test images were not looked at.
         validation: the same on the validation split; None without one.
         exits: None for a network without exits, or without validation images to tune them on.
         training: what it took.
@@ -89,6 +91,8 @@ class RunRecord:
         warnings: what speaks against the student, in sentences.
         useless: whether it is no better than always giving the commonest answer.
         stopped_early: whether training ended before its last epoch because validation scores rose no more.
+        kept: the epoch whose networks ``test`` is of and whose student is deployed.
+        test_last: where that is not the last one: the test scores after the last epoch, by network.
         drawn: by split, the hash of what was drawn to judge by, such as a list of episodes; empty without.
         version: of this schema.
     """
@@ -114,6 +118,8 @@ class RunRecord:
     warnings: list[str] = field(default_factory=list)
     useless: bool = False
     stopped_early: bool = False
+    kept: Kept = "last"
+    test_last: dict[str, Scores] = field(default_factory=dict)
     drawn: dict[str, str] = field(default_factory=dict)
     version: int = VERSION
 
@@ -215,6 +221,8 @@ def _record(content: Mapping[str, Any]) -> RunRecord:
         warnings=[str(warning) for warning in content.get("warnings", [])],
         useless=bool(content.get("useless", False)),
         stopped_early=bool(content.get("stopped_early", False)),
+        kept="best" if content.get("kept") == "best" else "last",
+        test_last=networks(content["test_last"]) if content.get("test_last") else {},
         drawn={str(split): str(found) for split, found in content.get("drawn", {}).items()},
     )
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from classmates.contracts import Batch, NetworkOutput, Terms
-from classmates.data.parts import ImageData
+from classmates.data.parts import ImageData, Split
 from classmates.data.readers.listing import listed
 from classmates.errors import UserError
 from classmates.losses.peers import peers_cross_entropy
@@ -84,12 +84,13 @@ class Classification(Task):
     """
 
     name: ClassVar[str] = "classification"
-    class_weights: tuple[float, ...] | None = None
+    class_weights: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         weights = self.class_weights
         if weights is None:
             return
+        object.__setattr__(self, "class_weights", tuple(weights))
         if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
             raise UserError(f"class_weights are {list(weights)}: give numbers of 0 or more, not all of them 0")
 
@@ -105,11 +106,14 @@ class Classification(Task):
         return {"ce": lambda: self.cross_entropy(stack_logits(outputs), batch)}
 
     def cross_entropy(self, logits: Tensor, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
-        weights = None if self.class_weights is None else on_device(self.class_weights, logits.device)
+        weights = None if self.class_weights is None else on_device(tuple(self.class_weights), logits.device)
         return peers_cross_entropy(logits, batch.truth, class_weights=weights, label_smoothing=label_smoothing)
 
     def balanced(self, labels: Tensor, class_names: Sequence[str]) -> Classification:
         return replace(self, class_weights=balanced_weights(labels, class_names))
+
+    def check_judged(self, split: Split, where: str) -> None:
+        """Take every split: that its classes are the student's is for whoever knows the student."""
 
     def check_data(self, data: ImageData) -> None:
         if self.class_weights is not None and len(self.class_weights) != data.num_classes:

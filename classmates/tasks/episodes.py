@@ -32,7 +32,7 @@ SHOWN = 2
 
 
 class Judged(NamedTuple):
-    """Episodes as a network answers them. correct: [E, W, Q], of each query. loss: [E], mean over queries, in nats."""
+    """Episodes as a network answers them. correct: [E, W, Q]. loss: [E], mean over queries, in nats."""
 
     correct: Tensor
     loss: Tensor

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from classmates.contracts import Batch, NetworkOutput, Terms
 from classmates.data.batches.episodes import Episodes
-from classmates.data.parts import ImageData
+from classmates.data.parts import ImageData, Split
 from classmates.data.readers.listing import listed
 from classmates.errors import UserError, check_choice
 from classmates.losses.peers import peers_cross_entropy
@@ -83,6 +83,11 @@ class FewShot(Task):
     @property
     def weights(self) -> Mapping[str, float]:
         return {"episode": 1.0, "ce": self.classifier or 0.0}
+
+    def weighted(self, labels: float) -> dict[str, float]:
+        """Return the same, but of the classifier's cross-entropy alone: methods weigh it against what else is taught
+        to classifiers, and the episodes go on beside that."""
+        return {"episode": 1.0, "ce": labels * self.weights["ce"]}
 
     @property
     def sampling(self) -> Episodes:
@@ -178,5 +183,7 @@ class FewShot(Task):
             if name == "training":
                 self.sampling.check(split.labels, split.class_names, where)
             else:
-                judging = self.protocol.sampling
-                judging.check(split.labels, split.class_names, where, ("eval_way", "eval_queries"))
+                self.check_judged(split, where)
+
+    def check_judged(self, split: Split, where: str) -> None:
+        self.protocol.sampling.check(split.labels, split.class_names, where, ("eval_way", "eval_queries"))

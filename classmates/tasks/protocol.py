@@ -197,7 +197,7 @@ class Protocol(ABC):
 
     @abstractmethod
     def pictured(self, predictions: Tensor, labels: Tensor) -> Tensor:
-        """Return the rows of the images that a report shows, [n]. predictions: [N, ...], the student's. labels: [N]."""
+        """Return the rows of the images that a report shows. predictions: [N, ...], the student's. labels: [N]."""
 
     def arrays(self, predictions: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
         """Return what ``evaluation.npz`` keeps beside labels and predictions. predictions: [N, ...], by network."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from classmates.contracts import Batch, NetworkOutput, Terms
 from classmates.data.batches.sampling import Sampling, Shuffled
-from classmates.data.parts import ImageData
+from classmates.data.parts import ImageData, Split
 from classmates.errors import UserError
 from classmates.losses.peers import peers_cross_entropy
 from classmates.networks.backbone.observe import stack_logits
@@ -41,6 +41,10 @@ class Task(ABC):
     @abstractmethod
     def weights(self) -> Mapping[str, float]:
         """The factor in front of each of its terms."""
+
+    def weighted(self, labels: float) -> dict[str, float]:
+        """Return the factors in front of its terms beside a method that weighs labels against its own terms by this."""
+        return {name: labels * weight for name, weight in self.weights.items()}
 
     @property
     def sampling(self) -> Sampling:
@@ -105,6 +109,10 @@ class Task(ABC):
         logits: [M, B, K]. label_smoothing: the share of the targets that is spread evenly over all classes.
         """
         return peers_cross_entropy(logits, batch.truth, label_smoothing=label_smoothing)
+
+    @abstractmethod
+    def check_judged(self, split: Split, where: str) -> None:
+        """Raise UserError where networks cannot be judged on a split. where: what to call it."""
 
     @abstractmethod
     def check_data(self, data: ImageData) -> None:

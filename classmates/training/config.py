@@ -19,6 +19,7 @@ from classmates.methods.base import Method
 from classmates.methods.spec import MethodSpec
 from classmates.networks.peers.peers import Recompute
 from classmates.runs.plain_values import plain_value
+from classmates.runs.record import Kept
 from classmates.runs.task_spec import TaskLike, TaskSpec, task_of
 from classmates.tasks.task import Task
 from classmates.training.acceleration import MemoryFormat
@@ -77,6 +78,7 @@ class TrainConfig:
     freeze_stages: int
     freeze_epochs: int | None
     patience: int | None
+    keep: Kept
     gradient_clip: float | None
     accelerator: str
     devices: int | str
@@ -132,6 +134,7 @@ class TrainConfig:
             raise UserError(f"accumulate={self.accumulate}: batches a step, 1 or more")
         if self.patience is not None and self.patience < 1:
             raise UserError(f"patience={self.patience}: epochs without a gain on validation, 1 or more")
+        check_choice("keep", self.keep, Kept)
         if self.freeze_epochs is not None and not self.freeze_stages:
             raise UserError(f"freeze_epochs={self.freeze_epochs}: say which, with freeze_stages")
         if self.compile and self.recompute != "nothing":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -26,7 +28,7 @@ from classmates.evaluation.predict import read
 from classmates.methods.base import Method
 from classmates.networks.building.complexity import count_parameters, multiply_adds
 from classmates.runs.folder import RunFolder
-from classmates.runs.record import EarlyExits, EpochScores, RunRecord, StudentSize, TrainingCost, Validation
+from classmates.runs.record import EarlyExits, EpochScores, Kept, RunRecord, StudentSize, TrainingCost, Validation
 from classmates.runs.student import StudentCard, save_student
 from classmates.tasks.protocol import Protocol, Scores
 from classmates.training.callbacks import History, load_checkpoint
@@ -60,7 +62,11 @@ class Result:
         if self.record.warnings:
             lines += [*(textwrap.fill(f"WARNING: {warning}", 80) for warning in self.record.warnings), ""]
         if self.test:
-            lines.append(self.record.protocol.table("test", self.test))
+            best = self.record.validation if self.record.kept == "best" else None
+            where = "test" if best is None else f"test, epoch {best.best.epoch}"
+            lines.append(self.record.protocol.table(where, self.test))
+            if self.record.test_last:
+                lines += ["", self.record.protocol.table(f"test, epoch {training.epochs}", self.record.test_last)]
         elif self.record.validation is not None:
             lines.append(self.record.protocol.table("validation", self.record.validation.last.scores))
         if exits is not None:
@@ -92,10 +98,11 @@ def finish(
     """
     method, device = module.method, trainer.strategy.root_device
     memory = peak_memory_mib(device)
-    student = method.student().eval()
     if not trainer.is_global_zero:
-        return Result(student, method, {}, run.folder, None)
-    save_student(run.folder, student, card)  # first: whatever fails from here on, the training is not lost
+        return Result(method.student().eval(), method, {}, run.folder, None)
+    keeps_best = run.settings["keep"] == "best"
+    with best_networks(run, method) if keeps_best else nullcontext():
+        save_student(run.folder, method.student(), card)  # first: from here on the training is not lost
     try:
         record = score_run(run, trainer, module, images, card, notes, memory, test=test, progress=progress)
     except ValueError as error:
@@ -105,8 +112,10 @@ def finish(
             f"training has ended and its student is in '{run.folder}', but it cannot be scored: {error}. "
             "A lower --lr, --gradient_clip 1 or --precision 32-true may help"
         ) from error
+    if keeps_best:
+        method.load_state_dict(best_state(run)[1])
     method.cpu()
-    return Result(student, method, record.test, run.folder, record)
+    return Result(method.student().eval(), method, record.test, run.folder, record)
 
 
 def score_run(
@@ -129,7 +138,11 @@ def score_run(
         batches = eval_loader(images, split, batch_size, num_workers=num_workers, device=device)
         return predict_all(module, batches, device, description, progress)
 
-    tested = predictions_of(images.test, "test") if test else None
+    after_last = tested = predictions_of(images.test, "test") if test else None
+    kept: Kept = run.settings["keep"]
+    if test and kept == "best":
+        with best_networks(run, method):
+            tested = predictions_of(images.test, "test")
     validation = held_out = None
     if images.val is not None:
         of_validation = partial(predictions_of, images.val, "validation")
@@ -157,6 +170,8 @@ def score_run(
         environment=dict(environment(device)),
         config=run.settings,
         stopped_early=stopped_early,
+        kept=kept,
+        test_last=score_all(module.protocol, after_last) if after_last is not None and kept == "best" else {},
         drawn={} if tested is None else drawn(module.protocol, tested),
     )
     record = with_warnings(record, history, module, images)
@@ -218,19 +233,33 @@ def score_validation(
 
     last: the predictions after the last epoch. of_validation: makes those of the networks as they are.
     """
-    method = module.method
-    final = {name: value.clone() for name, value in method.state_dict().items() if isinstance(value, Tensor)}
-    checkpoint = load_checkpoint(run.best)
-    prefix = "method."
-    weights = {key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items()}
-    weights |= {f"networks.{key}": value for key, value in checkpoint.get(AVERAGE, {}).items()}
-    method.load_state_dict(weights)
-    best = of_validation()
-    method.load_state_dict(final, strict=False)
+    with best_networks(run, module.method) as best_epoch:
+        best = of_validation()
     return Validation(
         last=EpochScores(epoch, score_all(module.protocol, last)),
-        best=EpochScores(checkpoint["epoch"] + 1, score_all(module.protocol, best)),
+        best=EpochScores(best_epoch, score_all(module.protocol, best)),
     )
+
+
+def best_state(run: RunFolder) -> tuple[int, dict[str, Any]]:
+    """Return the epoch, from 1, that was best for the student on validation images, and the method's state then."""
+    checkpoint = load_checkpoint(run.best)
+    prefix = "method."
+    state = {key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items()}
+    state |= {f"networks.{key}": value for key, value in checkpoint.get(AVERAGE, {}).items()}
+    return checkpoint["epoch"] + 1, state
+
+
+@contextmanager
+def best_networks(run: RunFolder, method: Method) -> Iterator[int]:
+    """Within the block, the method is as it was after the best epoch, whose number from 1 the block gets."""
+    final = {name: value.clone() for name, value in method.state_dict().items() if isinstance(value, Tensor)}
+    epoch, state = best_state(run)
+    method.load_state_dict(state)
+    try:
+        yield epoch
+    finally:
+        method.load_state_dict(final, strict=False)
 
 
 def early_exits(method: Method, validation: Predictions | None, test: Predictions) -> EarlyExits | None:

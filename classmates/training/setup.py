@@ -206,6 +206,8 @@ def make_trainer(config: RunConfig, run: RunFolder, module: TrainingModule, *, v
     """
     if config.patience is not None and not validates:
         raise UserError(f"patience={config.patience}: there are no validation images to stop by: give a val_fraction")
+    if config.keep == "best" and not validates:
+        raise UserError("keep='best': there are no validation images to choose an epoch by: give a val_fraction")
     loggers = make_loggers(config.loggers, run.folder, run.name)
     try:
         watching = watchers(

@@ -21,6 +21,7 @@ from classmates.methods.base import Method
 from classmates.methods.baseline import Baseline
 from classmates.networks.peers.peers import Recompute
 from classmates.reporting.run_page import write_run_page
+from classmates.runs.record import Kept
 from classmates.tasks.classification import Classification
 from classmates.tasks.task import Task
 from classmates.training.acceleration import FORMATS, MemoryFormat
@@ -83,6 +84,7 @@ def train(
     freeze_stages: int = 0,
     freeze_epochs: int | None = None,
     patience: int | None = None,
+    keep: Kept = "last",
     gradient_clip: float | None = None,
     accelerator: str = "auto",
     devices: int | str = "auto",
@@ -163,6 +165,8 @@ def train(
         freeze_stages: so many first stages stay as they are, their BatchNorm statistics too.
         freeze_epochs: for how many epochs; to the end if not given.
         patience: stop after so many epochs without a gain on validation images.
+        keep: deploy and score the networks of the "last" epoch, or as they were after the one that was "best" for the
+            student on validation images; the last epoch's scores then stand beside them.
         gradient_clip: largest norm of the gradient.
         accelerator: "cpu", "gpu", "mps" or whatever Lightning knows; "auto" takes the best there is.
         devices: how many of them, or which.
@@ -231,6 +235,7 @@ def train(
             freeze_stages=freeze_stages,
             freeze_epochs=freeze_epochs,
             patience=patience,
+            keep=keep,
             gradient_clip=gradient_clip,
             accelerator=accelerator,
             devices=devices,

@@ -14,6 +14,7 @@ from classmates.errors import UserError
 from classmates.evaluation.evaluate import evaluate, load_as_trained
 from classmates.runs.record import read_record
 from classmates.runs.student import StudentCard, load_student
+from classmates.tasks.classification import Classification
 from classmates.tasks.metrics import score
 from classmates.training.train import train
 
@@ -153,7 +154,7 @@ def test_photos_of_different_sizes_are_used_as_in_training(tmp_path, side, image
         "on_bad_image": "error",
     }
     for data in (None, tmp_path / "photos"):
-        images = load_as_trained(tmp_path, settings, card, data, None, None, "test", None, None)
+        images = load_as_trained(tmp_path, settings, card, data, None, None, "test", None, None, Classification())
         assert images.image_size == (side, side)
         assert (images.mean, images.std, images.interpolation) == (card.mean, card.std, "bicubic")
 

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from statistics import fmean
@@ -20,6 +21,8 @@ from classmates.methods.teacher_method import TeacherMethod
 from classmates.networks.building.build import build_model
 from classmates.networks.building.complexity import multiply_adds
 from classmates.runs.student import StudentCard, save_student
+from classmates.runs.task_spec import task_of
+from classmates.tasks.few_shot import FewShot
 from classmates.training.optimisation import make_optimizer, make_schedule
 from classmates.training.train import train
 
@@ -41,7 +44,14 @@ NOT_PRINTED = {
     }.items() for value in values},
     "mcl-okd/ablation": {"+DOT"},
     "mcl-okd/complexity": {"Baseline", "without contrast", "MCL-OKD"},
+    "mcl-okd/table4_1shot": {"Global classifier"},
+    "mcl-okd/table4_5shot": {"Global classifier"},
 }  # fmt: skip
+ON_DIGITS = {
+    "mcl-okd/table4_1shot": {"way": 4, "eval_way": 2},
+    "mcl-okd/table4_5shot": {"way": 4, "eval_way": 2},
+}
+"""The options of the task with which a recipe can be planned on digits, of which few-shot learning trains on eight."""
 
 # What the papers print beside their method's values: by how much it is better than the best other one.
 PRINTED_GAINS = {
@@ -77,12 +87,30 @@ def teachers(tmp_path, monkeypatch):
     network = build_model("resnet8", 10, 1)
     for name in ("corsd-teacher-cifar100", "corsd-teacher-cub200"):
         save_student(tmp_path / "runs" / name, network, card)
+    few_shot = replace(card, class_names=tuple("abcdefgh"), output="embedding")
+    for name in ("few-shot-teacher-1shot", "few-shot-teacher-5shot"):
+        save_student(tmp_path / "runs" / name, build_model("resnet8", 0, 1), few_shot)
     monkeypatch.chdir(tmp_path)
 
 
 def settings_of(recipe: Recipe, row: str) -> dict:
     """What a row says, over what all rows have in common."""
-    return {**recipe.settings, **recipe.rows[row]}
+    settings = {**recipe.settings, **recipe.rows[row]}
+    task = recipe.settings.get("task")
+    if task is not None and "task" in recipe.rows[row]:
+        settings["task"] = {**task, "init_args": task["init_args"] | recipe.rows[row]["task"]}
+    return settings
+
+
+def on_digits(name: str) -> dict:
+    """What has to be changed of a recipe for digits."""
+    options = ON_DIGITS.get(name)
+    if options is None:
+        return {}
+    task = recipe_of(name).settings["task"]["init_args"]
+    batch = options["way"] * (task["shot"] + task["queries"])
+    augmentation = {"crop_scale": None}  # digits are kept in memory
+    return {"task": options, "batch_size": batch, "augmentation": augmentation, "keep": "last", "patience": None}
 
 
 @pytest.mark.parametrize("name", NAMES_OF_RECIPES)
@@ -117,7 +145,7 @@ class TestEveryRecipe:
 
     def test_its_runs_can_be_planned(self, name, teachers):
         recipe = choose(f"papers/{name}", [], ["resnet8"], ["digits"], 1, None)
-        jobs = jobs_of(recipe, {"image_size": 8})
+        jobs = jobs_of(recipe, {"image_size": 8, **on_digits(name)})
         assert [job.row for job in jobs] == list(recipe.rows)
         assert len({job.identity.key for job in jobs}) == len(jobs)
 
@@ -192,15 +220,20 @@ def every_row() -> list[tuple[str, str]]:
 def test_the_first_step_of_every_row(name, row, tiny_network, tiny_data):
     """With the row's own method, options, kind of batches, optimiser and schedule, on 36 small images of noise."""
     settings = settings_of(recipe_of(name), row)
-    kind = method_of(settings)
+    kind, task = method_of(settings), task_of(settings.get("task"))
     options = dict(settings["method"].get("init_args", {}))
     if issubclass(kind, TeacherMethod) and kind.needs_teacher:
-        assert options["teacher"].startswith("runs/corsd-teacher-")
-        options["teacher"] = tiny_network(seed=9)
-    method = kind(tiny_network(widths=(4, 8, 16, 32)), tiny_data, **options)
-    method.sampling.check_batch_size(settings["batch_size"])
+        assert options["teacher"].startswith(("runs/corsd-teacher-", "runs/few-shot-teacher-"))
+        options["teacher"] = task.deployed(task.training_network(tiny_network(seed=9), 4, tiny_data.input_shape))
+    task.sampling.check_batch_size(settings["batch_size"])
+    batch_size = 24
+    if isinstance(task, FewShot):
+        task = replace(task, way=4, shot=2, queries=4)
+    data = replace(tiny_data, task=task)
+    method = kind(tiny_network(widths=(4, 8, 16, 32)), data, **options)
+    method.sampling.check_batch_size(batch_size if isinstance(task, FewShot) else settings["batch_size"])
 
-    indices = torch.tensor(next(iter(EpochSampler(method.sampling, tiny_data.labels, 24))))
+    indices = torch.tensor(next(iter(EpochSampler(method.sampling, tiny_data.labels, batch_size))))
     images = torch.randn(len(indices), *tiny_data.input_shape, generator=torch.Generator().manual_seed(0))
     optimizer = make_optimizer(settings["optimizer"], method.parameters(), settings["lr"], settings["optimizer_args"])
     make_schedule(settings["schedule"], optimizer, settings.get("schedule_args", {}), epochs=2, steps_per_epoch=2)
@@ -212,7 +245,12 @@ def test_the_first_step_of_every_row(name, row, tiny_network, tiny_data):
     assert any((old != new).any() for old, new in zip(before, method.student().parameters(), strict=True))
 
 
-IMAGES = {"cifar100": (50_000, 100, 32), "imagenet": (1_281_167, 1000, 224), "cub200": (5_994, 200, 224)}
+IMAGES = {
+    "cifar100": (50_000, 100, 32),
+    "imagenet": (1_281_167, 1000, 224),
+    "cub200": (5_994, 200, 224),
+    "mini-imagenet": (38_400, 64, 84),
+}
 
 
 @cache
@@ -241,7 +279,10 @@ def counted(name: str) -> tuple[str, str, str]:
     seen = operations = 0
     for model in recipe.models:
         for row in recipe.rows:
-            images = settings_of(recipe, row)["epochs"] * IMAGES[data][0] * len(recipe.seeds)
+            settings = settings_of(recipe, row)
+            task = task_of(settings.get("task"))
+            epoch = settings["batch_size"] * task.episodes if isinstance(task, FewShot) else IMAGES[data][0]
+            images = settings["epochs"] * epoch * len(recipe.seeds)
             images *= 1 + (method_of(recipe.rows[row]) is methods.CSKD)  # partners are read beside the anchors
             seen += images
             operations += 3 * images * cost_of(model, data)

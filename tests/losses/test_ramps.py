@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from classmates.losses.ramps import linear_ramp, progress, sigmoid_ramp
+from classmates.losses.ramps import later_generation, linear_ramp, progress, sigmoid_ramp
 
 
 def test_known_values():
@@ -11,6 +11,8 @@ def test_known_values():
     assert sigmoid_ramp(80, 100, length=80) == sigmoid_ramp(300, 400, length=80) == 1
     assert [linear_ramp(epoch, 100, length=4) for epoch in (0, 1, 3, 50)] == [0.25, 0.5, 1, 1]
     assert [progress(epoch, 4) for epoch in range(4)] == [0.25, 0.5, 0.75, 1]
+    assert [later_generation(epoch, 5, generations=2) for epoch in range(5)] == [0, 0, 0, 1, 1]
+    assert [later_generation(epoch, 6, generations=3) for epoch in range(6)] == [0, 0, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("ramp", [sigmoid_ramp, linear_ramp])

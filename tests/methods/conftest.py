@@ -36,10 +36,8 @@ def build(tiny_network: Callable[..., nn.Module]) -> Build:
     def make(
         kind: type[Method], network: nn.Module, data: DataSpec, *, teacher: nn.Module | None = None, **options: Any
     ) -> Method:
-        if teacher is None and issubclass(kind, TeacherMethod) and kind.needs_teacher:
-            teacher = tiny_network(num_classes=data.num_classes, seed=9)
-        if teacher is not None:
-            options["teacher"] = teacher
+        if issubclass(kind, TeacherMethod) and kind.needs_teacher:
+            options["teacher"] = teacher or tiny_network(num_classes=data.num_classes, seed=9)
         return kind(network, data, **options)
 
     return make

@@ -30,6 +30,7 @@ PUBLISHED = {
     "preact_resnet50": (23_720_164, 1_222_516_736),
     "mobilenetv1_cifar": (3_315_428, 46_446_592),
     "conv4": (113_088, 97_164_288),
+    "resnet110_basic": (1_736_564, 253_155_584),  # 1.74 M in RepDistiller's comparisons
     # no paper's: ResNet-32 with more or fewer blocks, each worth the same (see the test below)
     "resnet8": (83_892, 12_507_392),
     "resnet14": (181_108, 26_663_168),
@@ -78,7 +79,7 @@ def test_the_small_residual_networks_grow_by_equal_blocks():
     for column in (0, 1):
         base = PUBLISHED["resnet8"][column]
         block = (PUBLISHED["resnet32"][column] - base) // 4  # one more block in each of the three stages
-        grown = {"resnet14": 1, "resnet20": 2, "resnet32": 4, "resnet56": 8}
+        grown = {"resnet14": 1, "resnet20": 2, "resnet32": 4, "resnet56": 8, "resnet110_basic": 17}
         assert {name: base + more * block for name, more in grown.items()} == {
             name: PUBLISHED[name][column] for name in grown
         }

@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
 from classmates.errors import UserError
-from classmates.methods import CORSD, PSKD
+from classmates.methods import CORSD, PSKD, BornAgain
 from classmates.training.callbacks import load_checkpoint
 
 CLOCK = ["seconds", "data_seconds", "images_per_second"]
@@ -87,10 +87,15 @@ def last_step(folder):
 
 @pytest.mark.parametrize(
     ("which", "settings"),
-    [("mcl", {}), ("corsd", {}), ("corsd", {"precision": "bf16-mixed", "memory_format": "channels_last"})],
+    [
+        ("mcl", {}),
+        ("corsd", {}),
+        ("corsd", {"precision": "bf16-mixed", "memory_format": "channels_last"}),
+        ("born again", {"schedule": "CosineAnnealingWarmRestarts", "schedule_args": {"T_0": 2}}),
+    ],
 )
 def test_stopped_and_resumed_equals_uninterrupted(which, settings, small_train, small_mcl, tmp_path):
-    method = small_mcl if which == "mcl" else CORSD
+    method = {"mcl": small_mcl, "corsd": CORSD, "born again": BornAgain}[which]
     small_train = partial(small_train, **settings)
     witness = Witness()
     whole = small_train(method=method, out=tmp_path / "whole", callbacks=[witness])

@@ -78,8 +78,8 @@ class Episodes(Sampling):
         names = class_names or [str(number) for number in range(int(labels.max()) + 1)]
         if len(names) < self.way:
             raise UserError(
-                f"{where} have {len(names)} classes, and an episode {way}={self.way} of them: give a smaller {way}, or "
-                "more classes"
+                f"{where} have {len(names)} classes, and an episode {way}={self.way} of them: give a smaller {way}, "
+                "or more classes"
             )
         needed = self.shot + self.queries
         counts = labels.bincount(minlength=len(names))

@@ -49,6 +49,7 @@ class Teacher(nn.Module):
             where a sample's image is always the same.
 
     Attributes:
+        name: what messages call it.
         architecture: its stages, at the size of the images that it gets.
         has_logits: whether its logits are of the student's classes; where not, outputs have none ([B, 0]).
         notes: what had to be assumed.
@@ -80,6 +81,7 @@ class Teacher(nn.Module):
         super().__init__()
         if cache:
             require_same_images(data)
+        self.name = name
         self.size = size
         shape = seen_shape(data, size)
         try:
