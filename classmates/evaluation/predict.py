@@ -71,7 +71,8 @@ def predict(
         support: a folder with a folder of photos for each new class.
         prototypes: a file that save_prototypes wrote, instead of the photos.
         save_prototypes: a .safetensors file to keep the prototypes of the support in.
-        none_above: the novelty above which an image is of none of the new classes; 1 is sound, see Returns.
+        none_above: the novelty above which an image is of none of the new classes, such as 1: farther from all of
+            them than 95 % of their photos.
         out: a .csv or .json file to write the result to.
         batch_size: how many images at a time.
         accelerator: auto, cpu, gpu, mps, ... as Lightning names them.
@@ -82,7 +83,8 @@ def predict(
         One row for each image, in the order given, folders sorted: ``file``, ``class``, ``probability`` (softmax of
         the logits). With ``top`` above 1, that many rows for each image, numbered from 1 by a column ``rank``. With
         new classes also ``distance`` from the class's prototype and, if a class has two photos or more, ``novelty``:
-        that distance as a multiple of the one within which 95 % of the photos lie from the others of their class.
+        that distance as a multiple of the one within which 95 % of the photos lie from the nearest prototype, those
+        photos left out.
 
     Raises:
         UserError: no student in the folder, no image found or none that can be read, an image that cannot be read

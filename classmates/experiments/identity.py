@@ -90,8 +90,10 @@ def config_hash(settings: Mapping[str, Any]) -> str:
     matters = {name: value for name, value in not_default(settings, defaults).items() if name not in free}
     options = not_default(method["init_args"], MethodSpec(method["class_path"]).resolved())
     matters["method"] = {"class_path": method["class_path"], "init_args": options}
-    if (task := task_of(settings.get("task"))) != Classification():
-        matters["task"] = {"class_path": class_path(type(task)), "init_args": dict(TaskSpec.of(task).options)}
+    task = task_of(settings.get("task"))
+    if task != Classification():
+        spec = TaskSpec(class_path(type(task)), (settings["task"].get("init_args") or {}))
+        matters["task"] = {"class_path": spec.class_path, "init_args": dict(spec.options)}
     return digest(json.dumps(matters, sort_keys=True), *files_named(matters))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -33,6 +35,15 @@ def ensemble_logits(logits: Tensor) -> Tensor:
     logits: [M, B, K]. Returns [B, K], float32, with gradients to every peer.
     """
     return logits.float().mean(dim=0)
+
+
+def softened_ensemble(logits: Tensor, temperature: float) -> Tensor:
+    """Return logits whose softmax at T is the mean over networks of theirs: T log mean_m softmax(z_m / T).
+
+    logits: [M, B, K]. Returns [B, K], float32, made of logarithms alone.
+    """
+    shares = F.log_softmax(logits.float() / temperature, dim=-1)
+    return temperature * (shares.logsumexp(0) - math.log(len(logits)))
 
 
 def float32_einsum(equation: str, *tensors: Tensor) -> Tensor:

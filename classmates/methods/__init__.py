@@ -8,8 +8,10 @@ from classmates.methods.born_again import BornAgain
 from classmates.methods.cc import CC
 from classmates.methods.clilr import CLILR
 from classmates.methods.corsd import CORSD
+from classmates.methods.crd import CRD
 from classmates.methods.cskd import CSKD
 from classmates.methods.deep_supervision import DeepSupervision
+from classmates.methods.dist import DIST
 from classmates.methods.dkd import DKD
 from classmates.methods.dlb import DLB
 from classmates.methods.dml import DML
@@ -22,6 +24,7 @@ from classmates.methods.okddip import OKDDip
 from classmates.methods.one import ONE
 from classmates.methods.pcl import PCL
 from classmates.methods.pskd import PSKD
+from classmates.methods.reviewkd import ReviewKD
 from classmates.methods.rkd import RKD
 from classmates.methods.sd import SD
 from classmates.methods.sp import SP
@@ -34,7 +37,9 @@ __all__ = [
     "CC",
     "CLILR",
     "CORSD",
+    "CRD",
     "CSKD",
+    "DIST",
     "DKD",
     "DLB",
     "DML",
@@ -56,6 +61,7 @@ __all__ = [
     "Method",
     "OKDDip",
     "Output",
+    "ReviewKD",
     "TfKD",
     "ZipfLS",
 ]

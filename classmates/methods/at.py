@@ -38,7 +38,7 @@ class AT(TeacherMethod):
         attention: float = 1000.0,
         **teacher: Unpack[TeacherOptions],
     ):
-        super().__init__(network, data, weights={"attention": attention}, classifier=False, **teacher)
+        super().__init__(network, data, weights={"attention": attention}, **teacher)
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         return {"attention": lambda: self.attention(outputs[-1], self.teacher(batch.images))}

@@ -45,7 +45,8 @@ class Method(nn.Module, ABC):
         networks: the networks side by side, the student last.
         data: what is known of the training data; names the task.
         weights: the factor in front of each of its own terms; a term whose factor is 0 is not computed.
-        labels: the factor on the labels' side of the loss (``Task.weighted``); None leaves the task's terms to the method.
+        labels: the factor on the labels' side of the loss (``Task.weighted``); None leaves the task's terms to the
+            method.
         classifier: whether its terms look at the networks' classifiers; where not, and the task does not teach them
             either, they stay as they are.
         sampling: the batches that its terms need; any will do if not given.
@@ -270,27 +271,6 @@ def scaled_length(length: Any, factor: float) -> Any:
     if isinstance(length, list):
         return [scaled_length(one, factor) for one in length]
     return max(1, round(length * factor)) if length else length
-
-
-def check_temperature(**temperatures: float) -> None:
-    """Raise UserError, naming the option, for a temperature that is not above 0."""
-    for name, value in temperatures.items():
-        if not value > 0:
-            raise UserError(f"{name}={value}: a temperature must be above 0")
-
-
-def check_share(**shares: float) -> None:
-    """Raise UserError, naming the option, for a share outside 0..1."""
-    for name, value in shares.items():
-        if not 0 <= value <= 1:
-            raise UserError(f"{name}={value}: a share lies between 0 and 1")
-
-
-def check_ramp(**lengths: int) -> None:
-    """Raise UserError, naming the option, for a ramp of fewer than 0 epochs."""
-    for name, value in lengths.items():
-        if value < 0:
-            raise UserError(f"{name}={value}: a number of epochs, 0 for none")
 
 
 def level_of_the_user() -> int:

@@ -55,9 +55,7 @@ class CC(TeacherMethod):
         if order < 1:
             raise UserError(f"order={order}: a kernel of order 0 is the same for all images, so 1 or more")
         sampling = ClassUniform() if class_uniform else None
-        super().__init__(
-            network, data, weights={"correlation": correlation}, classifier=False, sampling=sampling, **teacher
-        )
+        super().__init__(network, data, weights={"correlation": correlation}, sampling=sampling, **teacher)
         self.gamma = gamma
         self.order = order
         self.class_uniform = class_uniform

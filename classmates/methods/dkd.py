@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, partial
 from typing import ClassVar, Unpack
 
@@ -13,7 +14,7 @@ from classmates.losses.decoupled import non_target_kl, target_kl
 from classmates.losses.ramps import linear_ramp
 from classmates.losses.soft_targets import kl_weight, standardised
 from classmates.methods.about import About
-from classmates.methods.base import check_ramp, check_temperature
+from classmates.methods.checks import check_ramp, check_temperature
 from classmates.methods.teacher_method import CachingTeacherOptions, TeacherMethod
 
 
@@ -40,6 +41,7 @@ class DKD(TeacherMethod):
 
     about = About("teacher", 2022, 1.3)
     lengths: ClassVar[tuple[str, ...]] = ("warmup",)
+    from_logits: ClassVar[Sequence[str]] = ("target", "non_target")
 
     def __init__(
         self,
@@ -79,5 +81,5 @@ class DKD(TeacherMethod):
 
     def logits(self, student: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the student's and the teacher's logits, [B, K] each."""
-        teacher = self.teacher.outputs(batch).logits
+        teacher = self.teacher_logits(batch, self.temperature)
         return (standardised(student), standardised(teacher)) if self.standardise else (student, teacher)

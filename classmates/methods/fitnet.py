@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, partial
 from typing import ClassVar, Unpack
 
@@ -61,6 +62,7 @@ class FitNet(TeacherMethod):
 
     about = About("teacher", 2015, 1.3)
     mixes: ClassVar[bool] = True
+    from_logits: ClassVar[Sequence[str]] = ("distillation",)
     lengths: ClassVar[tuple[str, ...]] = ("hint_epochs",)
 
     def __init__(
@@ -82,7 +84,6 @@ class FitNet(TeacherMethod):
             network,
             data,
             weights={"hint": hint, "distillation": 1.0 if hint_epochs else 0.0},
-            classifier=hint_epochs > 0,
             ramps={name: partial(ramp, hints=hint_epochs) for name, ramp in stages_apart.items() if hint_epochs},
             **teacher,
         )

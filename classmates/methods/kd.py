@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Unpack
 
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.losses.soft_targets import kl_weight, softened_kl
 from classmates.methods.about import About
-from classmates.methods.base import check_temperature
+from classmates.methods.checks import check_temperature
 from classmates.methods.teacher_method import CachingTeacherOptions, TeacherMethod
 
 
@@ -34,6 +34,7 @@ class KD(TeacherMethod):
 
     about = About("teacher", 2015, 1.3)
     mixes: ClassVar[bool] = True
+    from_logits: ClassVar[Sequence[str]] = ("distillation",)
     renamed: ClassVar[Mapping[str, str]] = {"remember": "cache"}
 
     def __init__(
@@ -58,5 +59,5 @@ class KD(TeacherMethod):
 
     def distillation(self, logits: Tensor, batch: Batch) -> Tensor:
         """Return KL(p_teacher ‖ p_student) without T²."""
-        teacher = self.teacher.outputs(batch).logits
+        teacher = self.teacher_logits(batch, self.temperature)
         return softened_kl(logits, teacher, self.temperature, standardise=self.standardise)

@@ -6,47 +6,24 @@ samples of other classes (the contrast); the student, which is the last peer, al
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError, check_choice
-from classmates.losses.contrast import anchor_log_mean, multi_view_contrast
-from classmates.losses.negatives import (
-    ClassOrder,
-    Negatives,
-    all_negatives,
-    enough_negatives,
-    independent_negatives,
-    shared_negatives,
-)
 from classmates.losses.peers import ensemble_logits
 from classmates.losses.soft_targets import kl_weight, softened_kl
 from classmates.methods.about import About
-from classmates.methods.base import Deploy, Method, Views, check_temperature
+from classmates.methods.base import Deploy, Method, Views
+from classmates.methods.checks import check_temperature
 from classmates.networks.backbone.observe import stack_logits
-from classmates.networks.heads.projections import UnitProjections
-from classmates.networks.memory.memory_bank import MemoryBank
+from classmates.networks.memory.bank_contrast import BankContrast, BankDtype, Draw, Normaliser, Positives
 from classmates.networks.peers.peers import Peers, Start
 
 Distilled = Literal["task", "classifier"]
-Positives = Literal["bank", "live"]
-Normaliser = Literal["batch", "anchor", "first_batch", "lagged"]
 Learners = Literal["student", "all"]
-Draw = Literal["auto", "independent", "shared", "all"]
-BankDtype = Literal["float32", "bfloat16"]
-LAG = 0.9  # how much of the lagged normaliser stays from one step to the next
-DRAWS: dict[Draw, Callable[..., Negatives]] = {
-    "auto": enough_negatives,
-    "independent": independent_negatives,
-    "shared": shared_negatives,
-    "all": all_negatives,
-}
-BANK_DTYPES: dict[BankDtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class MCL(Method):
@@ -107,8 +84,6 @@ class MCL(Method):
         "distil_to": "all",
     }
 
-    log_mean: Tensor
-
     def __init__(
         self,
         network: nn.Module,
@@ -137,15 +112,9 @@ class MCL(Method):
     ):
         if peers < 2:
             raise UserError(f"peers={peers}: MCL contrasts peers with each other and needs at least 2")
-        if num_negatives < 1:
-            raise UserError(f"num_negatives={num_negatives}: a positive needs at least 1 negative to stand against")
         check_temperature(temperature=temperature, contrast_temperature=contrast_temperature)
         check_choice("distil_to", distil_to, Learners)
         check_choice("distilled", distilled, Distilled)
-        check_choice("positives", positives, Positives)
-        check_choice("normaliser", normaliser, Normaliser)
-        check_choice("negatives", negatives, Draw)
-        check_choice("bank_dtype", bank_dtype, BankDtype)
         networks = Peers(network, data, peers, share=share, start=start, peer_models=peer_models)
         super().__init__(
             networks,
@@ -159,24 +128,27 @@ class MCL(Method):
         self.temperature = temperature
         self.distil_to = distil_to
         self.standardise = standardise
-        self.contrast_temperature = contrast_temperature
-        self.positives = positives
-        self.normaliser = normaliser
-        self.draw = DRAWS[negatives]
-        self.classes = ClassOrder(data.labels)
-        self.num_negatives = min(num_negatives, self.classes.pool)
-        if self.num_negatives < num_negatives:
-            self.note(
-                f"num_negatives={num_negatives} capped to {self.num_negatives}: the training data have no more "
-                "samples outside their largest class"
-            )
-        self.bank = MemoryBank(peers, len(data.labels), dimension, momentum=momentum, dtype=BANK_DTYPES[bank_dtype])
-        self.projections = UnitProjections(
-            [architecture.embedding for architecture in networks.architectures], dimension
+        self.contrast = BankContrast(
+            [architecture.embedding for architecture in networks.architectures],
+            data.labels,
+            num_negatives=num_negatives,
+            temperature=contrast_temperature,
+            positives=positives,
+            normaliser=normaliser,
+            negatives=negatives,
+            dimension=dimension,
+            momentum=momentum,
+            bank_dtype=bank_dtype,
         )
-        # log ē of earlier batches, [M, M], once there were any: what "first_batch" and "lagged" go by.
-        self.register_buffer("log_mean", torch.zeros(peers, peers))
-        self.log_mean_known = False
+        for text in self.contrast.notes:
+            self.note(text)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        """Load, also from checkpoints of version 0.1, where the parts of the contrast were its own."""
+        earlier = tuple(prefix + part for part in ("bank.", "projections.", "log_mean", "_extra_state"))
+        for name in [name for name in state_dict if name.startswith(earlier)]:
+            state_dict[f"{prefix}contrast.{name.removeprefix(prefix)}"] = state_dict.pop(name)
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         return {
@@ -195,39 +167,3 @@ class MCL(Method):
         if not self.weights["contrast"]:
             return None
         return "its contrast would keep a mixed image in the memory bank as the one sample that it began as (beta=0)"
-
-    def contrast(self, outputs: list[NetworkOutput], batch: Batch) -> Tensor:
-        """Return L_contrast of Eq. 9; the banks learn of the batch after they were used."""
-        embeddings = self.projections(outputs)
-        positives = embeddings if self.positives == "live" else self.bank.read(batch.indices)
-        negatives = self.draw(self.bank.rows, self.classes, batch.labels, self.num_negatives)
-        loss, log_mean = multi_view_contrast(
-            embeddings,
-            positives,
-            negatives,
-            temperature=self.contrast_temperature,
-            normaliser=self._known_normaliser(embeddings),
-        )
-        if self.training:
-            self._remember(log_mean)
-            self.bank.write(batch.indices, embeddings.detach())
-        return loss
-
-    def _known_normaliser(self, embeddings: Tensor) -> Literal["batch"] | Tensor:
-        if self.normaliser == "anchor":
-            return anchor_log_mean(embeddings, self.bank.rows, self.contrast_temperature)
-        return self.log_mean if self.normaliser != "batch" and self.log_mean_known else "batch"
-
-    def _remember(self, log_mean: Tensor) -> None:
-        """Take in a batch's log ē: the first, or the running mean of ē."""
-        if not self.log_mean_known:
-            self.log_mean.copy_(log_mean)
-        elif self.normaliser == "lagged":
-            self.log_mean.copy_(torch.logaddexp(self.log_mean + math.log(LAG), log_mean + math.log(1 - LAG)))
-        self.log_mean_known = True
-
-    def get_extra_state(self) -> bool:
-        return self.log_mean_known
-
-    def set_extra_state(self, state: bool) -> None:
-        self.log_mean_known = state

@@ -43,7 +43,7 @@ class RKD(TeacherMethod):
         angle: float = 50.0,
         **teacher: Unpack[CachingTeacherOptions],
     ):
-        super().__init__(network, data, weights={"distance": distance, "angle": angle}, classifier=False, **teacher)
+        super().__init__(network, data, weights={"distance": distance, "angle": angle}, **teacher)
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         embedding = outputs[-1].embedding

@@ -35,7 +35,7 @@ class SP(TeacherMethod):
         similarity: float = 3000.0,
         **teacher: Unpack[TeacherOptions],
     ):
-        super().__init__(network, data, weights={"similarity": similarity}, classifier=False, **teacher)
+        super().__init__(network, data, weights={"similarity": similarity}, **teacher)
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         deepest = outputs[-1].stages[-1]

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, TypedDict
+from typing import Any, ClassVar, TypedDict
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from classmates.contracts import DataSpec
+from classmates.contracts import Batch, DataSpec
 from classmates.data.batches.sampling import Sampling
 from classmates.errors import UserError
+from classmates.losses.peers import softened_ensemble
 from classmates.losses.ramps import Ramp
 from classmates.methods.base import Method
 from classmates.methods.teachers import make_teacher
 from classmates.networks.building.teacher import Teacher
 from classmates.networks.peers.peers import Peers
 
+TeacherSources = Sequence[str | nn.Module] | str | nn.Module | None
+WeightFiles = Sequence[str] | str | None
+
 
 class TeacherOptions(TypedDict, total=False):
     """The options of every method with a teacher, which ``TeacherMethod`` describes."""
 
-    teacher: str | nn.Module | None
-    teacher_weights: str | None
+    teacher: TeacherSources
+    teacher_weights: WeightFiles
+    teacher_image_size: int | None
     trust_code: bool
 
 
@@ -40,23 +46,30 @@ class TeacherMethod(Method):
 
     Args:
         network, data: of the student.
-        weights, labels, classifier, sampling, ramps: see ``Method``.
-        teacher: the folder of a finished run, a model's name with its weights, or in Python a trained module.
-        teacher_weights: the file of the weights of a teacher given by its name; timm's published ones without it.
+        weights, labels, sampling, ramps: see ``Method``.
+        teacher: the folder of a finished run, a model's name with its weights, or in Python a trained module. Methods
+            that learn from logits alone also take a list of them: from the mean of their softened probabilities.
+        teacher_weights: the file of the weights of a teacher given by its name; timm's published ones without it. A
+            list for several.
+        teacher_image_size: pixels of a side that the teacher gets images at. Without it those that it was trained at,
+            where that is known (a run's folder; a model of one size only, as most transformers), or else the
+            student's.
         trust_code: run the Python file of a teacher's folder whose model is one (FILE.py:CLASS).
         cache: run the teacher once for each sample and keep its outputs; only without augmentation.
 
     Raises:
-        UserError: there is no teacher, or one that does not fit the data (see ``make_teacher``).
+        UserError: there is no teacher, one that does not fit the data (see ``make_teacher``), or several for a method
+            that learns from more than their logits.
 
     Attributes:
         needs_teacher: whether the method cannot do without.
+        from_logits: the names of the terms that learn from logits; all others learn from embeddings or maps.
         has_teacher: whether there is one.
-        teacher: it, where there is one.
+        teachers: all of them.
     """
 
     needs_teacher: ClassVar[bool] = True
-    teacher: Teacher
+    from_logits: ClassVar[Sequence[str]] = ()
 
     def __init__(
         self,
@@ -65,44 +78,84 @@ class TeacherMethod(Method):
         weights: Mapping[str, float],
         *,
         labels: float = 1.0,
-        classifier: bool = True,
         sampling: Sampling | None = None,
         ramps: Mapping[str, Ramp] | None = None,
-        teacher: str | nn.Module | None = None,
-        teacher_weights: str | None = None,
+        teacher: TeacherSources = None,
+        teacher_weights: WeightFiles = None,
+        teacher_image_size: int | None = None,
         trust_code: bool = False,
         cache: bool = False,
     ):
-        self.check_teacher(teacher, teacher_weights)
+        sources = as_list(teacher)
+        files = as_list(teacher_weights)
+        self.check_teachers(sources, files, weights)
+        learns_logits = any(weights[name] for name in self.from_logits)
         super().__init__(
             Peers(network, data),
             data,
             weights,
             labels=labels,
-            classifier=classifier,
+            classifier=learns_logits,
             sampling=sampling,
             ramps=ramps,
         )
-        self.has_teacher = teacher is not None
-        if teacher is not None:
-            seen = replace(data, input_shape=self.networks.architecture.input_shape)
-            self.teacher = make_teacher(teacher, seen, weights=teacher_weights, trust_code=trust_code, cache=cache)
-            if classifier and not self.teacher.has_classifier:
-                raise UserError(
-                    f"{type(self).__name__} teaches a teacher's logits, and teacher '{self.teacher.name}' returns "
-                    "embeddings: give one that was trained to classify, or take a method that compares embeddings, such "
-                    "as RKD"
-                )
-            for text in self.teacher.notes:
+        self.has_teacher = bool(sources)
+        seen = replace(data, input_shape=self.networks.architecture.input_shape)
+        self.teachers = nn.ModuleList(
+            make_teacher(
+                source,
+                seen,
+                weights=file,
+                image_size=teacher_image_size,
+                logits=learns_logits,
+                trust_code=trust_code,
+                cache=cache,
+            )
+            for source, file in zip(sources, files or [None] * len(sources), strict=True)
+        )
+        for one in self.each_teacher():
+            for text in one.notes:
                 self.note(text)
 
+    @property
+    def teacher(self) -> Teacher:
+        """The only teacher, or the first."""
+        return self.each_teacher()[0]
+
+    def each_teacher(self) -> list[Teacher]:
+        """Return the teachers in their order."""
+        return [one for one in self.teachers if isinstance(one, Teacher)]
+
+    def teacher_logits(self, batch: Batch, temperature: float) -> Tensor:
+        """Return logits [B, K] whose softmax at the temperature is the mean of the teachers' softened probabilities.
+
+        Of one teacher they are its own.
+        """
+        logits = [one.outputs(batch).logits for one in self.each_teacher()]
+        return logits[0] if len(logits) == 1 else softened_ensemble(torch.stack(logits), temperature)
+
     @classmethod
-    def check_teacher(cls, teacher: str | nn.Module | None, teacher_weights: str | None) -> None:
-        """Raise UserError where a teacher is missing."""
-        if teacher is None and cls.needs_teacher:
+    def check_teachers(cls, sources: Sequence[object], files: Sequence[str], weights: Mapping[str, float]) -> None:
+        """Raise UserError where a teacher is missing, or weights of one, or where there are several of no use."""
+        if not sources and cls.needs_teacher:
             raise UserError(
                 f"{cls.__name__} needs a teacher: give the folder of a finished run (--method.teacher RUN_FOLDER), "
                 "or a model's name with its weights (--method.teacher NAME --method.teacher_weights FILE)"
             )
-        if teacher is None and teacher_weights is not None:
-            raise UserError(f"teacher_weights '{teacher_weights}' are for a teacher: say with --method.teacher which")
+        if not sources and files:
+            raise UserError(f"teacher_weights '{files[0]}' are for a teacher: say with --method.teacher which")
+        if files and len(files) != len(sources):
+            raise UserError(f"{len(files)} teacher_weights for {len(sources)} teachers: give a file for each")
+        others = [name for name, weight in weights.items() if weight and name not in cls.from_logits]
+        if len(sources) > 1 and others:
+            raise UserError(
+                f"{len(sources)} teachers: {cls.__name__} learns from one teacher's embeddings or maps "
+                f"({', '.join(others)}), and only of logits there is a mean; give one"
+            )
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return a list of what is one thing, several or nothing."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]

@@ -5,6 +5,7 @@ Teacher-free: the teacher is made by hand (Tf-KD_reg), or is a trained copy of t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Unpack
 
 import torch
@@ -14,8 +15,8 @@ from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
 from classmates.losses.soft_targets import kl_weight, softened_kl
 from classmates.methods.about import About
-from classmates.methods.base import check_share, check_temperature
-from classmates.methods.teacher_method import TeacherMethod, TeacherOptions
+from classmates.methods.checks import check_share, check_temperature
+from classmates.methods.teacher_method import TeacherMethod, TeacherOptions, as_list
 
 
 def virtual_teacher(labels: Tensor, num_classes: int, correct: float = 0.99) -> Tensor:
@@ -56,6 +57,7 @@ class TfKD(TeacherMethod):
 
     about = About("self", 2020, 1.0)
     needs_teacher: ClassVar[bool] = False
+    from_logits: ClassVar[Sequence[str]] = ("distillation",)
 
     def __init__(
         self,
@@ -70,7 +72,7 @@ class TfKD(TeacherMethod):
         standardise: bool = False,
         **teacher: Unpack[TeacherOptions],
     ):
-        virtual = teacher.get("teacher") is None
+        virtual = not as_list(teacher.get("teacher"))
         released = (0.1, 20.0, 1.0) if virtual else (0.95, 6.0, 0.5)
         alpha, temperature, multiplier = (
             default if given is None else given
@@ -108,7 +110,7 @@ class TfKD(TeacherMethod):
     def distillation(self, logits: Tensor, batch: Batch) -> Tensor:
         """Return KL(teacher ‖ student), summed over classes, of the trained copy or of the virtual teacher."""
         if self.has_teacher:
-            copy = self.teacher(batch.images).logits
+            copy = self.teacher_logits(batch, self.temperature)
             return softened_kl(logits, copy, self.temperature, standardise=self.standardise)
         virtual = virtual_teacher(batch.labels, self.num_classes, self.correct)
         if self.temper_student:

@@ -77,6 +77,21 @@ def read_run(folder: Path) -> FinishedRun:
     return FinishedRun(folder, record, settings, metrics, evaluation.class_names, evaluation)
 
 
+def read_outcomes(folder: Path) -> tuple[str, NDArray[np.float64]]:
+    """Return the hash of what a run's student was judged on and its outcomes, [n], where the protocol keeps them.
+
+    Raises:
+        UserError: a file is missing or damaged, or holds no outcomes.
+    """
+    record = _read(folder / "result.json", lambda path: RunRecord.from_json(path.read_text("utf-8")))
+
+    def outcomes(path: Path) -> NDArray[np.float64]:
+        with np.load(path, allow_pickle=False) as arrays:
+            return arrays["outcomes/student"].astype(np.float64)
+
+    return record.drawn.get("test", ""), _read(folder / "evaluation.npz", outcomes)
+
+
 def _read(path: Path, parse: Callable[[Path], Value]) -> Value:
     if not path.is_file():
         raise UserError(f"incomplete run: {path} is missing; put it back from a copy of the run, or train again")

@@ -246,6 +246,8 @@ def _protocol(given: Mapping[str, Any]) -> ProtocolRecord:
         counted=str(given["counted"]),
         judged=str(given.get("judged", "logits")),
         settings=dict(given.get("settings", {})),
+        caution=str(given.get("caution", "")),
+        outcomes=bool(given.get("outcomes", False)),
     )
 
 

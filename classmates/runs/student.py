@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentError
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 from math import inf
@@ -203,17 +204,17 @@ def load_embedder(
     network, card = load_student(run, network, trust_code=trust_code)
     if card.output == "logits":
         network = without_classifier(network, len(card.class_names), card.input_shape)
-    return network.eval(), card
+    return network.eval(), replace(card, output="embedding")
 
 
-def save_weights(path: Path, network: nn.Module, card: StudentCard) -> None:
-    """Write the network's ``state_dict`` as safetensors, with the card in the file's metadata.
+def save_weights(path: Path, network: nn.Module, card: StudentCard, more: Mapping[str, str] | None = None) -> None:
+    """Write the network's ``state_dict`` as safetensors, with the card, and whatever more, in the file's metadata.
 
     Equal weights and cards make equal files: the header has its metadata in one order, which safetensors draws.
     """
     # Tied weights share memory, which safetensors refuses; copies load into any network of the same names.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
-    metadata = {"format": "pt", "classmates": card.to_json()}
+    metadata = {"format": "pt", "classmates": card.to_json(), **(more or {})}
     whole = safetensors.torch.save(tensors, metadata)
     start = 8 + int.from_bytes(whole[:8], "little")
     header = json.loads(whole[8:start]) | {"__metadata__": metadata}

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from classmates.losses.peers import ensemble_logits, peers_cross_entropy
+from classmates.losses.peers import ensemble_logits, peers_cross_entropy, softened_ensemble
 
 
 def random_logits(seed: int, *shape: int) -> Tensor:
@@ -79,3 +79,13 @@ def test_half_precision_is_computed_in_float32(autocast: bool) -> None:
     assert loss.dtype == ensemble.dtype == torch.float32
     assert loss.item() == pytest.approx(cross_entropy_by_hand(logits, torch.eye(6)[labels]), rel=1e-5)
     torch.testing.assert_close(ensemble, logits.double().mean(0).float())
+
+
+def test_softened_ensemble_has_the_mean_of_the_softened_probabilities() -> None:
+    logits = 50 * torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(0))
+    mean = (logits.double() / 2.0).softmax(-1).mean(0)
+    torch.testing.assert_close(
+        (softened_ensemble(logits, 2.0).double() / 2.0).softmax(-1), mean, rtol=1e-4, atol=1e-9
+    )
+    alone = softened_ensemble(logits[:1], 2.0)
+    torch.testing.assert_close(alone, logits[0] - 2.0 * (logits[0] / 2.0).logsumexp(-1, keepdim=True))

@@ -56,7 +56,7 @@ def test_its_state_is_whole_and_its_student_plain():
     first, second = combined("CORSD", SMALL_MCL), combined("CORSD", SMALL_MCL)
     first(triplet_batch()).total.backward()
     second.load_state_dict(first.state_dict())
-    assert torch.equal(second.parts["MCL"].bank.rows, first.parts["MCL"].bank.rows)
+    assert torch.equal(second.parts["MCL"].contrast.bank.rows, first.parts["MCL"].contrast.bank.rows)
     assert first.student() is first.parts["CORSD"].student() is first.parts["MCL"].student()
     parameters = list(first.parameters())
     assert len({id(parameter) for parameter in parameters}) == len(parameters)

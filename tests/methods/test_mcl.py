@@ -14,7 +14,7 @@ import classmates.models  # noqa: F401  (registers resnet8)
 from classmates.contracts import Batch, DataSpec
 from classmates.errors import UserError
 from classmates.methods import MCL
-from classmates.methods import mcl as module
+from classmates.networks.memory.bank_contrast import DRAWS
 
 Make = Callable[..., nn.Module]
 
@@ -22,31 +22,31 @@ Make = Callable[..., nn.Module]
 def test_of_few_samples_every_one_is_taken_by_default(make_mcl: Callable[..., MCL], tiny_batch: Batch) -> None:
     automatic, every = make_mcl(negatives="auto"), make_mcl(negatives="all")
     assert automatic(tiny_batch).terms["contrast"] == every(tiny_batch).terms["contrast"]
-    assert automatic.draw is module.DRAWS["auto"]
+    assert automatic.contrast.draw is DRAWS["auto"]
     assert inspect.signature(MCL).parameters["negatives"].default == "auto"
 
 
 def test_banks_learn_of_a_batch_after_it_was_used(make_mcl: Callable[..., MCL], tiny_batch: Batch) -> None:
     method = make_mcl(peers=3, momentum=0.25)
-    before = method.bank.rows.clone()
+    before = method.contrast.bank.rows.clone()
     with torch.no_grad():
-        embeddings = method.projections(method.networks(tiny_batch.images))
+        embeddings = method.contrast.projections(method.networks(tiny_batch.images))
     method(tiny_batch)
     for peer in range(3):
         for place, index in enumerate(tiny_batch.indices.tolist()):
             expected = 0.25 * before[peer, index] + 0.75 * embeddings[peer, place]
-            torch.testing.assert_close(method.bank.rows[peer, index], expected / expected.norm())
+            torch.testing.assert_close(method.contrast.bank.rows[peer, index], expected / expected.norm())
     others = [index for index in range(36) if index not in tiny_batch.indices.tolist()]
-    assert torch.equal(method.bank.rows[:, others], before[:, others])
-    torch.testing.assert_close(method.bank.rows.norm(dim=-1), torch.ones(3, 36))
+    assert torch.equal(method.contrast.bank.rows[:, others], before[:, others])
+    torch.testing.assert_close(method.contrast.bank.rows.norm(dim=-1), torch.ones(3, 36))
 
 
 def test_evaluation_and_beta_0_leave_the_banks_alone(make_mcl: Callable[..., MCL], tiny_batch: Batch) -> None:
     evaluated, without = make_mcl().eval(), make_mcl(beta=0.0)
     for method in (evaluated, without):
-        before = method.bank.rows.clone()
+        before = method.contrast.bank.rows.clone()
         output = method(tiny_batch)
-        assert torch.equal(method.bank.rows, before)
+        assert torch.equal(method.contrast.bank.rows, before)
         assert ("contrast" in output.terms) == (method is evaluated)
 
 
@@ -73,8 +73,19 @@ def test_a_saved_method_goes_on_to_the_last_bit(
             output.total.backward()
             totals.append((output.total, *(parameter.grad for parameter in one.parameters())))
         assert all(torch.equal(one, two) for one, two in zip(*totals, strict=True))
-    assert torch.equal(method.bank.rows, other.bank.rows)
-    assert other.log_mean_known
+    assert torch.equal(method.contrast.bank.rows, other.contrast.bank.rows)
+    assert other.contrast.log_mean_known
+
+
+def test_checkpoints_of_earlier_versions_load(make_mcl: Callable[..., MCL], tiny_batch: Batch) -> None:
+    method, other = make_mcl(normaliser="lagged"), make_mcl(seed=1, normaliser="lagged")
+    method(tiny_batch)
+    earlier = {name.replace("contrast.", ""): value for name, value in method.state_dict().items()}
+    assert {"bank.rows", "log_mean", "_extra_state"} <= earlier.keys()
+    other.load_state_dict(earlier)
+    assert torch.equal(other.contrast.bank.rows, method.contrast.bank.rows)
+    assert torch.equal(other.contrast.log_mean, method.contrast.log_mean)
+    assert other.contrast.log_mean_known
 
 
 def test_peer_models_of_other_architectures_by_name_and_as_modules(tiny_data: DataSpec, tiny_network: Make) -> None:
@@ -87,7 +98,7 @@ def test_peer_models_of_other_architectures_by_name_and_as_modules(tiny_data: Da
     )
     assert method.networks.networks[0] is helper
     assert type(method.networks.networks[1]) is type(timm.create_model("resnet8"))
-    assert [layer.in_features for layer in method.projections.layers] == [7, 64, 10]
+    assert [layer.in_features for layer in method.contrast.projections.layers] == [7, 64, 10]
     indices = torch.arange(8)
     output = method(Batch(torch.randn(8, 1, 32, 32), tiny_data.labels[indices], indices))
     output.total.backward()
@@ -99,7 +110,7 @@ def test_k_is_capped_with_a_note(tiny_network: Make) -> None:
     data = DataSpec(4, [0] * 10 + [1, 2, 3], (3, 16, 16))
     with pytest.warns(UserWarning, match="num_negatives=256 capped to 3") as caught:
         method = MCL(tiny_network(), data)
-    assert method.num_negatives == 3
+    assert method.contrast.num_negatives == 3
     assert method.notes == [str(caught[0].message)]
     assert caught[0].filename == __file__
     with warnings.catch_warnings():
@@ -110,8 +121,8 @@ def test_k_is_capped_with_a_note(tiny_network: Make) -> None:
 def test_the_papers_values_are_the_defaults(tiny_network: Make) -> None:
     method = MCL(tiny_network(), DataSpec(4, torch.arange(600) % 4, (3, 16, 16)))
     assert method.weights == {"ce": 1.0, "distillation": 9.0, "contrast": 0.025}
-    assert (method.num_negatives, method.contrast_temperature, method.temperature) == (256, 0.1, 3.0)
-    assert method.bank.rows.shape == (4, 600, 128)
+    assert (method.contrast.num_negatives, method.contrast.temperature, method.temperature) == (256, 0.1, 3.0)
+    assert method.contrast.bank.rows.shape == (4, 600, 128)
     assert method.networks.trunk.split == "stage1"
     assert list(method.predictions(method(_noise(600)).outputs)) == ["student", "peer1", "peer2", "peer3", "ensemble"]
 
@@ -135,7 +146,7 @@ def _noise(samples: int) -> Batch:
         ({"normaliser": "first"}, "unknown normaliser 'first': did you mean 'first_batch'"),
         ({"negatives": "every"}, "unknown negatives 'every': there are: all, auto, independent, shared"),
         ({"bank_dtype": "float16"}, "unknown bank_dtype 'float16': did you mean .*'bfloat16'"),
-        ({"start": "new"}, "unknown start 'new': there are: fresh, same"),
+        ({"start": "new"}, "unknown start 'new': there are: fresh, identical, same"),
         ({"share": "stage9"}, "share='stage9' is no stage"),
         ({"peer_models": ["resnet8"]}, "share=-2: peer_models are other architectures and share nothing"),
         ({"peer_models": ["resnet8"], "share": "nothing"}, "1 peer_models and the student are 2 peers, not 4"),

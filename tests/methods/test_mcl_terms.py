@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -9,15 +10,15 @@ import torch
 from torch import Tensor
 
 from classmates.contracts import Batch
-from classmates.methods import MCL
-from classmates.methods import mcl as module
+from classmates.methods import MCL, mcl
+from classmates.networks.memory import bank_contrast
 
 
 def by_hand(method: MCL, batch: Batch, outputs: list[Any], bank: Tensor, drawn: Tensor | None) -> dict[str, float]:
     """The terms in float64 from the paper's equations; ``drawn`` are the negatives' indices [B, K], None for all."""
     logits = [output.logits.detach().double() for output in outputs]
-    peers, size, count = len(outputs), len(batch.labels), len(method.classes.labels)
-    temperature, tau, k = method.temperature, method.contrast_temperature, method.num_negatives
+    peers, size, count = len(outputs), len(batch.labels), len(method.contrast.classes.labels)
+    temperature, tau, k = method.temperature, method.contrast.temperature, method.contrast.num_negatives
 
     def probabilities(row: Tensor, t: float) -> list[float]:
         powers = [math.exp(z / t) for z in row.tolist()]
@@ -33,7 +34,7 @@ def by_hand(method: MCL, batch: Batch, outputs: list[Any], bank: Tensor, drawn: 
         kl += sum(p * math.log(p / q) for p, q in zip(teacher, student, strict=True)) / size
 
     embeddings = []
-    for output, layer in zip(outputs, method.projections.layers, strict=True):
+    for output, layer in zip(outputs, method.contrast.projections.layers, strict=True):
         projected = (
             output.embedding.detach().double() @ layer.weight.detach().double().T + layer.bias.detach().double()
         )
@@ -45,16 +46,18 @@ def by_hand(method: MCL, batch: Batch, outputs: list[Any], bank: Tensor, drawn: 
                 continue
             positive, negative = [], []
             for i in range(size):
-                shown = bank[b, batch.indices[i]].double() if method.positives == "bank" else embeddings[b][i]
+                shown = (
+                    bank[b, batch.indices[i]].double() if method.contrast.positives == "bank" else embeddings[b][i]
+                )
                 positive.append(math.exp(float(embeddings[a][i] @ shown) / tau))
                 others = drawn[i].tolist() if drawn is not None else range(count)
-                rows = [j for j in others if method.classes.labels[j] != batch.labels[i]]
+                rows = [j for j in others if method.contrast.classes.labels[j] != batch.labels[i]]
                 negative.append([math.exp(float(embeddings[a][i] @ bank[b, j].double()) / tau) for j in rows])
             # e of one positive and K negatives: all rows of other classes stand for K of them
             means = [(p + k * sum(n) / len(n)) / (k + 1) for p, n in zip(positive, negative, strict=True)]
             for i in range(size):
                 z = count * sum(means) / size
-                if method.normaliser == "anchor":  # Eq. 6 to the letter: every sample's row
+                if method.contrast.normaliser == "anchor":  # Eq. 6 to the letter: every sample's row
                     z = sum(math.exp(float(embeddings[a][i] @ row.double()) / tau) for row in bank[b])
                 true = [p / z / (p / z + k / count) for p in (positive[i], *negative[i])]
                 attraction = -math.log(true[0])
@@ -78,13 +81,13 @@ def test_terms_are_the_paper_s(
     make_mcl: Callable[..., MCL], tiny_batch: Batch, share: str, options: dict[str, Any]
 ) -> None:
     method = make_mcl(share=share, **options)
-    bank = method.bank.rows.clone()
+    bank = method.contrast.bank.rows.clone()
     torch.manual_seed(5)
     output = method(tiny_batch)
     drawn = None
     if options.get("negatives") != "all":
         torch.manual_seed(5)
-        drawn = method.classes.draw(tiny_batch.labels, 5)
+        drawn = method.contrast.classes.draw(tiny_batch.labels, 5)
     expected = by_hand(method, tiny_batch, output.outputs, bank, drawn)
     assert len(output.outputs) == options["peers"]
     assert {name: term.item() for name, term in output.terms.items()} == pytest.approx(expected, rel=1e-4)
@@ -120,11 +123,11 @@ def test_contrast_teaches_every_peer_but_no_classifier(make_mcl: Callable[..., M
 
 
 @pytest.mark.parametrize(
-    ("options", "called", "terms"),
+    ("options", "module", "called", "terms"),
     [
-        ({"beta": 0.0}, "multi_view_contrast", ["ce", "distillation"]),
-        ({"distillation": 0.0}, "softened_kl", ["ce", "contrast"]),
-        ({"beta": 0.0, "distillation": 0.0}, "multi_view_contrast", ["ce"]),
+        ({"beta": 0.0}, bank_contrast, "multi_view_contrast", ["ce", "distillation"]),
+        ({"distillation": 0.0}, mcl, "softened_kl", ["ce", "contrast"]),
+        ({"beta": 0.0, "distillation": 0.0}, bank_contrast, "multi_view_contrast", ["ce"]),
     ],
 )
 def test_ablations(
@@ -132,6 +135,7 @@ def test_ablations(
     tiny_batch: Batch,
     monkeypatch: pytest.MonkeyPatch,
     options: dict[str, float],
+    module: ModuleType,
     called: str,
     terms: list[str],
 ) -> None:
@@ -149,13 +153,13 @@ def test_first_batch_s_normaliser_is_kept(make_mcl: Callable[..., MCL], tiny_bat
     method = make_mcl(normaliser="first_batch", negatives="all")
     plain = make_mcl(negatives="all")
     method.eval()(tiny_batch)  # evaluation before training fixes nothing
-    assert not method.log_mean_known
+    assert not method.contrast.log_mean_known
     method.train()
     assert method(tiny_batch).terms["contrast"].item() == pytest.approx(plain(tiny_batch).terms["contrast"].item())
-    kept = method.log_mean.clone()
+    kept = method.contrast.log_mean.clone()
     assert kept.any()
     method(tiny_batch)
-    assert torch.equal(method.log_mean, kept)
+    assert torch.equal(method.contrast.log_mean, kept)
     # The banks have moved since: the batch's own normaliser would give another number.
     assert method.eval()(tiny_batch).terms["contrast"] != plain.eval()(tiny_batch).terms["contrast"]
 
@@ -166,19 +170,19 @@ def test_lagged_normaliser_is_the_running_mean_of_earlier_batches(
     method, plain = make_mcl(normaliser="lagged", negatives="all"), make_mcl(negatives="all")
     losses, means = [], []
     for _ in range(3):
-        before = method.log_mean.clone()
+        before = method.contrast.log_mean.clone()
         losses.append(method(tiny_batch).terms["contrast"].item())
         means.append(before)
         assert method.eval()(tiny_batch).terms["contrast"].isfinite()
         method.train()
     assert losses[0] == pytest.approx(plain(tiny_batch).terms["contrast"].item())  # the first step's own
     off_diagonal = ~torch.eye(4, dtype=torch.bool)
-    own = plain.log_mean[off_diagonal].exp()
+    own = plain.contrast.log_mean[off_diagonal].exp()
     torch.testing.assert_close(means[1][off_diagonal].exp(), own)
     # The banks moved with the first step, for both alike, and what the second step met is a tenth of the mean.
-    plain.log_mean_known = False
+    plain.contrast.log_mean_known = False
     plain(tiny_batch)
-    second = plain.log_mean[off_diagonal].exp()
+    second = plain.contrast.log_mean[off_diagonal].exp()
     assert (second - own).abs().max() > 0.01
     torch.testing.assert_close(means[2][off_diagonal].exp(), 0.9 * own + 0.1 * second)
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:num_negatives")
 
 Make = Callable[..., nn.Module]
 MIXING = Augmentation(mixup=0.2, cutmix=1.0)
-REFUSE = {"BAKE", "CC", "CORSD", "CSKD", "DKD", "DLB", "MCL", "MCLBatch", "PSKD", "TfKD", "ZipfLS", "Combined"}
+REFUSE = {"BAKE", "CC", "CORSD", "CRD", "CSKD", "DKD", "DLB", "MCL", "MCLBatch", "PSKD", "TfKD", "ZipfLS", "Combined"}
 
 
 def test_it_is_known_which_methods_refuse(

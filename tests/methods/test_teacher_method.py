@@ -17,6 +17,8 @@ from classmates.methods.teacher_method import CachingTeacherOptions
 from classmates.runs.student import load_student
 from classmates.training.train import train
 
+pytestmark = pytest.mark.filterwarnings("ignore:num_negatives")
+
 DATA = DataSpec(4, torch.arange(32) % 4, (1, 8, 8))
 BATCH = Batch(torch.randn(16, 1, 8, 8), torch.arange(16) % 4, torch.arange(16))
 
@@ -30,8 +32,23 @@ def test_it_says_that_it_needs_a_teacher_and_how_to_give_one(teacher_method) -> 
         UserError, match=rf"{teacher_method.__name__} needs a teacher: .*--method\.teacher RUN_FOLDER"
     ):
         teacher_method(network(), DATA)
-    with pytest.raises(UserError, match="tells 7 classes apart but the data have 4"):
-        teacher_method(network(), DATA, teacher=network(num_classes=7))
+
+
+def test_a_teacher_for_other_classes_teaches_what_is_not_logits(teacher_method) -> None:
+    make = partial(teacher_method, network(), DATA, teacher=network(num_classes=7))
+    if any(teacher_method(network(), DATA, teacher=network()).weights[name] for name in teacher_method.from_logits):
+        with pytest.raises(UserError, match="'Backbone' tells 7 classes apart but the data have 4"):
+            make()
+        return
+    with pytest.warns(
+        UserWarning, match="'Backbone' tells 7 classes apart and the data have 4: it teaches by its emb"
+    ):
+        method = make()
+    assert method.teacher(BATCH.images).logits.shape == (16, 0)
+    output = method(BATCH)
+    assert len(output.terms) > 1
+    output.total.backward()
+    assert all(parameter.grad is not None for parameter in method.parameters())
 
 
 def test_the_student_learns_and_the_teacher_does_not(teacher_method) -> None:

@@ -27,7 +27,7 @@ SCRIPT = """
 
         def on_train_end(self, trainer, module):
             method = module.method
-            state = {"seen": self.seen, "sent": self.sent, "bank": method.bank.rows}
+            state = {"seen": self.seen, "sent": self.sent, "bank": method.contrast.bank.rows}
             state["weight"] = method.student().fc.weight.data
             torch.save(state, Path(FOLDER) / f"rank{trainer.global_rank}.pt")
 
@@ -50,8 +50,8 @@ def test_two_processes_make_one_run(tmp_path):
     assert sorted(first["seen"] + second["seen"]) == list(range(60))
     assert torch.equal(first["bank"], second["bank"])
     assert any(name.endswith("running_mean") for name in first["sent"])
-    assert "method.log_mean" in first["sent"]
-    assert not any(name.startswith(("method.bank.", "method.classes.")) for name in first["sent"])
+    assert "method.contrast.log_mean" in first["sent"]
+    assert not any(name.startswith(("method.contrast.bank.", "method.contrast.classes.")) for name in first["sent"])
     assert torch.equal(first["weight"], second["weight"])
     record = json.loads((tmp_path / "run" / "result.json").read_text())
     assert record["training"]["steps"] == 3

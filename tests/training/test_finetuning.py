@@ -8,9 +8,8 @@ from lightning.pytorch.callbacks import Callback
 from classmates.errors import UserError
 from classmates.methods import MCL, Baseline
 from classmates.training.callbacks import load_checkpoint
-from classmates.training.finetuning import WeightAverage
+from classmates.training.finetuning import WeightAverage, new_parts
 from classmates.training.optimisation import faster_groups, layer_groups
-from classmates.training.setup import new_parts
 
 
 class Rates(Callback):
@@ -70,7 +69,7 @@ def test_every_parameter_is_in_one_group(tiny_network, tiny_data):
     groups = list(layer_groups(method.networks.networks, method.parameters(), 0.1, 0.7))
     members = [id(one) for group in groups for one in group["params"]]
     assert sorted(members) == sorted(id(one) for one in method.parameters())
-    own = {id(one) for one in method.projections.parameters()}
+    own = {id(one) for one in method.contrast.projections.parameters()}
     assert {group["lr"] for group in groups if own & set(map(id, group["params"]))} == {0.1}
 
 

@@ -63,6 +63,12 @@ def build_model(
     return network
 
 
+def sized(name: str, size: tuple[int, int]) -> dict[str, Any]:
+    """Return the arguments that make a model of one image size only, as most transformers of timm's, take (H, W)."""
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    return {"img_size": size} if config is not None and config.fixed_input_size else {}
+
+
 def check_model_name(name: str) -> None:
     """Raise UserError for a name that is neither one of timm's (ours included) nor a class in a file.
 

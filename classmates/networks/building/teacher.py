@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput
 from classmates.errors import UserError
@@ -18,15 +19,11 @@ from classmates.networks.memory.gather import gather, last_occurrence
 Normalisation = tuple[Sequence[float], Sequence[float]]
 """(mean, std), [C] each, of images in 0..1."""
 
+Size = tuple[int, int]
+"""Height and width."""
+
 CHECKS = 16
 """The most checks, in N images, of whether a cache is complete; each makes the host wait for the device."""
-
-
-class TeacherOutputs(NamedTuple):
-    """A teacher's outputs of a batch. logits: [B, K]. embedding: [B, D]."""
-
-    logits: Tensor
-    embedding: Tensor
 
 
 class Teacher(nn.Module):
@@ -35,27 +32,31 @@ class Teacher(nn.Module):
     The network is no submodule. So it moves between devices with whatever holds this, but ``train()``,
     ``parameters()`` (hence the optimiser) and ``state_dict()`` (hence every checkpoint) know nothing of it.
 
-    Images come as the student gets them. A teacher whose own normalisation is known gets them as it was trained with
-    them; all others take them as they come.
+    Images come as the student gets them. A teacher whose own normalisation or size is known gets them as it was
+    trained with them; all others take them as they come.
 
     Args:
         network: the trained network; it is put into evaluation mode, and its parameters take no gradients any more.
-        data: the classes that student and teacher tell apart, the shape of an image and its normalisation.
+        data: the classes that the student tells apart, the shape of an image and its normalisation.
         name: what messages call the teacher.
         normalisation: (mean, std) of the images that it was trained on, where that is known.
+        size: (H, W) that images are brought to (bicubic, antialiased); as they come, if not given.
+        classifier: whether its classifier was trained. Networks that say by their ``num_classes`` 0 that they return
+            embeddings, as foundation models do, get one that nobody asks.
+        logits: whether logits are learnt from. Where not, it may tell other classes apart, or none.
         cache: in training mode ``outputs`` keeps the network's outputs of each sample, of all processes' batches,
             and once it has all of them looks them up by the sample's index, for N·(K + D) floats on the device. Only
             where a sample's image is always the same.
 
     Attributes:
         name: what messages call it.
-        architecture: its stages, at the size of these images.
-        has_classifier: whether it was trained to classify; the logits of a network that returns embeddings, which
-            says so by ``num_classes`` 0, are those of a classifier drawn at random, and mean nothing.
+        architecture: its stages, at the size of the images that it gets.
+        has_logits: whether its logits are of the student's classes; where not, outputs have none ([B, 0]).
         notes: what had to be assumed.
 
     Raises:
-        UserError: it is for other classes or other images, or should cache its outputs of images that are augmented.
+        UserError: it is for other classes, of which the logits are wanted, or other images, or should cache its
+            outputs of images that are augmented.
     """
 
     local_buffers = ("logits", "embeddings", "known")  # every process learns of every batch
@@ -72,38 +73,36 @@ class Teacher(nn.Module):
         *,
         name: str = "given",
         normalisation: Normalisation | None = None,
+        size: Size | None = None,
+        classifier: bool = True,
+        logits: bool = True,
         cache: bool = False,
     ):
         super().__init__()
         if cache:
             require_same_images(data)
         self.name = name
-        self.notes: list[str] = []
-        self.has_classifier = getattr(network, "num_classes", None) != 0
+        self.size = size
+        shape = seen_shape(data, size)
         try:
-            if not self.has_classifier:
-                network = with_classifier(network, data.num_classes, data.input_shape)
-            self.architecture = inspect_network(network, data.input_shape)
+            if getattr(network, "num_classes", None) == 0:
+                network, classifier = with_classifier(network, data.num_classes, shape), False
+            self.architecture = inspect_network(network, shape)
         except UserError as error:
-            raise UserError(f"teacher '{name}': {error}") from error
-        if self.architecture.num_classes != data.num_classes:
-            raise UserError(
-                f"teacher '{name}' tells {self.architecture.num_classes} classes apart but the data have "
-                f"{data.num_classes}: train a teacher on these data, or give one for their classes"
-            )
+            raise UserError(f"teacher '{name}': {error} (teacher_image_size brings them to another size)") from error
+        classes = self.architecture.num_classes if classifier else 0
+        if logits:
+            require_classes(name, classes, data)
+        self.has_logits = classes == data.num_classes
+        self.notes = [f"teacher '{name}' {text}" for text in assumptions(classes, size, normalisation, data)]
         # In a tuple, which torch does not look into: see the docstring.
         self._hidden = (network.eval().requires_grad_(False),)
-        if normalisation is not None and data.mean is None:
-            self.notes.append(
-                f"teacher '{name}' was trained on images of mean {normalisation[0]} and std {normalisation[1]}; how "
-                "these images were normalised is not known (DataSpec's mean and std), so it gets them as they come"
-            )
         scale, shift = renormalise(normalisation, data)
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
         # By sample index; in no checkpoint, for the teacher can be asked again.
-        samples = len(data.labels) if cache else 0
-        self.register_buffer("logits", torch.zeros(samples, data.num_classes), persistent=False)
+        samples, width = len(data.labels) if cache else 0, data.num_classes if self.has_logits else 0
+        self.register_buffer("logits", torch.zeros(samples, width), persistent=False)
         self.register_buffer("embeddings", torch.zeros(samples, self.architecture.embedding), persistent=False)
         self.register_buffer("known", torch.zeros(samples, dtype=torch.bool), persistent=False)
         self.knows_all = False
@@ -118,17 +117,21 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> NetworkOutput:
         """Return the teacher's output of images [B, C, H, W], normalised as the student's are."""
-        return observe(self.network, self.architecture, images * self.scale + self.shift)
+        images = images * self.scale + self.shift
+        if self.size is not None and images.shape[-2:] != self.size:
+            images = F.interpolate(images, self.size, mode="bicubic", antialias=True)
+        output = observe(self.network, self.architecture, images)
+        return output if self.has_logits else output._replace(logits=output.logits[:, :0])
 
     @torch.no_grad()
-    def outputs(self, batch: Batch) -> TeacherOutputs:
-        """Return its logits and embedding of each image of a batch, from the cache where that has them."""
+    def outputs(self, batch: Batch) -> NetworkOutput:
+        """Return its logits and embedding of each image of a batch, from the cache where that has them; no stages."""
         if self.knows_all:
-            return TeacherOutputs(self.logits[batch.indices], self.embeddings[batch.indices])
+            return NetworkOutput(self.logits[batch.indices], self.embeddings[batch.indices], ())
         output = self(batch.images)
         if self.caches and self.training:
             self.store(batch.indices, output)
-        return TeacherOutputs(output.logits, output.embedding)
+        return output._replace(stages=())
 
     def store(self, indices: Tensor, output: NetworkOutput) -> None:
         """Keep the outputs of the samples of all processes' batches."""
@@ -147,6 +150,45 @@ class Teacher(nn.Module):
         """Do what ``to()``, ``cuda()`` and the like ask for, to the hidden network as well."""
         self.network._apply(fn, *args, **options)
         return super()._apply(fn, *args, **options)
+
+
+def seen_shape(data: DataSpec, size: Size | None) -> tuple[int, int, int] | None:
+    """Return (C, H, W) of the images that a teacher gets; None where nothing is known of them."""
+    if size is None or data.input_shape is None:
+        return data.input_shape
+    return (data.input_shape[0], *size)
+
+
+def tells(classes: int) -> str:
+    """Say how many classes a teacher tells apart."""
+    return f"tells {classes} classes apart" if classes else "has no classifier"
+
+
+def assumptions(
+    classes: int, size: Size | None, normalisation: Normalisation | None, data: DataSpec
+) -> Iterator[str]:
+    """Say in what a teacher's classes and images differ from the student's, or are not known to agree."""
+    if classes != data.num_classes:
+        yield f"{tells(classes)} and the data have {data.num_classes}: it teaches by its embeddings and maps"
+    if size is not None and data.input_shape is not None and size != data.input_shape[1:]:
+        own = "x".join(map(str, data.input_shape[1:]))
+        yield f"gets the images at {size[0]}x{size[1]} pixels; the student has them at {own}"
+    if normalisation is not None and data.mean is None:
+        yield (
+            f"was trained on images of mean {normalisation[0]} and std {normalisation[1]}; how these images were "
+            "normalised is not known (DataSpec's mean and std), so it gets them as they come"
+        )
+
+
+def require_classes(name: str, classes: int, data: DataSpec) -> None:
+    """Raise UserError where a teacher for so many classes, 0 for one without a classifier, has no logits to teach."""
+    if classes == data.num_classes:
+        return
+    problem = f"{tells(classes)} but the data have {data.num_classes}"
+    raise UserError(
+        f"teacher '{name}' {problem}: train a teacher on these data, give one for their classes, or take a method "
+        "that learns from embeddings or maps alone (RKD, CRD and others: docs/methods.md)"
+    )
 
 
 def require_same_images(data: DataSpec) -> None:

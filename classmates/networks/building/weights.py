@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import load_file
@@ -18,11 +20,24 @@ UNDER = ("state_dict_ema", "model_ema", "state_dict", "model")
 """Where training checkpoints have the weights, an average of them first, as timm looks for them."""
 
 
+class Changes(NamedTuple):
+    """Sentences on what was not taken over as it is.
+
+    classifier, first: the classifier, and the first convolution. resampled: what depends on sizes. renamed: prefixes.
+    """
+
+    classifier: list[str]
+    first: list[str]
+    resampled: list[str]
+    renamed: list[str]
+
+
 def load_pretrained(network: nn.Module, file: str | Path, input_shape: tuple[int, int, int]) -> list[str]:
     """Load a checkpoint of the same architecture (safetensors, or a PyTorch state dict, without running any code).
 
-    A classifier for other classes is left as it is, fresh; a first convolution for another number of channels is
-    adapted as timm does (colours summed, or grey repeated).
+    A classifier for other classes, or one that the file does not have, is left as it is, fresh; a first convolution
+    for another number of channels is adapted as timm does (colours summed, or grey repeated), and what in a
+    transformer depends on the size of images is resampled by timm.
 
     Args:
         network: with the names of timm or torchvision, whichever wrote the file.
@@ -35,22 +50,31 @@ def load_pretrained(network: nn.Module, file: str | Path, input_shape: tuple[int
     Raises:
         UserError: no such file, a damaged one, or weights of another network (named, with both shapes).
     """
+    return [note for notes in load_weights(network, file, input_shape, "model_weights") for note in notes]
+
+
+def load_weights(network: nn.Module, file: str | Path, input_shape: tuple[int, int, int], option: str) -> Changes:
+    """Load a checkpoint as ``load_pretrained`` does, and tell the kinds of changes apart.
+
+    option: the name of the option that named the file, for messages.
+    """
     if not Path(file).is_file():
-        raise UserError(f"model_weights: there is no file '{file}'")
+        raise UserError(f"{option}: there is no file '{file}'")
     try:
         found = read_weights(Path(file))
     except Exception as error:  # whatever a damaged or foreign file makes the reader do
         why = why_unreadable(Path(file), error)
-        raise UserError(f"model_weights: '{file}' is damaged or no file of weights: {why}") from error
+        raise UserError(f"{option}: '{file}' is damaged or no file of weights: {why}") from error
     wanted = network.state_dict()
     found, told = without_prefix(found, wanted, Path(file))
+    found, resampled = _as_timm_converts(network, found)
     if getattr(network, "num_classes", None) == 0:
-        notes = _leave_classifier_out(found, wanted)
+        classifier = _leave_classifier_out(found, wanted)
     else:
-        notes = told + _keep_classifier(found, wanted, inspect_network(network, input_shape).classifier)
-    notes += _adapt_input(found, wanted)
+        classifier = _keep_classifier(found, wanted, inspect_network(network, input_shape).classifier)
+    changes = Changes(classifier, _adapt_input(found, wanted), resampled, told)
     load_matching(network, found, str(file))
-    return notes
+    return changes
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
@@ -101,14 +125,38 @@ def require_matching(network: nn.Module, found: Mapping[str, Tensor], source: st
         raise UserError(f"'{source}' does not fit the network {type(network).__name__}: {shown}")
 
 
+def _as_timm_converts(network: nn.Module, found: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Return a file's weights under timm's names, for images of the network's size, and what was resampled.
+
+    timm has such a function for each family of models whose published files have other names or sizes.
+    """
+    module = sys.modules[type(network).__module__]
+    convert = getattr(module, "checkpoint_filter_fn", None) if module.__name__.startswith("timm.") else None
+    if convert is None:
+        return found, []
+    try:
+        converted = dict(convert(dict(found), network))
+    except Exception:  # whatever it makes of another network's weights, which load_matching will name
+        return found, []
+    resampled = [
+        f"'{name}' was resampled from {tuple(found[name].shape)} to {tuple(value.shape)}"
+        for name, value in converted.items()
+        if name in found and found[name].shape != value.shape
+    ]
+    return converted, resampled
+
+
 def _keep_classifier(found: dict[str, Tensor], wanted: Mapping[str, Tensor], classifier: str) -> list[str]:
-    """Return the network's own classifier in place of one for another number of classes."""
+    """Return a sentence where the network's own classifier stays, for the file has none, or one for other classes."""
     weight, bias = f"{classifier}.weight", f"{classifier}.bias"
-    if weight not in found or found[weight].shape == wanted[weight].shape:
+    if weight not in found:
+        whose = "the file has none"
+    elif found[weight].shape != wanted[weight].shape:
+        whose = f"the file's is for {len(found[weight])} classes"
+    else:
         return []
-    note = f"the classifier '{classifier}' is new: the file's is for {len(found[weight])} classes"
     found |= {name: _small(wanted[name]) for name in (weight, bias) if name in wanted}
-    return [note]
+    return [f"the classifier '{classifier}' is new: {whose}"]
 
 
 def _leave_classifier_out(found: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:

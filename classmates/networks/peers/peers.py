@@ -21,6 +21,7 @@ from classmates.networks.backbone.forwards import (
     restore_forwards,
 )
 from classmates.networks.backbone.observe import observe, observe_first
+from classmates.networks.building.build import sized
 from classmates.networks.building.embedding import build_network
 from classmates.networks.peers.branches import Trunk, branch
 
@@ -218,11 +219,12 @@ def as_trained(network: nn.Module, data: DataSpec) -> nn.Module:
 
 
 def by_name(peer: str | nn.Module, student: Architecture, data: DataSpec) -> nn.Module:
-    """Return a peer as it is or, by its name, built for the classes and channels at hand."""
+    """Return a peer as it is or, by its name, built for the classes and images at hand."""
     if isinstance(peer, nn.Module):
         return peer
     output = "logits" if data.task is None else data.task.output
-    return build_network(peer, output, data.num_classes, in_chans=student.input_shape[0])
+    channels, height, width = student.input_shape
+    return build_network(peer, output, data.num_classes, in_chans=channels, **sized(peer, (height, width)))
 
 
 def shared_stages(architecture: Architecture, share: int | str) -> int:

@@ -100,3 +100,22 @@ def test_files_of_anything_else_are_refused(tmp_path, content, message):
     torch.save(content, tmp_path / "other.pth")
     with pytest.raises(UserError, match=message):
         load_pretrained(network(), tmp_path / "other.pth", (3, 32, 32))
+
+
+def test_a_file_without_a_classifier_leaves_a_new_one_that_begins_small(tmp_path):
+    weights = {name: value for name, value in network().state_dict().items() if not name.startswith("fc.")}
+    torch.save(weights, tmp_path / "weights.pth")
+    target = network()
+    (note,) = load_pretrained(target, tmp_path / "weights.pth", (3, 32, 32))
+    assert "'fc' is new: the file has none" in note
+    assert not target.fc.bias.any()
+    assert torch.equal(target.layer1[0].conv1.weight, weights["layer1.0.conv1.weight"])
+
+
+def test_a_transformers_weights_are_resampled_to_the_size_of_images(tmp_path):
+    options = {"num_classes": 4, "depth": 2, "embed_dim": 12, "num_heads": 2}
+    source, target = (timm.create_model("vit_tiny_patch16_224", img_size=size, **options) for size in (64, 32))
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    (note,) = load_pretrained(target, tmp_path / "weights.pth", (3, 32, 32))
+    assert note == "'pos_embed' was resampled from (1, 17, 12) to (1, 5, 12)"
+    torch.testing.assert_close(target.pos_embed[:, :1], source.pos_embed[:, :1])  # of the class token
