@@ -20,6 +20,7 @@ BENCHMARKS = (
     "backbones",
     "precision",
     "trainer",
+    "few_shot",
     "gpu",
     "scaling",
     "scale",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,11 +24,55 @@ def whole_file(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Random: machines that share a folder may have processes of the same number.
     temporary = path.with_name(f".{path.stem}.{uuid4().hex}{path.suffix}")
+    temporary.touch()
+    mode = temporary.stat().st_mode  # as the umask says; some writers make a file for its owner alone
     try:
         yield temporary
+        temporary.chmod(mode)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+UNFINISHED = re.compile(r"\..*\.[0-9a-f]{32}(\.\w+)?")
+"""Temporary names of ``whole_file``."""
+
+
+def remove_unfinished(folder: Path, *, older_than: float = 0.0) -> None:
+    """Remove what a process that was killed has left of ``whole_file`` in a folder.
+
+    older_than: seconds since it was last written to; above 0 where other processes may be writing.
+    """
+    for path in folder.glob(".*"):
+        with suppress(FileNotFoundError):  # another process has renamed or removed it
+            if UNFINISHED.fullmatch(path.name) and time.time() - path.stat().st_mtime >= older_than:
+                path.unlink()
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[bool]:
+    """Hold the lock on a file while this process lives, however it ends; gives False where another process has it.
+
+    The lock is this process's alone (``lockf``): no child that outlives it keeps it. The file goes at the end.
+    """
+    with path.open("a") as file:
+        mine = _lock(file.fileno(), path)
+        try:
+            yield mine
+        finally:
+            if mine:
+                path.unlink(missing_ok=True)
+
+
+def _lock(file: int, path: Path) -> bool:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(file), path.stat())
+    except (BlockingIOError, PermissionError, FileNotFoundError):  # it is held, or its holder has just removed it
+        return False
+    except OSError as error:
+        print(f"note: nothing keeps other processes out of '{path.parent}': no locks there ({error.strerror})")
+        return True
 
 
 @contextmanager

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from typing import Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
-import timm
-
-import classmates.models
-from classmates.data.readers.by_name import NAMED
+from classmates._outlines import OUTLINES
 from classmates.errors import check_choice
-from classmates.methods.spec import known_methods as methods
+
+if TYPE_CHECKING:
+    from classmates.methods import Method
+    from classmates.methods.about import About
 
 __all__ = ["Catalog", "list", "methods", "models"]
 
 Kind = Literal["all", "methods", "models", "datasets"]
 
 
+def methods() -> dict[str, type[Method]]:
+    """Return the methods of this package by name."""
+    from classmates.methods.spec import known_methods
+
+    return known_methods()
+
+
 def models() -> dict[str, Callable[..., object]]:
     """Return the constructors of this package's own models by name; timm knows them by the same names."""
+    import classmates.models
+
     return {name: getattr(classmates.models, name) for name in classmates.models.__all__}
 
 
@@ -30,20 +40,36 @@ class Catalog:
     """Names that fit a pattern, with a line on each; as text, a list to read.
 
     names: {kind: {name: line}}, the kinds being methods, models (of this package) and datasets.
-    timm_models: the other models of timm's that fit, where models were asked for.
     """
 
     pattern: str
     names: dict[str, dict[str, str]]
-    timm_models: Sequence[str]
+
+    @cached_property
+    def timm_models(self) -> Sequence[str]:
+        """The other models of timm's that fit, where models were asked for."""
+        import timm  # with all of PyTorch, which a list of our own names does not need
+
+        own = OUTLINES.named("classmates.models", "__all__")
+        asked = "models" in self.names
+        return [name for name in timm.list_models() if asked and fits(name, self.pattern) and name not in own]
 
     def __str__(self) -> str:
         return "\n\n".join(self._section(kind) for kind in self.names)
 
     def _section(self, kind: str) -> str:
-        wrapper = textwrap.TextWrapper(100, subsequent_indent=" " * 30)
-        rows = [wrapper.fill(f"  {name:<28}{line}") for name, line in self.names[kind].items()]
+        rows = self._methods() if kind == "methods" else [row(name, line) for name, line in self.names[kind].items()]
         return "\n".join([TITLES[kind], *rows, *self._more(kind)])
+
+    def _methods(self) -> Iterator[str]:
+        """Yield the methods by what their students learn from, the latest last, each with its year and its cost."""
+        found = {name: about(name) for name in self.names["methods"]}
+        for group, title in GROUPS.items():
+            members = sorted((facts.year or 0, name) for name, facts in found.items() if facts.group == group)
+            yield from [f"\n{title}"] if members else []
+            for year, name in members:
+                facts = f"{name:<17}{year or '':<5}{found[name].cost:>4.1f}x  "
+                yield row(facts, self.names["methods"][name])
 
     def _more(self, kind: str) -> Sequence[str]:
         """Return lines on what there is beyond this package's own names."""
@@ -51,7 +77,7 @@ class Catalog:
             return [f"  {name:<28}of timm" for name in self.timm_models]
         if kind == "models":
             return [
-                f"  and {len(self.timm_models)} of timm; to find them: classmates list models --pattern 'vit*'",
+                "  and more than a thousand of timm; to find them: classmates list models --pattern 'vit*'",
                 "  and your own: --model FILE.py:CLASS",
             ]
         if kind == "datasets" and not self.pattern:
@@ -62,8 +88,21 @@ class Catalog:
         return []
 
 
+def row(name: str, line: str) -> str:
+    """Return a name and, beside it, what there is to say of it, in lines of up to 100 characters."""
+    return textwrap.fill(f"  {name:<28}{line}", 100, subsequent_indent=" " * 30)
+
+
+GROUPS = {
+    "control": "Controls, which learn from the labels alone: what every method has to beat",
+    "self": "Self-distillation: a network that learns from itself",
+    "online": "Online distillation: peers that learn side by side from each other; one of them is deployed",
+    "several": "Several methods at once",
+    "teacher": "With a teacher, which has been trained before (--method.teacher RUN_FOLDER)",
+}
 TITLES = {
-    "methods": "Methods (--method NAME; classmates train --method.help NAME shows its options)",
+    "methods": "Methods (--method NAME; classmates train --method.help NAME shows its options), with the year of\n"
+    "the paper and the time of a training step over Baseline's; inference costs the same with all of them",
     "models": "Models (--model NAME; classmates describe NAME shows its stages and size)",
     "datasets": "Data (--data NAME)",
 }
@@ -82,29 +121,49 @@ def list(what: Kind = "all", *, pattern: str = "") -> Catalog:
     Raises:
         UserError: ``what`` is none of these.
     """
-    every = {
-        "methods": {name: first_sentence(cls) for name, cls in methods().items()},
-        "models": {name: first_sentence(constructor) for name, constructor in models().items()},
-        "datasets": {name: first_sentence(known.readers[0]) for name, known in NAMED.items()},
-    }
     check_choice("kind of thing to list", what, Kind)
-
-    def fits(name: str) -> bool:
-        return not pattern or fnmatch(name.lower(), pattern.lower())
-
+    every = {
+        "methods": {
+            name: sentence + (f" It needs {needs}." if (needs := about(name).needs) else "")
+            for name, sentence in lines("classmates.methods", BASES).items()
+        },
+        "models": lines("classmates.models"),
+        "datasets": {
+            name: first_sentence(known.find or known.disjoint)
+            for name, known in OUTLINES.named("classmates.data.readers.by_name", "NAMED").items()
+        },
+    }
     return Catalog(
         pattern=pattern,
         names={
-            kind: {name: line for name, line in known.items() if fits(name)}
+            kind: {name: line for name, line in known.items() if fits(name, pattern)}
             for kind, known in every.items()
             if what in ("all", kind)
         },
-        timm_models=[name for name in timm.list_models() if fits(name) and name not in every["models"]]
-        if what in ("all", "models")
-        else [],
     )
 
 
-def first_sentence(thing: object) -> str:
-    """Return the first sentence of its docstring, or what of it is on the first line."""
-    return (thing.__doc__ or "").strip().partition("\n")[0].partition(". ")[0].rstrip(".")
+BASES = ("Method", "Output")
+"""What is public among the methods and is none."""
+
+
+def lines(module: str, without: Sequence[str] = ()) -> dict[str, str]:
+    """Return what a module makes public by name, with a line on each."""
+    names = [name for name in OUTLINES.named(module, "__all__") if name not in without]
+    return {name: first_sentence(OUTLINES.named(module, name)) for name in names}
+
+
+def about(method: str) -> About:
+    """Return the facts that a method declares."""
+    facts: About = OUTLINES.attribute(OUTLINES.named("classmates.methods", method), "about")
+    return facts
+
+
+def fits(name: str, pattern: str) -> bool:
+    return not pattern or fnmatch(name.lower(), pattern.lower())
+
+
+def first_sentence(thing: Any) -> str:
+    """Return the first sentence of its docstring, with its full stop."""
+    paragraph = " ".join((thing.__doc__ or "").strip().partition("\n\n")[0].replace("``", "").split())
+    return paragraph.partition(". ")[0].rstrip(".") + "."

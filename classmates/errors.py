@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any, get_args
+
+from classmates._names import in_unicode
 
 SHOWN = 12
 """The most names that a message lists."""
+LONGEST = 100
+"""The most letters that a message shows of an unknown name."""
 LISTED = ("method", "model", "data set")
 """The kinds of names that ``classmates list`` shows."""
 
@@ -17,11 +22,22 @@ class UserError(ValueError):
 
     exit_code = 2
 
+    def __init__(self, message: object = ""):
+        super().__init__(in_unicode(str(message)))
+
 
 class NonFiniteLoss(ArithmeticError):
-    """A term of the loss is NaN or infinite; the message names the term and the step (exit code 3)."""
+    """Training has diverged: a term of the loss or a weight is NaN, infinite or beyond use (exit code 3).
+
+    The message names it and the step.
+    """
 
     exit_code = 3
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, to be part of another; its type where it has no message."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
 def nearest(name: str, choices: Iterable[str], count: int = 3, *, listed: bool = False) -> str:
@@ -42,12 +58,14 @@ def nearest(name: str, choices: Iterable[str], count: int = 3, *, listed: bool =
     return f"there are: {', '.join(names[:SHOWN])}{more}"
 
 
-def unknown(kind: str, name: str, choices: Iterable[str]) -> UserError:
+def unknown(kind: str, name: object, choices: Iterable[str]) -> UserError:
     """Return the error for a name that is not known: ``unknown method 'MLC': did you mean 'MCL'?``"""
-    return UserError(f"unknown {kind} '{name}': {nearest(name, choices, listed=kind in LISTED)}")
+    text = str(name)
+    shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    return UserError(f"unknown {kind} '{shown}': {nearest(shown, choices, listed=kind in LISTED)}")
 
 
-def check_choice(option: str, value: str, words: Any) -> None:
+def check_choice(option: str, value: object, words: Any) -> None:
     """Raise UserError, naming the nearest word, where the value of an option is none of its words.
 
     words: a ``Literal`` type, or the words themselves.
@@ -55,3 +73,15 @@ def check_choice(option: str, value: str, words: Any) -> None:
     choices = get_args(words) or tuple(words)
     if value not in choices:
         raise unknown(option, value, choices)
+
+
+def check_finite(option: str, value: Any) -> None:
+    """Raise UserError for a number that is NaN or infinite, also within a list or a mapping."""
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            check_finite(f"{option}.{name}", part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            check_finite(option, part)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{option}={value}: give a finite number")

@@ -19,14 +19,37 @@ def test_methods_are_those_that_are_public():
 def test_everything_is_listed_with_a_line_on_it():
     found = catalog()
     assert found.names.keys() == {"methods", "models", "datasets"}
+    assert found.names["methods"].keys() == methods().keys()
     assert found.names["models"].keys() == models().keys()
     assert all(line for lines in found.names.values() for line in lines.values())
     assert found.names["methods"]["MCL"].startswith("Peers contrast their outputs of a sample")
     text = str(found)
     assert max(map(len, text.splitlines())) <= 100
-    assert f"{len(timm.list_models()) - len(models())} of timm" in text
+    assert "more than a thousand of timm" in text
+    assert len(found.timm_models) == len(timm.list_models()) - len(models()) > 1000
     for name in ("MCL", "resnet32", "digits"):
         assert f"\n  {name} " in text
+
+
+def test_methods_are_grouped_with_year_cost_and_needs():
+    lines = str(catalog("methods")).splitlines()
+    heads = [line.partition(",")[0].partition(":")[0] for line in lines[2:] if line and not line.startswith(" ")]
+    assert heads == [
+        "Controls", "Self-distillation", "Online distillation", "Several methods at once", "With a teacher"
+    ]  # fmt: skip
+    listed = [line.split()[0] for line in lines[2:] if line.startswith("  ") and line[2] != " "]
+    assert sorted(listed) == sorted(methods())
+    mcl = " ".join("\n".join(lines).partition("  MCL  ")[2].partition("\n  PCL")[0].split())
+    assert mcl.startswith(f"{MCL.about.year} {MCL.about.cost}x Peers contrast")
+    assert mcl.endswith(f"It needs {MCL.about.needs}.")
+    assert str(catalog("methods", pattern="MCL*")).count("\n\n") == 1
+
+
+def test_every_line_is_a_whole_sentence():
+    for kind, lines in catalog().names.items():
+        for name, line in lines.items():
+            assert line.endswith("."), (kind, name, line)
+            assert line.count("(") == line.count(")"), (kind, name, line)
 
 
 def test_our_own_models_come_first_and_timms_by_pattern():
@@ -42,7 +65,7 @@ def test_our_own_models_come_first_and_timms_by_pattern():
 
 
 def test_a_pattern_that_nothing_fits():
-    assert catalog("methods", pattern="x*") == Catalog("x*", {"methods": {}}, [])
+    assert catalog("methods", pattern="x*") == Catalog("x*", {"methods": {}})
 
 
 def test_every_data_set_has_its_line():

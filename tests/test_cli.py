@@ -1,8 +1,10 @@
 """The command line as it is typed: what reaches the functions, what is printed, and every wrong input."""
 
+import errno
 import functools
 import inspect
 import re
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import classmates
+from classmates._signals import Ended
 from classmates.cli import COMMANDS, main
 from classmates.cli.help import TOPICS, command_help
 from classmates.cli.words import read
@@ -94,9 +97,13 @@ def test_a_method_of_the_users_own_is_found_in_the_working_folder(trained_with, 
         "        super().__init__(network, data)\n"
     )
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    assert option(trained_with("--method", "own_method.Own", "--method.strength", "2"), "strength") == 2.0
-    assert main(["train", "--method", "own_method.Own", "--method.strenght", "2"]) == 2
+    before = list(sys.path)
+    for name in ("own_method.py:Own", "own_method.Own", str(tmp_path / "own_method.py:Own")):
+        arguments = trained_with("--method", name, "--method.strength", "2")
+        assert option(arguments, "strength") == 2.0
+        assert arguments["method"].class_path == "own_method.py:Own"
+        assert main(["train", "--method", name, "--method.strenght", "2"]) == 2
+    assert sys.path == before
 
 
 def test_flags_go_over_yaml_whatever_the_order(trained_with, tmp_path):
@@ -244,14 +251,6 @@ def test_wrong_input_is_one_clear_message(typed, tmp_path, monkeypatch, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(files)  # nothing was written
 
 
-def lightning_interrupted():
-    """How Lightning ends when Ctrl-C is pressed."""
-    try:
-        raise KeyboardInterrupt
-    except KeyboardInterrupt:
-        sys.exit(1)
-
-
 def raises(error):
     def function(**arguments):
         raise error
@@ -265,7 +264,13 @@ def raises(error):
         (raises(classmates.UserError("too small")), 2, "classmates: error: too small\n"),
         (raises(classmates.NonFiniteLoss("term 'ce'")), 3, "classmates: error: term 'ce'\n"),
         (raises(KeyboardInterrupt()), 130, "classmates: interrupted; go on with --resume true\n"),
-        (lambda **arguments: lightning_interrupted(), 130, "classmates: interrupted; go on with --resume true\n"),
+        (raises(Ended(signal.SIGTERM)), 143, "classmates: ended by SIGTERM; go on with --resume true\n"),
+        (
+            raises(OSError(errno.ENOSPC, "No space left on device", "runs/metrics.csv")),
+            2,
+            "classmates: error: [Errno 28] No space left on device: 'runs/metrics.csv': make space; go on with "
+            "--resume true\n",
+        ),
     ],
 )
 def test_how_a_run_ended_is_told_by_the_exit_code(ends, code, message, monkeypatch, capsys):

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from classmates import cli
+from classmates.catalog import list as catalog
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("*.md"))]
@@ -60,6 +61,11 @@ def test_what_a_page_shows_works(page, working_folder):
     if page == "README.md":
         assert len(blocks) == 5
         assert (working_folder / "predictions.csv").exists()
+
+
+def test_the_methods_are_listed_as_the_command_lists_them():
+    """After a change of a method's facts: put what `classmates list methods` prints in the place of that block."""
+    assert f"```text\n{catalog('methods')}\n```" in (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", PAGES)

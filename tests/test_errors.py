@@ -2,7 +2,7 @@ from typing import Literal
 
 import pytest
 
-from classmates.errors import NonFiniteLoss, UserError, check_choice, nearest, unknown
+from classmates.errors import NonFiniteLoss, UserError, check_choice, first_line, nearest, unknown
 
 
 def test_exit_codes() -> None:
@@ -55,3 +55,9 @@ def test_check_choice_names_the_nearest() -> None:
         check_choice("colour", "red", words)
         with pytest.raises(UserError, match="unknown colour 'gren': did you mean 'green'"):
             check_choice("colour", "gren", words)
+
+
+def test_first_line_of_an_error() -> None:
+    assert first_line(ValueError("this\nand that")) == "this"
+    assert first_line(ValueError("\nthat")) == "that"
+    assert first_line(AssertionError()) == "AssertionError"

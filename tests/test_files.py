@@ -1,8 +1,15 @@
+import os
+import shutil
+import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from classmates._files import output_file, require_writable, whole_file
+from classmates._files import exclusive, output_file, remove_unfinished, require_writable, whole_file
 from classmates.errors import UserError
 
 
@@ -35,3 +42,57 @@ def test_trying_whether_a_place_can_be_written_leaves_it_as_it_is(tmp_path: Path
     (tmp_path / "x.csv").write_text("kept")
     require_writable(tmp_path / "x.csv")
     assert (tmp_path / "x.csv").read_text() == "kept"
+
+
+def save_with_safetensors(path: Path) -> None:
+    save_file({"a": torch.ones(1)}, path)  # which makes a file for its owner alone
+
+
+WRITERS = {"text": lambda path: path.write_text("text"), "safetensors": save_with_safetensors}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("umask", [0o022, 0o027])
+def test_files_are_for_whom_the_umask_says(tmp_path: Path, writer: str, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        with whole_file(tmp_path / "file.safetensors") as path:
+            WRITERS[writer](path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file.safetensors").stat().st_mode) == 0o666 & ~umask
+
+
+def test_what_a_killed_process_has_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("result.json", "resnet-8.1.yaml", "log"):
+        with whole_file(tmp_path / name) as temporary:
+            shutil.copy(temporary, tmp_path / "left")
+        (tmp_path / "left").rename(temporary)
+        (tmp_path / name).unlink()
+    (tmp_path / ".hidden.json").touch()
+    (tmp_path / "result.json").touch()
+    remove_unfinished(tmp_path, older_than=60)
+    assert len(list(tmp_path.iterdir())) == 5
+    remove_unfinished(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden.json", "result.json"]
+    remove_unfinished(tmp_path / "nowhere")
+
+
+HOLD = (
+    "import fcntl, sys; file = open(sys.argv[1], 'a'); fcntl.lockf(file, 2 | 4); print(flush=True); sys.stdin.read()"
+)
+
+
+def test_a_lock_ends_with_its_process_however_that_ends(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], **pipes) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with exclusive(path) as mine:
+            assert not mine
+        assert path.exists()
+        holder.kill()
+    with exclusive(path) as mine:
+        assert mine
+    assert not path.exists()

@@ -40,6 +40,18 @@ COMMON_OPTIONS = {
     "CLILR": {"peers": 4, "hard": 0.5, "temperature": 2.0},
     "ONE": {"peers": 3, "share": -1, "temperature": 3.0, "ramp": 80},
     "OKDDip": {"peers": 4, "share": -1, "temperature": 3.0, "ramp": 80},
+    "MCLBatch": {
+        "peers": 2,
+        "share": "nothing",
+        "within": 0.1,
+        "soft_within": 1.0,
+        "across": 0.1,
+        "soft_across": 1.0,
+    },
+    "PCL": {"peers": 3, "share": -1, "views": "own", "temperature": 3.0, "ramp": 80, "decay": 0.999},
+    "BAKE": {"lam": 1.0, "temperature": 4.0, "omega": 0.5, "intra": 3},
+    "DLB": {"alpha": 1.0, "temperature": 3.0},
+    "ZipfLS": {"smoothing": 0.1, "upsample": 2, "ranking": "auto"},
     "MCL": {"peers": 4, "share": -2, "temperature": 3.0, "beta": 0.025, "num_negatives": 256},
     "AT": {"teacher": "runs/common-teacher", "attention": 1000.0},
     "CC": {"teacher": "runs/common-teacher", "correlation": 100.0, "class_uniform": True},
@@ -65,6 +77,7 @@ OF_ONE = {
     "BornAgain": {"schedule": "CosineAnnealingWarmRestarts", "schedule_args": {"T_0": 100}},
     "CORSD": {"batch_size": 129},
     "CSKD": {"batch_size": 256},
+    "DLB": {"epochs": 100},
 }
 """What it says of single methods beside their options."""
 

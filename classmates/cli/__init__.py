@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import classmates
+from classmates._signals import ended_by_signals, exit_code
 from classmates.errors import NonFiniteLoss, UserError, unknown
 
 if TYPE_CHECKING:
@@ -86,6 +88,19 @@ GOING_ON = {
 }
 """The words that say how a command that was interrupted is continued."""
 
+REFUSED = {
+    errno.EACCES: "ask for the right to it, or give another place",
+    errno.EPERM: "ask for the right to it, or give another place",
+    errno.EROFS: "give a place that can be written to",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ENOTDIR: "a part of this path is a file: give another place",
+    errno.EISDIR: "it is a folder: give a file",
+    errno.ELOOP: "its links lead in a circle: give another place",
+}
+"""What the system refuses whoever runs a command, and what they can do about it."""
+SHOWN = 100
+"""How many letters of a path a message shows."""
+
 OVERVIEW = """\
 More accurate image classifiers without a bigger teacher.
 
@@ -101,60 +116,87 @@ classmates COMMAND --help explains a command."""
 def main(typed: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code.
 
-    0; 2 for what the user can mend; 3 for a loss that is not finite or a useless student; 4 where runs of a
-    comparison or a search failed; 130 when interrupted. Any other exception is a bug, and keeps its traceback.
+    0; 2 for what the user can mend; 3 for a loss or weights that are not finite or a useless student; 4 where runs of
+    a comparison or a search failed; 128 and the number of the signal that ended it (130: Ctrl-C, 143: SIGTERM). Any
+    other exception is a bug, and keeps its traceback.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may have what a terminal has not
     command, *rest = (sys.argv[1:] if typed is None else typed) or ["--help"]
+    more = GOING_ON.get(command, "")
     try:
-        if command in ("-h", "--help"):
-            lines = (f"  {name:<10}{entry.summary}" for name, entry in COMMANDS.items())
-            print(OVERVIEW.format(commands="\n".join(lines)))
-        elif command == "--version":
-            print(classmates.__version__)
-        elif command not in COMMANDS:
-            raise unknown("command", command, COMMANDS)
-        else:
-            return run(command, rest)
+        with ended_by_signals():
+            return answer(command, rest)
     except (UserError, NonFiniteLoss) as error:
         print(f"classmates: error: {error}", file=sys.stderr)
         return error.exit_code
-    except (KeyboardInterrupt, SystemExit) as stop:
-        if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
+    except KeyboardInterrupt as stop:
+        print(f"classmates: {str(stop) or 'interrupted'}{more}", file=sys.stderr)
+        return exit_code(stop)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            said = f"{error}: make space{more}"
+        elif error.errno in REFUSED and error.filename is not None:
+            said = f"'{shortened(error.filename)}': {error.strerror}: {REFUSED[error.errno]}"
+        else:
             raise
-        more = GOING_ON.get(command, "")
-        print(f"classmates: interrupted{more}", file=sys.stderr)
-        return 130
-    return 0
+        print(f"classmates: error: {said}", file=sys.stderr)
+        return UserError.exit_code
+
+
+def answer(command: str, rest: list[str]) -> int:
+    """Run a command, or say what there is; return the exit code."""
+    if command in ("-h", "--help"):
+        lines = (f"  {name:<10}{entry.summary}" for name, entry in COMMANDS.items())
+        print(OVERVIEW.format(commands="\n".join(lines)))
+        return 0
+    if command == "--version":
+        print(classmates.__version__)
+        return 0
+    if command not in COMMANDS:
+        raise unknown("command", command, COMMANDS)
+    return run(command, rest)
+
+
+def shortened(path: str | bytes) -> str:
+    """Return a path, of a very long one its beginning."""
+    text = os.fsdecode(path)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def run(command: str, typed: list[str]) -> int:
     """Run the function of a command and print what it returns, or print its help; return the exit code."""
-    # Imported here, with all of PyTorch, and not for the overview.
+    # Imported here, and not for the overview. What takes PyTorch comes last: help and wrong flags need none of it.
+    from classmates._outlines import OUTLINES
     from classmates.cli.help import command_help, options_help
-    from classmates.cli.words import read
+    from classmates.cli.words import check_names, read
+    from classmates.comparisons.recipe import find_settings
     from classmates.configuration.arguments import arguments_of
-    from classmates.configuration.choosing import family_for, options_of
     from classmates.configuration.settings import Settings
 
     entry = COMMANDS[command]
-    function = getattr(classmates, entry.function or command)
+    name = entry.function or command
+    outline = OUTLINES.named(classmates._HOMES[name], name)
     if "-h" in typed or "--help" in typed:
-        print(command_help(command, function, entry.positions))
+        print(command_help(command, outline, entry.positions))
         return 0
-    sys.path.append(os.getcwd())  # for methods of the user's own
-    arguments = arguments_of(function)
-    settings = Settings(command, arguments)
+    arguments = arguments_of(outline)
+    given = read(typed, arguments, entry.positions)
+    check_names(command, given, arguments)
+    function = getattr(classmates, name)
+    settings = Settings(command, arguments_of(function))
     flags, files = [], []
-    for name, text in read(typed, arguments, entry.positions):
-        if name == "config":
-            files.append(Path(text))
-        elif name.endswith(".help") and name.removesuffix(".help") in arguments:
-            flag = name.removesuffix(".help")
-            kind = family_for(arguments[flag]).find(text)
-            print(options_help(kind, options_of(kind), flag))
+    for flag, text in given:
+        if flag == "config":
+            files.append(find_settings(text))
+        elif flag.endswith(".help") and flag.removesuffix(".help") in arguments:
+            chosen = flag.removesuffix(".help")
+            kind = settings.classes.family_for(settings.arguments[chosen]).find(text)
+            print(options_help(kind, settings.classes.options_of(kind), chosen))
             return 0
         else:
-            flags.append((name, text))
+            flags.append((flag, text))
     for file in files:
         settings.add_file(file, method=dict(flags).get("method"))
     settings.add_flags(flags)
@@ -169,6 +211,8 @@ def run(command: str, typed: list[str]) -> int:
 
 def silence_lightning() -> None:
     """Leave out what Lightning says of a machine without a GPU, of its own age and what it calls possibly wrong."""
+    if "lightning" not in sys.modules:
+        return
     from lightning.fabric.utilities.warnings import PossibleUserWarning
 
     for name in ("lightning.pytorch", "lightning.fabric"):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from classmates.configuration.arguments import Argument, in_words
+from classmates.configuration.arguments import Argument, in_words, likely, names_of, nearly
 from classmates.errors import UserError
 
+VERY = 0.75
+"""From this likeness on a flag is taken for another one that was mistyped; options of methods are less like it."""
 NUMBER = re.compile(r"-\.?\d")
 
 
@@ -56,6 +58,20 @@ def full_name(name: str, arguments: Mapping[str, Argument]) -> str:
     """Return the argument's name, of which a list's may lack its s."""
     several = arguments.get(f"{name}s")
     return f"{name}s" if name not in arguments and several is not None and several.is_list else name
+
+
+def check_names(command: str, flags: Iterable[tuple[str, str]], arguments: Mapping[str, Argument]) -> None:
+    """Raise UserError for a flag that is none and is very much like one that there is.
+
+    Any other may be like an option of the method, which is for ``Settings`` to tell.
+    """
+    for name, _ in flags:
+        head, _, part = name.partition(".")
+        known = arguments.get(head)
+        right = head == "config" or (known is not None and (not known.fields or part in known.fields))
+        names = list(names_of(arguments))
+        if not right and nearly(name, names, VERY):
+            raise UserError(f"unknown flag '--{name}': {likely(name, names, '')}")
 
 
 def is_value(word: str) -> bool:

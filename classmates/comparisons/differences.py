@@ -8,6 +8,7 @@ from typing import Any
 from classmates.comparisons.figure_data import Member
 from classmates.reporting.page import flat
 from classmates.runs.folder import FREE_SETTINGS
+from classmates.runs.spec import class_name
 
 NO_DIFFERENCE = {*FREE_SETTINGS, "seed", "model", "data"}  # the table itself says the last three
 
@@ -38,6 +39,6 @@ def setting_differences(members: Sequence[Member]) -> tuple[dict[str, str], dict
 
 def method_text(method: dict[str, Any]) -> str:
     """Return ``MCL(peers=4, beta=0.1)`` of a method's class and options."""
-    name = method["class_path"].rpartition(".")[2]
+    name = class_name(method["class_path"])
     options = ", ".join(f"{option}={value}" for option, value in method.get("init_args", {}).items())
     return f"{name}({options})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from math import inf, isnan
 from typing import NamedTuple
 
@@ -72,7 +73,7 @@ def as_text(table: pd.DataFrame) -> str:
 
 
 def as_markdown(table: pd.DataFrame, title: str) -> str:
-    """Return the verdict, then overview, sections and statistics as Markdown tables, with the remarks."""
+    """Return the verdict, then overview, sections and statistics as Markdown tables, with the remarks; no HTML."""
     blocks = [f"## {title}", *(f"**{line}**" for line in as_lines(verdicts(table)))]
     blocks.append("\n".join(f"- {remark}" for remark in remarks(table)))
     for section in _every_section(table):
@@ -80,7 +81,7 @@ def as_markdown(table: pd.DataFrame, title: str) -> str:
         lines += [_marked(section, row, lambda cell, sign: f"**{sign} {cell}**") for row in range(len(section.cells))]
         escaped = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
         blocks.append("\n".join([f"### {section.title}", "", *escaped]))
-    return "\n\n".join(blocks) + "\n"
+    return escape("\n\n".join(blocks), quote=False) + "\n"
 
 
 def as_latex(table: pd.DataFrame, title: str) -> str:
@@ -175,12 +176,22 @@ def _statistics(part: pd.DataFrame) -> Section:
         "difference": lambda row: signed(row["difference"], digits(row)),
         "95 %, t": lambda row: interval(row["low"], row["high"], digits(row)),
         "95 %, bootstrap": lambda row: interval(row["bootstrap_low"], row["bootstrap_high"], digits(row)),
+        **_one_by_one(part),
         "p": lambda row: number(row["p"], ".3f"),
         "p, Holm": lambda row: number(row["p_holm"], ".3f"),
         "seeds to resolve it": lambda row: number(row["seeds_needed"], ",.0f"),
         "one run": lambda row: number(row["one_run"], f".{digits(row)}f", "± "),
     }
     return _section(f"{_title(part)}: differences to {part['reference'].iloc[0]}", part, columns)
+
+
+def _one_by_one(part: pd.DataFrame) -> dict[str, Callable[[pd.Series], str]]:
+    """Return the column of the intervals over seeds and episodes, or whatever else rows are paired by."""
+    protocol = protocol_in(part)
+    if protocol is None or "outcomes" not in part:
+        return {}
+    head = f"95 %, seeds and {protocol.counted}"
+    return {head: lambda row: interval(row["outcome_low"], row["outcome_high"], digits(row))}
 
 
 def _section(

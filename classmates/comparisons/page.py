@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from classmates._csv import as_csv
 from classmates._files import slug, whole_file
 from classmates.comparisons.differences import setting_differences
 from classmates.comparisons.drawings import Drawing, Material, draw
@@ -48,11 +49,11 @@ def write_comparison(folder: Path, recipe: Recipe, runs: pd.DataFrame, out: Path
     """
     out = folder / "report.html" if out is None else out
     table = comparison_table(runs, recipe)
-    write_text(folder / "table.csv", table.to_csv(index=False))
+    write_text(folder / "table.csv", as_csv(table))
     write_text(folder / "table.md", as_markdown(table, recipe.headline))
     write_text(folder / "table.tex", as_latex(table, recipe.headline))
     places = [_relative(Path(run), folder / "runs.csv") for run in runs["folder"]]  # so that the folder may move
-    write_text(folder / "runs.csv", runs.assign(folder=places).to_csv(index=False))
+    write_text(folder / "runs.csv", as_csv(runs.assign(folder=places)))
     rows = ordered(recipe.rows, runs["row"])
     finished = finished_runs(runs, recipe)
     members, problems = read_members(finished, rows)
@@ -88,7 +89,7 @@ def saved(drawing: Drawing, folder: Path) -> dict[str, Any]:
     """Write the drawing as SVG and PNG, and the CSV of each table behind it; return what the page shows of it."""
     name, tables = slug(drawing.name), {slug(table): frame for table, frame in drawing.tables.items()}
     for table, frame in tables.items():
-        write_text(folder / f"{table}.csv", frame.to_csv(index=False))
+        write_text(folder / f"{table}.csv", as_csv(frame))
     element = theme.save(drawing.figure, folder / name)
     return {"name": name, "title": drawing.title, "caption": drawing.caption, "svg": element, "tables": [*tables]}
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
-
+from classmates._yaml import read_yaml
 from classmates.errors import UserError, check_choice, unknown
 
 Base = Literal["auto", "common", "paper", "none"]
 FigureName = Literal["ablation", "learning_curves", "accuracy_against_time", "calibration", "sensitivity", "tsne"]
+PRINTED = re.compile(r"[-−]?\d+(\.\d+)?( *± *\d+(\.\d+)?)?")
+"""A published value, perhaps with its spread."""
 WHO = ("student", "peers", "ensemble")
 SCALES = ("accuracy", "error")
 
@@ -115,6 +117,21 @@ def find_recipe(name: str) -> Path:
     return known[name]
 
 
+def find_settings(name: str) -> Path:
+    """Return a YAML file of settings: the user's, or else one that comes with the package (mcl, recipes/mcl.yaml).
+
+    Raises:
+        UserError: a word that is neither a file nor the name of one of the package's.
+    """
+    known = {path.stem: path for path in recipes_folder().glob("*.yaml")}
+    short = name.removeprefix("recipes/").removesuffix(".yaml")
+    if short in known and not Path(name).is_file():
+        return known[short]
+    if name == short and "/" not in name and not Path(name).is_file():
+        raise unknown("file of settings", name, known)
+    return Path(name)
+
+
 def load_recipe(name: str) -> Recipe:
     """Return the recipe in a file, by its path or its name below ``recipes/``.
 
@@ -122,11 +139,9 @@ def load_recipe(name: str) -> Recipe:
         UserError: no such recipe, no YAML, or a key, row or value that cannot be.
     """
     path = find_recipe(name)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"recipe {path} cannot be read: {' '.join(str(error).split())}") from error
-    recipe = read(content, f"recipe {path}")
+    recipe = read(read_yaml(path, f"recipe {path}"), f"recipe {path}")
+    if not recipe.rows:
+        raise UserError(f"recipe {path} has no rows: it needs 'rows:', and below it the settings of each by its name")
     if recipe.asked:
         raise UserError(f"recipe {path}: 'asked' is noted by compare; a recipe says it under 'settings'")
     _check_rows(recipe, f"recipe {path}")
@@ -140,13 +155,17 @@ def read(content: Any, where: str) -> Recipe:
     given = dict(mapping)
     for name in ("settings", "rows", "models_settings", "scores", "published", "asked"):
         if name in given:
-            given[name] = _mapping(given[name] or {}, f"{where}: {name}")
+            given[name] = _mapping({} if given[name] is None else given[name], f"{where}: {name}")
+    for name in ("title", "source", "base", "reference"):
+        if not isinstance(given.get(name, ""), str) and (name, given[name]) != ("reference", None):
+            raise UserError(f"{where}: {name} must be a text, not {given[name]!r}")
     for name in ("models", "data", "figures", "notes"):
         if name in given and not _is_list(given[name], str):
             raise UserError(f"{where}: {name} must be a list of texts, not {given[name]!r}")
     for name in ("rows", "models_settings", "published"):
         given[name] = {
-            str(key): _mapping(value or {}, f"{where}: {name}: {key}") for key, value in given.get(name, {}).items()
+            str(key): _mapping({} if value is None else value, f"{where}: {name}: {key}")
+            for key, value in given.get(name, {}).items()
         }
     if "seeds" in given:
         given["seeds"] = read_seeds(given["seeds"])
@@ -191,8 +210,16 @@ def _check_rows(recipe: Recipe, where: str) -> None:
     _known("row among the scores", recipe.scores, recipe.rows, where)
     for model, values in recipe.published.items():
         _known(f"published row of {model}", values, recipe.rows, where)
+        for row, value in values.items():
+            if not PRINTED.fullmatch(str(value)):
+                raise UserError(
+                    f"{where}: published: {model}: {row} is {value!r}; give a number (71.5) or '71.5 ± 0.2'"
+                )
     for model, settings in recipe.models_settings.items():
-        _known(f"row among the settings of {model}", settings.get("rows") or {}, recipe.rows, where)
+        rows = _mapping(settings.get("rows") or {}, f"{where}: models_settings: {model}: rows")
+        _known(f"row among the settings of {model}", rows, recipe.rows, where)
+        for row, own in rows.items():
+            _mapping({} if own is None else own, f"{where}: models_settings: {model}: rows: {row}")
 
 
 def _score(given: Any, default: ScoreChoice, where: str) -> ScoreChoice:

@@ -81,4 +81,10 @@ def protocol_of(runs: pd.DataFrame) -> ProtocolRecord | None:
     names = sorted({f"{protocol.name} ({protocol.headline})" for protocol in found})
     if len(names) > 1:
         raise UserError(f"the runs were judged by different protocols, {' and '.join(names)}: compare them apart")
+    settings = sorted({str(dict(protocol.settings)) for protocol in found})
+    if len(settings) > 1:
+        raise UserError(
+            f"the runs were judged by {names[0]} with different settings, {' and '.join(settings)}: compare them "
+            "apart"
+        )
     return found[0] if found else None

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from classmates.comparisons.numbers import BETTER, WORSE
+from classmates.comparisons.outcomes import outcome_intervals
 from classmates.comparisons.ranking import beside_published, distances
 from classmates.comparisons.recipe import Recipe, ScoreChoice
 from classmates.comparisons.runs import DONE, further, protocol_of
@@ -75,7 +76,9 @@ def comparison_table(runs: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
     lines; ``better`` and ``worse`` where the t interval excludes zero on that side, ``marked`` and ``marked_worse``
     where that outlasts the correction; ``seeds_needed`` to resolve the difference. ``best``, ``to_best`` with its
     interval, and ``within_noise`` are as ``ranking.distances`` has them. ``one_run``: half the 95 % interval of a
-    single run's headline, mean over runs, as their results have it. ``peers`` and ``ensemble`` are of the headline,
+    single run's headline, mean over runs, as their results have it. ``outcome_low`` to ``outcome_high``: the interval
+    of the difference over seeds and over the ``outcomes`` that both rows were judged on one by one, where those are
+    kept. ``peers`` and ``ensemble`` are of the headline,
     and one column has each other metric of the student. Costs are means over seeds; ``time_ratio`` (of a step),
     ``training_ratio`` (of all steps) and ``memory_ratio`` are to the reference. ``published`` is as printed,
     ``beyond_published`` ours minus theirs. ``note``: what is missing. ``protocol``: how the runs were judged; None
@@ -102,7 +105,7 @@ def comparison_table(runs: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
     table["p_holm"] = holm(table["p"].tolist())
     outlasts = table["p_holm"] < 1 - CONFIDENCE
     table["marked"], table["marked_worse"] = table["better"] & outlasts, table["worse"] & outlasts
-    return table.join(_to_best(table, finished))
+    return table.join(_to_best(table, finished)).join(outcome_intervals(table, finished))
 
 
 def _to_best(table: pd.DataFrame, finished: pd.DataFrame) -> pd.DataFrame:
@@ -212,7 +215,7 @@ def _published(recipe: Recipe, row: str, model: str, data: str) -> tuple[str, fl
     if value is None:
         return "", nan
     if isinstance(value, str):
-        return value, float(value.partition("±")[0])
+        return value, float(value.partition("±")[0].replace("−", "-"))
     return f"{value:.2f}", float(value)
 
 
@@ -232,6 +235,8 @@ def _count(better: pd.Series, worse: pd.Series) -> str:
 def remarks(table: pd.DataFrame) -> list[str]:
     """Return what has to be said beside the table of a comparison, as sentences."""
     said = []
+    protocols = [protocol for protocol in table["protocol"] if isinstance(protocol, ProtocolRecord)]
+    counted = protocols[0].counted if protocols else "images"
     compared = int(table["p"].notna().sum())
     if compared:
         said.append(
@@ -257,9 +262,11 @@ def remarks(table: pd.DataFrame) -> list[str]:
         said.append(few)
     if table["one_run"].notna().any():
         said.append(
-            f"The number of test images alone leaves a single run uncertain by up to ± {table['one_run'].max():.2f} "
-            "points (95 % interval); the rows share these images, so differences are surer than that."
+            f"The number of test {counted} alone leaves a single run uncertain by up to ± "
+            f"{table['one_run'].max():.2f} points (95 % interval); the rows share these {counted}, so differences "
+            "are surer than that."
         )
+    said += list(dict.fromkeys(protocol.caution for protocol in protocols if protocol.caution))
     if beside_published(table):
         said.append(
             "Published values are as printed, of other hardware, software and seeds, and of other settings where the "

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -106,6 +107,9 @@ def typable(hint: Any) -> Any:
     if origin in (list, Sequence):
         item = typable(parts[0])
         return None if item is None else origin[item]
+    if origin is tuple:  # of any length
+        item = typable(parts[0])
+        return None if item is None else tuple[item, ...]  # type: ignore[valid-type]
     if origin in (Literal, Callable, Mapping) or hint in WORDS or is_dataclass(hint):
         return hint
     return None
@@ -119,11 +123,30 @@ def in_words(hint: Any) -> str:
         return "|".join(map(in_words, parts))
     if origin is Literal:
         return "|".join(map(str, parts))
-    if origin in (list, Sequence):
+    if origin in (list, Sequence, tuple):
         return f"[{in_words(parts[0])},...]"
     if origin is Mapping:
         return "{NAME: VALUE,...}"
     return WORDS.get(hint, "NAME")
+
+
+def names_of(arguments: Mapping[str, Argument]) -> Iterator[str]:
+    """Yield what can be typed before a value, but for the options of a class that is chosen by name."""
+    for name, argument in arguments.items():
+        if not argument.fields:
+            yield f"{name}.NAME" if argument.is_mapping else name
+        yield from (f"{name}.{part}" for part in argument.fields)
+
+
+def nearly(name: str, names: Iterable[str], cutoff: float = 0.5) -> list[str]:
+    """Return the names most like another. cutoff: the least likeness, 1 for the same name."""
+    return difflib.get_close_matches(name, list(names), cutoff=cutoff)
+
+
+def likely(name: str, names: Iterable[str], see: str) -> str:
+    """Return the names most like an unknown one, or else the command that shows every one."""
+    close = nearly(name, names)
+    return f"did you mean {' or '.join(map(repr, close))}?" if close else f"`{see}` shows every one"
 
 
 def _parts(hint: Any) -> tuple[Any, ...]:

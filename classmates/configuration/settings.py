@@ -6,23 +6,21 @@ them, so that a wrong one is told with the nearest right one.
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 from argparse import ArgumentError
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentParser
 
-from classmates.configuration.arguments import Argument, in_words
-from classmates.configuration.choosing import family_for, likely, options_of, unknown_option
-from classmates.errors import UserError
-from classmates.methods.spec import MethodSpec
-from classmates.runs.spec import Spec, class_path, takes_any_option
+from classmates._yaml import read_yaml
+from classmates.configuration.arguments import Argument, in_words, likely, names_of
+from classmates.errors import UserError, check_finite
 
 
 class Settings:
@@ -39,6 +37,13 @@ class Settings:
         self.values: dict[str, Any] = {}
         self.spelled: dict[str, str] = {}
 
+    @cached_property
+    def classes(self) -> ModuleType:
+        """What is known of classes that are chosen by name; imported for them alone, with all of PyTorch."""
+        from classmates.configuration import choosing
+
+        return choosing
+
     def add_file(self, path: Path, method: str | None = None) -> None:
         """Add what a YAML file says.
 
@@ -49,12 +54,7 @@ class Settings:
         Raises:
             UserError: the file cannot be read.
         """
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(f"--config {path}: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"--config {path} is no YAML file: {' '.join(str(error).split())}") from error
+        content = read_yaml(path, f"--config {path}")
         if not isinstance(content, dict):
             raise UserError(f"--config {path} must have lines 'name: value', the names those of the flags")
 
@@ -64,20 +64,27 @@ class Settings:
         by_method = {} if "methods" in self.arguments else content.pop("methods", {})
         self.add({str(name): value for name, value in content.items()}, spell)
         if by_method:
-            kind = self.chosen("method") if method is None else MethodSpec.find(method)
-            self.add(for_method(by_method, kind), spell)
+            kind = self.chosen("method") if method is None else self.classes.MethodSpec.find(method)
+            self.add(self.classes.for_method(by_method, kind), spell)
 
     def add_flags(self, flags: Iterable[tuple[str, str]]) -> None:
         given = {name: self.listed(name, text) for name, text in flags}
         self.add(given, lambda name: f"flag '--{name}'")
 
-    def listed(self, name: str, text: str) -> str:
-        """Return a flag's text, in brackets where it is a list without them (``resnet20,vgg16``)."""
+    def listed(self, name: str, text: str) -> str | list[str]:
+        """Return a flag's text, in brackets where it is a list without them (``resnet20,vgg16``); of texts, the list.
+
+        YAML has no names of files that are not Unicode.
+        """
         kind = self.arguments[name].item_type if name in self.arguments else None
+        if kind is str and text.startswith("["):
+            with suppress(ValueError):
+                items = json.loads(text)
+                return items if all(isinstance(item, str) for item in items) else text
         if text.startswith("[") or text == "null" or (kind is int and "," not in text):
             return text
         if kind is str:
-            return json.dumps(cut_at_commas(text))
+            return cut_at_commas(text)
         return f"[{text}]" if kind is int else text
 
     def add(self, given: Mapping[str, Any], spell: Callable[[str], str]) -> None:
@@ -85,7 +92,7 @@ class Settings:
         flat = dict(self.flatten(given))
         for name in [name for name in flat if name in self.arguments and self.arguments[name].is_class]:
             if flat[name] is not None:
-                flat[name] = family_for(self.arguments[name]).find(flat[name])
+                flat[name] = self.classes.family_for(self.arguments[name]).find(flat[name])
             if flat[name] is not self.chosen(name):  # the options so far were another one's
                 self.forget_parts(name)
         flat = {self.present_name(name, flat): value for name, value in flat.items()}
@@ -113,10 +120,13 @@ class Settings:
             if argument is None or not argument.has_parts or not isinstance(value, Mapping | None):
                 yield name, value
                 continue
-            parts = dict(value or {})
+            parts = {str(part): inner for part, inner in (value or {}).items()}
             if argument.is_class:
                 yield name, parts.pop("class_path", argument.default)
-                parts |= parts.pop("init_args", None) or {}
+                options = parts.pop("init_args", None) or {}
+                if not isinstance(options, Mapping):
+                    raise UserError(f"{name}: init_args must have lines 'option: value', not {options!r}")
+                parts |= {str(option): inner for option, inner in options.items()}
             yield from ((f"{name}.{part}", inner) for part, inner in parts.items())
 
     def chosen(self, name: str) -> Any:
@@ -128,7 +138,7 @@ class Settings:
         if not argument.is_class:
             return argument.fields
         chosen = self.chosen(argument.name)
-        return {} if chosen is None else options_of(chosen)
+        return {} if chosen is None else self.classes.options_of(chosen)
 
     def find(self, name: str) -> Argument | None:
         """Return the argument of this name, dotted or not; None where there is none."""
@@ -138,7 +148,7 @@ class Settings:
             return None if argument is None or argument.fields or argument.is_mapping else argument
         if argument.is_class and self.chosen(head) is None:
             raise UserError(f"{self.spelled[name]} is an option of a {head}: say which with --{head}")
-        if argument.is_mapping or (argument.is_class and takes_any_option(self.chosen(head))):
+        if argument.is_mapping or (argument.is_class and self.classes.takes_any_option(self.chosen(head))):
             return Argument(part, Any, None, "")
         return self.parts_of(argument).get(part)
 
@@ -148,7 +158,7 @@ class Settings:
             if self.find(name) is None:
                 head, _, part = name.partition(".")
                 if head in self.arguments and self.arguments[head].is_class:
-                    raise unknown_option(part, self.chosen(head), head, self.command)
+                    raise self.classes.unknown_option(part, self.chosen(head), head, self.command)
                 hint = likely(name, self.every_name(), f"classmates {self.command} --help")
                 raise UserError(f"unknown {self.spelled[name]}: {hint}")
         for name, argument in self.arguments.items():
@@ -156,10 +166,10 @@ class Settings:
                 raise UserError(f"{self.command} needs {name.upper()}: {argument.help.rstrip('.')}")
 
     def every_name(self) -> Iterator[str]:
+        yield from names_of(self.arguments)
         for name, argument in self.arguments.items():
-            if not argument.fields:
-                yield f"{name}.NAME" if argument.is_mapping else name
-            yield from (f"{name}.{part}" for part in self.parts_of(argument))
+            if argument.is_class:
+                yield from (f"{name}.{part}" for part in self.parts_of(argument))
 
     def typed(self) -> dict[str, Any]:
         """Return every argument with its typed value; UserError for an unknown name or a value of another type."""
@@ -172,10 +182,14 @@ class Settings:
             typed = dict(vars(parser.instantiate(parser.parse_object(self.nested()))))
         except ArgumentError as error:
             raise self.wrong_value(str(error)) from error
-        by_name = [name for name, value in typed.items() if self.arguments[name].is_class and value is not None]
-        return typed | {
-            name: as_spec(typed[name], family_for(self.arguments[name]), self.given_parts(name)) for name in by_name
-        }
+        for name, value in typed.items():
+            if self.arguments[name].is_class and value is not None:
+                family = self.classes.family_for(self.arguments[name])
+                typed[name] = self.classes.as_spec(value, family, self.given_parts(name))
+                check_finite(name, typed[name].options)
+            else:
+                check_finite(name, value)
+        return typed
 
     def given_parts(self, name: str) -> frozenset[str]:
         """Return what was given under an argument's name and a dot."""
@@ -187,9 +201,9 @@ class Settings:
         for name, value in sorted(self.values.items()):  # a class comes before its options
             head, _, part = name.partition(".")
             if not part:
-                nested[head] = as_class(value) if isinstance(value, type) else value
+                nested[head] = self.classes.as_class(value) if isinstance(value, type) else value
             elif self.arguments[head].is_class:
-                nested.setdefault(head, as_class(self.chosen(head)))["init_args"][part] = value
+                nested.setdefault(head, self.classes.as_class(self.chosen(head)))["init_args"][part] = value
             else:
                 nested[head] = {**(nested.get(head) or {}), part: value}
         return nested
@@ -201,42 +215,6 @@ class Settings:
         if argument is None or name not in self.values:
             return UserError(message)
         return UserError(f"{self.spelled[name]} takes {in_words(argument.type)}, not '{self.values[name]}'")
-
-
-def as_class(cls: type) -> dict[str, Any]:
-    """Return a class as jsonargparse wants it, without options so far."""
-    return {"class_path": class_path(cls), "init_args": {}}
-
-
-def as_spec(made: Any, family: type[Spec], chosen: frozenset[str] | None = None) -> Spec:
-    """Return the spec of a method or task that jsonargparse gives as a class, or as a partial with typed options.
-
-    Methods among the options become the mappings that YAML has for them. chosen: the options that the user gave.
-    """
-    if not isinstance(made, partial):
-        spec = family.of(made)
-        assert spec is not None  # an argument that takes a class by name has one
-        return spec
-    (kind,) = (argument for argument in made.args if inspect.isclass(argument))
-    options = {name: without_partials(value) for name, value in made.keywords.items()}
-    return family(class_path(kind), options, chosen)
-
-
-def without_partials(value: Any) -> Any:
-    """Return a value with each method in it as the mapping that YAML has for it."""
-    if isinstance(value, partial):
-        spec = as_spec(value, MethodSpec)
-        return {"class_path": spec.class_path, "init_args": dict(spec.options)}
-    return [without_partials(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def for_method(by_method: Any, kind: type) -> dict[str, Any]:
-    """Return the settings for one method among those by method's name; none where there are none for it."""
-    found = by_method.get(kind.__name__) if isinstance(by_method, Mapping) else None
-    if not isinstance(found, Mapping):
-        return {}
-    options = found.get("method")
-    return {**found, "method": {"class_path": class_path(kind), **options}} if options else dict(found)
 
 
 def cut_at_commas(text: str) -> list[str]:

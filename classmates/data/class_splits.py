@@ -123,7 +123,7 @@ def _look_for_twins(source: Source, parts: Mapping[str, Part], published: bool) 
     ]
     if not twins:
         return []
-    told = f"{len(twins)} images of '{source.name}' have the same pixels as one in another part: {twins[0]}"
+    told = f"images of '{source.name}' with the same pixels as one in another part: {len(twins)}, such as {twins[0]}"
     if not published:
         raise UserError(f"{told}; remove one of the two, as an image must not be trained on and judged by")
     return [f"{told}; the parts are as they were published"]

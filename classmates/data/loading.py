@@ -14,9 +14,9 @@ from classmates.data.class_splits import split_classes
 from classmates.data.parts import ImageData, Source, Split
 from classmates.data.readers.by_name import NAMED, list_named
 from classmates.data.readers.class_parts import list_class_parts, of_their_classes
-from classmates.data.readers.folder import list_folder
+from classmates.data.readers.folder import list_folder, list_part
 from classmates.data.readers.hub import list_hub
-from classmates.data.readers.listing import Listing, read_listing
+from classmates.data.readers.listing import Listing, listed, read_listing, without_images
 from classmates.data.readers.parquet import find_shards, list_parquet
 from classmates.data.readers.python_dataset import read_dataset
 from classmates.data.splits import TEST_FRACTION, TEST_SEED, stratified_split, stratified_subset
@@ -89,10 +89,53 @@ def load(
     else:
         listing = _find(data, None if data_dir is None else Path(data_dir).expanduser(), label, classes)
         source = read_listing(listing, image_size=image_size, channels=channels, on_bad_image=on_bad_image)
+    images = source.train
+    assert images is not None  # readers find training images or raise
     if classes == "disjoint":
         published = isinstance(data, str) and not is_folder(data)
         return split_classes(source, train_size, val_fraction, seed, published=published)
-    return _split(source, train_size, val_fraction, seed)
+    _require_classes(images, source.name)
+    try:
+        return _split(source, images, train_size, val_fraction, seed)
+    except UserError as error:
+        raise CannotSplit(error, source) from error
+
+
+class CannotSplit(UserError):
+    """The images cannot be divided into parts as asked; source: what there is."""
+
+    def __init__(self, message: object, source: Source | None = None):
+        super().__init__(message)
+        self.source = source
+
+
+def load_part(
+    data: str | Path | Dataset[Any],
+    part: str,
+    *,
+    image_size: int | None = None,
+    channels: int | None = None,
+    on_bad_image: Literal["error", "skip"] = "error",
+) -> Source:
+    """Load the images that are to be scored, not learnt from: nothing is split off, and classes may be missing.
+
+    Args:
+        data: a folder of class folders, with parts or without, or a map-style dataset, all of which is taken.
+        part: "train", "val" or "test" of a folder that has parts; all of one that has none.
+
+    The other arguments are as in ``load``.
+
+    Returns:
+        The images as ``test``, with the classes of its own.
+
+    Raises:
+        UserError: there is no such part, or images cannot be read.
+    """
+    if not isinstance(data, (str, Path)):
+        source = read_dataset(data, image_size=image_size, channels=channels)
+        return replace(source, train=None, test=source.train)
+    listing = list_part(Path(data).expanduser(), part)
+    return read_listing(listing, image_size=image_size, channels=channels, on_bad_image=on_bad_image)
 
 
 def _find(data: str | Path, data_dir: Path | None, label: str | None, classes: Classes) -> Listing:
@@ -116,6 +159,11 @@ def _find(data: str | Path, data_dir: Path | None, label: str | None, classes: C
 def is_folder(data: str | Path) -> bool:
     """Return whether data are a folder and not the name of a data set."""
     return isinstance(data, Path) or os.sep in data or "/" in data or Path(data).expanduser().is_dir()
+
+
+def is_class_folders(data: object) -> bool:
+    """Return whether data are a folder of class folders, and not of parquet files."""
+    return isinstance(data, (str, Path)) and is_folder(data) and not find_shards(Path(data).expanduser())
 
 
 def _find_folder(folder: Path, data: str, data_dir: Path | None, label: str | None, classes: Classes) -> Listing:
@@ -145,21 +193,31 @@ def _require_unused(what: str, **settings: object) -> None:
             raise UserError(f"{name} is '{value}', but {what} has no use for it: leave it out")
 
 
-def _split(source: Source, train_size: int | None, val_fraction: float, seed: int) -> ImageData:
-    names, notes = source.train.class_names, ()
-    labels = source.train.labels
+def _require_classes(images: Split, where: Path | str) -> None:
+    """Raise UserError where there is one class only, or one without a training image: nothing could be learnt."""
+    if len(images.class_names) < 2:
+        raise UserError(f"{where} has one class only, '{images.class_names[0]}'; a classifier needs two or more")
+    if empty := without_images(images):
+        raise UserError(f"{where} has no training image of {listed(empty)}: number the classes without gaps")
+
+
+def _split(source: Source, images: Split, train_size: int | None, val_fraction: float, seed: int) -> ImageData:
+    names = images.class_names
+    notes: tuple[str, ...] = ()
+    labels = images.labels
     train = torch.arange(len(labels))
     test, val = source.test, source.val
     if test is None:
         part = f"the test set ({TEST_FRACTION:.0%} of the images, as no test/ is given)"
         fix = "put test images into test/ beside train/, or add images until there are 5 a class on average"
         kept, off = stratified_split(labels, TEST_FRACTION, TEST_SEED, part=part, class_names=names, fix=fix)
-        test, train = source.train.take(off), train[kept]
+        test, train = images.take(off), train[kept]
         notes += (f"no test set given (test/): {TEST_FRACTION:.0%} of the images, {len(off)}, were split off as one",)
     if val is None and val_fraction > 0:
         part = f"the validation set (val_fraction {val_fraction:g})"
-        kept, off = stratified_split(labels[train], val_fraction, seed, part=part, class_names=names)
-        val, train = source.train.take(train[off]), train[kept]
+        beside = " beside those of the test set" if source.test is None else ""
+        kept, off = stratified_split(labels[train], val_fraction, seed, part=part, class_names=names, beside=beside)
+        val, train = images.take(train[off]), train[kept]
     if train_size is not None:
         train = train[stratified_subset(labels[train], train_size, seed)]
-    return source.split_into(source.train.take(train), source.moments["train"][train], val, test, notes)
+    return source.split_into(images.take(train), source.moments["train"][train], val, test, notes)

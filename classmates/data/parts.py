@@ -73,13 +73,13 @@ class Source:
     """A data set as a reader found it: the parts that were published, none split off yet.
 
     moments: by part, [N, 2, C]: for each image and channel the mean of its pixels and of their squares, in 0..1.
-    The rest is as in ImageData.
+    train: None where only another part was asked for. The rest is as in ImageData.
     """
 
     name: str
     image_size: tuple[int, int]
     moments: Mapping[str, Tensor]
-    train: Split
+    train: Split | None
     val: Split | None = None
     test: Split | None = None
     notes: tuple[str, ...] = ()

@@ -25,6 +25,7 @@ def stratified_split(
     part: str = "a part",
     class_names: Sequence[str] | None = None,
     fix: str | None = None,
+    beside: str = "",
 ) -> tuple[Tensor, Tensor]:
     """Split a part off: exactly ``size`` samples, each class in proportion (largest remainder), one at least.
 
@@ -35,6 +36,7 @@ def stratified_split(
         part: what is split off, for the error messages.
         class_names: by class number, for the error messages.
         fix: what can be done where the user has no choice of the size, for the error messages.
+        beside: of which images these are what is left, for the error messages: " beside those of ...".
 
     Returns:
         The sample indices that are kept and those split off, each ascending.
@@ -47,8 +49,8 @@ def stratified_split(
     rarest = int(counts.argmin())
     name = _name(classes[rarest], class_names)
     if counts[rarest] < 2:
-        told = fix or "each class needs 2 images or more"
-        raise UserError(f"class {name} has one image, {part} cannot be split off: {told}")
+        told = fix or f"each class needs 2 images or more{beside}, for a part of none give a fraction of 0"
+        raise UserError(f"class {name} has one image{beside}, {part} cannot be split off: {told}")
     least, most = len(classes), len(labels) - len(classes)
     if not least <= count <= most:
         fractions = f"{least / len(labels):.3g} to {most / len(labels):.3g}"

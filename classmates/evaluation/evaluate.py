@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from classmates._files import output_file, require_writable
+from classmates._yaml import read_yaml
 from classmates.data.batches.loaders import eval_loader
-from classmates.data.loading import ImageData, load
-from classmates.data.readers.images import IN_MEMORY
 from classmates.errors import UserError, unknown
 from classmates.evaluation.collect import Predictions, collect
-from classmates.evaluation.predict import device_for
+from classmates.evaluation.predict import device_for, require_finite
+from classmates.evaluation.scored_images import load_as_trained
 from classmates.runs.folder import stored_settings
 from classmates.runs.student import StudentCard, load_embedder, load_student
 from classmates.runs.task_spec import TaskSpec, task_of
@@ -68,6 +67,7 @@ def evaluate(
     out: Path | None = None,
     task: Task | Callable[[], Task] | None = None,
     network: nn.Module | None = None,
+    trust_code: bool = False,
 ) -> StudentScores:
     """Score the student of a finished run.
 
@@ -77,11 +77,13 @@ def evaluate(
 
     Args:
         run: the run's folder.
-        data: other data with the same classes, or for few_shot with others; those of the run if not given.
+        data: other data with classes of the student's, by name, of which some may be missing, or for few_shot with
+            others; those of the run if not given.
         data_dir: where the files of a data set known by name are; as in training if neither it nor other data are
             given.
         label: which labels, where other data have several.
-        split: which part of the data. Of a folder without test/, "test" is the share that is split off as one.
+        split: which part of the data: of the run's own as they were divided then. Of another folder without parts,
+            and of another dataset in Python, every image.
         image_size: pixels of the square that the student gets; as in training if not given.
         on_bad_image: what to do about files that cannot be read: "error" names them, "skip" leaves them out and
             says which; as in training if not given.
@@ -93,6 +95,7 @@ def evaluate(
         task: how it is judged; as the run's own task does if not given. Its options follow with a dot, such as --task
             few_shot --task.shot 5 --task.eval_way 10.
         network: where to load the weights, for a student that was given to training as an object (in Python).
+        trust_code: run the Python file of a student whose model is one (FILE.py:CLASS).
 
     Returns:
         Its metrics by name, each with value, 95 % interval if it has one, and number of images or episodes: of a
@@ -100,7 +103,7 @@ def evaluate(
         ("ece"); by episodes "accuracy", "loss", "class_spread" and "worst_class".
 
     Raises:
-        UserError: no finished run, data that cannot be read, other classes than the student's (named), for few_shot
+        UserError: no finished run, data that cannot be read, a class that the student does not know, for few_shot
             classes that it was trained on (named), a part that the data do not have, or options of the task that are
             for training.
     """
@@ -120,6 +123,7 @@ def evaluate(
         num_workers=num_workers,
         accelerator=accelerator,
         network=network,
+        trust_code=trust_code,
     )
     protocol, labels = judging.protocol, predictions.labels
     found = protocol.score(predictions.logits["student"], labels)
@@ -144,29 +148,29 @@ def student_predictions(
     num_workers: int = 2,
     accelerator: str = "auto",
     network: nn.Module | None = None,
+    trust_code: bool = False,
 ) -> Predictions:
     """Return what a task judges of the student on a split, as "student"; arguments and errors as in ``evaluate``."""
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     if batch_size is not None and batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; give 1 or more")
-    student, card = load_judged(run, network, task)
+    student, card = load_judged(run, network, task, trust_code=trust_code)
     device, settings = device_for(accelerator), settings_of(Path(run))
     images = load_as_trained(Path(run), settings, card, data, data_dir, label, split, image_size, on_bad_image, task)
     for note in images.notes:
         print(f"note: {note}")
-    part = getattr(images, split)
-    if part is None:
-        raise UserError(f"split='val': '{images.name}' has no validation images (val_fraction was 0): take another")
-    task.check_judged(part, f"the {split} images of '{images.name}'")
+    task.check_judged(images.test, f"the {split} images of '{images.name}'")
     predictor = task.protocol.predictor(student.to(device))
 
     def predict(batch: Tensor) -> tuple[dict[str, Tensor], None]:
         return {"student": predictor(batch)}, None
 
     batch_size = batch_size or settings["batch_size"]
-    batches = eval_loader(images, part, batch_size, num_workers=num_workers, device=device)
-    return collect(predict, batches, description=split)
+    batches = eval_loader(images, images.test, batch_size, num_workers=num_workers, device=device)
+    predictions = collect(predict, batches, description=split)
+    require_finite(predictions.logits["student"])
+    return predictions
 
 
 def judging_task(run: Path, task: Task | Callable[[], Task] | None) -> Task:
@@ -185,63 +189,18 @@ def judging_task(run: Path, task: Task | Callable[[], Task] | None) -> Task:
     return made
 
 
-def load_judged(run: str | Path, network: nn.Module | None, task: Task) -> tuple[nn.Module, StudentCard]:
+def load_judged(
+    run: str | Path, network: nn.Module | None, task: Task, *, trust_code: bool
+) -> tuple[nn.Module, StudentCard]:
     """Load a run's student so that it returns what the task judges; UserError where it cannot."""
     if task.output == "embedding":
-        return load_embedder(run, network)
-    student, card = load_student(run, network)
+        return load_embedder(run, network, trust_code=trust_code)
+    student, card = load_student(run, network, trust_code=trust_code)
     if card.output != task.output:
         raise UserError(
             f"the student in '{run}' returns embeddings and has no classifier: judge it with --task few_shot"
         )
     return student, card
-
-
-def load_as_trained(
-    run: Path,
-    settings: Mapping[str, Any],
-    card: StudentCard,
-    data: str | Path | Dataset[Any] | None,
-    data_dir: str | Path | None,
-    label: str | None,
-    split: str,
-    image_size: int | None,
-    on_bad_image: Literal["error", "skip"] | None,
-    task: Task,
-) -> ImageData:
-    """Load the data, split as the run's settings say, for the student's channels, size and preparation."""
-    channels, *size = card.input_shape
-    square = size[0] if size[0] == size[1] else None
-    if data is None:
-        data = settings["data"]
-        own_size = settings["image_size"]
-        if own_size is None and size[0] > IN_MEMORY:
-            own_size = square  # what the rule of today says of these photos may not be what it said in training
-        data_dir, label = data_dir or settings["data_dir"], label or settings["label"]
-        if str(data).startswith("<"):
-            raise UserError(f"'{run}' was trained on a dataset given in Python: give it again, or a folder, as data")
-    else:
-        own_size = square
-    images = load(
-        data,
-        data_dir=data_dir,
-        label=label,
-        image_size=image_size or own_size,
-        channels=channels,
-        # The test images are the same whatever is split off from the others.
-        val_fraction=0 if split == "test" else settings["val_fraction"],
-        train_size=None if split == "test" else settings["train_size"],
-        seed=settings["seed"],
-        on_bad_image=on_bad_image or settings["on_bad_image"],
-        classes=task.classes,
-    )
-    REQUIRED[task.classes](images, card, split)
-    if image_size is None and images.image_size != tuple(size):
-        raise UserError(
-            f"the images of '{images.name}' have {_by(images.image_size)} pixels, the student takes {_by(size)}: "
-            "give images of that size, or an image_size"
-        )
-    return replace(images, mean=card.mean, std=card.std, interpolation=card.interpolation)
 
 
 def settings_of(run: Path) -> dict[str, Any]:
@@ -250,48 +209,7 @@ def settings_of(run: Path) -> dict[str, Any]:
     wanted = ["data", "data_dir", "label", "image_size", "val_fraction", "train_size", "seed", "on_bad_image"]
     wanted += ["batch_size"]
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = read_yaml(path, "settings")
         return {name: settings[name] for name in wanted}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
+    except (UserError, TypeError, KeyError) as error:
         raise UserError(f"'{path}' is missing or damaged ({error}): give the folder of a finished run") from error
-
-
-def require_same_classes(images: ImageData, card: StudentCard, split: str) -> None:
-    """Raise UserError unless the classes are the student's, in its order: labels are numbers of classes."""
-    found, known = images.class_names, card.class_names
-    if found == known:
-        return
-    more = [name for name in found if name not in known]
-    less = [name for name in known if name not in found]
-    differences = [
-        *([f"the student does not know {_some(more)}"] if more else []),
-        *([f"'{images.name}' lacks {_some(less)}"] if less else []),
-    ]
-    raise UserError(
-        f"the classes of '{images.name}' are not the student's: "
-        f"{'; '.join(differences) or 'they are in another order'}. Give data with the same classes"
-    )
-
-
-def require_new_classes(images: ImageData, card: StudentCard, split: str) -> None:
-    """Raise UserError where the student was trained on a class of the split; those of "train" may be its own."""
-    part = getattr(images, split)
-    known = [name for name in ([] if part is None else part.class_names) if name in card.class_names]
-    if known and split != "train":
-        raise UserError(
-            f"the student was trained on {_some(known)} of the {split} images of '{images.name}': it is judged on "
-            "classes that it was never trained on; give data of such classes"
-        )
-
-
-REQUIRED = {"shared": require_same_classes, "disjoint": require_new_classes}
-"""The check of the data's classes, by whether the task's parts have the same ones."""
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(f"'{name}'" for name in names[:5]) + more
-
-
-def _by(size: Sequence[int]) -> str:
-    return "x".join(map(str, size))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from classmates._names import in_unicode
 from classmates.data.readers.walking import Walk
 from classmates.errors import UserError
 from classmates.losses.leave_one_out import (
@@ -18,7 +19,7 @@ from classmates.losses.leave_one_out import (
     leave_one_out,
     reach,
 )
-from classmates.losses.prototypes import prototypes
+from classmates.losses.prototypes import Distance, prototypes
 from classmates.runs.folder import stored_settings
 from classmates.runs.prototypes import Prototypes, require_suffix, student_hash
 from classmates.runs.task_spec import task_of
@@ -55,11 +56,15 @@ def find_support(folder: Path) -> Support:
         raise UserError(f"support '{folder}' has no photos of '{empty[0]}': add some, or remove the folder")
     counts = torch.tensor([len(files) for files in photos.values()])
     files = [folder / file for found in photos.values() for file in found]
-    return Support(tuple(photos), files, torch.arange(len(counts)).repeat_interleave(counts))
+    return Support(tuple(map(in_unicode, photos)), files, torch.arange(len(counts)).repeat_interleave(counts))
 
 
 def make_prototypes(run: str | Path, support: Support, embeddings: Tensor) -> tuple[Prototypes, list[str]]:
-    """Make the prototypes of new classes, for the distance of the run's task; squared Euclidean if it has none.
+    """Make the prototypes of new classes.
+
+    The distance is that of the run's task: squared Euclidean by default in few-shot learning. A task that has none,
+    such as classification, gives the length of an embedding no meaning: then it is the cosine, as in SimpleShot (Wang
+    et al., 2019).
 
     Where classes have two photos or more, each photo is judged by the others (``leave_one_out``): of that come the
     scale of the probabilities, the reach, and notes on photos that are nearer to another class than to their own.
@@ -73,26 +78,32 @@ def make_prototypes(run: str | Path, support: Support, embeddings: Tensor) -> tu
         The prototypes, and notes.
 
     Raises:
-        UserError: the student finds all photos, or those of each class, the same.
+        UserError: the student finds the photos of all classes the same.
     """
     judged = task_of(stored_settings(Path(run)).get("task")).protocol.record.settings
-    distance = judged.get("distance", "euclidean")
+    distance = judged.get("distance", "cosine")
     groups = embeddings.split(support.labels.bincount().tolist())
     centres = torch.cat([prototypes(group, distance)[None] for group in groups])
+    between = _typical_dissimilarity(centres, distance)
     left_out, labels = leave_one_out(embeddings, support.labels, distance)
     if len(labels):
-        own = left_out[torch.arange(len(labels)), labels]
-        scale, within = fitted_scale(left_out, labels, distance), reach(own)
+        scale, within = fitted_scale(left_out, labels, distance), reach(left_out.min(dim=1).values)
         notes = _notes(support, left_out, labels)
     else:
-        between = dissimilarity(distances(centres, centres, distance), distance)
-        between = between.sum() / (len(centres) * (len(centres) - 1))
-        scale, within = judged.get("scale", 1 / float(between) if between > 0 else 0), None
+        scale, within = judged.get("scale", 1 / between), None
         notes = ["one photo of each class: how far an image of these classes may be from them cannot be told"]
-    if within == 0 or not scale:
-        raise UserError("the student cannot tell the photos of the support apart: give photos that are not the same")
     counts = tuple(support.labels.bincount().tolist())
     return Prototypes(centres, support.class_names, counts, distance, scale, within, student_hash(run)), notes
+
+
+def _typical_dissimilarity(centres: Tensor, distance: Distance) -> float:
+    """Return the mean dissimilarity of two prototypes; UserError where they are all the same but for rounding."""
+    found = dissimilarity(distances(centres, centres, distance), distance)
+    mean = float(found.sum()) / (len(centres) * (len(centres) - 1))
+    length = 1.0 if distance == "cosine" else float(centres.double().square().sum(dim=1).mean())
+    if not mean > 1e-10 * length:
+        raise UserError("the student finds the photos of all classes of the support the same: give other photos")
+    return mean
 
 
 def _notes(support: Support, left_out: Tensor, labels: Tensor) -> list[str]:

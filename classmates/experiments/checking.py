@@ -10,6 +10,7 @@ import torch
 
 from classmates.data.parts import ImageData
 from classmates.errors import UserError
+from classmates.evaluation.predict import device_for
 from classmates.runs.plain_values import plain_value
 from classmates.training.config import RunConfig, TrainConfig, describe_method
 from classmates.training.settling import settle
@@ -107,6 +108,7 @@ def failing_on(images: ImageData, alike: Sequence[tuple[Trial, RunConfig]]) -> I
         return
     for trial, config in alike:
         try:
+            device_for(config.accelerator)
             method.check_length(config.epochs)
             training_module(config, method, images)
         except UserError as error:

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from classmates import models
+from classmates._own_code import is_file_name
+from classmates._sources import Package, Source
 from classmates.data.loading import is_folder, load
 from classmates.data.parts import Split
 from classmates.data.readers.by_name import NAMED
@@ -27,7 +29,6 @@ from classmates.data.readers.listing import read_listing
 from classmates.data.readers.parquet import list_parquet
 from classmates.data.readers.paths import Paths
 from classmates.errors import UserError
-from classmates.experiments.sources import Package, Source
 from classmates.methods.base import Method
 from classmates.methods.spec import MethodSpec, known_methods
 from classmates.runs.folder import FREE_SETTINGS
@@ -89,8 +90,10 @@ def config_hash(settings: Mapping[str, Any]) -> str:
     matters = {name: value for name, value in not_default(settings, defaults).items() if name not in free}
     options = not_default(method["init_args"], MethodSpec(method["class_path"]).resolved())
     matters["method"] = {"class_path": method["class_path"], "init_args": options}
-    if (task := task_of(settings.get("task"))) != Classification():
-        matters["task"] = {"class_path": class_path(type(task)), "init_args": dict(TaskSpec.of(task).options)}
+    task = task_of(settings.get("task"))
+    if task != Classification():
+        spec = TaskSpec(class_path(type(task)), (settings["task"].get("init_args") or {}))
+        matters["task"] = {"class_path": spec.class_path, "init_args": dict(spec.options)}
     return digest(json.dumps(matters, sort_keys=True), *files_named(matters))
 
 
@@ -177,7 +180,7 @@ def methods_named(value: Any) -> Iterator[type[Method]]:
     elif isinstance(value, list):
         for item in value:
             yield from methods_named(item)
-    elif isinstance(value, str) and re.fullmatch(r"\w+(\.\w+)*", value):
+    elif isinstance(value, str) and (is_file_name(value) or re.fullmatch(r"\w+(\.\w+)*", value)):
         with suppress(UserError):  # most texts name no method
             yield MethodSpec.find(value)
 

@@ -191,7 +191,7 @@ def outcomes_on_test(ledger: Ledger, jobs: Sequence[Job]) -> np.ndarray:
     task, outcomes = Classification(), []
     for job in jobs:
         how = {name: job.settings[name] for name in ("num_workers", "accelerator")}
-        found = student_predictions(ledger.run_folder(job), task=task, **how)
+        found = student_predictions(ledger.run_folder(job), task=task, trust_code=True, **how)  # it has just run it
         outcomes.append(task.protocol.outcomes(found.logits["student"], found.labels).numpy())
     return np.stack(outcomes)
 

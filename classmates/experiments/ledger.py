@@ -24,6 +24,7 @@ from typing import Any, Literal
 import yaml
 
 from classmates._files import whole_file
+from classmates._yaml import read_yaml
 from classmates.comparisons.recipe import Recipe, read
 from classmates.errors import UserError
 from classmates.experiments.plan import Job
@@ -62,7 +63,7 @@ class Ledger:
         """Return the recipe and its runs; UserError where the folder holds no comparison."""
         if not self.comparison.is_file():
             raise UserError(f"'{self.folder}' holds no comparison (there is no comparison.yaml in it)")
-        plan = _read(self.comparison)
+        plan = read_yaml(self.comparison, f"'{self.comparison}'")
         if not isinstance(plan, dict) or not {"recipe", "runs"} <= plan.keys():
             raise UserError(f"'{self.comparison}' is damaged: the same `classmates compare` command writes it again")
         return read(plan["recipe"], str(self.comparison)), [self.job(name) for name in plan["runs"]]
@@ -70,7 +71,7 @@ class Ledger:
     def job(self, name: str) -> Job:
         """Return the run of this name; UserError where its file is damaged."""
         try:
-            return Job.read(_read(self._job(name)), name)
+            return Job.read(read_yaml(self._job(name), f"'{self._job(name)}'"), name)
         except (TypeError, KeyError) as error:
             raise UserError(f"'{self._job(name)}' is damaged: remove it, and compare writes it again") from error
 
@@ -108,12 +109,17 @@ class Ledger:
     def failure(self, job: Job) -> dict[str, Any] | None:
         """Return why the last attempt failed (error, traceback, time, host), or that its result is cut off."""
         try:
-            return dict(json.loads(self._failure(job).read_text(encoding="utf-8")))
-        except (OSError, ValueError):
+            failure = dict(json.loads(self._failure(job).read_text(encoding="utf-8")))
+            return {"error": "it failed, and the file that says why is damaged", **failure}
+        except (OSError, ValueError, TypeError):
             pass
         if (self.run_folder(job) / "result.json").exists() and self.read_result(job) is None:
             return {"error": "its result.json is cut off or damaged; the next `classmates compare` repeats the run"}
         return None
+
+    def is_accounted_for(self, job: Job) -> bool:
+        """Return whether an attempt has left a result, of however many epochs, or the reason why there is none."""
+        return self.read_result(job) is not None or self.failure(job) is not None
 
     def is_running(self, job: Job) -> bool:
         """Return whether some process is at it."""
@@ -175,13 +181,6 @@ def _lock(file: int, kind: int) -> bool:
 def _write(path: Path, content: Any) -> None:
     with whole_file(path) as temporary:
         temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
-
-
-def _read(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"'{path}' cannot be read: {' '.join(str(error).split())}") from error
 
 
 def _now() -> str:

@@ -232,7 +232,7 @@ def layers(
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield (where it is from, settings) over the base; what comes later goes over what came before."""
     own = dict(recipe.models_settings.get(model, {}))
-    of_row = (own.pop("rows", None) or {}).get(row, {})
+    of_row = (own.pop("rows", None) or {}).get(row) or {}
     yield "the recipe's settings", recipe.settings
     yield f"row '{row}'", recipe.rows[row]
     yield f"the settings of model '{model}'", own

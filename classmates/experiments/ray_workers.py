@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -136,7 +135,6 @@ class Reporting(Callback):
 def run_there(here: str, folder: str, name: str, callbacks: Sequence[Callback] = ()) -> bool:
     """Make one run, from the folder that the comparison was started in."""
     os.chdir(here)
-    sys.path.append(here)  # for methods and models of the user's own
     return run_job(Path(folder), name, callbacks)
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from classmates.comparisons.runs import columns, figures
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.plan import Job
+from classmates.runs.spec import class_name
 
 
 def read_runs(ledger: Ledger, planned: Sequence[Job]) -> pd.DataFrame:
@@ -64,4 +65,4 @@ def state_of(ledger: Ledger, job: Job, status: str) -> dict[str, Any]:
 
 def method_name(job: Job) -> str:
     """Return the name of a run's method without its module."""
-    return str(job.settings["method"]["class_path"]).rpartition(".")[2]
+    return class_name(job.settings["method"]["class_path"])

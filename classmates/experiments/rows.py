@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from classmates._yaml import read_yaml
 from classmates.comparisons.recipe import Base, recipes_folder
-from classmates.configuration.settings import for_method
+from classmates.configuration.choosing import for_method
 from classmates.errors import UserError
 from classmates.methods.spec import MethodSpec
 from classmates.runs.spec import class_path
@@ -41,15 +40,16 @@ def row_of(entry: str) -> tuple[str, dict[str, Any]]:
 def variant(entry: str) -> tuple[str, dict[str, Any]]:
     """Return (method, options) of ``MCL(peers=2, beta=0.1)``; UserError where it is not written so."""
     try:
-        call = ast.parse(entry.strip(), mode="eval").body
-        if not isinstance(call, ast.Call) or call.args:
+        name, _, options_given = entry.strip().partition("(")
+        call = ast.parse(f"method({options_given}", mode="eval").body  # the name may be that of a file
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
             raise ValueError
         options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (SyntaxError, ValueError) as error:
         raise UserError(f"method '{entry}': write a variant as MCL(peers=2, start='same')") from error
     if None in options:
         raise UserError(f"method '{entry}': every option needs its name, as in MCL(peers=2)")
-    return ast.unparse(call.func), {str(name): value for name, value in options.items()}
+    return name, {str(name): value for name, value in options.items()}
 
 
 def base_settings(method: type, base: Base) -> dict[str, Any]:
@@ -76,10 +76,7 @@ def base_settings(method: type, base: Base) -> dict[str, Any]:
 
 def read_settings(path: Path) -> dict[str, Any]:
     """Read the settings in a YAML file, without what the comparison decides."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    content = read_yaml(path, str(path))
     if not isinstance(content, Mapping):
         raise UserError(f"{path} must have lines 'name: value', the names those of train's arguments")
     return {str(name): value for name, value in content.items() if name not in DECIDED}

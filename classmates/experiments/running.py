@@ -45,6 +45,8 @@ def run_all(
                     running.remove(ended)
                     if not tried:
                         left.append(ended)
+                    elif not ledger.is_accounted_for(ended):
+                        ledger.note_failure(ended, "it ended without a result and without an error; see its log")
                 board.show(running, workers)
                 if deadline is not None and time.monotonic() >= deadline:
                     left.clear()
@@ -143,6 +145,8 @@ def seconds_per_epoch(ledger: Ledger, jobs: Sequence[Job]) -> dict[tuple[str, st
 
 
 def epoch_seconds(ledger: Ledger, job: Job) -> list[float]:
-    """Return the seconds of each finished epoch of a run; empty while there is none."""
-    path = ledger.run_folder(job) / "metrics.csv"
-    return [float(value) for value in pd.read_csv(path)["seconds"]] if path.exists() else []
+    """Return the seconds of each finished epoch of a run; empty while there is none, or no table that can be read."""
+    try:
+        return [float(value) for value in pd.read_csv(ledger.run_folder(job) / "metrics.csv")["seconds"]]
+    except (OSError, ValueError, KeyError):
+        return []

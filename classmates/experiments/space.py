@@ -61,8 +61,10 @@ def draw_of(name: str, values: Any) -> Draw:
     kind = ast.unparse(call.func)
     if kind not in DISTRIBUTIONS:
         raise unknown(f"distribution of {name}", kind, DISTRIBUTIONS)
-    if not low < high or (kind == "loguniform" and low <= 0):
+    if not -math.inf < low < high < math.inf or (kind == "loguniform" and low <= 0):
         raise UserError(f"space: {name} is {values!r}; LOW must be below HIGH, and above 0 for loguniform")
+    if kind == "integers" and math.ceil(low) > math.floor(high):
+        raise UserError(f"space: {name} is {values!r}; there is no whole number from LOW to HIGH")
     return lambda numbers: DISTRIBUTIONS[kind](numbers, low, high)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 import yaml
 
+from classmates._csv import as_csv
 from classmates._files import whole_file
 from classmates.comparisons.recipe import Base, Recipe, read_seeds
 from classmates.errors import UserError, check_choice
@@ -176,7 +177,7 @@ def chosen(ledger: Ledger, plan: Recipe, jobs: Sequence[Job], settings: Mapping[
     best = next(job for job in jobs if job.row == trial)
     table = table.drop(columns="trial")
     with whole_file(ledger.folder / "trials.csv") as path:
-        table.to_csv(path, index=False)
+        path.write_text(as_csv(table), encoding="utf-8")
     recipe = against_baseline(plan, trial).plain()
     for name, content in (("best.yaml", dict(best.settings)), ("against_baseline.yaml", recipe)):
         with whole_file(ledger.folder / name) as path:

@@ -17,19 +17,23 @@ from typing import Any, Literal, Protocol
 
 import torch
 
+from classmates._files import exclusive
+from classmates._signals import how_it_ended
 from classmates.configuration.arguments import arguments_of
 from classmates.configuration.settings import Settings
 from classmates.errors import UserError
 from classmates.experiments.identity import code_version, config_hash
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.plan import Job
-from classmates.training.callbacks import load_checkpoint
+from classmates.experiments.worker import ELSEWHERE
+from classmates.runs.folder import RunFolder, stored_settings
+from classmates.training.callbacks import require_whole
 from classmates.training.train import train
 
 Place = Literal["here", "ray"]
 
-ELSEWHERE = 75
-"""Exit code of a process that found its run taken by another one."""
+GRACE = 20.0
+"""Seconds that a process has to end when it is asked to; it has no checkpoint to write, but a GPU to leave."""
 
 
 def run_job(folder: Path, name: str, callbacks: Sequence[Any] = ()) -> bool:
@@ -75,13 +79,19 @@ def run_job(folder: Path, name: str, callbacks: Sequence[Any] = ()) -> bool:
 def resumable(ledger: Ledger, job: Job) -> bool:
     """Return whether there is a checkpoint to go on from; what cannot be gone on with is removed."""
     folder = ledger.run_folder(job)
+    if not folder.exists():
+        return False
     cut_off = (folder / "result.json").exists() and ledger.read_result(job) is None
+    run = RunFolder(folder, job.settings, job.name)
     try:
-        load_checkpoint(folder / "checkpoints" / "last.ckpt")
-    except UserError:  # none, or a damaged one
+        require_whole(run)
+        cut_off = cut_off or not stored_settings(folder)
+    except UserError:  # no checkpoint, or a damaged one
         cut_off = True
-    if cut_off and folder.exists():
-        shutil.rmtree(folder)
+    if cut_off:
+        with exclusive(run.lock) as mine:
+            if mine:
+                shutil.rmtree(folder)
     return not cut_off
 
 
@@ -125,7 +135,8 @@ class ThisProcess:
 class Processes:
     """Each run in a process of its own: its peak memory is its own, and its crash is nobody else's.
 
-    They share the cores; each has one of the GPUs, in turn, so that small runs share one.
+    They share the cores; each has one of the GPUs, in turn, so that small runs share one. They end when this process
+    does, however it ends: each waits for the end of a pipe from it.
 
     Args:
         ledger: of the comparison.
@@ -147,9 +158,9 @@ class Processes:
         environment = {**os.environ, "OMP_NUM_THREADS": self.threads}
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
-        command = [sys.executable, "-m", "classmates.experiments.workers", str(self.ledger.folder), job.name]
+        command = [sys.executable, "-m", "classmates.experiments.worker", str(self.ledger.folder), job.name]
         with self.ledger.log(job).open("ab") as log:
-            process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log)
         self.slots[slot] = (process, job)
 
     def ended(self) -> list[tuple[Job, bool]]:
@@ -159,7 +170,8 @@ class Processes:
                 process, job = entry
                 self.slots[slot] = None
                 if process.returncode not in (0, ELSEWHERE):
-                    self.ledger.note_failure(job, f"its process ended with code {process.returncode}; see its log")
+                    how = how_it_ended(process.returncode)
+                    self.ledger.note_failure(job, f"its process {how}; see its log; the same command goes on with it")
                 found.append((job, process.returncode != ELSEWHERE))
         return found
 
@@ -168,7 +180,11 @@ class Processes:
         for process in running:
             process.terminate()
         for process in running:
-            process.wait()
+            try:
+                process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def workers_on(place: Place, ledger: Ledger, count: int, gpus_per_run: float) -> Workers:
@@ -190,8 +206,3 @@ def visible_gpus() -> list[str]:
     if given is not None:
         return [name for name in given.split(",") if name]
     return [str(number) for number in range(torch.cuda.device_count())]
-
-
-if __name__ == "__main__":
-    sys.path.append(os.getcwd())  # for methods and models of the user's own
-    sys.exit(0 if run_job(Path(sys.argv[1]), sys.argv[2]) else ELSEWHERE)

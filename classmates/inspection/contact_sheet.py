@@ -15,7 +15,9 @@ from classmates.data.batches.loaders import train_loader
 from classmates.data.batches.samplers import EpochSampler
 from classmates.data.batches.sampling import Shuffled
 from classmates.data.parts import ImageData
-from classmates.data.readers.images import decode, fit, stack
+from classmates.data.readers.images import decode, stack
+from classmates.data.resizing import fit
+from classmates.reporting.theme import FONTS, missing_letters_unsaid
 
 MOST = 32
 COLUMNS = 8
@@ -69,8 +71,8 @@ def draw_contact_sheet(before: Tensor, after: Tensor, names: Sequence[str], path
                 interpolation="nearest",
             )
             text = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
-            axes.text(left, top - 0.02 * width, text, fontsize=8, parse_math=False)
+            axes.text(left, top - 0.02 * width, text, fontsize=8, family=FONTS, parse_math=False)
         axes.set(xlim=(0, COLUMNS * 1.06 * width), ylim=(rows * (1.06 * height + 0.14 * width), -0.1 * width))
         axes.set_axis_off()
-    with whole_file(path) as temporary:
+    with whole_file(path) as temporary, missing_letters_unsaid():
         figure.savefig(temporary, dpi=150)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ import pandas as pd
 from torch.utils.data import Dataset
 
 from classmates.data.augmentation import Augmentation
-from classmates.data.loading import load
-from classmates.data.parts import ImageData
+from classmates.data.loading import CannotSplit, load
+from classmates.data.parts import ImageData, Split
 from classmates.data.readers.listing import skipped
 from classmates.errors import UserError
 from classmates.inspection.contact_sheet import augmented_batch, draw_contact_sheet
@@ -54,11 +54,7 @@ class Inspection:
     @property
     def counts(self) -> pd.DataFrame:
         """Images by class (rows, by name) and part (columns)."""
-        table = pd.crosstab(self.images["label"], self.images["part"])
-        table = table.reindex(index=range(self.data.num_classes), columns=[*parts_of(self.data)], fill_value=0)
-        table.index = pd.Index(self.data.class_names, name="class")
-        table.columns.name = None
-        return table
+        return count_classes(parts_of(self.data))
 
     @property
     def sizes(self) -> pd.DataFrame:
@@ -95,18 +91,8 @@ class Inspection:
         yield f"mean, std       {_row(data.mean)}  ±  {_row(data.std)} (of the training images, in 0..1)"
 
     def _class_counts(self) -> Iterator[str]:
-        counts = self.counts
-        shown = counts
-        if len(counts) > SHOWN:
-            shown = pd.concat([counts[: SHOWN // 2], counts[-SHOWN // 2 :]])
-        width = max(14, *map(len, map(_short, shown.index)))
-        yield f"{'class':<{width}}" + "".join(f"{part:>9}" for part in counts.columns)
-        for place, (name, row) in enumerate(shown.iterrows()):
-            if len(counts) > SHOWN and place == SHOWN // 2:
-                yield f"... {len(counts) - SHOWN:,} more"
-            yield f"{_short(str(name)):<{width}}" + "".join(f"{count:>9,}" for count in row)
-        yield f"{'all':<{width}}" + "".join(f"{count:>9,}" for count in counts.sum())
-        train = counts["train"]
+        yield from count_lines(self.counts)
+        train = self.counts["train"]
         if train.max() > train.min():
             yield (
                 f"fewest to train on: {train.min():,} of '{train.idxmin()}'; "
@@ -192,21 +178,51 @@ def inspect(
     """
     if out is not None and Path(out).suffix.lower() != ".png":
         raise UserError(f"out is '{out}'; give a file that ends in .png")
-    found = load(
-        data,
-        data_dir=data_dir,
-        label=label,
-        image_size=image_size,
-        val_fraction=val_fraction,
-        seed=seed,
-        on_bad_image="skip",
-    )
+    try:
+        found = load(
+            data,
+            data_dir=data_dir,
+            label=label,
+            image_size=image_size,
+            val_fraction=val_fraction,
+            seed=seed,
+            on_bad_image="skip",
+        )
+    except CannotSplit as error:
+        counts = "" if error.source is None else "\n".join(count_lines(count_classes(parts_of(error.source))))
+        raise UserError(f"{error}\n\n{counts}") from error
     images = scan(found)
     path = Path(out or f"contact_sheet-{found.name.replace('/', '_')}.png")
     indices, before, after = augmented_batch(found, augmentation, seed)
     names = [found.class_names[label] for label in found.train.labels[indices].tolist()]
     draw_contact_sheet(before, after, names, path)
     return Inspection(found, images, duplicates(images), suggest(found, images, image_size), path)
+
+
+def count_classes(parts: Mapping[str, Split]) -> pd.DataFrame:
+    """Return the images by class (rows, by name) and part (columns); the parts have the same classes."""
+    counts = {part: split.labels.bincount(minlength=len(split.class_names)) for part, split in parts.items()}
+    names = next(iter(parts.values())).class_names
+    return pd.DataFrame({part: count.numpy() for part, count in counts.items()}, index=pd.Index(names, name="class"))
+
+
+def count_lines(counts: pd.DataFrame) -> Iterator[str]:
+    """Yield the lines of a table of counts, as ``count_classes`` gives it; of many classes the first and last."""
+    shown = counts
+    if len(counts) > SHOWN:
+        shown = pd.concat([counts[: SHOWN // 2], counts[-SHOWN // 2 :]])
+    width = max(14, *map(len, map(_short, shown.index)))
+    column = 2 + max(7, *(len(f"{count:,}") for count in counts.sum()))
+
+    def line(name: str, cells: Iterable[str]) -> str:
+        return f"{name:<{width}}" + "".join(f"{cell:>{column}}" for cell in cells)
+
+    yield line("class", counts.columns)
+    for place, (name, row) in enumerate(shown.iterrows()):
+        if len(counts) > SHOWN and place == SHOWN // 2:
+            yield f"... {len(counts) - SHOWN:,} more"
+        yield line(_short(str(name)), (f"{count:,}" for count in row))
+    yield line("all", (f"{count:,}" for count in counts.sum()))
 
 
 def _row(values: tuple[float, ...]) -> str:

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
 
-from classmates.data.parts import ImageData, Split
-from classmates.data.readers.images import ImageFile, convert, for_all, opened
+from classmates.data.parts import ImageData, ImageFile, Source, Split
+from classmates.data.readers.images import convert, for_all
+from classmates.data.readers.opening import opened
 
 
 class Look(NamedTuple):
@@ -57,7 +58,7 @@ def duplicates(scanned: pd.DataFrame) -> pd.DataFrame:
     return twins.assign(across=across.astype(bool)).loc[order]
 
 
-def parts_of(data: ImageData) -> dict[str, Split]:
+def parts_of(data: ImageData | Source) -> dict[str, Split]:
     """Return the splits that there are, by name."""
     every = {"train": data.train, "val": data.val, "test": data.test}
     return {part: split for part, split in every.items() if split is not None}

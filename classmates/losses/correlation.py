@@ -1,4 +1,4 @@
-"""Correlations of predictions (DIST, Huang et al., NeurIPS 2022, section 3): what students share with stronger teachers.
+"""Correlations of predictions (DIST, Huang et al., NeurIPS 2022, section 3): what a student takes of its teacher.
 
 1 − ρ, with ρ Pearson's correlation, does not change where either side is moved or multiplied by a number above 0: the
 student learns the teacher's ranking and proportions, not its probabilities.

@@ -1,4 +1,4 @@
-"""What the few images behind prototypes say about themselves, each judged by the others of its class."""
+"""The few images behind prototypes, each judged by prototypes that were made without it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def distances(embeddings: Tensor, centres: Tensor, distance: Distance) -> Tensor
     """
     embeddings, centres = embeddings.double(), centres.double()
     if distance == "cosine":
-        return 1 - F.normalize(embeddings, dim=-1) @ F.normalize(centres, dim=-1).mT
+        # 1 − cos is half the squared distance of unit vectors, and that is exact where it is small.
+        return distances(F.normalize(embeddings, dim=-1), F.normalize(centres, dim=-1), "euclidean").square() / 2
     return torch.cdist(embeddings, centres, compute_mode="donot_use_mm_for_euclid_dist")
 
 
@@ -30,9 +31,11 @@ def dissimilarity(distances: Tensor, distance: Distance) -> Tensor:
 
 
 def leave_one_out(embeddings: Tensor, labels: Tensor, distance: Distance) -> tuple[Tensor, Tensor]:
-    """Return the distances of images from prototypes, that of their own class made without them.
+    """Return the distances of images from prototypes that each lack one image: of its own class, that image itself.
 
-    An image that is the only one of its class is left out: nothing is left to judge it by.
+    The distance from another class is the mean over which of its images is lacking. Were those prototypes whole, they
+    would be of one image more than that of its own class, and so nearer: with two images a class, most would look as
+    if they belonged elsewhere. A prototype of one image stays whole, and that image is not judged.
 
     Args:
         embeddings: [N, D].
@@ -40,18 +43,17 @@ def leave_one_out(embeddings: Tensor, labels: Tensor, distance: Distance) -> tup
         distance: as of prototypes.
 
     Returns:
-        The distances, [n, K], and the labels, [n], of the n images that are not the only ones.
+        The distances, [n, K], and the labels, [n], of the n images that are not the only ones of their class.
     """
     points = F.normalize(embeddings.double(), dim=-1) if distance == "cosine" else embeddings.double()
     counts = labels.bincount()
     sums = points.new_zeros(len(counts), points.shape[1]).index_add_(0, labels, points)
-    chosen = (counts[labels] > 1).nonzero()[:, 0]
-    points, labels = points[chosen], labels[chosen]
-    found = distances(points, sums / counts[:, None], distance)
-    others = (sums[labels] - points) / (counts[labels] - 1)[:, None]
-    # A batch for each image, of one embedding and one centre.
-    found[torch.arange(len(labels)), labels] = distances(points[:, None], others[:, None], distance)[:, 0, 0]
-    return found, labels
+    several = counts[labels] > 1
+    lacking = torch.where(several[:, None], (sums[labels] - points) / (counts[labels, None] - 1).clamp(min=1), points)
+    found = distances(points, lacking, distance)  # [N, N], row: which image; column: which one is lacking
+    means = found @ F.one_hot(labels).double() / counts
+    means[torch.arange(len(labels)), labels] = found.diagonal()
+    return means[several], labels[several]
 
 
 def fitted_scale(left_out: Tensor, labels: Tensor, distance: Distance) -> float:
@@ -72,13 +74,13 @@ def fitted_scale(left_out: Tensor, labels: Tensor, distance: Distance) -> float:
     return float(scales[losses.argmin()])
 
 
-def reach(own: Tensor, share: float = 0.95) -> float:
-    """Return the distance within which a share of images is expected from the prototype of their own class.
+def reach(nearest: Tensor, share: float = 0.95) -> float:
+    """Return the distance within which a share of images of these classes is expected from the nearest prototype.
 
     The conformal quantile (Vovk et al., 2005): of n distances the ⌈(n + 1) share⌉-th smallest. Of fewer than 19 the
     largest is taken, which one image in n + 1 is expected to exceed.
 
-    own: [n], distances of images from the prototype of the others of their class.
+    nearest: [n], distances of images from the nearest prototype, as of ``leave_one_out``.
     """
-    rank = min(len(own), math.ceil((len(own) + 1) * share))
-    return float(own.sort().values[rank - 1])
+    rank = min(len(nearest), math.ceil((len(nearest) + 1) * share))
+    return float(nearest.sort().values[rank - 1])

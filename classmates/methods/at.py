@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.losses.attention import attention_transfer
+from classmates.methods.about import About
 from classmates.methods.teacher_method import TeacherMethod, TeacherOptions
 
 
@@ -26,6 +27,7 @@ class AT(TeacherMethod):
         UserError: no teacher, or one that does not fit the data.
     """
 
+    about = About("teacher", 2017, 1.9)
     mixes: ClassVar[bool] = True
 
     def __init__(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from torch import nn
+from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.data.batches.sampling import ClassUniform
 from classmates.errors import UserError
 from classmates.losses.propagation import propagated_kl
-from classmates.losses.soft_targets import kl_weight
-from classmates.methods.base import Group, Method, check_temperature
+from classmates.losses.soft_targets import kl_weight, standardised
+from classmates.methods.about import About
+from classmates.methods.base import Method, check_temperature
 from classmates.networks.peers.peers import Peers
 
 
@@ -28,19 +27,17 @@ class BAKE(Method):
     Args:
         lam: λ, weight of the distillation; 1.
         temperature: T, softens both sides; 4.
+        standardise: take each sample's logits as z-scores in the distillation (see ``standardised``).
         omega: ω, the share of the others' predictions: 0.5 for CIFAR-100, CUB and ImageNet, 0.9 for Tiny-ImageNet,
             Stanford Dogs and MIT67.
         intra: M, how many others of its class each image has in the batch: 3 for CIFAR-100 and CUB, 1 for the others.
 
     Raises:
-        UserError: a ``lam`` below 0, a temperature not above 0, an ``omega`` outside 0..1 or 1, an ``intra`` below 0,
-            or a task that needs other batches.
+        UserError: a ``lam`` below 0, a temperature not above 0, an ``omega`` outside 0..1 or 1, or an ``intra``
+            below 0.
     """
 
-    group: ClassVar[Group] = "self"
-    year: ClassVar[int] = 2021
-    cost: ClassVar[float] = 1.0
-    needs: ClassVar[str] = "batches of several images a class"
+    about = About("self", 2021, 1.0, needs="batches of several images a class")
 
     def __init__(
         self,
@@ -49,6 +46,7 @@ class BAKE(Method):
         *,
         lam: float = 1.0,
         temperature: float = 4.0,
+        standardise: bool = False,
         omega: float = 0.5,
         intra: int = 3,
     ):
@@ -61,16 +59,21 @@ class BAKE(Method):
             raise UserError(f"intra={intra}: a number of further images of a class, 0 for shuffled batches")
         weights = {"distillation": kl_weight(lam, temperature)}
         sampling = ClassUniform(intra + 1) if intra else None
-        super().__init__(Peers(network, data), data, weights, sampling=sampling)
+        super().__init__(Peers(network, data), data, weights, prefers=sampling)
         self.temperature = temperature
+        self.standardise = standardise
         self.omega = omega
         self.intra = intra
 
     def against_mixing(self) -> str | None:
         if not self.intra:
             return None
-        return "an image is mixed with the one before it, and its batches have images of one class side by side (intra=0)"
+        return "each image is mixed with the one beside it, which in these batches is mostly of its class (intra=0)"
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
-        logits, embedding = outputs[-1].logits, outputs[-1].embedding
-        return {"distillation": lambda: propagated_kl(logits, embedding, self.omega, self.temperature)}
+        return {"distillation": lambda: self.distillation(outputs[-1])}
+
+    def distillation(self, output: NetworkOutput) -> Tensor:
+        """Return KL(Q ‖ p)."""
+        logits = standardised(output.logits) if self.standardise else output.logits
+        return propagated_kl(logits, output.embedding, self.omega, self.temperature)

@@ -16,6 +16,7 @@ from classmates.data.batches.sampling import Sampling, Shuffled, common_sampling
 from classmates.errors import UserError, check_choice
 from classmates.losses.peers import ensemble_logits
 from classmates.losses.ramps import Ramp
+from classmates.methods.about import About
 from classmates.networks.backbone.observe import by_network, stack_logits
 from classmates.networks.memory.gather import local_buffers
 from classmates.networks.peers.peers import Peers
@@ -23,7 +24,6 @@ from classmates.tasks.classification import Classification
 from classmates.tasks.task import Task
 
 Views = Literal["shared", "own"]
-Group = Literal["online", "self", "teacher", "control"]
 Deploy = Literal["auto", "student", "average"]
 
 
@@ -45,10 +45,12 @@ class Method(nn.Module, ABC):
         networks: the networks side by side, the student last.
         data: what is known of the training data; names the task.
         weights: the factor in front of each of its own terms; a term whose factor is 0 is not computed.
-        labels: the factor on the labels' side of the loss (``Task.weighted``); None leaves the task's terms to the method.
+        labels: the factor on the labels' side of the loss (``Task.weighted``); None leaves the task's terms to the
+            method.
         classifier: whether its terms look at the networks' classifiers; where not, and the task does not teach them
             either, they stay as they are.
         sampling: the batches that its terms need; any will do if not given.
+        prefers: the batches that suit its terms best, which it is trained on where the task takes any.
         ramps: by the name of a term, its own or the task's: a factor on its weight that changes with the epoch.
         views: "shared" shows every network the same augmentation of each image, "own" each one of its own.
         deploy: "average" scores and deploys the average of all peers' weights, which must have begun alike
@@ -59,12 +61,7 @@ class Method(nn.Module, ABC):
             views, or weights that did not begin alike are to be averaged.
 
     Attributes:
-        group: what it learns from beside the labels: its peers ("online"), itself ("self"), a trained network
-            ("teacher"), or nothing ("control").
-        year: of its paper.
-        cost: the time of a training step with its defaults over ``Baseline``'s, as results/benchmarks/steps.csv has
-        it.
-        needs: what it needs beyond images and their labels, in words; empty for nothing.
+        about: the facts about it that help to choose a method.
         fine_tuning: the options that take other values than their defaults where training begins from trained
             weights, unless they are chosen; those that a method does not have mean nothing.
         lengths: the names of the options that are numbers of epochs; each is kept as an attribute of that name.
@@ -79,10 +76,7 @@ class Method(nn.Module, ABC):
         epoch, epochs: where training is (from 0) and how long it is; set by whoever drives the loop, read by ramps.
     """
 
-    group: ClassVar[Group]
-    year: ClassVar[int]
-    cost: ClassVar[float]
-    needs: ClassVar[str] = ""
+    about: ClassVar[About]
     fine_tuning: ClassVar[Mapping[str, Any]] = {"start": "same"}
     lengths: ClassVar[tuple[str, ...]] = ()
     renamed: ClassVar[Mapping[str, str]] = {}
@@ -97,6 +91,7 @@ class Method(nn.Module, ABC):
         labels: float | None = 1.0,
         classifier: bool = True,
         sampling: Sampling | None = None,
+        prefers: Sampling | None = None,
         ramps: Mapping[str, Ramp] | None = None,
         views: Views = "shared",
         deploy: Deploy = "student",
@@ -116,6 +111,8 @@ class Method(nn.Module, ABC):
         self.task: Task = (data.task or Classification()).beside(classifier=classifier)
         if not (classifier or self.task.trains_classifier):
             networks.freeze_classifiers()
+        if prefers is not None and self.task.sampling == Shuffled():
+            sampling = prefers
         self.sampling = common_sampling(
             {type(self).__name__: sampling or Shuffled(), f"the task {self.task.name}": self.task.sampling}
         )

@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
+from classmates.methods.about import About
 from classmates.methods.base import Method
 from classmates.networks.peers.peers import Peers
 
@@ -17,6 +18,7 @@ class Baseline(Method):
     L = CE(z, y): the terms of the task alone.
     """
 
+    about = About("control", None, 1.0)
     mixes: ClassVar[bool] = True
 
     def __init__(self, network: nn.Module, data: DataSpec):

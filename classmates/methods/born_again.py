@@ -13,6 +13,7 @@ from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError, check_choice
 from classmates.losses.ramps import later_generation
 from classmates.losses.soft_targets import kl_weight, softened_kl
+from classmates.methods.about import About
 from classmates.methods.base import Method, Output, check_temperature
 from classmates.networks.peers.peers import Peers, shuffle_weights
 
@@ -43,6 +44,7 @@ class BornAgain(Method):
             ``check_length``, fewer epochs than generations.
     """
 
+    about = About("self", 2018, 1.0, needs="a training for each generation")
     mixes: ClassVar[bool] = True
 
     def __init__(

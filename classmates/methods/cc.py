@@ -11,6 +11,7 @@ from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.data.batches.sampling import ClassUniform
 from classmates.errors import UserError
 from classmates.losses.similarity import correlation_congruence
+from classmates.methods.about import About
 from classmates.methods.teacher_method import CachingTeacherOptions, TeacherMethod
 
 
@@ -35,6 +36,7 @@ class CC(TeacherMethod):
             batches of its own.
     """
 
+    about = About("teacher", 2019, 1.3, needs="batches of several images a class")
     renamed: ClassVar[Mapping[str, str]] = {"remember": "cache"}
 
     def __init__(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.losses.soft_targets import kl_weight, softened_kl
+from classmates.methods.about import About
 from classmates.methods.base import Method, check_share, check_temperature
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.peers.peers import Start
@@ -46,6 +47,7 @@ class CLILR(Method):
             temperature not above 0.
     """
 
+    about = About("online", 2018, 2.1)
     mixes: ClassVar[bool] = True
 
     def __init__(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.data.batches.sampling import common_sampling
 from classmates.errors import UserError
+from classmates.methods.about import About
 from classmates.methods.base import Method
 from classmates.methods.spec import MethodSpec
 
@@ -33,6 +34,8 @@ class Combined(Method):
         UserError: fewer than two methods, unknown ones, methods that disagree or are more than their terms, or one
             with no term but the labels' where another has that.
     """
+
+    about = About("several", None, 3.2)
 
     def __init__(self, network: nn.Module, data: DataSpec, *, methods: Sequence[Part] = ("CORSD", "MCL")):
         if len(methods) < 2:

@@ -27,6 +27,7 @@ from classmates.losses.corsd import (
     triplet_relation,
 )
 from classmates.losses.soft_targets import Reduction, kl_weight
+from classmates.methods.about import About
 from classmates.methods.base import Method, check_share, check_temperature
 from classmates.models.blocks import kaiming_fan_out, zero_bias
 from classmates.networks.heads.initialisation import Initialisation
@@ -85,6 +86,8 @@ class CORSD(Method):
             words that are none of an option's, auxiliary classifiers beside ``relation`` "distance", or a task that
             needs batches of its own.
     """
+
+    about = About("self", 2023, 1.2, needs="batches of triplets of images")
 
     def __init__(
         self,

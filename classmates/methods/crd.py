@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Unpack
+from typing import Unpack
 
 from torch import nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
-from classmates.methods.base import Group, check_temperature
+from classmates.methods.about import About
+from classmates.methods.base import check_temperature
 from classmates.methods.teacher_method import CachingTeacherOptions, TeacherMethod
 from classmates.networks.memory.bank_contrast import BankContrast, BankDtype, Draw, Normaliser
 
@@ -39,10 +40,7 @@ class CRD(TeacherMethod):
             that are none of an option's.
     """
 
-    group: ClassVar[Group] = "teacher"
-    year: ClassVar[int] = 2020
-    cost: ClassVar[float] = 1.4
-    needs: ClassVar[str] = "a trained teacher, memory for an embedding of every training image"
+    about = About("teacher", 2020, 1.4, needs="memory for an embedding of every training image")
 
     def __init__(
         self,

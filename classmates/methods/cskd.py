@@ -12,6 +12,7 @@ from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.data.batches.sampling import ClassPairs
 from classmates.errors import UserError
 from classmates.losses.soft_targets import kl_weight, softened_kl
+from classmates.methods.about import About
 from classmates.methods.base import Method, check_temperature
 from classmates.networks.peers.peers import Peers
 
@@ -33,6 +34,8 @@ class CSKD(Method):
         UserError: a ``lam`` below 0, a temperature not above 0, or a task that needs batches of its own;
             ``ClassPairs`` raises it where no class has two images.
     """
+
+    about = About("self", 2020, 0.7, needs="batches of pairs of images of a class")
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError, check_choice
 from classmates.losses.peers import ensemble_logits
+from classmates.methods.about import About
 from classmates.methods.base import Method
 from classmates.models.blocks import kaiming_fan_out
 from classmates.networks.heads.exits import MultiExit, ShallowExits
@@ -33,6 +34,7 @@ class DeepSupervision(Method):
         UserError: a weight below 0, fewer than 2 ``depths``, or an ``initialisation`` that is neither.
     """
 
+    about = About("control", 2015, 1.3)
     mixes: ClassVar[bool] = True
 
     def __init__(

@@ -12,7 +12,8 @@ from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
 from classmates.losses.correlation import inter_class, intra_class
 from classmates.losses.soft_targets import kl_weight
-from classmates.methods.base import Group, check_temperature
+from classmates.methods.about import About
+from classmates.methods.base import check_temperature
 from classmates.methods.teacher_method import CachingTeacherOptions, TeacherMethod
 
 
@@ -33,10 +34,7 @@ class DIST(TeacherMethod):
             3 classes, between which there is nothing to correlate.
     """
 
-    group: ClassVar[Group] = "teacher"
-    year: ClassVar[int] = 2022
-    cost: ClassVar[float] = 1.3
-    needs: ClassVar[str] = "a trained teacher"
+    about = About("teacher", 2022, 1.3)
     mixes: ClassVar[bool] = True
     from_logits: ClassVar[Sequence[str]] = ("inter", "intra")
 

@@ -13,6 +13,7 @@ from classmates.errors import UserError
 from classmates.losses.decoupled import non_target_kl, target_kl
 from classmates.losses.ramps import linear_ramp
 from classmates.losses.soft_targets import kl_weight, standardised
+from classmates.methods.about import About
 from classmates.methods.base import check_ramp, check_temperature
 from classmates.methods.teacher_method import CachingTeacherOptions, TeacherMethod
 
@@ -38,6 +39,7 @@ class DKD(TeacherMethod):
             than 3 classes, of which there is nothing to rank.
     """
 
+    about = About("teacher", 2022, 1.3)
     lengths: ClassVar[tuple[str, ...]] = ("warmup",)
     from_logits: ClassVar[Sequence[str]] = ("target", "non_target")
 

@@ -6,7 +6,7 @@ of them now, in another augmentation.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,9 @@ from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.data.batches.sampling import Overlapping
 from classmates.errors import UserError
 from classmates.losses.soft_targets import kl_weight, softened_kl
-from classmates.methods.base import Group, Method, check_temperature
+from classmates.methods.about import About
+from classmates.methods.base import Method, check_temperature
+from classmates.networks.memory.gather import gather, own_part
 from classmates.networks.peers.peers import Peers
 
 
@@ -34,24 +36,31 @@ class DLB(Method):
     Args:
         alpha: α, weight of the distillation; 1.
         temperature: T, softens both sides; 3.
+        standardise: take each sample's logits as z-scores in the distillation (see ``softened_kl``).
 
     Raises:
         UserError: an ``alpha`` below 0, a temperature not above 0, or a task that needs batches of its own.
     """
 
-    group: ClassVar[Group] = "self"
-    year: ClassVar[int] = 2022
-    cost: ClassVar[float] = 1.0
-    needs: ClassVar[str] = "batches that overlap: every image twice an epoch"
+    about = About("self", 2022, 1.0, needs="every image twice an epoch")
 
-    def __init__(self, network: nn.Module, data: DataSpec, *, alpha: float = 1.0, temperature: float = 3.0):
+    def __init__(
+        self,
+        network: nn.Module,
+        data: DataSpec,
+        *,
+        alpha: float = 1.0,
+        temperature: float = 3.0,
+        standardise: bool = False,
+    ):
         if alpha < 0:
             raise UserError(f"alpha={alpha}: the distillation takes a weight of 0 or more")
         check_temperature(temperature=temperature)
         weights = {"distillation": kl_weight(alpha, temperature)}
         super().__init__(Peers(network, data), data, weights, sampling=Overlapping())
         self.temperature = temperature
-        # Of the last batch's new images; how many, only the batch tells.
+        self.standardise = standardise
+        # Of the last batch's new images, of all processes, for checkpoints; how many, only the batch tells.
         self.last_indices = torch.empty(0, dtype=torch.int64)
         self.last_logits = torch.empty(0, data.num_classes)
 
@@ -66,17 +75,19 @@ class DLB(Method):
         if len(indices) % 2:
             raise UserError(f"a batch of {len(indices)} images has no two halves: use Overlapping() for its sampling")
         repeated = logits[0::2]
-        loss = softened_kl(repeated, self.predictions_before(repeated, indices[0::2]), self.temperature)
+        before = self.predictions_before(repeated, indices[0::2])
+        loss = softened_kl(repeated, before, self.temperature, standardise=self.standardise)
         if self.training:
-            self.last_indices, self.last_logits = indices[1::2], logits[1::2].detach()
+            self.last_indices, self.last_logits = gather(indices[1::2]), gather(logits[1::2].detach())
         return loss
 
     def predictions_before(self, logits: Tensor, indices: Tensor) -> Tensor:
         """Return the logits of one step before, [n, K]; the present ones of images that were not new in that."""
-        if len(self.last_indices) != len(indices):
+        before, last = own_part(self.last_indices), own_part(self.last_logits)
+        if len(before) != len(indices):
             return logits.detach()
-        known = self.last_indices.to(indices.device) == indices
-        return torch.where(known[:, None], self.last_logits.to(logits), logits.detach())
+        known = before.to(indices.device) == indices
+        return torch.where(known[:, None], last.to(logits), logits.detach())
 
     def get_extra_state(self) -> dict[str, Tensor]:
         return {"indices": self.last_indices, "logits": self.last_logits}

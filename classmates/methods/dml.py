@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
 from classmates.losses.soft_targets import kl_weight, softened_kl
+from classmates.methods.about import About
 from classmates.methods.base import Deploy, Method, Views, check_temperature
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.peers.peers import Peers, Start
@@ -53,6 +54,7 @@ class DML(Method):
         UserError: fewer than 2 peers, a temperature not above 0, and what ``Peers`` refuses.
     """
 
+    about = About("online", 2018, 2.1)
     mixes: ClassVar[bool] = True
     renamed: ClassVar[Mapping[str, str]] = {"helpers": "peer_models"}
     fine_tuning: ClassVar[Mapping[str, Any]] = {"start": "identical", "views": "own"}

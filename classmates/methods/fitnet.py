@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
 from classmates.losses.soft_targets import softened_kl
+from classmates.methods.about import About
 from classmates.methods.teacher_method import TeacherMethod, TeacherOptions
 from classmates.networks.heads.adapters import adapter
 
@@ -59,6 +60,7 @@ class FitNet(TeacherMethod):
             cannot be brought together, ``hint_epochs`` below 0, as many as training has, or without a ``hint``.
     """
 
+    about = About("teacher", 2015, 1.3)
     mixes: ClassVar[bool] = True
     from_logits: ClassVar[Sequence[str]] = ("distillation",)
     lengths: ClassVar[tuple[str, ...]] = ("hint_epochs",)

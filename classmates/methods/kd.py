@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.losses.soft_targets import kl_weight, softened_kl
+from classmates.methods.about import About
 from classmates.methods.base import check_temperature
 from classmates.methods.teacher_method import CachingTeacherOptions, TeacherMethod
 
@@ -31,6 +32,7 @@ class KD(TeacherMethod):
         UserError: no teacher, one that does not fit the data, or a temperature not above 0.
     """
 
+    about = About("teacher", 2015, 1.3)
     mixes: ClassVar[bool] = True
     from_logits: ClassVar[Sequence[str]] = ("distillation",)
     renamed: ClassVar[Mapping[str, str]] = {"remember": "cache"}

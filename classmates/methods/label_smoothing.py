@@ -8,6 +8,7 @@ from torch import nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
+from classmates.methods.about import About
 from classmates.methods.base import Method
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.peers.peers import Peers
@@ -24,6 +25,7 @@ class LabelSmoothing(Method):
             cross-entropy.
     """
 
+    about = About("control", 2016, 1.0)
     mixes: ClassVar[bool] = True
 
     def __init__(self, network: nn.Module, data: DataSpec, *, epsilon: float = 0.1):

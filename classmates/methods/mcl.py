@@ -15,6 +15,7 @@ from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError, check_choice
 from classmates.losses.peers import ensemble_logits
 from classmates.losses.soft_targets import kl_weight, softened_kl
+from classmates.methods.about import About
 from classmates.methods.base import Deploy, Method, Views, check_temperature
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.memory.bank_contrast import BankContrast, BankDtype, Draw, Normaliser, Positives
@@ -70,6 +71,7 @@ class MCL(Method):
             and what ``Peers`` refuses.
     """
 
+    about = About("online", 2021, 3.0, needs="memory for an embedding of every training image and peer")
     renamed: ClassVar[Mapping[str, str]] = {"helpers": "peer_models"}
     # Measured on photos (results/photos): fine-tuned networks stay near enough to each other for their weights to be
     # averaged, which keeps the ensemble's accuracy in one network; own views make them differ.

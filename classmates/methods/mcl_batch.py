@@ -6,9 +6,9 @@ images to compare with are those of the batch: no memory bank, no sample indices
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -18,7 +18,8 @@ from classmates.errors import UserError
 from classmates.losses.in_batch import hard_terms, similarities, soft_across, soft_within
 from classmates.losses.peers import ensemble_logits
 from classmates.losses.soft_targets import kl_weight, softened_kl
-from classmates.methods.base import Group, Method, Views, check_temperature
+from classmates.methods.about import About
+from classmates.methods.base import Deploy, Method, Views, check_temperature
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.heads.projections import UnitProjections
 from classmates.networks.peers.peers import Peers, Start
@@ -35,7 +36,10 @@ class MCLBatch(Method):
         peers: M, the student included: 2 and 4 in the paper.
         share: "nothing" trains whole networks (two peers, as released); -2 shares all but the last two stages (four).
         peer_models: other architectures (names or modules) for the peers, ``peers`` - 1 of them; they share nothing.
-        start: "fresh" peers have weights of their own; "same" begins from the student's (pretrained networks).
+        start: "fresh" peers have weights of their own; "same" begins from the student's (pretrained networks);
+            "identical" also with its classifier.
+        deploy: "average" scores and deploys the average of all peers' weights; "auto" does so where they began
+            "identical", and else takes the student.
         views: "own" shows every peer another augmentation of each image.
         within: α, weight of the contrast within each peer (VCL).
         soft_within: γ, weight of the agreement on the similarities within a peer (soft VCL).
@@ -43,19 +47,17 @@ class MCLBatch(Method):
         soft_across: λ, weight of the agreement on the similarities across peers (soft ICL).
         distillation: w, weight of the distillation from the ensemble's logits; 0 leaves it out, as the paper's own
             method does, 1 is its combination with it.
+        standardise: take each sample's logits as z-scores in the distillation (see ``softened_kl``).
         temperature: T, softens both sides of all KL terms; 3.
         contrast_temperature: τ; 0.1 on CIFAR-100 and 0.07 on ImageNet in the paper, 0.07 in the released scripts.
         dimension: d, size of the embeddings; 128.
 
     Raises:
-        UserError: fewer than 2 peers, temperatures not above 0, a dimension below 1, a task that needs other batches,
-            and what ``Peers`` refuses.
+        UserError: fewer than 2 peers, temperatures not above 0, a dimension below 1, and what ``Peers`` refuses.
     """
 
-    group: ClassVar[Group] = "online"
-    year: ClassVar[int] = 2022
-    cost: ClassVar[float] = 2.0
-    needs: ClassVar[str] = "batches of two images a class"
+    about = About("online", 2022, 2.1, needs="batches of two images a class")
+    fine_tuning: ClassVar[Mapping[str, Any]] = {"start": "identical", "views": "own"}
 
     def __init__(
         self,
@@ -66,12 +68,14 @@ class MCLBatch(Method):
         share: int | str = "nothing",
         peer_models: Sequence[str | nn.Module] = (),
         start: Start = "fresh",
+        deploy: Deploy = "auto",
         views: Views = "shared",
         within: float = 0.1,
         soft_within: float = 1.0,
         across: float = 0.1,
         soft_across: float = 1.0,
         distillation: float = 0.0,
+        standardise: bool = False,
         temperature: float = 3.0,
         contrast_temperature: float = 0.1,
         dimension: int = 128,
@@ -87,8 +91,17 @@ class MCLBatch(Method):
             "soft_across": kl_weight(soft_across, temperature),
             "distillation": kl_weight(distillation, temperature),
         }
-        super().__init__(networks, data, weights, sampling=ClassUniform(2), views=views)
+        super().__init__(
+            networks,
+            data,
+            weights,
+            classifier=distillation > 0,
+            prefers=ClassUniform(2),
+            views=views,
+            deploy=deploy,
+        )
         self.temperature = temperature
+        self.standardise = standardise
         self.contrast_temperature = contrast_temperature
         widths = [architecture.embedding for architecture in networks.architectures]
         self.projections = UnitProjections(widths, dimension, hidden=True)
@@ -110,4 +123,5 @@ class MCLBatch(Method):
     def distillation(self, logits: Tensor) -> Tensor:
         """Return KL(ensemble ‖ peer), summed over both of two peers, of the student alone where there are more."""
         learners = logits if len(logits) == 2 else logits[-1:]
-        return len(learners) * softened_kl(learners, ensemble_logits(logits), self.temperature)
+        kl = softened_kl(learners, ensemble_logits(logits), self.temperature, standardise=self.standardise)
+        return len(learners) * kl

@@ -13,6 +13,7 @@ from classmates.errors import UserError, check_choice
 from classmates.losses.peers import ensemble_logits, float32_einsum
 from classmates.losses.ramps import sigmoid_ramp
 from classmates.losses.soft_targets import kl_weight, softened_kl
+from classmates.methods.about import About
 from classmates.methods.base import Method, check_ramp, check_temperature
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.heads.initialisation import Initialisation, initialise_like
@@ -65,6 +66,7 @@ class OKDDip(Method):
             and what ``Peers`` refuses.
     """
 
+    about = About("online", 2020, 1.7)
     mixes: ClassVar[bool] = True
     lengths: ClassVar[tuple[str, ...]] = ("ramp",)
 

@@ -14,6 +14,7 @@ from classmates.errors import UserError, check_choice
 from classmates.losses.peers import float32_einsum
 from classmates.losses.ramps import sigmoid_ramp
 from classmates.losses.soft_targets import kl_weight, softened_kl
+from classmates.methods.about import About
 from classmates.methods.base import Method, check_ramp, check_temperature
 from classmates.networks.backbone.architecture import Architecture
 from classmates.networks.backbone.observe import stack_logits
@@ -76,6 +77,7 @@ class ONE(Method):
             none of an option's, and what ``Peers`` refuses.
     """
 
+    about = About("online", 2018, 1.5)
     mixes: ClassVar[bool] = True
     lengths: ClassVar[tuple[str, ...]] = ("ramp",)
 

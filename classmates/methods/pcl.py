@@ -12,7 +12,8 @@ from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
 from classmates.losses.ramps import sigmoid_ramp
 from classmates.losses.soft_targets import kl_weight, softened_kl
-from classmates.methods.base import Group, Method, Views, check_ramp, check_share, check_temperature
+from classmates.methods.about import About
+from classmates.methods.base import Method, Views, check_ramp, check_share, check_temperature
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.peers.mean_peers import MeanPeers
 from classmates.networks.peers.peers import Peers, Start
@@ -36,6 +37,7 @@ class PCL(Method):
         temperature: T, softens both sides; 3.
         ensemble: u, weight of the distillation from the ensemble head (the paper's peer ensemble teacher).
         mean_teachers: v, weight of the distillation from the other peers' means (peer mean teacher).
+        standardise: take each sample's logits as z-scores in both distillations (see ``softened_kl``).
         ramp: epochs over which both grow to their full size; 80.
         decay: of the running means; 0.999.
         start: "fresh" branches have weights of their own; "same" begins from the student's (pretrained networks).
@@ -45,10 +47,7 @@ class PCL(Method):
             ``Peers`` refuses.
     """
 
-    group: ClassVar[Group] = "online"
-    year: ClassVar[int] = 2021
-    cost: ClassVar[float] = 4.0
-    needs: ClassVar[str] = "an augmentation of each image for each peer"
+    about = About("online", 2021, 4.0, needs="another augmentation of each image for every peer")
     mixes: ClassVar[bool] = True
     lengths: ClassVar[tuple[str, ...]] = ("ramp",)
 
@@ -63,6 +62,7 @@ class PCL(Method):
         temperature: float = 3.0,
         ensemble: float = 1.0,
         mean_teachers: float = 1.0,
+        standardise: bool = False,
         ramp: int = 80,
         decay: float = 0.999,
         start: Start = "fresh",
@@ -82,6 +82,7 @@ class PCL(Method):
             views=views,
         )
         self.temperature = temperature
+        self.standardise = standardise
         self.ramp = ramp
         self.head = nn.Linear(peers * networks.architecture.embedding, data.num_classes)
         self.means = MeanPeers(networks, decay)
@@ -89,11 +90,12 @@ class PCL(Method):
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         logits = stack_logits(outputs)
         ensemble = self.ensemble(outputs)
+        kl = partial(softened_kl, temperature=self.temperature, standardise=self.standardise)
         return {
             "ensemble_ce": lambda: self.task.cross_entropy(ensemble[None], batch),
-            # A mean over all peers' samples, times their number: the paper sums over peers.
-            "ensemble": lambda: len(logits) * softened_kl(logits, ensemble, self.temperature),
-            "mean_teachers": lambda: others_kl(logits, self.mean_logits(batch), self.temperature),
+            # Means over all peers' samples, times their number: the paper sums over peers.
+            "ensemble": lambda: len(logits) * kl(logits, ensemble),
+            "mean_teachers": lambda: len(logits) * kl(*beside_others(logits, self.mean_logits(batch))),
         }
 
     def ensemble(self, outputs: list[NetworkOutput]) -> Tensor:
@@ -111,9 +113,12 @@ class PCL(Method):
         return {**super().predictions(outputs), "ensemble": self.ensemble(outputs)}
 
 
-def others_kl(logits: Tensor, teachers: Tensor, temperature: float) -> Tensor:
-    """Return Σ_m 1/(M−1) Σ_{j≠m} KL(teacher j ‖ peer m) without T². logits, teachers: [M, B, K]."""
+def beside_others(logits: Tensor, teachers: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each peer's logits M − 1 times, and beside them those of all teachers but its own.
+
+    logits, teachers: [M, B, K]. Returns two of [M, M − 1, B, K].
+    """
     peers = len(logits)
     everyone = torch.arange(peers, device=logits.device)
-    others = (everyone[:, None] + everyone[1:]) % peers  # [M, M − 1]
-    return peers * softened_kl(logits[:, None].expand(-1, peers - 1, -1, -1), teachers[others], temperature)
+    others = (everyone[:, None] + everyone[1:]) % peers
+    return logits[:, None].expand(-1, peers - 1, -1, -1), teachers[others]

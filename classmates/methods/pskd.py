@@ -15,6 +15,7 @@ from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import check_choice
 from classmates.losses.ramps import Ramp, progress
 from classmates.losses.soft_targets import soft_cross_entropy, standardised
+from classmates.methods.about import About
 from classmates.methods.base import Method, check_share
 from classmates.networks.memory.gather import gather, last_occurrence
 from classmates.networks.peers.peers import Peers
@@ -49,6 +50,7 @@ class PSKD(Method):
         UserError: an ``alpha`` outside 0..1, a dtype that is none of the two, or a task without cross-entropy.
     """
 
+    about = About("self", 2021, 1.0, needs="memory for the prediction of every training image")
     local_buffers = ("memory",)  # equal from the start, and every process learns of every batch
     memory: Tensor
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.losses.ramps import linear_ramp
 from classmates.losses.review import hierarchical_context
-from classmates.methods.base import Group, check_ramp
+from classmates.methods.about import About
+from classmates.methods.base import check_ramp
 from classmates.methods.teacher_method import TeacherMethod, TeacherOptions
 from classmates.networks.backbone.architecture import Architecture
 from classmates.networks.heads.review import Review, Shape
@@ -36,10 +37,7 @@ class ReviewKD(TeacherMethod):
         UserError: no teacher, one that does not fit the data, or a warm-up below 0.
     """
 
-    group: ClassVar[Group] = "teacher"
-    year: ClassVar[int] = 2021
-    cost: ClassVar[float] = 2.6
-    needs: ClassVar[str] = "a trained teacher"
+    about = About("teacher", 2021, 2.6)
     mixes: ClassVar[bool] = True
     lengths: ClassVar[tuple[str, ...]] = ("warmup",)
 

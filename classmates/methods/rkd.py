@@ -10,6 +10,7 @@ from torch import nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.losses.rkd import relational_angle, relational_distance
+from classmates.methods.about import About
 from classmates.methods.teacher_method import CachingTeacherOptions, TeacherMethod
 
 
@@ -29,6 +30,7 @@ class RKD(TeacherMethod):
         UserError: no teacher, or one that does not fit the data.
     """
 
+    about = About("teacher", 2019, 1.4)
     mixes: ClassVar[bool] = True
     renamed: ClassVar[Mapping[str, str]] = {"remember": "cache"}
 

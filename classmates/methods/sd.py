@@ -17,6 +17,7 @@ from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError, check_choice
 from classmates.losses.corsd import auxiliary_distillation
 from classmates.losses.soft_targets import kl_weight
+from classmates.methods.about import About
 from classmates.methods.base import check_share, check_temperature
 from classmates.methods.deep_supervision import DeepSupervision
 from classmates.networks.heads.initialisation import Initialisation
@@ -74,6 +75,8 @@ class SD(DeepSupervision):
         UserError: an ``alpha`` outside 0..1, a ``lam`` below 0, a temperature not above 0, words that are none of an
             option's, fewer than 2 ``depths``, or a ``skip`` that leaves no embedding to compare.
     """
+
+    about = About("self", 2021, 1.3)
 
     def __init__(
         self,

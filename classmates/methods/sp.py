@@ -8,6 +8,7 @@ from torch import nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.losses.similarity import similarity_preserving
+from classmates.methods.about import About
 from classmates.methods.teacher_method import TeacherMethod, TeacherOptions
 
 
@@ -23,6 +24,7 @@ class SP(TeacherMethod):
         UserError: no teacher, or one that does not fit the data.
     """
 
+    about = About("teacher", 2019, 1.3)
     mixes: ClassVar[bool] = True
 
     def __init__(

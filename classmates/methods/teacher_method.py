@@ -29,6 +29,7 @@ class TeacherOptions(TypedDict, total=False):
     teacher: TeacherSources
     teacher_weights: WeightFiles
     teacher_image_size: int | None
+    trust_code: bool
 
 
 class CachingTeacherOptions(TeacherOptions, total=False):
@@ -53,6 +54,7 @@ class TeacherMethod(Method):
         teacher_image_size: pixels of a side that the teacher gets images at. Without it those that it was trained at,
             where that is known (a run's folder; a model of one size only, as most transformers), or else the
             student's.
+        trust_code: run the Python file of a teacher's folder whose model is one (FILE.py:CLASS).
         cache: run the teacher once for each sample and keep its outputs; only without augmentation.
 
     Raises:
@@ -81,6 +83,7 @@ class TeacherMethod(Method):
         teacher: TeacherSources = None,
         teacher_weights: WeightFiles = None,
         teacher_image_size: int | None = None,
+        trust_code: bool = False,
         cache: bool = False,
     ):
         sources = as_list(teacher)
@@ -105,6 +108,7 @@ class TeacherMethod(Method):
                 weights=file,
                 image_size=teacher_image_size,
                 logits=learns_logits,
+                trust_code=trust_code,
                 cache=cache,
             )
             for source, file in zip(sources, files or [None] * len(sources), strict=True)

@@ -10,10 +10,11 @@ import timm
 from timm.models import PretrainedCfg
 from torch import nn
 
+from classmates._own_code import is_file_name
 from classmates.contracts import DataSpec
 from classmates.errors import UserError, nearest
 from classmates.networks.backbone.architecture import inspect_network
-from classmates.networks.building.build import build_model, is_file_name, sized
+from classmates.networks.building.build import build_model, sized
 from classmates.networks.building.teacher import (
     Normalisation,
     Size,
@@ -47,6 +48,7 @@ def make_teacher(
     weights: str | Path | None = None,
     image_size: int | None = None,
     logits: bool = True,
+    trust_code: bool = False,
     cache: bool = False,
 ) -> Teacher:
     """Make the teacher that ``source`` names.
@@ -60,6 +62,7 @@ def make_teacher(
             without a classifier too.
         image_size: pixels of a side that it gets images at; if not given, those that it was trained at where they are
             known, or else the student's.
+        trust_code: run the Python file of a run whose model is one.
         logits, cache: see ``Teacher``.
 
     Raises:
@@ -70,7 +73,7 @@ def make_teacher(
         require_same_images(data)  # before anything is downloaded
     if image_size is not None and image_size < 1:
         raise UserError(f"teacher_image_size={image_size}: a number of pixels, 1 or more")
-    found = find_teacher(source, data, weights, image_size, logits)
+    found = find_teacher(source, data, weights, image_size, logits, trust_code=trust_code)
     teacher = Teacher(
         found.network,
         data,
@@ -86,7 +89,13 @@ def make_teacher(
 
 
 def find_teacher(
-    source: str | Path | nn.Module, data: DataSpec, weights: str | Path | None, image_size: int | None, logits: bool
+    source: str | Path | nn.Module,
+    data: DataSpec,
+    weights: str | Path | None,
+    image_size: int | None,
+    logits: bool,
+    *,
+    trust_code: bool,
 ) -> Found:
     """Return the network that ``source`` means, and what is known of how it was trained."""
     by_name = isinstance(source, str) and (is_file_name(source) or timm.is_model(source))
@@ -95,7 +104,7 @@ def find_teacher(
     if isinstance(source, nn.Module):
         return Found(copy.deepcopy(source))
     if Path(source).is_dir():
-        network, card = load_student(source)
+        network, card = load_student(source, trust_code=trust_code)
         return Found(network, (card.mean, card.std), (card.input_shape[1], card.input_shape[2]))
     if not by_name:
         raise UserError(
@@ -161,5 +170,5 @@ def load_all(found: Found, name: str, weights: str | Path, data: DataSpec, logit
             f"teacher '{name}' cannot take the weights in '{weights}' as they are: {'; '.join(changed)}; the data "
             f"have {data.num_classes} classes and {shape[0]} channels"
         )
-    notes = tuple(f"teacher '{name}': {text}" for text in changes.resampled)
+    notes = tuple(f"teacher '{name}': {text}" for text in changes.converted)
     return found._replace(classifier=not changes.classifier, notes=notes)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
 from classmates.losses.soft_targets import kl_weight, softened_kl
+from classmates.methods.about import About
 from classmates.methods.base import check_share, check_temperature
 from classmates.methods.teacher_method import TeacherMethod, TeacherOptions, as_list
 
@@ -54,6 +55,7 @@ class TfKD(TeacherMethod):
             between 1/K and 1, ``standardise`` with the virtual teacher, or a teacher that does not fit the data.
     """
 
+    about = About("self", 2020, 1.0)
     needs_teacher: ClassVar[bool] = False
     from_logits: ClassVar[Sequence[str]] = ("distillation",)
 

@@ -6,7 +6,7 @@ law over these ranks. One network, one pass.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,13 @@ from torch.nn import functional as F
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError, check_choice
 from classmates.losses.zipf import count_votes, zipf_divergence, zipf_targets
-from classmates.methods.base import Group, Method
+from classmates.methods.about import About
+from classmates.methods.base import Method
 from classmates.networks.backbone.observe import observe
 from classmates.networks.backbone.probe import sample_images, silent
 from classmates.networks.peers.peers import Peers
 
-Ranking = Literal["places", "logits"]
+Ranking = Literal["auto", "places", "logits"]
 
 
 class ZipfLS(Method):
@@ -30,24 +31,19 @@ class ZipfLS(Method):
     The classifier is applied to every place of the last map, and each votes for one class; classes with equally many
     votes share the best of their ranks, those without any the last.
 
-    The released code for CIFAR also trains a classifier on each of two earlier stages, in the same way: left out
-    here.
-
     Args:
         smoothing: λ, weight of the divergence: 0.1 for CIFAR-100 and ImageNet, 1 for Tiny-ImageNet and iNaturalist.
         upsample: how many times larger, in height and width, the map is made before its places vote, bilinearly: 2
             for 32x32 images (released code), 1 for large ones.
-        ranking: "places" by their votes (paper), "logits" by the network's own logits, for networks whose embedding
-            is not the mean of the last map.
+        ranking: "places" by their votes (paper), "logits" by the network's own logits; "auto" is "places" for
+            networks whose embedding is the mean of the last stage's map, and "logits", with a note, for all others.
 
     Raises:
         UserError: a ``smoothing`` below 0, an ``upsample`` below 1, fewer than 3 classes, of which there is nothing
-            to rank, or a network whose places cannot vote.
+            to rank, or "places" of a network whose embedding is not their mean.
     """
 
-    group: ClassVar[Group] = "self"
-    year: ClassVar[int] = 2022
-    cost: ClassVar[float] = 1.0
+    about = About("self", 2022, 1.0)
 
     def __init__(
         self,
@@ -56,7 +52,7 @@ class ZipfLS(Method):
         *,
         smoothing: float = 0.1,
         upsample: int = 2,
-        ranking: Ranking = "places",
+        ranking: Ranking = "auto",
     ):
         check_choice("ranking", ranking, Ranking)
         if smoothing < 0:
@@ -69,9 +65,12 @@ class ZipfLS(Method):
             )
         super().__init__(Peers(network, data), data, weights={"smoothing": smoothing})
         self.upsample = upsample
-        self.ranking = ranking
-        if ranking == "places":
-            self.require_places()
+        self.by_places = ranking != "logits" and self.places_can_vote()
+        if not self.by_places and ranking != "logits":
+            why = f"the embedding of {type(network).__name__} is not the mean of its last stage's map"
+            if ranking == "places":
+                raise UserError(f"ranking='places': {why}, so its places cannot vote; say ranking='logits'")
+            self.note(f"{why}, so its places cannot vote: classes are ranked by its logits (ranking 'logits')")
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         return {"smoothing": lambda: self.smoothing(outputs[-1], batch.labels)}
@@ -81,7 +80,7 @@ class ZipfLS(Method):
 
     def smoothing(self, output: NetworkOutput, labels: Tensor) -> Tensor:
         """Return KL(q ‖ p̂)."""
-        scores = self.votes(output.stages[-1]) if self.ranking == "places" else output.logits.detach().float()
+        scores = self.votes(output.stages[-1]) if self.by_places else output.logits.detach().float()
         return zipf_divergence(output.logits, zipf_targets(scores, labels), labels)
 
     @torch.no_grad()
@@ -96,14 +95,10 @@ class ZipfLS(Method):
             logits = F.interpolate(logits, scale_factor=self.upsample, mode="bilinear")
         return count_votes(logits)
 
-    def require_places(self) -> None:
-        """Raise UserError where the embedding is not the mean of the last map, whose places then cannot vote."""
+    def places_can_vote(self) -> bool:
+        """Return whether the embedding is the mean of the last map, so that the classifier knows its places."""
         network, architecture = self.networks.student, self.networks.architecture
         with silent(network):
             output = observe(network, architecture, sample_images(network, architecture.input_shape))
         mean = output.stages[-1].mean((2, 3))
-        if mean.shape != output.embedding.shape or not torch.allclose(mean, output.embedding, rtol=1e-3, atol=1e-5):
-            raise UserError(
-                f"the embedding of {type(network).__name__} is not the mean of its last stage's map, so that the "
-                "places of that cannot vote: say ranking='logits', or name the last map among the network's stage_names"
-            )
+        return mean.shape == output.embedding.shape and torch.allclose(mean, output.embedding, rtol=1e-3, atol=1e-5)

@@ -14,6 +14,7 @@ from matplotlib import style
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from matplotlib.ticker import MaxNLocator
 
 from classmates._files import whole_file
@@ -39,8 +40,12 @@ MOST_CLASSES_TOLD_APART = len(TEN) * len(MARKERS)
 INK = "#010203"  # stands for the page's text colour until `svg` puts that in
 WIDTH = 7.2  # inches: the page's text column
 
+OTHER_SCRIPTS = ("Noto Sans CJK JP", "Source Han Sans", "WenQuanYi Zen Hei", "Hiragino Sans", "Microsoft YaHei")
+FONTS = ["DejaVu Sans", *(name for name in OTHER_SCRIPTS if name in fontManager.get_font_names())]
+"""The first comes with matplotlib: the same layout everywhere. The others, where there are, have letters it lacks."""
+
 STYLE = {
-    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same layout everywhere
+    "font.family": FONTS,
     "font.size": 9,
     "axes.titlesize": 9,
     "figure.facecolor": "none",
@@ -79,7 +84,7 @@ ALONE = "<style>svg { color: #1c1d20 } @media (prefers-color-scheme: dark) { svg
 def svg(figure: Figure, prefix: str) -> str:
     """Return ``figure`` as an <svg> element to put into a page: its ids start with ``prefix``, ink is the page's."""
     file = io.StringIO()
-    with _letters_that_are_missing():
+    with missing_letters_unsaid():
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     drawing = file.getvalue()
     return re.sub(r"<[^>]+>", lambda tag: _adapted(tag[0], prefix), drawing[drawing.index("<svg") :])
@@ -92,14 +97,14 @@ def save(figure: Figure, stem: Path) -> str:
     end_of_tag = drawing.index(">") + 1
     with whole_file(stem.with_name(f"{stem.name}.svg")) as path:
         path.write_text(drawing[:end_of_tag] + ALONE + drawing[end_of_tag:], encoding="utf-8")
-    with whole_file(stem.with_name(f"{stem.name}.png")) as path, _letters_that_are_missing():
+    with whole_file(stem.with_name(f"{stem.name}.png")) as path, missing_letters_unsaid():
         figure.savefig(path, format="png", facecolor="white")
     return drawing
 
 
 @contextmanager
-def _letters_that_are_missing() -> Iterator[None]:
-    """Silence warnings of letters that matplotlib's font lacks: the browser draws them, with a font that has them."""
+def missing_letters_unsaid() -> Iterator[None]:
+    """Silence warnings of letters that matplotlib's fonts lack: in a page the browser draws them, elsewhere a box."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield

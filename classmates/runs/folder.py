@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from classmates._files import output_file
+from classmates._files import exclusive, output_file, remove_unfinished, require_writable
+from classmates._names import in_unicode
+from classmates._yaml import read_yaml
 from classmates.errors import UserError
 
 # What may differ when a run goes on: none of it changes what is computed.
@@ -35,16 +38,40 @@ class RunFolder:
         self.best = self.checkpoints / "best.ckpt"
         self.result = folder / "result.json"
         self.evaluation = folder / "evaluation.npz"
+        self.lock = folder / ".lock"
 
-    def begin(self) -> None:
-        """Make the folder and write the settings; UserError where it already holds something."""
-        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+    @contextmanager
+    def opened(self, *, resume: bool) -> Iterator[None]:
+        """Begin the run in a folder that holds nothing, or go on with the one it holds; nobody else may meanwhile.
+
+        What a process that was killed has left half-written is removed.
+
+        Raises:
+            UserError: the folder holds something, or no run that can go on; or another process trains in it.
+        """
+        self.check_resumable() if resume else self.check_empty()
+        require_writable(self.config)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with exclusive(self.lock) as mine:
+            if not mine:
+                raise UserError(
+                    f"another process trains in '{self.folder}': wait for its end, or name another folder with --out"
+                )
+            remove_unfinished(self.folder)
+            remove_unfinished(self.checkpoints)
+            if not resume:
+                with output_file(self.config) as path:
+                    text = yaml.safe_dump(self.settings, sort_keys=False, allow_unicode=True)
+                    path.write_text(text, encoding="utf-8")
+            yield
+
+    def check_empty(self) -> None:
+        """Raise UserError where the folder already holds something."""
+        if self.folder.exists() and not (self.folder.is_dir() and set(self.folder.iterdir()) <= {self.lock}):
             raise UserError(
                 f"'{self.folder}' already holds {'a run' if self.config.exists() else 'something else'}: "
                 "name another folder with --out, or go on with that run with --resume true"
             )
-        with output_file(self.config) as path:
-            path.write_text(yaml.safe_dump(self.settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
     def check_resumable(self) -> None:
         """Raise UserError where there is no run to go on with, or one with other settings."""
@@ -55,7 +82,9 @@ class RunFolder:
                 f"'{self.folder}' has no checkpoint yet (the run ended before its first): "
                 "remove the folder and start anew"
             )
-        before = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        before = stored_settings(self.folder)
+        if not before:
+            raise UserError(f"'{self.config}' is damaged: the run cannot go on; remove the folder and start anew")
         changed = [
             f"{name} was {before.get(name)!r} and is {self.settings.get(name)!r}"
             for name in before
@@ -78,15 +107,15 @@ def _same(before: Any, now: Any) -> bool:
 def stored_settings(folder: Path) -> dict[str, Any]:
     """Return the settings in a run's folder; empty where there are none that can be read."""
     try:
-        settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        settings = read_yaml(folder / "config.yaml", "settings")
+    except UserError:
         return {}
     return settings if isinstance(settings, dict) else {}
 
 
 def run_name(method: str, model: object, data: object, seed: int) -> str:
     """Return ``<method>-<model>-<data>-<seed>``, from names that may be paths or objects."""
-    return "-".join([method, _short(model), _short(data), str(seed)])
+    return in_unicode("-".join([method, _short(model), _short(data), str(seed)]))
 
 
 def _short(thing: object) -> str:

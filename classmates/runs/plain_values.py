@@ -9,6 +9,17 @@ from typing import Any
 
 from torch import nn
 
+from classmates._names import in_unicode
+
+
+def in_unicode_throughout(value: Any) -> Any:
+    """Return plain values with every text, names too, as ``in_unicode`` writes it."""
+    if isinstance(value, Mapping):
+        return {in_unicode_throughout(key): in_unicode_throughout(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [in_unicode_throughout(item) for item in value]
+    return in_unicode(value) if isinstance(value, str) else value
+
 
 def plain_value(value: Any) -> Any:
     """Return a value as YAML can hold it; an object of another kind becomes its type's name in brackets."""

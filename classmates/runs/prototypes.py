@@ -33,8 +33,8 @@ class Prototypes:
         photos: [K], how many images each is the mean of.
         distance: between an embedding and a prototype.
         scale: s in p(k) ∝ exp(−s d²) or, with the cosine, exp(−s d).
-        reach: the distance within which 95 % of the images of these classes are expected from the prototype of their
-            own; None where every class had one image, of which nothing can be learnt about that.
+        reach: the distance within which 95 % of the images of these classes are expected from the nearest prototype;
+            None where every class had one image, of which nothing can be learnt about that.
         student: a hash of the weights that made them: another network's embeddings have nothing to do with these.
     """
 
@@ -93,7 +93,9 @@ def load_prototypes(path: str | Path, run: str | Path) -> Prototypes:
         with safe_open(path, "pt") as file:
             rest = json.loads(file.metadata()[KEY])
             centres = file.get_tensor(KEY)
-        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in rest.items()}
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in rest.items()
+        }
         found = Prototypes(centres, **fields)
     except (SafetensorError, OSError, ValueError, TypeError, LookupError) as error:
         raise UserError(f"'{path}' is damaged or no file of prototypes: {error}") from error

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-import yaml
 from numpy.typing import NDArray
 
+from classmates._names import in_unicode
+from classmates._yaml import parse_yaml
 from classmates.errors import UserError
 from classmates.runs.record import RunRecord
 
@@ -69,11 +70,26 @@ def read_run(folder: Path) -> FinishedRun:
     record = _read(folder / "result.json", lambda path: RunRecord.from_json(path.read_text("utf-8")))
     if not record.test:
         raise UserError(f"{folder} was trained without a look at the test images (test false): no report shows it")
-    settings = _read(folder / "config.yaml", lambda path: dict(yaml.safe_load(path.read_text("utf-8"))))
+    settings = _read(folder / "config.yaml", lambda path: dict(parse_yaml(path.read_text("utf-8"))))
     metrics = _read(folder / "metrics.csv", _metrics)
     names = _read(folder / "student.json", _class_names)
     evaluation = _read(folder / "evaluation.npz", lambda path: _evaluation(path, names, record))
     return FinishedRun(folder, record, settings, metrics, evaluation.class_names, evaluation)
+
+
+def read_outcomes(folder: Path) -> tuple[str, NDArray[np.float64]]:
+    """Return the hash of what a run's student was judged on and its outcomes, [n], where the protocol keeps them.
+
+    Raises:
+        UserError: a file is missing or damaged, or holds no outcomes.
+    """
+    record = _read(folder / "result.json", lambda path: RunRecord.from_json(path.read_text("utf-8")))
+
+    def outcomes(path: Path) -> NDArray[np.float64]:
+        with np.load(path, allow_pickle=False) as arrays:
+            return arrays["outcomes/student"].astype(np.float64)
+
+    return record.drawn.get("test", ""), _read(folder / "evaluation.npz", outcomes)
 
 
 def _read(path: Path, parse: Callable[[Path], Value]) -> Value:
@@ -98,9 +114,8 @@ def _metrics(path: Path) -> pd.DataFrame:
 
 
 def _class_names(path: Path) -> list[str]:
-    names = json.loads(path.read_text("utf-8"))["class_names"]
-    # A folder's name need not be Unicode; what is not becomes an escape, which can be drawn and written.
-    return [str(name).encode("utf-8", "backslashreplace").decode("utf-8") for name in names]
+    # Runs of earlier versions have class names that are not Unicode.
+    return [in_unicode(str(name)) for name in json.loads(path.read_text("utf-8"))["class_names"]]
 
 
 def _evaluation(path: Path, training_classes: list[str], record: RunRecord) -> Evaluation:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from classmates.errors import UserError
+from classmates.runs.plain_values import in_unicode_throughout
 from classmates.tasks.classification import ClassificationProtocol
 from classmates.tasks.protocol import Better, Metric, MetricFormat, ProtocolRecord, Scores
 
@@ -134,7 +135,7 @@ class RunRecord:
 
     def to_json(self) -> str:
         """Return it as ``result.json`` holds it."""
-        content = {"version": self.version, **asdict(self)}
+        content = in_unicode_throughout({"version": self.version, **asdict(self)})
         return json.dumps(content, indent=2, ensure_ascii=False, default=datetime.isoformat)
 
     @classmethod
@@ -146,7 +147,7 @@ class RunRecord:
             ValueError: it is damaged; the message says where.
         """
         try:
-            content = json.loads(text)
+            content = json.loads(text, parse_constant=_no_number)
             version = int(content.get("version", 1))
             if version > VERSION:
                 raise UserError(
@@ -174,6 +175,10 @@ def read_record(path: Path) -> RunRecord | None:
         raise UserError(f"{path}: {error}") from error
     except (OSError, ValueError):
         return None
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"it holds {word.lower()}, which is no number")
 
 
 def _record(content: Mapping[str, Any]) -> RunRecord:
@@ -241,6 +246,8 @@ def _protocol(given: Mapping[str, Any]) -> ProtocolRecord:
         counted=str(given["counted"]),
         judged=str(given.get("judged", "logits")),
         settings=dict(given.get("settings", {})),
+        caution=str(given.get("caution", "")),
+        outcomes=bool(given.get("outcomes", False)),
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, Unpack, get_args, get_origin, get_type_hints, is_typeddict
 
+from classmates._own_code import file_name_of, load_named
 from classmates.errors import UserError, unknown
 from classmates.runs.plain_values import plain_value
 
@@ -21,7 +22,8 @@ class Spec(ABC):
     A subclass says which family, and what its classes are called with beside their options.
 
     Args:
-        class_path: ``classmates.MCL`` for a class of this package, its short name, or else its import path.
+        class_path: ``classmates.MCL`` for a class of this package, its short name, or else ``FILE.py:CLASS``
+            or its import path.
         options: by name, as plain values or as objects (a teacher given as a module). Names of earlier versions
             become the present ones, and those at their defaults are left out.
         chosen: the names of the options that somebody chose, be it the default; all that are given if not given.
@@ -80,7 +82,10 @@ class Spec(ABC):
         if isinstance(thing, str):
             return cls(thing)
         if isinstance(thing, Mapping):
-            return cls(thing.get("class_path", ""), dict(thing.get("init_args") or {}))
+            options = thing.get("init_args") or {}
+            if not isinstance(options, Mapping):
+                raise UserError(f"{cls.noun}: init_args must have lines 'option: value', not {options!r}")
+            return cls(thing.get("class_path", ""), dict(options))
         if isinstance(thing, functools.partial) and not thing.args:
             inner = cls.of(thing.func)
             if inner is None:
@@ -98,7 +103,7 @@ class Spec(ABC):
     @property
     def name(self) -> str:
         """The class's own name, without the path to it."""
-        return self.class_path.rpartition(".")[2]
+        return class_name(self.class_path)
 
     def __call__(self, *given: Any) -> Any:
         """Build it. given: what comes before the options.
@@ -169,25 +174,28 @@ class Spec(ABC):
 
     @classmethod
     def find(cls, name: Any) -> type[Any]:
-        """Return the class that is called ``MCL``, ``classmates.MCL`` or ``my_module.MyMethod``.
+        """Return the class that is called ``MCL``, ``classmates.MCL``, ``FILE.py:CLASS`` or ``package.MyMethod``.
+
+        A class itself is returned as it is.
 
         Raises:
             UserError: there is no such thing, or it is none of the family.
         """
+        if inspect.isclass(name) and issubclass(name, cls.base()):
+            return name
+        if not isinstance(name, str):
+            like = next(iter(cls.known()))
+            raise UserError(f"{cls.noun} {name!r} is no name: give one, such as {like}, or class_path and init_args")
         known = cls.known()
         by_class = {kind.__name__: kind for kind in known.values()}
         if name in known:
             return known[name]
-        module, _, attribute = str(name).rpartition(".")
+        module, _, attribute = name.rpartition(".")
         if module in ("", "classmates"):
             if attribute in by_class:
                 return by_class[attribute]
             raise unknown(cls.noun, attribute, known)
-        try:
-            found: Any = importlib.import_module(module)
-            found = getattr(found, attribute)
-        except (ImportError, AttributeError) as error:
-            raise UserError(f"{cls.noun} '{name}' cannot be imported: {error}") from error
+        found = load_named(cls.noun, str(name))
         if not (inspect.isclass(found) and issubclass(found, cls.base())):
             raise UserError(
                 f"{cls.noun} '{name}' is no {cls.noun}: it must be a class derived from "
@@ -212,6 +220,16 @@ def _keywords(kind: type[Any]) -> Any:
 
 
 def class_path(kind: type[Any]) -> str:
-    """Return the name that the command line and YAML have for a class: ``classmates.MCL``, ``my_module.MyMethod``."""
+    """Return the name that the command line and YAML have for a class: ``classmates.MCL``, ``FILE.py:CLASS``."""
+    return file_name_of(kind) or import_path(kind)
+
+
+def class_name(path: str) -> str:
+    """Return the class's own name of what ``class_path`` gives."""
+    return re.split("[.:]", path)[-1]
+
+
+def import_path(kind: type[Any]) -> str:
+    """Return the name by which a class is imported in this process, whether or not it comes from a file's path."""
     package = kind.__module__.split(".")[0]
     return f"{package}.{kind.__name__}" if package == "classmates" else f"{kind.__module__}.{kind.__qualname__}"

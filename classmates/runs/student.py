@@ -1,30 +1,39 @@
 """The trained student on disk: its weights, and a card that says what it is and how its images are prepared.
 
 ``student.safetensors`` holds the weights, under the names of the network's own ``state_dict``, and ``student.json``
-the card. Neither can carry code; but a card whose ``model`` is a Python file has that file run when it is loaded.
+the card. Neither can carry code; but a card whose ``model`` is a Python file asks for that file to be run, which is
+done only where the user says so.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from argparse import ArgumentError
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 from typing import Any, get_args
 
 import safetensors.torch
+from jsonargparse import ArgumentParser
 from safetensors import SafetensorError
 from torch import nn
 
 from classmates._files import whole_file
+from classmates._own_code import code_hash, is_file_name
 from classmates.data.parts import Interpolation
 from classmates.errors import UserError
-from classmates.networks.building.build import Output, is_file_name
+from classmates.networks.building.build import Output, check_model_args
 from classmates.networks.building.embedding import build_network, without_classifier
 from classmates.networks.building.weights import load_matching
+from classmates.runs.preparation import steps_of
 
 WEIGHTS = "student.safetensors"
 CARD = "student.json"
+BUILT_WITH = {"name", "num_classes", "pretrained"}
+"""Arguments of ``build_model`` that are none of ``model_args``."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +51,13 @@ class StudentCard:
         input_shape: (C, H, W) of the images it takes.
         mean, std: [C], of the training images in 0..1; images are normalised by them.
         resize: how an image gets to (H, W). A single number: its shorter side gets this length, then the middle is
-            cropped. (H, W) itself: it is scaled until it fills them, then the middle is cropped.
+            cropped. (H, W) itself: it is scaled until it fills them, then the middle is cropped. ``preparation`` says
+            it step by step.
         model_args: ``in_chans`` and whatever else the model was built with.
         classmates: the version that trained it.
         interpolation: by which its shorter side gets that length. Cards of earlier versions do not say: bilinear.
+        code: SHA-256 of the Python file that ``model`` names; None for other models, and in cards of earlier
+            versions.
         output: what it returns of an image, the logits of its classes or the embedding; class_names are then those
             that it learnt from, and it has no classifier of them.
     """
@@ -59,10 +71,17 @@ class StudentCard:
     model_args: dict[str, Any] = field(default_factory=dict)
     classmates: str = field(default_factory=lambda: version("classmates"))
     interpolation: Interpolation = "bilinear"
+    code: str | None = None
     output: Output = "logits"
 
     def __post_init__(self) -> None:
         channels = self.input_shape[0]
+        if not self.class_names:
+            raise ValueError("it names no class")
+        if min(self.input_shape) < 1 or not all(0 < value < inf for value in self.std):
+            raise ValueError(f"input_shape {self.input_shape} and std {self.std} must be above 0, and finite")
+        if own := BUILT_WITH & self.model_args.keys():
+            raise ValueError(f"model_args holds {', '.join(sorted(own))}, which the card says elsewhere")
         if not len(self.mean) == len(self.std) == channels:
             raise ValueError(
                 f"mean {self.mean} and std {self.std} must have one number for each of {channels} channels"
@@ -79,7 +98,12 @@ class StudentCard:
             ) from error
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2)
+        return json.dumps(asdict(self) | {"preparation": self.preparation}, indent=2)
+
+    @property
+    def preparation(self) -> list[str]:
+        """What is done to an image before the network gets it, step by step, for whoever feeds it elsewhere."""
+        return steps_of(self.input_shape, self.resize, self.interpolation, self.mean, self.std)
 
     @classmethod
     def from_json(cls, text: str) -> StudentCard:
@@ -88,10 +112,14 @@ class StudentCard:
         Raises:
             ValueError, TypeError, LookupError or AttributeError: the text is anything else.
         """
-        fields: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(text).items()
-        }
-        return cls(**fields)
+        content = json.loads(text)
+        content.pop("preparation", None)  # words for people, made of the rest
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_class_arguments(cls, skip={entry.name for entry in fields(cls)} - content.keys())
+        try:
+            return cls(**vars(parser.parse_object(content)))
+        except ArgumentError as error:
+            raise ValueError(" ".join(str(error).replace("Parser key", "").split())) from error
 
 
 def save_student(folder: str | Path, network: nn.Module, card: StudentCard) -> None:
@@ -108,17 +136,20 @@ def save_student(folder: str | Path, network: nn.Module, card: StudentCard) -> N
         path.write_text(card.to_json(), encoding="utf-8")
 
 
-def load_student(run: str | Path, network: nn.Module | None = None) -> tuple[nn.Module, StudentCard]:
+def load_student(
+    run: str | Path, network: nn.Module | None = None, *, trust_code: bool = False
+) -> tuple[nn.Module, StudentCard]:
     """Load the student of a finished run, on the CPU and in eval mode, with its card.
 
     Args:
         run: the run's folder.
         network: where to load the weights, for a student that was given to training as an object; else the card
             says what to build.
+        trust_code: run the Python file that the card names, where the model is one.
 
     Raises:
-        UserError: no student in the folder, a damaged file, a model that cannot be rebuilt, or weights that do not
-            fit it (named).
+        UserError: no student in the folder, a damaged file, a model that cannot be rebuilt, a Python file that is not
+            trusted or not the one of training, or weights that do not fit it (named).
     """
     folder = Path(run)
     for name in (CARD, WEIGHTS):
@@ -137,6 +168,10 @@ def load_student(run: str | Path, network: nn.Module | None = None) -> tuple[nn.
                 "build it yourself and call load_student(run, network=my_module), in Python; evaluate, predict and "
                 "export take such a network too"
             )
+        if is_file_name(card.model):
+            check_code(folder, card.model, card.code, trusted=trust_code)
+        else:
+            check_model_args(card.model_args)
         network = build_network(card.model, card.output, len(card.class_names), **card.model_args)
     if card.output == "embedding":
         network = without_classifier(network, len(card.class_names), card.input_shape)
@@ -144,22 +179,49 @@ def load_student(run: str | Path, network: nn.Module | None = None) -> tuple[nn.
     return network.eval(), card
 
 
-def load_embedder(run: str | Path, network: nn.Module | None = None) -> tuple[nn.Module, StudentCard]:
+def check_code(run: Path, model: str, code: str | None, *, trusted: bool) -> None:
+    """Raise UserError unless the Python file of a card is trusted, and as it was in training where that is known."""
+    file = Path(model.rpartition(":")[0])
+    if not trusted:
+        raise UserError(
+            f"the student in '{run}' is built by the Python file '{file}', which would be run: read it, and say "
+            "--trust_code true if you trust it (in Python: trust_code=True)"
+        )
+    if code is not None and file.is_file() and code_hash(model) != code:
+        raise UserError(
+            f"'{file}' has changed since it trained the student in '{run}': put back what it was, or build the "
+            "network yourself and give it as network=my_module, in Python"
+        )
+
+
+def load_embedder(
+    run: str | Path, network: nn.Module | None = None, *, trust_code: bool = False
+) -> tuple[nn.Module, StudentCard]:
     """Load the student of a finished run as a network that returns embeddings, without a classifier if it has one.
 
     Arguments and errors as in ``load_student``; and UserError for a network in which no classifier is found.
     """
-    network, card = load_student(run, network)
+    network, card = load_student(run, network, trust_code=trust_code)
     if card.output == "logits":
         network = without_classifier(network, len(card.class_names), card.input_shape)
-    return network.eval(), card
+    return network.eval(), replace(card, output="embedding")
 
 
-def save_weights(path: Path, network: nn.Module, card: StudentCard) -> None:
-    """Write the network's ``state_dict`` as safetensors, with the card in the file's metadata."""
+def save_weights(path: Path, network: nn.Module, card: StudentCard, more: Mapping[str, str] | None = None) -> None:
+    """Write the network's ``state_dict`` as safetensors, with the card, and whatever more, in the file's metadata.
+
+    Equal weights and cards make equal files: the header has its metadata in one order, which safetensors draws.
+    """
     # Tied weights share memory, which safetensors refuses; copies load into any network of the same names.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
-    safetensors.torch.save_file(tensors, path, metadata={"format": "pt", "classmates": card.to_json()})
+    metadata = {"format": "pt", "classmates": card.to_json(), **(more or {})}
+    whole = safetensors.torch.save(tensors, metadata)
+    start = 8 + int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8:start]) | {"__metadata__": metadata}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(start - 8)
+    with path.open("wb") as file:
+        for part in (len(text).to_bytes(8, "little"), text, memoryview(whole)[start:]):
+            file.write(part)
 
 
 def load_weights(path: Path, network: nn.Module) -> None:

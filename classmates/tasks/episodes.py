@@ -94,8 +94,13 @@ class EpisodeProtocol(Protocol):
     choosing: ClassVar[str | None] = LOSS
     counted: ClassVar[str] = "episodes"
     judged: ClassVar[str] = "embeddings"
+    keeps_outcomes: ClassVar[bool] = True
+    caution: ClassVar[str] = (
+        "All episodes are drawn from the few classes of one split, so that they are not independent: their intervals "
+        "say how much more of them would change, and nothing of how well other classes would be told apart."
+    )
     metrics: ClassVar[Mapping[str, MetricFormat]] = {
-        ACCURACY: MetricFormat("accuracy", "accuracy over episodes", percent=True),
+        ACCURACY: MetricFormat("few-shot", "few-shot accuracy", percent=True),
         LOSS: MetricFormat("loss", "cross-entropy of the queries", better="less"),
         SPREAD: MetricFormat("class spread", "deviation of the classes' accuracies", percent=True, better="less"),
         WORST: MetricFormat("worst class", "accuracy of the worst class", percent=True),

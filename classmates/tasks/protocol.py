@@ -98,6 +98,8 @@ class ProtocolRecord:
         counted: what the counts of its metrics are of.
         judged: what is judged of a network: its "logits" or "embeddings" of the images.
         settings: what else says how networks were judged, such as the numbers of an episode.
+        caution: what its intervals do not say, in a sentence; may be empty.
+        outcomes: whether ``evaluation.npz`` keeps the outcome of each that is counted.
     """
 
     name: str
@@ -106,6 +108,8 @@ class ProtocolRecord:
     counted: str = "images"
     judged: str = "logits"
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    caution: str = ""
+    outcomes: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -159,6 +163,8 @@ class Protocol(ABC):
         choosing: the name of the metric by which a checkpoint is the best; the headline if None.
         counted: what the counts of its metrics are of.
         judged: what ``predictions`` gives of a network, "logits" or "embeddings".
+        caution: what its intervals do not say, in a sentence; may be empty.
+        keeps_outcomes: whether ``arrays`` has the outcome of each that is counted, as ``outcomes/WHO``.
     """
 
     name: ClassVar[str]
@@ -167,6 +173,8 @@ class Protocol(ABC):
     choosing: ClassVar[str | None] = None
     counted: ClassVar[str] = "images"
     judged: ClassVar[str] = "logits"
+    caution: ClassVar[str] = ""
+    keeps_outcomes: ClassVar[bool] = False
 
     @abstractmethod
     def predictions(self, method: Method, outputs: list[NetworkOutput]) -> dict[str, Tensor]:
@@ -223,7 +231,16 @@ class Protocol(ABC):
     @property
     def record(self) -> ProtocolRecord:
         """The part of it that results keep."""
-        return ProtocolRecord(self.name, self.headline, dict(self.metrics), self.counted, self.judged, self.settings)
+        return ProtocolRecord(
+            self.name,
+            self.headline,
+            dict(self.metrics),
+            self.counted,
+            self.judged,
+            self.settings,
+            self.caution,
+            self.keeps_outcomes,
+        )
 
     @property
     def mode(self) -> Literal["max", "min"]:

@@ -43,7 +43,7 @@ class Task(ABC):
         """The factor in front of each of its terms."""
 
     def weighted(self, labels: float) -> dict[str, float]:
-        """Return the factors in front of its terms beside a method that weighs labels against its own terms by this."""
+        """Return the factors in front of its terms beside a method that weighs labels by this against its own."""
         return {name: labels * weight for name, weight in self.weights.items()}
 
     @property

@@ -139,7 +139,7 @@ def _time_step(
     how = FORMATS[memory_format]
     tried = copy.deepcopy(network).to(device).to(memory_format=how).train()
     images = torch.randn(batch_size, *input_shape, device=device).to(memory_format=how)
-    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+    dtype = {"bf": torch.bfloat16, "16": torch.float16}.get(precision[:2])
     taken = []
     for _ in range(WARM_UP + TIMED):
         started = time.perf_counter()

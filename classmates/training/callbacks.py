@@ -17,8 +17,9 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, Mod
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from tqdm.auto import tqdm
 
+from classmates._csv import as_csv
 from classmates._files import whole_file
-from classmates.errors import UserError
+from classmates.errors import UserError, first_line
 from classmates.runs.folder import RunFolder
 from classmates.tasks.protocol import Protocol
 from classmates.training.module import TrainingModule
@@ -28,6 +29,17 @@ WAITING_SHOWN = 0.1
 WAITING_TOLD = 0.2
 """Above this share, and at least so many seconds, the first epoch ends with a note on what would help."""
 WAITING_TOLD_SECONDS = 2.0
+IN_CHECKPOINT = (
+    "state_dict",
+    "epoch",
+    "global_step",
+    "optimizer_states",
+    "lr_schedulers",
+    "callbacks",
+    "loops",
+    "terms",
+)
+"""What a run goes on from, by Lightning's names and our own."""
 
 
 def watchers(
@@ -111,7 +123,7 @@ class History(Callback):
             logger.log_metrics({key: value for key, value in row.items() if key != "step"}, step=trainer.global_step)
         if trainer.is_global_zero:
             with whole_file(self.path) as path:
-                pd.DataFrame(self.rows).to_csv(path, index=False)
+                path.write_text(as_csv(pd.DataFrame(self.rows)), encoding="utf-8")
             if (
                 trainer.current_epoch == 0
                 and self.waiting > WAITING_TOLD
@@ -208,7 +220,7 @@ class StepCheckpoint(Checkpoint):
     ) -> None:
         assert isinstance(module, TrainingModule)
         if trainer.global_step % self.steps == 0 and i + 1 < trainer.num_training_batches:
-            module.meter.check()  # before the last good checkpoint is replaced
+            module.check()  # before the last good checkpoint is replaced
             trainer.save_checkpoint(self.path)
 
 
@@ -220,9 +232,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             with whole_file(Path(path)) as temporary:
                 torch.save(checkpoint, temporary)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            kept = Path(path).with_name("last.ckpt").is_file()
+            fix = "the one before it is whole: make space and go on with --resume true"
+            none = "there is none before it: make space and start anew"
             raise UserError(
-                f"the checkpoint '{path}' could not be written ({str(error).splitlines()[0]}): the one before it is "
-                "whole; make space and go on with --resume true"
+                f"the checkpoint '{path}' could not be written ({first_line(error)}); {fix if kept else none}"
             ) from error
 
     def load_checkpoint(
@@ -236,12 +250,22 @@ def load_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     try:
         checkpoint = torch.load(io.BytesIO(path.read_bytes()), map_location=map_location, weights_only=True)
     except FileNotFoundError as error:
-        raise UserError(f"no checkpoint '{path}': the run ended before its first; start it anew") from error
+        raise UserError(f"there is no checkpoint '{path}': the run cannot go on; start it anew") from error
     except Exception as error:  # whatever a damaged file makes the unpickler do
         raise UserError(
-            f"the checkpoint '{path}' is damaged or holds foreign code, and was not loaded: "
-            f"{str(error).splitlines()[0]}"
+            f"the checkpoint '{path}' is damaged or holds foreign code, and was not loaded: {first_line(error)}"
         ) from error
-    if not isinstance(checkpoint, Mapping) or "state_dict" not in checkpoint:
-        raise UserError(f"'{path}' is no checkpoint of a training run")
+    missing = [key for key in IN_CHECKPOINT if not isinstance(checkpoint, Mapping) or key not in checkpoint]
+    if missing:
+        raise UserError(f"'{path}' is no checkpoint of a training run: it lacks {', '.join(missing)}")
     return dict(checkpoint)
+
+
+def require_whole(run: RunFolder) -> None:
+    """Raise UserError where a run's last checkpoint is damaged, or where that of its best epoch is not there.
+
+    The last one says whether there has been a best epoch; its weights are scored at the end of the run.
+    """
+    states = load_checkpoint(run.last).get("callbacks", {})
+    if any(state.get("monitor") and state.get("best_model_path") for state in states.values()):
+        load_checkpoint(run.best)

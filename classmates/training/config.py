@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from classmates.contracts import DataSpec
 from classmates.data.augmentation import Augmentation
-from classmates.errors import UserError, check_choice
+from classmates.errors import UserError, check_choice, check_finite
 from classmates.methods.base import Method
 from classmates.methods.spec import MethodSpec
 from classmates.networks.peers.peers import Recompute
@@ -26,6 +26,14 @@ from classmates.training.acceleration import MemoryFormat
 from classmates.training.recipes import NAMES
 
 ClassWeights = Literal["none", "balanced"]
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16")
+"""Lightning's words for float32 weights; the last three are its short ones. Images and tests are in float32 too."""
+FROM_DATA = {
+    "num_classes": "the data say how many classes there are",
+    "in_chans": "the images say how many channels they have",
+    "pretrained": "it is an argument of its own, --pretrained",
+}
+"""What a network is built with beside ``model_args``, and where it comes from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +105,11 @@ class TrainConfig:
     callbacks: Sequence[Callback]
 
     def __post_init__(self) -> None:
+        for entry in fields(self):
+            check_finite(entry.name, getattr(self, entry.name))
         _ = self.made_task
         check_choice("class_weights", self.class_weights, ClassWeights)
+        check_choice("precision", str(self.precision), PRECISIONS)
         check_choice("recipe", self.recipe, ("auto", "none", *NAMES))
         if self.epochs is not None and self.epochs < 1:
             raise UserError(f"epochs={self.epochs}: at least 1 is needed")
@@ -146,6 +157,12 @@ class TrainConfig:
                 "pretrained and model_args are for a model known by name, not for a network given as an object: "
                 "build it with them, or give model_weights"
             )
+
+        if self.stages is not None and not self.stages:
+            raise UserError("stages=[]: name one stage or more, or leave it out for the network's own")
+        for name in FROM_DATA:
+            if name in (self.model_args or {}):
+                raise UserError(f"model_args: '{name}' is not the network's to be given: {FROM_DATA[name]}")
 
     @property
     def begins_from_weights(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -14,14 +15,17 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from classmates._signals import take_back
 from classmates.contracts import Batch
 from classmates.data.batches.randomness import stream_seed
 from classmates.errors import NonFiniteLoss
 from classmates.methods.base import Method, Output
+from classmates.networks.building.weights import require_matching
 from classmates.networks.memory.gather import local_buffers
 from classmates.tasks.protocol import Protocol
+from classmates.training.divergence import check_weights
 
-CHECK_EVERY = 50  # steps between checks of the losses where a check makes the host wait for the device
+CHECK_EVERY = 50  # steps between checks of losses and weights, which make the host wait for the device
 
 
 class TermMeter:
@@ -61,8 +65,8 @@ class TermMeter:
         for name, step in zip(self.names, self.bad_since.tolist(), strict=True):
             if step >= 0:
                 raise NonFiniteLoss(
-                    f"the loss term '{name}' is not finite since step {int(step)}: training stopped; the last good "
-                    "checkpoint is kept. A lower --lr, --gradient_clip or --precision 32-true may help"
+                    f"the loss term '{name}' is not finite since step {int(step)}. Training stopped before a "
+                    "checkpoint was made of it. A lower --lr, --gradient_clip 1 or --precision 32-true may help"
                 )
 
     def means(self) -> dict[str, float]:
@@ -128,6 +132,9 @@ class TrainingModule(L.LightningModule):
         schedules = self.make_schedules(optimizer)
         return [optimizer], [{"scheduler": schedule, "interval": interval} for schedule, interval in schedules]
 
+    def on_train_start(self) -> None:
+        take_back()
+
     def on_train_epoch_start(self) -> None:
         self.meter.reset()
 
@@ -142,14 +149,26 @@ class TrainingModule(L.LightningModule):
             batch = self.mix(batch)
         output = self.method(batch)
         self.meter.update(output, self.global_step)
-        if self.device.type == "cpu" or batch_idx % CHECK_EVERY == CHECK_EVERY - 1:
+        if batch_idx % CHECK_EVERY == CHECK_EVERY - 1:
+            self.check()
+        elif self.device.type == "cpu":
             self.meter.check()
         return output.total
 
-    def on_train_epoch_end(self) -> None:
+    def check(self) -> None:
+        """Raise NonFiniteLoss if a loss or a weight says that training has diverged; waits for the device.
+
+        Before every checkpoint, so that whatever is kept is good: the losses of a step say nothing of its update.
+        """
         self.meter.check()
+        statistics = dict(self.method.networks.named_buffers())
+        check_weights(dict(self.method.named_parameters()), statistics, self.global_step)
+
+    def on_train_epoch_end(self) -> None:
+        self.check()
 
     def on_validation_epoch_start(self) -> None:
+        self.check()
         for score in self.scores.values():
             score.reset()
 
@@ -169,7 +188,22 @@ class TrainingModule(L.LightningModule):
         checkpoint["terms"] = self.meter.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        require_matching(self, checkpoint["state_dict"], "the checkpoint")
         self.meter.load_state_dict(checkpoint["terms"])
+
+
+def fit(trainer: L.Trainer, module: TrainingModule, checkpoint: Path | None) -> None:
+    """Train, from a checkpoint where one is given.
+
+    Raises:
+        KeyboardInterrupt: as Ctrl-C or a signal has raised it; Lightning makes an exit of it.
+    """
+    try:
+        trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise stop.__context__ from None
+        raise
 
 
 def seed_everywhere(seed: int, device: torch.device) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from argparse import ArgumentError
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import timm.optim
 import torch
+from jsonargparse import ArgumentParser
 from timm.optim import param_groups_layer_decay
 from torch import nn
 from torch.optim import Optimizer, lr_scheduler
@@ -67,14 +69,17 @@ def find_optimizer(name: str) -> tuple[str, Any]:
     """Return the name and the class of an optimiser; PyTorch's names in any case.
 
     Raises:
-        UserError: it is none of PyTorch's or timm's.
+        UserError: it is none of PyTorch's or timm's, or needs what is not here.
     """
     of_torch = {known.lower(): known for known in OPTIMIZERS}.get(name.lower())
     if of_torch is not None:
         return of_torch, OPTIMIZERS[of_torch]
     of_timm = [str(known) for known in timm.optim.list_optimizers()]
     if name in of_timm:
-        return name, timm.optim.get_optimizer_class(name, bind_defaults=False)
+        try:
+            return name, timm.optim.get_optimizer_class(name, bind_defaults=False)
+        except (AssertionError, ImportError) as error:  # some need a GPU or another package
+            raise UserError(f"optimizer {name} cannot be used here: {error}") from error
     raise unknown("optimizer", name, [*OPTIMIZERS, *of_timm])
 
 
@@ -161,6 +166,23 @@ def _call(what: str, cls: Any, first: Any, arguments: Mapping[str, Any], fixed: 
         if name not in takes:
             raise unknown(f"argument of {what}", name, takes)
     try:
-        return cls(first, **fixed, **arguments)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{what}: {error}") from error
+        return cls(first, **fixed, **_typed(what, cls, arguments))
+    except UserError:
+        raise
+    except Exception as error:  # of any type: what is wrong with a value is found where it is used
+        raise UserError(f"{what}: {' '.join(str(error).split())}") from error
+
+
+def _typed(what: str, cls: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments with the types of the signature; UserError for another type."""
+    parameters = inspect.signature(cls).parameters
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(cls, skip=parameters.keys() - arguments.keys(), fail_untyped=False)
+    try:
+        return dict(vars(parser.parse_object(dict(arguments))))
+    except ArgumentError as error:
+        wrong = next((name for name in arguments if f'"{name}"' in str(error)), None)
+        if wrong is None:
+            raise
+        takes = inspect.formatannotation(parameters[wrong].annotation).strip("'")
+        raise UserError(f"{what}: '{wrong}' takes {takes}, not {arguments[wrong]!r}") from error

@@ -18,6 +18,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from classmates._own_code import code_hash, is_file_name
 from classmates.contracts import DataSpec
 from classmates.data.batches.loaders import eval_loader, train_loader, varies
 from classmates.data.batches.mixing import mix
@@ -36,6 +37,7 @@ from classmates.runs.student import StudentCard
 from classmates.training.acceleration import FORMATS, choose
 from classmates.training.callbacks import AtomicCheckpointIO, watchers
 from classmates.training.config import RunConfig, TrainConfig, describe_method
+from classmates.training.divergence import check_rate
 from classmates.training.finetuning import FrozenStages, PeerAverage, WeightAverage
 from classmates.training.loggers import make_loggers
 from classmates.training.module import TrainingModule
@@ -47,6 +49,8 @@ from classmates.training.optimisation import (
     make_schedule,
     make_warmup,
 )
+from classmates.training.ranks import check_strategy
+from classmates.training.rehearsal import rehearse
 
 
 def load_images(config: TrainConfig) -> ImageData:
@@ -141,8 +145,8 @@ def accelerate(config: RunConfig, method: Method, images: ImageData) -> tuple[Ru
     return replace(config, precision=chosen.precision, memory_format=chosen.memory_format), chosen.notes
 
 
-def training_module(config: RunConfig, method: Method, images: ImageData) -> TrainingModule:
-    """Make what Lightning trains: the method with its optimiser, schedule and loaders.
+def training_module(config: RunConfig, method: Method, images: ImageData) -> tuple[TrainingModule, list[str]]:
+    """Make what Lightning trains: the method with its optimiser, schedule and loaders, with notes on them.
 
     Raises:
         UserError: a batch size, or names, arguments and values of optimiser and schedule that cannot work.
@@ -151,9 +155,12 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> Tra
     sampler = EpochSampler(sampling, images.train.labels, config.batch_size, seed=config.seed)
     # Lightning cannot clip the gradients of a fused step that also undoes the scaling of float16; and a fused step
     # cannot take parameters that have learnt beside others that begin to.
-    clipped = config.gradient_clip is not None and config.precision == "16-mixed"
+    clipped = config.gradient_clip is not None and config.precision in ("16-mixed", "16")
     fused = not clipped and config.freeze_epochs is None
     steps_per_epoch = math.ceil(len(sampler) / config.accumulate)
+
+    def optimizer_of(parameters: Parameters) -> Optimizer:
+        return make_optimizer(config.optimizer, parameters, config.lr, dict(config.optimizer_args or {}), fused=fused)
 
     def optimizer() -> Optimizer:
         parameters: Parameters = method.parameters()
@@ -162,8 +169,7 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> Tra
         if config.new_parts_lr != 1:
             groups = parameters if isinstance(parameters, list) else [{"params": [*parameters], "lr": config.lr}]
             parameters = faster_groups(groups, new_parts(method), config.new_parts_lr)
-        arguments = dict(config.optimizer_args or {})
-        return make_optimizer(config.optimizer, parameters, config.lr, arguments, fused=fused)
+        return optimizer_of(parameters)
 
     def schedules(made: Optimizer) -> list[tuple[LRScheduler, str]]:
         arguments = dict(config.schedule_args or {})
@@ -171,7 +177,12 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> Tra
         warm = round(config.warmup_epochs * steps_per_epoch)
         return [whole, *([(make_warmup(config.schedule, made, warm), "step")] if warm else [])]
 
-    schedules(optimizer())  # so that wrong arguments are told before anything is written
+    # So that what cannot work is told before anything is written.
+    tried = optimizer()
+    schedules(tried)
+    lengths = {"epoch": config.epochs, "step": config.epochs * steps_per_epoch}
+    rehearse(optimizer_of, schedules, name=config.optimizer, schedule=config.schedule, lengths=lengths)
+    notes = check_rate(tried)
 
     def loaders(rank: int, world_size: int, device: torch.device) -> tuple[Any, Any]:
         labels = images.train.labels
@@ -183,7 +194,7 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> Tra
         return training, None if images.val is None else eval_loader(images, images.val, config.batch_size, **how)
 
     mixed = partial(mix, num_classes=images.num_classes, augmentation=config.augmentation)
-    return TrainingModule(method, optimizer, schedules, loaders, config.seed, mixed)
+    return TrainingModule(method, optimizer, schedules, loaders, config.seed, mixed), notes
 
 
 def new_parts(method: Method) -> list[nn.Parameter]:
@@ -219,7 +230,7 @@ def make_trainer(config: RunConfig, run: RunFolder, module: TrainingModule, *, v
             max_time=config.max_time,
             patience=config.patience,
         )
-        return L.Trainer(
+        trainer = L.Trainer(
             max_epochs=config.epochs,
             accelerator=config.accelerator,
             devices=config.devices,
@@ -239,8 +250,16 @@ def make_trainer(config: RunConfig, run: RunFolder, module: TrainingModule, *, v
             enable_model_summary=False,
             enable_progress_bar=False,
         )
-    except (ValueError, TypeError, MisconfigurationException) as error:  # what it says names the setting
+    except (
+        ValueError,
+        TypeError,
+        RuntimeError,
+        ImportError,
+        MisconfigurationException,
+    ) as error:  # it names the setting
         raise UserError(f"accelerator, devices, strategy, precision or max_time: {error}") from error
+    check_strategy(trainer, config.strategy)
+    return trainer
 
 
 def fine_tuning(config: RunConfig, module: TrainingModule) -> Iterator[Callback]:
@@ -278,6 +297,7 @@ def student_card(config: RunConfig, images: ImageData) -> StudentCard:
         std=images.std,
         resize=images.resize,
         interpolation=images.interpolation,
+        code=code_hash(config.model) if isinstance(config.model, str) and is_file_name(config.model) else None,
         output=config.made_task.output,
         model_args={"in_chans": images.channels, **(config.model_args or {})},
     )

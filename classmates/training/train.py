@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,9 +14,12 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from classmates._files import require_writable
+from classmates._progress import progress_bars
+from classmates._signals import ended_by_signals
 from classmates.contracts import DataSpec
 from classmates.data.augmentation import Augmentation
 from classmates.data.batches.loaders import check_loading
+from classmates.errors import first_line
 from classmates.methods.base import Method
 from classmates.methods.baseline import Baseline
 from classmates.networks.peers.peers import Recompute
@@ -26,8 +29,11 @@ from classmates.tasks.classification import Classification
 from classmates.tasks.task import Task
 from classmates.training.acceleration import FORMATS, MemoryFormat
 from classmates.training.batch_size import fill_memory
+from classmates.training.callbacks import require_whole
 from classmates.training.config import ClassWeights, TrainConfig
-from classmates.training.environment import keep_freed_memory
+from classmates.training.environment import first_process, keep_freed_memory
+from classmates.training.module import fit
+from classmates.training.ranks import told_of_lost_ranks
 from classmates.training.result import Result, finish
 from classmates.training.settling import settle
 from classmates.training.setup import (
@@ -191,7 +197,8 @@ def train(
 
     Raises:
         UserError: anything in the arguments or the data that cannot work, before training starts.
-        NonFiniteLoss: a term of the loss became NaN or infinite.
+        NonFiniteLoss: a term of the loss or a weight became NaN, infinite or larger than any that is of use.
+        KeyboardInterrupt: SIGTERM, SIGHUP or Ctrl-C ended it; resume goes on.
     """
     return train_configured(
         TrainConfig(
@@ -256,13 +263,15 @@ def train(
     )
 
 
+@ended_by_signals()
 def train_configured(config: TrainConfig) -> Result:
     """Train as ``train`` does, from its arguments as one value."""
     if first_process():
         require_writable(Path("runs" if config.out is None else config.out) / "config.yaml")
     keep_freed_memory()
     L.seed_everything(config.seed, verbose=False)
-    images = load_images(config)
+    with progress_bars(config.progress):
+        images = load_images(config)
     run_config, notes = settle(config, images)
     images = prepare_images(run_config, images)
     notes = [*images.notes, *check_loading(images, config.augmentation, config.num_workers), *notes]
@@ -272,20 +281,23 @@ def train_configured(config: TrainConfig) -> Result:
     if config.batch_size == "auto":
         run_config, notes_of_size = fill_memory(run_config, built, images, scale_lr=config.lr is None)
         notes += notes_of_size
-    module = training_module(run_config, built, images)
+    module, notes_of_rate = training_module(run_config, built, images)
+    notes += notes_of_rate
     run, card = run_folder(run_config, built), student_card(run_config, images)
     trainer = make_trainer(run_config, run, module, validates=images.val is not None)
-    if first_process():
-        run.check_resumable() if config.resume else run.begin()
-    for note in notes:
-        print(f"note: {note}")
-    built.to(memory_format=FORMATS[run_config.memory_format])
-    trainer.fit(module, ckpt_path=run.last if config.resume else None, weights_only=True)
-    built.networks.plain_forwards()
-    built.to(memory_format=torch.contiguous_format)
-    result = finish(run, trainer, module, images, card, notes, test=config.test, progress=config.progress)
-    if config.report and config.test and trainer.is_global_zero:
-        write_report(run.folder)
+    with run.opened(resume=config.resume) if first_process() else nullcontext():
+        if config.resume:
+            require_whole(run)
+        for note in notes:
+            print(f"note: {note}")
+        built.to(memory_format=FORMATS[run_config.memory_format])
+        with told_of_lost_ranks():
+            fit(trainer, module, run.last if config.resume else None)
+        built.networks.plain_forwards()
+        built.to(memory_format=torch.contiguous_format)
+        result = finish(run, trainer, module, images, card, notes, test=config.test, progress=config.progress)
+        if config.report and config.test and trainer.is_global_zero:
+            write_report(run.folder)
     return result
 
 
@@ -294,10 +306,5 @@ def write_report(folder: Path) -> None:
     try:
         write_run_page(folder, folder / "report.html")
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        print(f"note: the report could not be written ({reason}); `classmates report {folder}` tries again")
-
-
-def first_process() -> bool:
-    """Return whether this process is the only or the first one of a distributed run, before Lightning joins them."""
-    return all(int(os.environ.get(name, 0)) == 0 for name in ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "RANK"))
+        again = f"`classmates report {folder}` tries again"
+        print(f"note: the report could not be written ({first_line(error)}); {again}")

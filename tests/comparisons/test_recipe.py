@@ -1,11 +1,21 @@
 """Recipes of comparisons: what they may say, and every wrong one."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classmates.comparisons.recipe import Recipe, ScoreChoice, load_recipe, read, read_seeds
+from classmates.comparisons.recipe import (
+    Recipe,
+    ScoreChoice,
+    find_settings,
+    load_recipe,
+    read,
+    read_seeds,
+    recipes_folder,
+)
 from classmates.errors import UserError
 
 WHOLE = """
@@ -68,13 +78,24 @@ def test_wrong_recipes(text, tmp_path):
         assert part in str(error.value)
 
 
+def test_settings_of_the_package_are_found_from_any_folder_unless_the_user_has_such_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bundled = recipes_folder() / "mcl.yaml"
+    assert find_settings("mcl") == find_settings("mcl.yaml") == find_settings("recipes/mcl.yaml") == bundled
+    (tmp_path / "mcl.yaml").write_text("epochs: 1")
+    assert find_settings("mcl.yaml") == Path("mcl.yaml")
+    assert find_settings("nothing.yaml") == Path("nothing.yaml")
+    with pytest.raises(UserError, match="unknown file of settings 'mlc': did you mean 'mcl'"):
+        find_settings("mlc")
+
+
 def test_recipes_that_are_not_there(tmp_path):
     with pytest.raises(UserError, match="there is no such file"):
         load_recipe(str(tmp_path / "nothing.yaml"))
     with pytest.raises(UserError, match="unknown recipe 'papers/nothing'"):
         load_recipe("papers/nothing")
     (tmp_path / "broken.yaml").write_text("a: [1")
-    with pytest.raises(UserError, match=r"broken\.yaml cannot be read"):
+    with pytest.raises(UserError, match=r"broken\.yaml is no YAML file"):
         load_recipe(str(tmp_path / "broken.yaml"))
 
 

@@ -121,7 +121,7 @@ def test_a_file_that_differs_is_not_kept(run: Path, monkeypatch: pytest.MonkeyPa
     for off_by, shown in ((2e-3, r"2\.\d+e-03"), (float("nan"), "nan")):
         wrong = replace(
             module.FORMATS["torch"],
-            write=lambda path, student, card, dynamic, off_by=off_by: _write_and_shift(path, student, off_by),
+            write=lambda path, student, card, dynamic, more, off_by=off_by: _write_and_shift(path, student, off_by),
         )
         monkeypatch.setitem(module.FORMATS, "torch", wrong)
         with pytest.raises(

@@ -111,6 +111,59 @@ def test_scores_are_written_whole(run, tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["scores.json"]
 
 
+def test_every_image_of_a_folder_without_parts_is_scored(run, digits_folder, capsys):
+    own = record(run).test["student"]
+    for data in (digits_folder / "test", digits_folder.parent / "parts"):
+        data.mkdir(exist_ok=True)
+        if data.name == "parts":
+            (data / "Testing").symlink_to(digits_folder / "test")
+        scores = evaluate(run, data, accelerator="cpu")
+        assert scores["top1"].count == own["top1"].count
+        assert values(scores) == close_to(own)
+    assert f"note: every image of {digits_folder / 'test'} is scored, as it is not divided" in capsys.readouterr().out
+
+
+def test_classes_that_are_missing_are_said_and_the_others_keep_their_numbers(run, digits_folder, tmp_path, capsys):
+    for name in "258":
+        (tmp_path / "some" / name).mkdir(parents=True)
+    for name in "28":
+        for image in (digits_folder / "test" / name).iterdir():
+            shutil.copy(image, tmp_path / "some" / name)
+    scores = evaluate(run, tmp_path / "some", accelerator="cpu")
+    student, card = load_student(run)
+    images = load("digits").test
+    chosen = ((images.labels == 2) | (images.labels == 8)).nonzero()[:, 0]
+    pixels = (images.images[chosen].permute(0, 3, 1, 2) / 255 - card.mean[0]) / card.std[0]
+    with torch.no_grad():
+        assert values(scores) == close_to(score(student(pixels), images.labels[chosen]))
+    assert (
+        "'some' (test) has no image of classes '0', '1', '3', '4', '5' and 3 more classes" in capsys.readouterr().out
+    )
+
+
+def test_a_dataset_in_python_is_scored_whole(run):
+    digits = load("digits").test
+    items = [
+        (image.squeeze(2).numpy(), label) for image, label in zip(digits.images, digits.labels.tolist(), strict=True)
+    ]
+    assert values(evaluate(run, items, accelerator="cpu")) == close_to(record(run).test["student"])
+
+
+def test_a_folder_with_other_parts_only_says_how_to_take_them(run, digits_folder, tmp_path):
+    for part in ("train", "Valid"):
+        (tmp_path / part).symlink_to(digits_folder / "test")
+    with pytest.raises(UserError, match=r"no test/ folder: take another part \(--split train or --split val\)"):
+        evaluate(run, tmp_path)
+    assert evaluate(run, tmp_path, split="val", accelerator="cpu")["top1"].count == 797
+
+
+def test_the_runs_own_folder_is_divided_as_in_training(tmp_path, digits_folder):
+    own = tmp_path / "own"
+    shutil.copytree(digits_folder / "test", own)
+    result = train(**QUICK, data=str(own), out=tmp_path / "run")
+    assert evaluate(result.folder, f"{own}/../own", accelerator="cpu") == result.test["student"]
+
+
 def test_other_classes_are_named(run, tmp_path):
     names = [*"012345678", "nine"]
     for name in names:
@@ -118,7 +171,7 @@ def test_other_classes_are_named(run, tmp_path):
         for number in range(5):
             pixels = np.full((8, 8), 10 * number, np.uint8)
             Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
-    with pytest.raises(UserError, match=r"the student does not know 'nine'; '.*' lacks '9'"):
+    with pytest.raises(UserError, match=r"the student does not know, 'nine' \(it knows '0', .* and 5 more\)"):
         evaluate(run, tmp_path)
 
 

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -141,8 +142,37 @@ def test_an_unreadable_image_is_named_and_nothing_written(photos: Path, tmp_path
     whole = (photos / "dog" / "3.png").read_bytes()
     (photos / "dog" / "3.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=re.escape(str(photos / "dog" / "3.png"))):
-        predict(photos.parents[1] / "run", [str(photos)], out=tmp_path / "result.csv")
+        predict(photos.parents[1] / "run", [str(photos)], out=tmp_path / "result.csv", on_bad_image="error")
     assert not (tmp_path / "result.csv").exists()
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_an_unreadable_image_does_not_stop_the_others(
+    photos: Path, capsys: pytest.CaptureFixture[str], batch_size: int
+) -> None:
+    (photos / "dog" / "3.png").write_bytes(b"")
+    (photos / "cat" / "0.png").write_bytes(b"no image")
+    os.mkfifo(photos / "cat" / "pipe.png")
+    (photos / "cat" / "link.png").symlink_to("pipe.png")
+    frame = predict(photos.parents[1] / "run", [str(photos)], batch_size=batch_size)
+    assert len(frame) == 13
+    assert not frame["file"].isin([str(photos / "dog" / "3.png"), str(photos / "cat" / "0.png")]).any()
+    said = capsys.readouterr().err
+    assert "3 unreadable images skipped" in said
+    assert f"{photos}/cat/link.png: it is a pipe, not a file" in said
+    assert "pipes, sockets and devices left out: 1, such as cat/pipe.png" in said
+    bad = [str(photos / "dog" / "3.png"), str(photos / "cat" / "pipe.png")]
+    with pytest.raises(UserError, match=r"none of 2 images can be read, among them: .*3\.png"):
+        predict(photos.parents[1] / "run", bad)
+
+
+def test_names_that_are_not_utf8_are_written(photos: Path, tmp_path: Path) -> None:
+    (photos / "dog" / "0.png").rename(photos / "dog" / os.fsdecode(b"\xff.png"))
+    for out in ("result.csv", "result.json"):
+        frame = predict(photos.parents[1] / "run", [str(photos)], out=tmp_path / out)
+        assert str(photos / "dog" / r"\udcff.png") in frame["file"].tolist()
+        text = (tmp_path / out).read_text(encoding="utf-8")
+        assert (r"\\udcff" if out.endswith("json") else r"\udcff") in text
 
 
 def test_a_link_to_nothing_is_named(photos: Path) -> None:
@@ -150,7 +180,7 @@ def test_a_link_to_nothing_is_named(photos: Path) -> None:
     data = load(photos.parent / "train", val_fraction=0, image_size=72)
     save_run(photos.parents[1] / "streamed", data)
     with pytest.raises(UserError, match=r"dog/9\.jpg: it is a link to gone\.jpg"):
-        predict(photos.parents[1] / "streamed", [str(photos)])
+        predict(photos.parents[1] / "streamed", [str(photos)], on_bad_image="error")
 
 
 @pytest.mark.parametrize(
@@ -161,6 +191,7 @@ def test_a_link_to_nothing_is_named(photos: Path) -> None:
         ({"top": 0}, "top is 0, but the student knows 3 classes: give 1 to 3"),
         ({"top": 4}, "top is 4"),
         ({"batch_size": 0}, "batch_size is 0"),
+        ({"on_bad_image": "skipp"}, "unknown on_bad_image 'skipp': did you mean 'skip'"),
         ({"out": Path("result.xlsx")}, r"'result.xlsx'; give a file that ends in .csv or .json"),
         ({"out": Path("/proc/x/y.csv"), "images": ["no such folder"]}, "'/proc/x/y.csv' cannot be written"),
         ({"accelerator": "abacus"}, "accelerator 'abacus' cannot be used"),

@@ -51,7 +51,7 @@ ON_DIGITS = {
     "mcl-okd/table4_1shot": {"way": 4, "eval_way": 2},
     "mcl-okd/table4_5shot": {"way": 4, "eval_way": 2},
 }
-"""The options of the task with which a recipe can be planned on digits, of which few-shot learning trains on eight."""
+"""The options of the task with which a recipe can be planned on digits, of which eight are for training."""
 
 # What the papers print beside their method's values: by how much it is better than the best other one.
 PRINTED_GAINS = {

@@ -249,5 +249,5 @@ def test_rows_of_a_recipe_can_be_chosen_and_added_to(tmp_path):
 
 def test_the_label_of_a_row_is_what_was_typed():
     assert row_of("MCL(peers=2)")[0] == "MCL(peers=2)"
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="No such file"):
         row_of("nothing.yaml")

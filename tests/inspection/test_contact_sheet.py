@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -61,3 +63,11 @@ def test_the_sheet_shows_the_pixels(tmp_path, channels):
     assert (upper == 250).sum() > 20 * (lower == 250).sum()
     assert (lower == 3).sum() > 20 * (upper == 3).sum()
     assert (upper == 250).mean() > 0.25
+
+
+def test_letters_that_no_font_has_are_no_warning(tmp_path):
+    images = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        draw_contact_sheet(images, images, ["\u72d0", "\U00010480"], tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").exists()

@@ -3,6 +3,7 @@
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -10,6 +11,7 @@ from PIL import Image
 import classmates
 from classmates.cli import main
 from classmates.errors import UserError
+from classmates.inspection.inspecting import count_lines
 
 
 @pytest.fixture
@@ -96,13 +98,13 @@ def test_damaged_images_do_not_stop_it(photos):
     assert found.sizes.to_numpy().tolist() == [[12, 10], [12, 10], [40, 30]]
     text = str(found)
     assert "WARNING: 12 images cannot be read" in text
-    assert f"  cannot read the image {photos}/train/dog/broken0.png: it is no image, or of a format" in text
+    assert f"  cannot read the image {photos}/train/dog/broken0.png: it is no image of the formats" in text
     assert text.count("cannot read the image") == 10
     assert "... and 2 more" in text
     assert "skipped" not in text
     assert "3 sizes (width x height): 12x10 to 40x30 pixels, median 12x10" in text
     assert all(f"{count} {mode}" in text for count, mode in ((18, "colour"), (1, "grey"), (1, "CMYK")))
-    assert "note: files in class folders left out, by their names no images: 1, such as train/dog/notes.txt" in text
+    assert "note: files left out, by their names no images: 1, such as train/dog/notes.txt" in text
     assert "used            at 16x16 pixels" in text
     assert found.suggestion.image_size == 16
 
@@ -144,6 +146,28 @@ def test_a_dataset_of_pythons(tmp_path):
 def test_what_cannot_be_trained_on_is_an_error(photos):
     with pytest.raises(UserError, match=r"sheet\.jpg'; give a file that ends in \.png"):
         classmates.inspect(photos, out="sheet.jpg")
-    shutil.rmtree(photos / "test" / "dog")
-    with pytest.raises(UserError, match="has no folder for class 'dog'"):
+    shutil.rmtree(photos / "train" / "dog")
+    with pytest.raises(UserError, match="one class only, 'cat'"):
         classmates.inspect(photos)
+
+
+def test_counts_are_shown_where_no_split_can_be_made(tmp_path):
+    for name, count in (("cat", 9), ("hat", 2)):
+        for number in range(count):
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.new("L", (8, 8), 10 * number).save(tmp_path / name / f"{number}.png")
+    with pytest.raises(UserError, match="class 'hat' has one image beside those of the test set") as error:
+        classmates.inspect(tmp_path, out=tmp_path / "sheet.png")
+    lines = str(error.value).splitlines()
+    assert [line.split() for line in lines[2:]] == [["class", "train"], ["cat", "9"], ["hat", "2"], ["all", "11"]]
+
+
+def test_columns_of_large_numbers_stay_apart():
+    counts = pd.DataFrame({"train": [1_281_167, 7], "test": [123_456_789, 0]}, index=["cat", "dog"])
+    assert [line.split() for line in count_lines(counts)] == [
+        ["class", "train", "test"],
+        ["cat", "1,281,167", "123,456,789"],
+        ["dog", "7", "0"],
+        ["all", "1,281,174", "123,456,789"],
+    ]
+    assert len(set(map(len, count_lines(counts)))) == 1

@@ -51,9 +51,7 @@ class NoCrossEntropy(Prototypes):
 REFUSED = {
     "CSKD": r"CSKD \(pairs of images of a class\) and the task prototypes \(triplets of images\) need different",
     "CC": r"CC \(groups of 8 images of a class\) and the task prototypes",
-    "BAKE": r"BAKE \(groups of 4 images of a class\) and the task prototypes",
     "DLB": r"DLB \(pairs of a repeated and a new image\) and the task prototypes",
-    "MCLBatch": r"MCLBatch \(groups of 2 images of a class\) and the task prototypes",
 }
 
 
@@ -140,6 +138,7 @@ def test_every_term_teaches_something(
     """Each has a value that is not 0 and a gradient that reaches the student, at the second step at the latest."""
     torch.manual_seed(0)
     method = build(kind, tiny_network(), tiny_data)
+    method.epoch, method.epochs = 1, 2  # where every ramp has begun
     method(batch_for(method))
     output = method(batch_for(method, 1))
     student = list(method.student().parameters())

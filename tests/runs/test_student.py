@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from classmates._files import whole_file
+from classmates._own_code import code_hash
 from classmates.errors import UserError
 from classmates.networks.building.build import build_model
-from classmates.runs.student import StudentCard, load_student, save_student
+from classmates.runs.student import StudentCard, load_embedder, load_student, save_student
 
 CARD = StudentCard(
     model="test_resnet",
@@ -80,21 +81,77 @@ def test_cards_of_earlier_versions_are_of_bilinear_images() -> None:
     assert CARD.interpolation == "bilinear"
 
 
-def test_class_from_a_file_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "net.py").write_text(
-        "from torch import nn\n"
-        "class Net(nn.Sequential):\n"
-        "    def __init__(self, num_classes, width):\n"
-        "        super().__init__(nn.Flatten(), nn.Linear(width, num_classes))\n"
-    )
+NET = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, num_classes, width):
+        super().__init__(nn.Flatten(), nn.Linear(width, num_classes))
+"""
+
+
+@pytest.fixture
+def of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
+    """A network whose class is in net.py, saved in run; the working directory is another."""
+    (tmp_path / "net.py").write_text(NET)
     monkeypatch.chdir(tmp_path)
     network = build_model("net.py:Net", 3, width=1024)
-    card = replace(CARD, model="net.py:Net", model_args={"in_chans": 1, "width": 1024})
-    save_student("run", network, card)
+    arguments = {"in_chans": 1, "width": 1024}
+    save_student(
+        "run", network, replace(CARD, model="net.py:Net", model_args=arguments, code=code_hash("net.py:Net"))
+    )
     monkeypatch.chdir("/")
-    loaded, card = load_student(tmp_path / "run")
-    assert torch.equal(logits(loaded), logits(network))
+    return network
+
+
+def test_class_from_a_file_is_found_from_any_folder(tmp_path: Path, of_a_file: nn.Module) -> None:
+    loaded, card = load_student(tmp_path / "run", trust_code=True)
+    assert torch.equal(logits(loaded), logits(of_a_file))
     assert card.model == f"{tmp_path / 'net.py'}:Net"
+
+
+def test_a_file_is_run_only_if_it_is_trusted(tmp_path: Path, of_a_file: nn.Module) -> None:
+    (tmp_path / "net.py").write_text("open('/nowhere/at/all')")
+    for load in (load_student, load_embedder):
+        with pytest.raises(UserError, match=r"built by the Python file '.*net.py', which would be run.*--trust_code"):
+            load(tmp_path / "run")
+        with pytest.raises(UserError, match=r"net.py' has changed since it trained"):
+            load(tmp_path / "run", trust_code=True)
+    loaded, _ = load_student(tmp_path / "run", network=of_a_file)
+    assert loaded is of_a_file
+
+
+def test_a_card_of_an_earlier_version_has_no_hash(tmp_path: Path, of_a_file: nn.Module) -> None:
+    card = json.loads((tmp_path / "run" / "student.json").read_text())
+    del card["code"]
+    (tmp_path / "run" / "student.json").write_text(json.dumps(card))
+    (tmp_path / "net.py").write_text(NET + "\n# and a line more")
+    assert load_student(tmp_path / "run", trust_code=True)[1].code is None
+
+
+@pytest.mark.parametrize(
+    "name", ["checkpoint_path", "pretrained", "pretrained_cfg_overlay", "cache_dir", "scriptable", "num_classes"]
+)
+def test_a_card_cannot_make_timm_load_anything(tmp_path: Path, network: nn.Module, name: str) -> None:
+    save_student(tmp_path, network, replace(CARD, model_args={"in_chans": 1, name: "http://nowhere.test/x"}))
+    with pytest.raises(UserError, match=f"model_args: '{name}' is no argument of the network"):
+        load_student(tmp_path)
+
+
+def test_equal_students_are_equal_files_for_everybody(tmp_path: Path, network: nn.Module) -> None:
+    for number in range(8):  # safetensors draws an order of its own for each
+        save_student(tmp_path / str(number), network, CARD)
+    files = [(tmp_path / str(number) / "student.safetensors") for number in range(8)]
+    assert len({file.read_bytes() for file in files}) == 1
+    assert files[0].stat().st_mode == (tmp_path / "0" / "student.json").stat().st_mode
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_named(tmp_path: Path, network: nn.Module, number: float) -> None:
+    network.get_parameter("fc.weight").data[0, 0] = number
+    save_student(tmp_path, network, CARD)
+    with pytest.raises(UserError, match=r"student.safetensors' holds numbers that are not finite .*fc.weight.*--lr"):
+        load_student(tmp_path)
 
 
 class Tied(nn.Module):

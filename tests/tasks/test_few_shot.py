@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput
 from classmates.errors import UserError
-from classmates.methods import CLILR
 from classmates.losses.prototypes import episode_logits, prototypical_loss
+from classmates.methods import CLILR
 from classmates.tasks.few_shot import FewShot
 from tests.fixtures.drawings import drawings
 

@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
 from classmates.errors import UserError
-from classmates.methods import CORSD, PSKD, BornAgain
+from classmates.methods import CORSD, DLB, MCL, PCL, PSKD, BornAgain, Combined
 from classmates.training.callbacks import load_checkpoint
 
 CLOCK = ["seconds", "data_seconds", "images_per_second"]
@@ -86,16 +86,17 @@ def last_step(folder):
 
 
 @pytest.mark.parametrize(
-    ("which", "settings"),
+    ("method", "settings"),
     [
-        ("mcl", {}),
-        ("corsd", {}),
-        ("corsd", {"precision": "bf16-mixed", "memory_format": "channels_last"}),
-        ("born again", {"schedule": "CosineAnnealingWarmRestarts", "schedule_args": {"T_0": 2}}),
+        (partial(MCL, peers=2, num_negatives=16, dimension=8), {}),
+        (CORSD, {}),
+        (CORSD, {"precision": "bf16-mixed", "memory_format": "channels_last"}),
+        # Views, running means of the weights, and what is kept of the last batch.
+        (partial(Combined, methods=[partial(PCL, peers=2, ramp=0), DLB]), {"batch_size": 60}),
+        (BornAgain, {"schedule": "CosineAnnealingWarmRestarts", "schedule_args": {"T_0": 2}}),
     ],
 )
-def test_stopped_and_resumed_equals_uninterrupted(which, settings, small_train, small_mcl, tmp_path):
-    method = {"mcl": small_mcl, "corsd": CORSD, "born again": BornAgain}[which]
+def test_stopped_and_resumed_equals_uninterrupted(method, settings, small_train, tmp_path):
     small_train = partial(small_train, **settings)
     witness = Witness()
     whole = small_train(method=method, out=tmp_path / "whole", callbacks=[witness])

@@ -6,6 +6,7 @@ Lightning finds ``set_epoch`` at ``loader.sampler`` and calls it before each epo
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from classmates.data.batches.samplers import EpochSampler
 from classmates.data.batches.sampling import InOrder
 from classmates.data.batches.streaming import StreamingLoader
 from classmates.data.parts import ImageData, Split
+from classmates.data.resizing import crop_middle
 from classmates.errors import UserError
 
 NOT_VARIED = Augmentation(crop_padding=0, flip=False)
@@ -131,6 +133,7 @@ def eval_loader(
     how: Any = {"seed": 0, "views": 1, "device": device, "memory_format": memory_format}
     if split.images is not None:
         return MemoryLoader(data, split, sampler, NOT_VARIED, **how)
-    resize = v2.Resize(data.resize, InterpolationMode(data.interpolation))
-    transform = v2.Compose([resize, v2.CenterCrop(data.image_size)])
+    shorter = data.resize
+    assert isinstance(shorter, int)  # as the images are not in memory
+    transform = partial(crop_middle, shorter=shorter, size=data.image_size, interpolation=data.interpolation)
     return StreamingLoader(data, split, sampler, NOT_VARIED, transform, num_workers=num_workers, **how)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -12,15 +12,15 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.io import ImageReadMode, decode_jpeg
-from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transforms
 
 from classmates.data.augmentation import Augmentation
 from classmates.data.batches.in_memory import Loader
 from classmates.data.batches.randomness import of_view, stream_seed
 from classmates.data.batches.samplers import EpochSampler
-from classmates.data.parts import Encoded, Files, ImageData, ImageFile, Split
-from classmates.data.readers.images import decode
+from classmates.data.parts import Files, ImageData, ImageFile, Split
+from classmates.data.readers.images import HUGE, decode
+from classmates.data.readers.opening import loaded, opened
 
 BATCHES_AHEAD = 2
 """The number of batches each worker makes ahead; more would only take memory where workers keep up on average."""
@@ -35,7 +35,7 @@ class StreamingLoader(Loader):
         split: Split,
         sampler: EpochSampler,
         augmentation: Augmentation,
-        transform: v2.Transform,
+        transform: Callable[[Tensor], Tensor],
         *,
         seed: int,
         views: int,
@@ -107,7 +107,9 @@ class _Positions(torch.utils.data.Sampler[list[Position]]):
 class _Images(Dataset[tuple[list[Tensor], int]]):
     """The views of images as uint8 tensors [H, W, C], each with its own random numbers, whichever worker reads it."""
 
-    def __init__(self, files: Files, channels: int, transform: v2.Transform, seed: int, views: int) -> None:
+    def __init__(
+        self, files: Files, channels: int, transform: Callable[[Tensor], Tensor], seed: int, views: int
+    ) -> None:
         self.files = files
         self.channels = channels
         self.transform = transform
@@ -131,16 +133,16 @@ def decode_fast(file: ImageFile, channels: int) -> Tensor:
     Colour JPEGs are decoded by torchvision, the same to the bit and in two thirds of Pillow's time.
     """
     if channels == 3 and not isinstance(file, Image.Image):
-        try:
-            content = file.content if isinstance(file, Encoded) else Path(file).read_bytes()
-            if content.startswith(b"\xff\xd8"):
+        file = loaded(file)
+        with opened(file) as image:  # the head alone: no more than its size and format are known
+            usual_jpeg = image.format in ("JPEG", "MPO") and image.width * image.height <= HUGE
+        if usual_jpeg:
+            with suppress(RuntimeError):  # Pillow may know better; if not, it says which file it is
                 return decode_jpeg(
-                    torch.frombuffer(bytearray(content), dtype=torch.uint8),
+                    torch.frombuffer(bytearray(file.content), dtype=torch.uint8),
                     ImageReadMode.RGB,
                     apply_exif_orientation=True,
                 )
-        except (OSError, RuntimeError):  # Pillow may know better; if not, it says which file it is
-            pass
     return transforms.pil_to_tensor(decode(file, channels))
 
 

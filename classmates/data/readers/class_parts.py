@@ -12,8 +12,9 @@ from torch import Tensor
 
 from classmates.data.parts import Files, ImageFile, Split
 from classmates.data.readers.class_tables import ClassFiles, find_tables, read_tables
-from classmates.data.readers.folder import PARTS, parts_of
+from classmates.data.readers.folder import find_parts, no_training_images
 from classmates.data.readers.listing import Listing
+from classmates.data.readers.part_names import PARTS
 from classmates.data.readers.paths import Paths
 from classmates.data.readers.published_files import list_files
 from classmates.data.readers.walking import Walk
@@ -64,15 +65,17 @@ def list_class_parts(root: Path, *, name: str = "", trees: Sequence[Path] = ()) 
         if "train" in (tables := find_tables(root)):
             return listing_of(name, root, read_tables(root, tables, trees))
         _refuse_pickles(root)
-        walk = Walk(root)
-        folders, notes = parts_of(root)
+        layout = find_parts(root)
+        if "train" not in layout.parts:
+            raise no_training_images(root, layout)
+        walk = Walk(layout.place)
         parts = {
             part: {kind: walk.images(str(Path(folder, kind))) for kind in walk.classes(folder)}
-            for part, folder in folders.items()
+            for part, folder in layout.parts.items()
         }
     except OSError as error:
         raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
-    return listing_of(name, root, parts, notes=[*notes, *walk.notes()])
+    return listing_of(name, layout.place, parts, notes=[*layout.notes, *walk.notes()])
 
 
 def _refuse_pickles(root: Path) -> None:

@@ -3,109 +3,187 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
+from classmates._names import in_unicode
 from classmates.data.parts import Split
-from classmates.data.readers.images import EXTENSIONS
 from classmates.data.readers.listing import Listing, listed
+from classmates.data.readers.opening import EXTENSIONS
+from classmates.data.readers.part_names import part_of, parts_among
 from classmates.data.readers.paths import Paths
-from classmates.data.readers.walking import Walk, is_image
+from classmates.data.readers.walking import Walk, is_hidden, is_image
 from classmates.errors import UserError, nearest
 
-PARTS = ("train", "val", "test")
+
+class Layout(NamedTuple):
+    """The parts of a folder. place: the folder that holds them. parts: the folder of each, relative to it, "" where
+    the class folders lie right in it. notes: what was decided."""
+
+    place: Path
+    parts: dict[str, str]
+    notes: list[str]
 
 
 def list_folder(root: Path) -> Listing:
     """Find ``root/train/CLASS/*`` and, where there are, ``val/`` and ``test/``; or class folders right in ``root``.
 
-    No image is opened. Links are followed; hidden files and folders, and files that are no images by their names, are
-    left out. Both are noted.
+    The parts may be spelled otherwise, and lie in the one folder that is in ``root``: see ``find_parts``. No image is
+    opened. Links are followed; hidden files and folders, and files that are no images by their names, are left out.
+    All this is noted.
 
     Raises:
-        UserError: the folder or a class is missing or empty, a folder cannot be read, the classes of the parts
-            differ, or a link leads to nothing or in a circle.
+        UserError: the folder or a training class is missing or empty, a folder cannot be read, a part has a class
+            that training has not, or a link leads to nothing or in a circle.
     """
+    layout = _layout(root)
+    if "train" not in layout.parts:
+        raise no_training_images(root, layout)
+    return _listing(root, layout, layout.parts)
+
+
+def list_part(root: Path, part: str) -> Listing:
+    """Find the images of one part of such a folder, or all of one that has no parts, to be tested on.
+
+    The classes are those that the part has.
+
+    Raises:
+        UserError: there is no such part, or as in ``list_folder``.
+    """
+    layout = _layout(root)
+    if layout.parts == {"train": ""}:
+        layout.notes.append(f"every image of {root} is scored, as it is not divided into parts (test/)")
+        return _listing(root, layout, {"test": ""})
+    if part not in layout.parts:
+        there = " or ".join(f"--split {name}" for name in layout.parts)
+        raise UserError(f"{root} has no {part}/ folder: take another part ({there}), or put the images into {part}/")
+    return _listing(root, layout, {"test": layout.parts[part]})
+
+
+def no_training_images(root: Path, layout: Layout) -> UserError:
+    """Return the error for a folder of other parts alone."""
+    found = " and ".join(f"{name}/" for name in layout.parts.values())
+    return UserError(f"{root} has {found} but no train/ folder: put the training images into train/")
+
+
+def _layout(root: Path) -> Layout:
     if not root.is_dir():
         raise UserError(f"{root} is not a folder: give a folder of class folders, or of train/CLASS/*")
-    try:
-        return _find(root)
-    except OSError as error:
-        raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
+    with _told():
+        return find_parts(root)
 
 
-def _find(root: Path) -> Listing:
-    walk = Walk(root)
-    parts, notes = parts_of(root)
-    classes = {part: walk.classes(folder) for part, folder in parts.items()}
-    _require_classes(root, classes)
-    counts: list[int] = []
+def find_parts(root: Path) -> Layout:
+    """Find the folders that hold the parts of a data set, by their names in any case: ``Training/``, ``valid/``.
 
-    def contents() -> Iterator[list[str]]:
-        for part, folder in parts.items():
-            for name in classes[part]:
-                images = walk.images(os.path.join(folder, name))
-                counts.append(len(images))
-                yield images
+    Where folders of such names lie beside others and hold no folders themselves, all are classes. Where there is one
+    folder only, and in it several, it is looked into.
+    """
+    notes = []
+    folders = _folders(root)
+    if len(folders) == 1 and not part_of(folders[0]):
+        inner = _folders(root / folders[0])
+        if len(inner) > 1 or any(map(part_of, inner)):
+            notes.append(f"the data set is {folders[0]}/, the only folder in {root}")
+            root, folders = root / folders[0], inner
+    parts, others = parts_among(folders, root)
+    if parts and others and not any(_folders(root / name) for name in parts.values()):
+        notes.append(f"taken for classes, as they hold no class folders: {_named(parts.values())}")
+        parts = {}
+    elif parts and others:
+        notes.append(f"beside {_named(parts.values())}, not used: {_named(others)}")
+    if spelled := [f"{name}/ is {part}/" for part, name in parts.items() if name != part]:
+        notes.append(f"the parts are known by their names: {', '.join(spelled)}")
+    places = {part: _within(root, name) for part, name in parts.items()} or {"train": ""}
+    for folder in places.values():
+        entries = os.scandir(root / folder)
+        if loose := sum(is_image(entry.name) for entry in entries if entry.is_file()):
+            notes.append(f"{loose} images in {root / folder} are in no class folder, not used")
+    return Layout(root, places, notes)
 
-    paths = Paths(root, contents())
-    labels = torch.arange(len(classes["train"])).repeat(len(parts)).repeat_interleave(torch.tensor(counts))
-    by_part = dict(zip(parts, torch.tensor(counts).view(len(parts), -1), strict=True))
-    _require_images(root, classes["train"], by_part)
-    places = torch.arange(len(paths)).split([int(count.sum()) for count in by_part.values()])
+
+def _within(root: Path, name: str) -> str:
+    """Return a part's folder, or the one of the same meaning that is all it holds (``test_set/test_set/``)."""
+    inner = _folders(root / name)
+    return f"{name}/{inner[0]}" if len(inner) == 1 and part_of(inner[0]) == part_of(name) else name
+
+
+def _folders(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_hidden(entry.name))
+
+
+def _listing(root: Path, layout: Layout, parts: dict[str, str]) -> Listing:
+    """List the images of these parts of a folder, by whose name the data set goes."""
+    with _told():
+        walk = Walk(layout.place)
+        classes = {part: walk.classes(folder) for part, folder in parts.items()}
+        known = classes.get("train") or sorted(set().union(*classes.values()))
+        _require_classes(layout.place, parts, classes, known)
+        counts: dict[str, list[int]] = {part: [] for part in parts}
+
+        def contents() -> Iterator[list[str]]:
+            for part, folder in parts.items():
+                for name in classes[part]:
+                    images = walk.images(os.path.join(folder, name))
+                    counts[part].append(len(images))
+                    yield images
+
+        paths = Paths(layout.place, contents())
+    _require_images(layout.place, classes, counts)
+    places = torch.arange(len(paths)).split([sum(count) for count in counts.values()])
+    numbers = {name: number for number, name in enumerate(known)}
+    splits = {}
+    for (part, names), at in zip(classes.items(), places, strict=True):
+        labels = torch.tensor([numbers[name] for name in names]).repeat_interleave(torch.tensor(counts[part]))
+        splits[part] = Split(labels, paths=paths.take(at))
     return Listing(
         name=root.resolve().name,
-        where=root,
-        class_names=tuple(classes["train"]),
-        parts={part: Split(labels[at], paths=paths.take(at)) for part, at in zip(parts, places, strict=True)},
-        notes=(*notes, *walk.notes()),
+        where=layout.place,
+        class_names=tuple(known),
+        parts=splits,
+        notes=(*layout.notes, *walk.notes()),
         stored_in=paths,
     )
 
 
-def parts_of(root: Path) -> tuple[dict[str, str], list[str]]:
-    """Return the folder of each part, relative to the root, and notes on what lies beside the class folders."""
-    below = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
-    notes = []
-    if "train" in below:
-        parts = {part: part for part in PARTS if part in below}
-        if others := [f"{name}/" for name in below if name not in PARTS]:
-            notes.append(f"beside train/, not used: {', '.join(others)}")
-    elif found := [f"{part}/" for part in PARTS if part in below]:
-        raise UserError(f"{root} has {' and '.join(found)} but no train/ folder: put the training images into train/")
-    else:
-        parts = {"train": ""}
-    for folder in parts.values():
-        entries = os.scandir(root / folder)
-        if loose := sum(is_image(entry.name) for entry in entries if entry.is_file()):
-            notes.append(f"{loose} images in {root / folder} are in no class folder, not used")
-    return parts, notes
-
-
-def _require_classes(root: Path, parts: dict[str, list[str]]) -> None:
-    classes = parts["train"]
-    if not classes:
+def _require_classes(root: Path, parts: dict[str, str], classes: dict[str, list[str]], known: list[str]) -> None:
+    """Raise UserError where there is no class, one only to learn, or a part has one that training has not."""
+    if not known:
         raise UserError(f"{root} has no class folders: put the images of each class into a folder of its own")
-    if len(classes) == 1:
-        raise UserError(f"{root} has one class only, '{classes[0]}'; a classifier needs two or more")
-    for part, names in parts.items():
-        here, known = set(names), set(classes)
-        if strange := sorted(here - known):
+    if len(set(map(in_unicode, known))) < len(known):
+        raise UserError(f"{root} has class folders whose names, which are not UTF-8, are written alike: rename them")
+    if "train" in parts and len(known) == 1:
+        raise UserError(f"{root} has one class only, '{known[0]}'; a classifier needs two or more")
+    for part, names in classes.items():
+        if strange := [name for name in names if name not in set(known)]:
             raise UserError(
-                f"{root / part} has a class '{strange[0]}' that train/ has not: {nearest(strange[0], classes)}"
+                f"{root / parts[part]} has a class '{strange[0]}' that train/ has not: {nearest(strange[0], known)}"
             )
-        if missing := sorted(known - here):
-            raise UserError(f"{root / part} has no folder for {listed(missing)}, which train/ has")
 
 
-def _require_images(root: Path, classes: list[str], counts: dict[str, Tensor]) -> None:
-    """Raise UserError where a class has no readable image in one of the parts. counts: [K], of each part."""
+def _require_images(root: Path, classes: dict[str, list[str]], counts: dict[str, list[int]]) -> None:
+    """Raise UserError where a training class, or a whole part, has no file of an image."""
     for part, count in counts.items():
-        if empty := [classes[number] for number in (count == 0).nonzero()[:, 0].tolist()]:
+        empty = [name for name, images in zip(classes[part], count, strict=True) if not images]
+        if empty and (part == "train" or not sum(count)):
             raise UserError(
                 f"no readable image in {root} ({part}) for {listed(empty)}: "
                 f"add images ({', '.join(EXTENSIONS)}) or remove the folder"
             )
+
+
+def _named(folders: Iterable[str]) -> str:
+    return ", ".join(f"{name}/" for name in folders)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say of a folder that cannot be read which it is, and why."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error

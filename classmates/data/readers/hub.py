@@ -9,22 +9,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from huggingface_hub.utils import validate_repo_id
 from torch import Tensor
 
 from classmates.data.parts import Encoded, ImageFile, Split
 from classmates.data.readers.columns import class_numbers, image_column, label_column
 from classmates.data.readers.listing import Listing
+from classmates.data.readers.part_names import parts_among
 from classmates.errors import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-PARTS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-"""The parts by the names of the published splits."""
 
 
 class Rows:
@@ -66,6 +61,7 @@ def list_hub(name: str, data_dir: Path | None, label: str | None) -> Listing:
     datasets = require_datasets(f"hf:{name}")
     repository, _, config = name.partition(":")
     try:
+        validate_repo_id(repository)
         splits = datasets.load_dataset(repository, config or None, cache_dir=data_dir)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise UserError(
@@ -141,16 +137,8 @@ def list_splits(
 
 
 def _parts(splits: Mapping[str, Dataset], where: Path | str) -> tuple[dict[str, Dataset], list[str]]:
-    parts: dict[str, Dataset] = {}
-    others = []
-    for split, table in splits.items():
-        part = PARTS.get(split.lower())
-        if part is None:
-            others.append(split)
-        elif part in parts:
-            raise UserError(f"{where} has several splits for {part}: {', '.join(splits)}")
-        else:
-            parts[part] = table
-    if "train" not in parts:
+    names, others = parts_among(splits, where)
+    if "train" not in names:
         raise UserError(f"{where} has no training split, only {', '.join(splits)}")
+    parts = {part: splits[name] for part, name in names.items()}
     return parts, [f"splits of {where} not used: {', '.join(others)}"] if others else []

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from multiprocessing.pool import ThreadPool
-from pathlib import Path
-from threading import Lock
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
-from torchvision.transforms.v2 import functional as transforms
-from tqdm import tqdm
 
-from classmates.data.parts import Encoded, Files, ImageFile
-from classmates.errors import UserError
-
-EXTENSIONS = (*IMG_EXTENSIONS, ".gif", ".apng")
-"""The extensions of image files."""
-
-PIXEL_LIMIT = "CLASSMATES_MAX_IMAGE_PIXELS"
-"""The environment variable that allows larger images than Pillow does, which takes them for decompression bombs."""
+from classmates._progress import bar
+from classmates.data.parts import Files, ImageFile
+from classmates.data.readers.opening import UnreadableImage, opened
+from classmates.data.resizing import fit
 
 IN_MEMORY = 64
 """Images with no side above this many pixels are kept in memory."""
+
+HUGE = 1 << 25
+"""The pixels above which a JPEG is decoded at a half, a quarter or an eighth of its size: it would take seconds."""
+
+HUGE_SIDE = 2048
+"""The pixels that its shorter side then has at least."""
 
 Out = TypeVar("Out")
 
@@ -37,46 +31,7 @@ AT_ONCE = 4096
 """The number of images that are handed to the threads that read them before they are waited for."""
 
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
-_USUAL = ("JPEG", "PNG", "WEBP")  # tried first: of the others Pillow tries many, which takes longer than decoding
 _SIDEWAYS = (5, 6, 7, 8)  # the EXIF orientations that exchange width and height
-
-
-class PixelLimit:
-    """The number of pixels that Pillow allows an image to have, set while any thread is within, and then set back.
-
-    Without the environment variable Pillow's own limit, 89 million, is left as it is.
-
-    Raises UserError where the variable is no number.
-    """
-
-    def __init__(self) -> None:
-        self.lock = Lock()
-        self.within = 0
-        self.before: int | None = None
-
-    def __enter__(self) -> None:
-        text = os.environ.get(PIXEL_LIMIT, "")
-        if text and not text.isdecimal():
-            raise UserError(f"the environment variable {PIXEL_LIMIT} is '{text}'; give a number of pixels")
-        with self.lock:
-            if self.within == 0:
-                self.before = Image.MAX_IMAGE_PIXELS
-            self.within += 1
-            if text:
-                Image.MAX_IMAGE_PIXELS = int(text)
-
-    def __exit__(self, *error: object) -> None:
-        with self.lock:
-            self.within -= 1
-            if self.within == 0:
-                Image.MAX_IMAGE_PIXELS = self.before
-
-
-_pixel_limit = PixelLimit()
-
-
-class UnreadableImage(UserError):
-    """The file is no image, or is cut off or damaged; the message names it and says why."""
 
 
 class Check(NamedTuple):
@@ -117,12 +72,14 @@ def decode(path: ImageFile, channels: int) -> Image.Image:
     """Read an image file whole: mode "L" for one channel, "RGB" for three.
 
     EXIF rotation is applied, transparency is put on white, 16-bit values are scaled by 1/257. Of several frames or
-    pages, the first is taken.
+    pages, the first is taken. A huge JPEG is decoded at a fraction of its size.
 
     Raises:
         UnreadableImage: naming the path and what is wrong.
     """
     with opened(path) as image:
+        if image.width * image.height > HUGE:
+            image.draft(None, (HUGE_SIDE, HUGE_SIDE))
         return convert(ImageOps.exif_transpose(image), channels)
 
 
@@ -215,16 +172,6 @@ def unreadable(files: Files, checks: Checks, channels: int) -> list[UnreadableIm
     return [error for error in found if isinstance(error, UnreadableImage)]
 
 
-def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Scale an image so that it fills a size (height, width), and crop its middle; as it is if it has that size."""
-    height, width = size
-    if image.size == (width, height):
-        return image
-    scale = max(width / image.width, height / image.height)
-    scaled = [max(height, round(image.height * scale)), max(width, round(image.width * scale))]
-    return transforms.center_crop(transforms.resize(image, scaled), [height, width])
-
-
 def stack(images: Iterable[Image.Image]) -> Tensor:
     """Stack grey or RGB images of one size as [N, H, W, C], uint8."""
     return torch.from_numpy(np.stack([np.atleast_3d(np.asarray(image)) for image in images]))
@@ -236,10 +183,7 @@ def for_all(function: Callable[[int], Out], count: int, title: str, threads: boo
     Decoders run outside Python's lock, so threads use every core.
     """
     results = _with_threads(function, count) if threads else map(function, range(count))
-    with tqdm(total=count, desc=title, delay=2, unit="image", leave=False) as progress:
-        for result in results:
-            progress.update()
-            yield result
+    yield from bar(results, title, "image", count)
 
 
 def _with_threads(function: Callable[[int], Out], count: int) -> Iterator[Out]:
@@ -247,40 +191,3 @@ def _with_threads(function: Callable[[int], Out], count: int) -> Iterator[Out]:
     with ThreadPool() as pool:
         for start in range(0, count, AT_ONCE):
             yield from pool.imap(function, range(start, min(start + AT_ONCE, count)), chunksize=16)
-
-
-@contextmanager
-def opened(path: ImageFile) -> Iterator[Image.Image]:
-    """Open an image as it is stored; whatever goes wrong within is an UnreadableImage that names it."""
-    with _pixel_limit:
-        try:
-            with _open(path) as image:
-                pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
-                if limit and pixels > limit:  # Pillow itself warns, and refuses what is twice as large
-                    raise Image.DecompressionBombError(
-                        f"Image size ({pixels} pixels) exceeds limit of {limit} pixels"
-                    )
-                yield image
-        except Exception as error:  # on damaged files the decoders raise whatever they stumble over
-            raise UnreadableImage(f"cannot read the image {path}: {_reason(path, error)}") from error
-
-
-def _open(file: ImageFile) -> AbstractContextManager[Image.Image]:
-    if isinstance(file, Image.Image):
-        return nullcontext(file)
-    content = io.BytesIO(file.content) if isinstance(file, Encoded) else file
-    try:
-        return Image.open(content, formats=_USUAL)
-    except UnidentifiedImageError:
-        return Image.open(content)
-
-
-def _reason(path: ImageFile, error: Exception) -> str:
-    if isinstance(error, Image.DecompressionBombError):
-        said = str(error).rstrip(".")
-        return f"{said}; make it smaller or, if you trust it, set the environment variable {PIXEL_LIMIT} higher"
-    if isinstance(error, UnidentifiedImageError):
-        return "it is no image, or of a format that cannot be read"
-    if isinstance(error, FileNotFoundError) and isinstance(path, Path) and path.is_symlink():
-        return f"it is a link to {os.readlink(path)}, which does not exist"
-    return str(error) or type(error).__name__

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from classmates._names import in_unicode
 from classmates.data.parts import Source, Split
 from classmates.data.readers.cache import cached, fingerprint
 from classmates.data.readers.images import IN_MEMORY, Checks, check_all, unreadable
@@ -44,6 +45,12 @@ class Listing:
     flip: bool = True
     stored_in: Sequence[Path] = ()
 
+    def __post_init__(self) -> None:
+        """Write names that are not Unicode as they are written everywhere: see ``in_unicode``."""
+        object.__setattr__(self, "name", in_unicode(self.name))
+        for field in ("class_names", "notes"):
+            object.__setattr__(self, field, tuple(map(in_unicode, getattr(self, field))))
+
 
 def read_listing(
     listing: Listing, *, image_size: int | None, channels: int | None, on_bad_image: Literal["error", "skip"]
@@ -55,20 +62,16 @@ def read_listing(
     cache: the next time, none is read.
 
     Raises:
-        UserError: there is one class, a class has no readable image, or an image cannot be read and ``on_bad_image``
+        UserError: a training class or a part has no readable image, or an image cannot be read and ``on_bad_image``
             is "error".
     """
-    if len(listing.class_names) < 2:
-        raise UserError(
-            f"{listing.where} has one class only, '{listing.class_names[0]}'; a classifier needs two or more"
-        )
     notes = list(listing.notes)
     fitted = (image_size, image_size) if image_size is not None and image_size <= IN_MEMORY else None
     found = _through_cache(listing, channels or 3, fitted, notes)
     parts, checks, bad = _without_bad(listing, found, channels or 3, fitted, on_bad_image)
     if bad:
         notes.append(skipped(bad))
-    require_images(listing, parts)
+    notes += require_images(listing, parts)
     if several := sum(int((check.frames > 1).sum()) for check in checks.values()):
         notes.append(f"images with several frames or pages, of which the first is used: {several}")
     if channels is None:
@@ -92,7 +95,7 @@ def read_listing(
         name=listing.name,
         image_size=size,
         moments={part: check.moments[:, :, :channels] for part, check in checks.items()},
-        train=parts["train"],
+        train=parts.get("train"),
         val=parts.get("val"),
         test=parts.get("test"),
         notes=tuple(notes),
@@ -164,14 +167,28 @@ def skipped(unreadable: Sequence[str]) -> str:
     return f"{len(unreadable)} unreadable images skipped: " + "; ".join(unreadable[:20]) + more
 
 
-def require_images(listing: Listing, parts: dict[str, Split]) -> None:
-    """Raise UserError where a class has no image in a part."""
+def require_images(listing: Listing, parts: dict[str, Split]) -> list[str]:
+    """Return notes on the classes that have no image in a part other than training.
+
+    Raises:
+        UserError: a training class, or a whole part, has none.
+    """
+    notes = []
     for part, split in parts.items():
-        counts = split.labels.bincount(minlength=len(split.class_names)).tolist()
-        if empty := [name for name, count in zip(split.class_names, counts, strict=True) if not count]:
+        empty = without_images(split)
+        if empty and (part == "train" or len(split) == 0):
             raise UserError(
                 f"no readable image in {listing.where} ({part}) for {listed(empty)}: add images or remove the class"
             )
+        if empty:
+            notes.append(f"{listing.where} ({part}) has no image of {listed(empty)}: it is not measured there")
+    return notes
+
+
+def without_images(split: Split) -> list[str]:
+    """Return the names of the classes of which a split has no image."""
+    counts = split.labels.bincount(minlength=len(split.class_names)).tolist()
+    return [name for name, count in zip(split.class_names, counts, strict=True) if not count]
 
 
 def listed(classes: Sequence[str]) -> str:

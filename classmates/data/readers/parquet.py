@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 
 from classmates.data.readers.cache import cache_folder
-from classmates.data.readers.hub import PARTS, list_splits, require_datasets
+from classmates.data.readers.hub import list_splits, require_datasets
 from classmates.data.readers.listing import Listing
+from classmates.data.readers.opening import require_regular
+from classmates.data.readers.part_names import WORDS
 from classmates.errors import UserError
 
 Shards = dict[str, list[Path]]
@@ -27,7 +29,7 @@ def find_shards(folder: Path) -> Shards:
     """
     if not folder.is_dir():
         return {}
-    places = [folder, *sorted(below for below in folder.iterdir() if below.is_dir() and below.name not in PARTS)]
+    places = [folder, *sorted(below for below in folder.iterdir() if below.is_dir() and below.name not in WORDS)]
     found = {place: shards for place in places if (shards := shards_in(place))}
     if len(found) > 1:
         raise UserError(f"several folders in {folder} hold parquet files: give one of {', '.join(map(str, found))}")
@@ -40,7 +42,7 @@ def shards_in(place: Path) -> Shards:
     for file in sorted(place.glob("*.parquet")):
         named = re.match(r"[A-Za-z_]+", file.stem)
         shards.setdefault(named[0] if named else "train", []).append(file)
-    for split in PARTS:
+    for split in WORDS:
         if files := sorted((place / split).glob("*.parquet")):
             shards.setdefault(split, []).extend(files)
     for files in shards.values():
@@ -98,6 +100,7 @@ def _require_same_columns(files: list[Path]) -> None:
     first = None
     for file in files:
         try:
+            require_regular(file)
             columns = parquet.read_schema(file).names
         except (OSError, ArrowInvalid) as error:
             raise UserError(f"{file} cannot be read, it is no parquet file or is damaged: {error}") from error

@@ -10,10 +10,11 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as transforms
-from tqdm import trange
 
+from classmates._progress import bar
 from classmates.data.parts import Source, Split, moments_of
-from classmates.data.readers.images import convert, fit, stack
+from classmates.data.readers.images import convert, stack
+from classmates.data.resizing import fit
 from classmates.errors import UserError
 
 
@@ -24,13 +25,12 @@ def read_dataset(dataset: Dataset[Any], *, image_size: int | None, channels: int
     uint8, or floats in 0..1. The label: a whole number from 0. ``dataset.classes`` names the classes if there is one.
 
     Raises:
-        UserError: an item is something else, the images differ in size and no image size is given, a class has no
-            image, or there is one class.
+        UserError: an item is something else, or the images differ in size and no image size is given.
     """
     if not hasattr(dataset, "__len__"):
         raise UserError(f"{type(dataset).__name__} has no length: give a map-style dataset of (image, label)")
     images, labels = [], []
-    for index in trange(len(dataset), desc="reading the images", delay=2, unit="image"):
+    for index in bar(range(len(dataset)), "reading the images", "image"):
         item = dataset[index]
         if not (isinstance(item, Sequence) and len(item) == 2):
             raise UserError(f"item {index} of the dataset is a {type(item).__name__}; it must be (image, label)")
@@ -90,14 +90,9 @@ def _label(label: Any, index: int) -> int:
 
 
 def _class_names(dataset: Dataset[Any], labels: list[int]) -> tuple[str, ...]:
-    """Return the dataset's own names if it has some, else the numbers; every class must have an image."""
+    """Return the dataset's own names if it has some, else the numbers."""
     count = max(labels) + 1
     names = tuple(map(str, getattr(dataset, "classes", range(count))))
     if len(names) < count:
         raise UserError(f"the dataset names {len(names)} classes but has a label {count - 1}")
-    if len(names) < 2:
-        raise UserError("the dataset has one class only; a classifier needs two or more")
-    present = set(labels)
-    if empty := [name for number, name in enumerate(names) if number not in present]:
-        raise UserError(f"class '{empty[0]}' of the dataset has no image; number the classes without gaps")
     return names

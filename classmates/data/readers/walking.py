@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from classmates.data.readers.images import EXTENSIONS
+from classmates.data.readers.opening import EXTENSIONS
 from classmates.errors import UserError
 
 Identity = tuple[int, int]
 """Device and inode: the same folder, whatever path leads to it."""
 
-HIDDEN = "hidden files or folders (a dot at the start of the name) left out"
-NO_IMAGE = "files in class folders left out, by their names no images"
+HIDDEN = "hidden files or folders (a dot at the start of the name, __MACOSX) left out"
+NO_IMAGE = "files left out, by their names no images"
+NO_FILE = "pipes, sockets and devices left out"
 LINK = "symbolic links followed"
+TWICE = "folders left out to which links lead a second time"
 
 
 class Walk:
@@ -27,7 +29,7 @@ class Walk:
         self._seen: dict[str, tuple[int, str]] = {}
 
     def classes(self, folder: str) -> list[str]:
-        """Return the names of the folders right in a folder, sorted; hidden ones are left out.
+        """Return the names of the folders right in a folder ("" for the root), sorted; hidden ones are left out.
 
         Raises:
             UserError: one is a link to nothing.
@@ -36,7 +38,7 @@ class Walk:
         names = []
         for entry in self._entries(folder):
             if entry.is_dir():
-                if entry.name.startswith("."):
+                if is_hidden(entry.name):
                     self._see(HIDDEN, os.path.join(folder, entry.name))
                 else:
                     names.append(entry.name)
@@ -47,29 +49,34 @@ class Walk:
         return names
 
     def images(self, folder: str) -> list[str]:
-        """Return the image files anywhere below a class folder, sorted.
+        """Return the image files anywhere below a class folder ("" for the root), sorted; each folder is read once.
 
         A link to nothing is listed if it has the name of an image: reading it fails, and says why.
 
         Raises:
-            UserError: a folder lies in itself, by a link.
+            UserError: a folder lies in itself, by a link, or folders are nested too deep to be read.
             OSError: a folder cannot be read.
         """
         path = self.root / folder
-        if path.is_symlink():
+        if folder and path.is_symlink():
             self._see(LINK, folder)
-        return self._below(folder, (_identity(self.root), _identity(path)))
+        identities = _identity(self.root), _identity(path)
+        try:
+            return self._below(folder, identities, set(identities))
+        except RecursionError as error:
+            raise UserError(f"{path} has folders nested too deep to be read") from error
 
     def notes(self) -> list[str]:
         """Return what was left out and followed: how many of each kind, and the first."""
         return [f"{kind}: {count}, such as {first}" for kind, (count, first) in self._seen.items()]
 
-    def _below(self, folder: str, above: tuple[Identity, ...]) -> list[str]:
-        """above: this folder, and those that it lies in."""
+    def _below(self, folder: str, above: tuple[Identity, ...], seen: set[Identity]) -> list[str]:
+        """above: this folder, and those that it lies in. seen: every folder so far; a few links can lead to one by
+        millions of ways."""
         found: list[str] = []
         for entry in self._entries(folder):
-            name = f"{folder}/{entry.name}"
-            if entry.name.startswith("."):
+            name = f"{folder}/{entry.name}" if folder else entry.name
+            if is_hidden(entry.name):
                 self._see(HIDDEN, name)
             elif is_image(entry.name) and entry.is_file(follow_symlinks=False):
                 found.append(name)
@@ -77,14 +84,18 @@ class Walk:
                 identity = _identity(entry.path)
                 if identity in above:
                     raise UserError(f"{entry.path} is a link to a folder that it lies in: remove it")
+                if identity in seen:
+                    self._see(TWICE, name)
+                    continue
                 if entry.is_symlink():
                     self._see(LINK, name)
-                found += self._below(name, (*above, identity))
+                seen.add(identity)
+                found += self._below(name, (*above, identity), seen)
             elif is_image(entry.name) and entry.is_symlink():
                 self._see(LINK, name)
                 found.append(name)
             else:
-                self._see(NO_IMAGE, name)
+                self._see(NO_IMAGE if entry.is_file() or entry.is_symlink() else NO_FILE, name)
         return found
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
@@ -94,6 +105,11 @@ class Walk:
     def _see(self, kind: str, name: str) -> None:
         count, first = self._seen.get(kind, (0, name))
         self._seen[kind] = (count + 1, first)
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder is not meant to be seen: by a dot, or one that macOS puts into archives."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def is_image(name: str) -> bool:

@@ -10,7 +10,7 @@ from classmates.errors import UserError
 from classmates.networks.backbone.probe import (
     Call,
     default_input_shape,
-    first_line,
+    reason,
     record_calls,
     run_in_training,
     sample_images,
@@ -50,7 +50,7 @@ def inspect_network(network: nn.Module, input_shape: tuple[int, int, int] | None
     except Exception as error:  # anything may come out of a forward; all of it concerns the user's own network
         raise UserError(
             f"{type(network).__name__} cannot take images of {channels} channels and {height}x{width} pixels: "
-            f"{first_line(error)}"
+            f"{reason(error)}"
         ) from error
     for mode, output in {"": logits, " in training mode": logits_in_training}.items():
         if not isinstance(output, Tensor) or output.ndim != 2:
@@ -58,6 +58,11 @@ def inspect_network(network: nn.Module, input_shape: tuple[int, int, int] | None
             raise UserError(
                 f"{type(network).__name__} must return logits [batch, classes]; it returned {found}{mode}"
             )
+    if are_probabilities(logits):
+        raise UserError(
+            f"{type(network).__name__} returns probabilities (every row sums to 1), not logits: leave out the "
+            "softmax at its end, which is part of the losses and of every prediction"
+        )
     classifier = find_classifier(network, calls, logits.shape[1])
     # What happens after the embedding is made cannot be a stage.
     body = [call for call in calls if call.ended < classifier.started]
@@ -69,6 +74,12 @@ def inspect_network(network: nn.Module, input_shape: tuple[int, int, int] | None
         num_classes=logits.shape[1],
         calls=tuple(calls),
     )
+
+
+def are_probabilities(outputs: Tensor) -> bool:
+    """Return whether outputs [B, K] are a softmax's: of two classes or more, none below 0, rows with the sum 1."""
+    sums = outputs.double().sum(dim=1)
+    return outputs.shape[1] > 1 and bool((outputs >= 0).all()) and bool(((sums - 1).abs() < 1e-3).all())
 
 
 def weight_of(module: nn.Module) -> Tensor:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from classmates.errors import UserError
+from classmates.errors import UserError, first_line
 
 BATCH = 2  # images a silent run has
 FALLBACK_SIZES = (32, 64, 224)  # pixels to try where a network does not say what it takes
@@ -80,30 +82,40 @@ def run_in_training(network: nn.Module, images: Tensor) -> Any:
     return functional_call(network, buffers, (images,))
 
 
-def default_input_shape(network: nn.Module) -> tuple[int, int, int]:
-    """Return (C, H, W) of the network's images: timm's ``pretrained_cfg``, else the first size that it runs on.
+def default_input_shape(network: nn.Module, channels: int | None = None) -> tuple[int, int, int]:
+    """Return (C, H, W) of the network's images: the first that it runs on.
+
+    The size is that of timm's ``pretrained_cfg``, or one of the usual ones. The channels are, where they are not
+    given, those of the first convolution or, where that is not what runs first, 3 or 1.
 
     Raises UserError where it runs on none of them.
     """
     config = getattr(network, "pretrained_cfg", None) or {}
-    convolution = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
-    channels = convolution.in_channels if convolution is not None else 3
-    if config.get("input_size"):
-        return (channels, *config["input_size"][1:])
+    sizes = (
+        [tuple(config["input_size"][1:])] if config.get("input_size") else [(size, size) for size in FALLBACK_SIZES]
+    )
+    if channels is not None and len(sizes) == 1:
+        return (channels, *sizes[0])
+    first = next((module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d)), 3)
     reasons = []
-    for size in FALLBACK_SIZES:
-        try:
-            with silent(network):
-                network(sample_images(network, (channels, size, size)))
-            return (channels, size, size)
-        except Exception as error:  # whatever a network says to images of a wrong size
-            reasons.append(f"{size} pixels: {first_line(error)}")
+    for count in [channels] if channels is not None else dict.fromkeys((first, 3, 1)):
+        for height, width in sizes:
+            try:
+                with silent(network):
+                    network(sample_images(network, (count, height, width)))
+                return (count, height, width)
+            except Exception as error:  # whatever a network says to images of a wrong size
+                reasons.append(f"{count} channels of {height}x{width} pixels: {reason(error)}")
     raise UserError(
         f"{type(network).__name__} runs on none of the sizes that were tried ({'; '.join(reasons)}): "
         "say what it takes with DataSpec(..., input_shape=(channels, height, width))"
     )
 
 
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, to be part of another; its type where it has no message."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def reason(error: Exception) -> str:
+    """Return the first line of an error's message or, of one that has none, the line of code that raised it."""
+    if str(error).strip():
+        return first_line(error)
+    frames = [frame for frame in extract_tb(error.__traceback__) if frame.name != "_assert"]
+    where = f" at `{frames[-1].line}` in {Path(frames[-1].filename).name}" if frames else ""
+    return f"{type(error).__name__}{where}"

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import timm
+from timm.models import build_model_with_cfg
 from torch import nn
 
 import classmates.models  # noqa: F401  (registers the project's own networks with timm)
+from classmates._own_code import is_file_name, load_class
 from classmates.errors import UserError, unknown
+
+OF_BUILDERS = {
+    *("name", "output", "num_classes"),
+    *inspect.signature(timm.create_model).parameters,
+    *inspect.signature(build_model_with_cfg).parameters,
+}
+"""Arguments of ours and of timm's builders and not of a network: among them all by which timm loads something."""
 
 Output = Literal["logits", "embedding"]
 """What a network returns of an image."""
@@ -30,20 +35,23 @@ def build_model(
             ``path/to/file.py:Class``: the file is run, and the class (or function) called as
             ``Class(num_classes=..., **model_args)``, with ``in_chans=...`` too if its signature takes it.
         pretrained: start from timm's weights for this name (downloaded); a file's class has none.
-        **model_args: handed on as they are (``drop_path_rate``, ``img_size``, ...).
+        **model_args: of the network, handed on as they are (``drop_path_rate``, ``img_size``, ...); none by which
+            timm would load anything.
 
     Raises:
-        UserError: unknown name, no such file or class, a file or constructor that fails, not an ``nn.Module``.
+        UserError: unknown name or one that timm would load from elsewhere, no such file or class, an argument that
+            is not the network's, a file or constructor that fails, not an ``nn.Module``.
     """
     constructor: Callable[..., object]
     if is_file_name(name):
         if pretrained:
             raise UserError(f"model '{name}' has no pretrained weights: only timm's models do; drop `pretrained`")
-        constructor = load_class(name)
+        constructor = load_class("model", name)
         if _takes(constructor, "in_chans"):
             model_args["in_chans"] = in_chans
     else:
         check_model_name(name)
+        check_model_args(model_args)
         constructor = timm.create_model
         model_args |= {"model_name": name, "pretrained": pretrained, "in_chans": in_chans}
     try:
@@ -62,52 +70,30 @@ def sized(name: str, size: tuple[int, int]) -> dict[str, Any]:
 
 
 def check_model_name(name: str) -> None:
-    """Raise UserError for a name that is neither one of timm's (ours included) nor a class in a file."""
+    """Raise UserError for a name that is neither one of timm's (ours included) nor a class in a file.
+
+    Timm's names may say after a dot which of its published weights are meant.
+    """
     if is_file_name(name):
-        load_class(name)
+        load_class("model", name)
     elif not timm.is_model(name):
         raise unknown("model", name, timm.list_models())
+    elif "." in name and name not in (tagged := timm.list_pretrained(f"{name.partition('.')[0]}.*")):
+        raise unknown("weights of a model", name, tagged)
 
 
-def is_file_name(name: str) -> bool:
-    """Return whether a model's name means a Python file and not one of timm's models."""
-    return name.endswith(".py") or ".py:" in name
+def check_model_args(arguments: Mapping[str, Any]) -> None:
+    """Raise UserError for an argument of those who build networks: only those of the network itself are handed on.
 
-
-def load_class(name: str) -> Callable[..., object]:
-    """Return the class that ``path/to/file.py:Class`` names; runs the file.
-
-    Raises:
-        UserError: the class is not named, there is no such file or class, or the file fails when run.
+    By others timm would load weights, which are a pickle in some of its versions, or connect to an address; and they
+    may come from the card of a run that somebody else made.
     """
-    file, _, attribute = name.rpartition(":")
-    if not file.endswith(".py"):
-        raise UserError(f"model '{name}' names a file but no class in it: write '{name}:YourClass'")
-    if not Path(file).is_file():
-        raise UserError(f"model '{name}': there is no file '{file}' (seen from {Path.cwd()})")
-    module = _run_file(Path(file))
-    found = getattr(module, attribute, None)
-    if not callable(found):
-        own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
-        raise unknown(f"class in {file}", attribute, own)
-    return found
-
-
-def _run_file(file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"classmates_model_{file.stem}", file)
-    assert spec is not None  # a name that ends in .py always has one
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickling look a class's module up by its name
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[spec.name]
-        raise UserError(
-            f"model file '{file}' could not be run: {type(error).__name__}: {error} "
-            "(modules beside it are found if their folder is in PYTHONPATH)"
-        ) from error
-    return module
+    for name in arguments:
+        if name in OF_BUILDERS:
+            raise UserError(
+                f"model_args: '{name}' is no argument of the network: its classes are those of the data, and weights "
+                "are given by pretrained or model_weights"
+            )
 
 
 def _takes(function: Callable[..., object], argument: str) -> bool:

@@ -23,14 +23,16 @@ def multiply_adds(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
     modes = [(module, module.training) for module in network.modules()]
     weight = next(network.parameters(), torch.empty(0))
     image = torch.zeros(1, *input_shape, device=weight.device, dtype=weight.dtype)
-    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    tensors = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    # Without gradients: the counter stumbles over parameters that are handed from module to module as they are.
+    tensors |= {name: parameter.detach() for name, parameter in network.named_parameters()}
     cuda = [image.device] if image.device.type == "cuda" else []
     counter = FlopCounterMode(display=False)
     network.eval()
     try:
         # The fused attention kernels are not all known to the counter; as plain matrix products they are.
         with torch.random.fork_rng(cuda), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-            functional_call(network, buffers, (image,))
+            functional_call(network, tensors, (image,))
     finally:
         for module, mode in modes:
             module.training = mode

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import timm
 import torch
 from torch import nn
 
+from classmates._own_code import is_file_name
 from classmates.contracts import DataSpec
 from classmates.errors import UserError
 from classmates.networks.backbone.architecture import Architecture, inspect_network
 from classmates.networks.backbone.probe import default_input_shape
-from classmates.networks.building.build import build_model, is_file_name
+from classmates.networks.building.build import build_model, check_model_name
 from classmates.networks.building.complexity import count_parameters, multiply_adds
 from classmates.networks.peers.peers import Peers
 
@@ -79,6 +81,7 @@ def describe(
     num_classes: int | None = None,
     share: int | str | None = None,
     stages: Sequence[str] | None = None,
+    model_args: Mapping[str, Any] | None = None,
 ) -> Description:
     """Show a network's stages, where peers' shared trunk would end, parameters and multiply-adds.
 
@@ -93,6 +96,7 @@ def describe(
         share: what peers would share: -2 all but the last two stages, a stage's name up to and including it, or
             "nothing". -2 if not given, where the network can be divided so.
         stages: names of the modules that end its stages, shallow to deep, where they are not found.
+        model_args: further arguments of the model, by name, as in ``train``.
 
     Raises:
         UserError: an unknown model, a number of classes below 1, a network that cannot take such images or whose
@@ -100,14 +104,22 @@ def describe(
     """
     if num_classes is not None and num_classes < 1:
         raise UserError(f"num_classes={num_classes}: give 1 or more, or none for the model's own")
+    if given := {"num_classes", "in_chans", "pretrained"} & (model_args or {}).keys():
+        raise UserError(
+            f"model_args says {', '.join(sorted(given))}, which is an argument of its own or none: leave it out"
+        )
     if isinstance(model, str):
+        check_model_name(model)
         classes = own_number_of_classes(model) if num_classes is None else num_classes
-        network = build_model(model, classes, in_chans)
+        network = build_model(model, classes, in_chans, **(model_args or {}))
+    elif model_args:
+        raise UserError(f"model_args are {dict(model_args)}, but the model is given as an object: leave them out")
     else:
         network = copy.deepcopy(model)
     if stages is not None:
         network.stage_names = tuple(stages)  # type: ignore[assignment]
-    channels, height, width = default_input_shape(network)
+    of_timm = isinstance(model, str) and not is_file_name(model)  # which always takes as many channels as it is told
+    channels, height, width = default_input_shape(network, in_chans if of_timm else None)
     if image_size is not None:
         height = width = image_size
     architecture = inspect_network(network, (channels, height, width))
@@ -128,7 +140,10 @@ def describe(
 
 def own_number_of_classes(name: str) -> int:
     """Return the number of classes that timm has for a model of this name."""
-    config = None if is_file_name(name) or not timm.is_model(name) else timm.get_pretrained_cfg(name)
+    try:
+        config = None if is_file_name(name) or not timm.is_model(name) else timm.get_pretrained_cfg(name)
+    except RuntimeError:  # it has no weights of that tag, which building it says
+        config = None
     return (config.num_classes if config else None) or IMAGENET_CLASSES
 
 

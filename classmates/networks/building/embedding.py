@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from classmates.errors import UserError
-from classmates.networks.backbone.architecture import inspect_network
-from classmates.networks.backbone.probe import default_input_shape, first_line, sample_images, silent
+from classmates._own_code import is_file_name
+from classmates.errors import UserError, first_line
+from classmates.networks.backbone.architecture import find_classifier
+from classmates.networks.backbone.probe import default_input_shape, record_calls, sample_images, silent
 from classmates.networks.backbone.stages import timm_stages
-from classmates.networks.building.build import Output, build_model, is_file_name
+from classmates.networks.building.build import Output, build_model
 
 Shape = tuple[int, int, int]
 
@@ -36,7 +37,8 @@ def without_classifier(network: nn.Module, num_classes: int, input_shape: Shape 
     """
     input_shape = input_shape or default_input_shape(network)
     if getattr(network, "num_classes", None) != 0 and width_of(network, input_shape) == num_classes:
-        parent, _, child = inspect_network(network, input_shape).classifier.rpartition(".")
+        calls, _ = record_calls(network, input_shape)
+        parent, _, child = find_classifier(network, calls, num_classes).name.rpartition(".")
         setattr(network.get_submodule(parent), child, nn.Identity())
         width_of(network, input_shape)
     network.num_classes = 0  # type: ignore[assignment]

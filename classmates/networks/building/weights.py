@@ -8,19 +8,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from timm.models import adapt_input_conv, load_state_dict
+from safetensors.torch import load_file
+from timm.models import adapt_input_conv, clean_state_dict
 from torch import Tensor, nn
 
 from classmates.errors import UserError
 from classmates.networks.backbone.architecture import inspect_network
+from classmates.networks.building.foreign_weights import why_unreadable, without_prefix
+
+UNDER = ("state_dict_ema", "model_ema", "state_dict", "model")
+"""Where training checkpoints have the weights, an average of them first, as timm looks for them."""
 
 
 class Changes(NamedTuple):
-    """Sentences on what was not taken over as it is: the classifier, the first convolution, what depends on sizes."""
+    """Sentences on what was not taken over as it is: the classifier, the first convolution, names and sizes."""
 
     classifier: list[str]
     first: list[str]
-    resampled: list[str]
+    converted: list[str]
 
 
 def load_pretrained(network: nn.Module, file: str | Path, input_shape: tuple[int, int, int]) -> list[str]:
@@ -52,23 +57,55 @@ def load_weights(network: nn.Module, file: str | Path, input_shape: tuple[int, i
     if not Path(file).is_file():
         raise UserError(f"{option}: there is no file '{file}'")
     try:
-        found = dict(load_state_dict(str(file)))
+        found = read_weights(Path(file))
     except Exception as error:  # whatever a damaged or foreign file makes the reader do
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{option}: '{file}' is damaged or no file of weights: {reason}") from error
-    found, resampled = _as_timm_converts(network, found)
+        why = why_unreadable(Path(file), error)
+        raise UserError(f"{option}: '{file}' is damaged or no file of weights: {why}") from error
     wanted = network.state_dict()
+    found, told = without_prefix(found, wanted, Path(file))
+    found, resampled = _as_timm_converts(network, found)
     if getattr(network, "num_classes", None) == 0:
         classifier = _leave_classifier_out(found, wanted)
     else:
         classifier = _keep_classifier(found, wanted, inspect_network(network, input_shape).classifier)
-    changes = Changes(classifier, _adapt_input(found, wanted), resampled)
+    changes = Changes(classifier, _adapt_input(found, wanted), [*told, *resampled])
     load_matching(network, found, str(file))
     return changes
 
 
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file by name; whatever it holds, no code in it is run.
+
+    Raises:
+        Exception: it is damaged, or no file of weights; what readers raise has no common type.
+    """
+    if file.suffix == ".safetensors":
+        return load_file(file)
+    found = torch.load(file, map_location="cpu", weights_only=True)
+    weights = next((found[key] for key in UNDER if isinstance(found.get(key), Mapping)), found)
+    for name, value in weights.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"its '{name}' is no tensor")
+    return clean_state_dict(dict(weights))
+
+
 def load_matching(network: nn.Module, found: Mapping[str, Tensor], source: str) -> None:
-    """Load weights that must be exactly this network's; UserError with the names and shapes where they are not."""
+    """Load weights that must be exactly this network's and finite.
+
+    Raises:
+        UserError: they are not, with the names and shapes.
+    """
+    require_matching(network, found, source)
+    if not_finite := [name for name, value in found.items() if not value.isfinite().all()]:
+        raise UserError(
+            f"'{source}' holds numbers that are not finite (first in {not_finite[0]}): the training that it comes "
+            "from has diverged; train again with a lower --lr"
+        )
+    network.load_state_dict(found)
+
+
+def require_matching(network: nn.Module, found: Mapping[str, Tensor], source: str) -> None:
+    """Raise UserError with names and shapes where weights are not exactly this network's."""
     wanted = network.state_dict()
     problems = [
         *(f"{name} is missing" for name in wanted if name not in found),
@@ -82,7 +119,6 @@ def load_matching(network: nn.Module, found: Mapping[str, Tensor], source: str) 
     if problems:
         shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
         raise UserError(f"'{source}' does not fit the network {type(network).__name__}: {shown}")
-    network.load_state_dict(found)
 
 
 def _as_timm_converts(network: nn.Module, found: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:

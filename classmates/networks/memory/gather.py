@@ -19,6 +19,13 @@ def gather(tensor: Tensor, dim: int = 0) -> Tensor:
     return torch.cat(parts, dim)
 
 
+def own_part(gathered: Tensor) -> Tensor:
+    """Return what of the tensors that ``gather`` has joined is this process's own."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return gathered
+    return gathered.chunk(dist.get_world_size())[dist.get_rank()]
+
+
 def from_first(tensor: Tensor) -> None:
     """Overwrite the tensor with that of the first process, in place; nothing without ``torch.distributed``."""
     if dist.is_available() and dist.is_initialized():

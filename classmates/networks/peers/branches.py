@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from classmates.errors import UserError
+from classmates.errors import UserError, first_line
 from classmates.networks.backbone.architecture import Architecture
 from classmates.networks.backbone.observe import hooked
-from classmates.networks.backbone.probe import Call, first_line, run_in_training, sample_images, silent
+from classmates.networks.backbone.probe import Call, run_in_training, sample_images, silent
 
 
 class Trunk:

@@ -8,13 +8,13 @@ from PIL import Image
 from classmates.data.augmentation import Augmentation
 from classmates.data.batches.loaders import train_loader
 from classmates.data.batches.samplers import EpochSampler
-from classmates.data.batches.sampling import ClassPairs, ClassUniform, Shuffled, Triplets
+from classmates.data.batches.sampling import ClassPairs, ClassUniform, Overlapping, Shuffled, Triplets
 from classmates.data.parts import ImageData, Split
 
 MEAN, STD = (0.2, 0.5, 0.7), (0.3, 0.25, 0.2)
 WITH_REPLACEMENT = Triplets(disjoint=False)
 LABELS = torch.arange(6).repeat(20)  # 120 images of 6 classes
-INNER = [Shuffled(), Triplets(), WITH_REPLACEMENT, ClassPairs(), ClassUniform()]
+INNER = [Shuffled(), Triplets(), WITH_REPLACEMENT, ClassPairs(), ClassUniform(), Overlapping()]
 
 
 def in_memory(count=30, side=8, flip=True):

@@ -14,7 +14,8 @@ from classmates.data.batches.samplers import EpochSampler
 from classmates.data.batches.sampling import Shuffled, Triplets
 from classmates.data.batches.streaming import decode_fast, use_any_core
 from classmates.data.parts import Encoded, ImageData, Split
-from classmates.data.readers.images import UnreadableImage, decode
+from classmates.data.readers.images import decode
+from classmates.data.readers.opening import UnreadableImage
 from tests.data.batches.conftest import assert_same, differ, pixels, train
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)).resize((75, 52))

@@ -62,4 +62,5 @@ def test_where_files_are_looked_for(name, tmp_path):
 
 def test_every_reader_says_what_it_reads():
     for known in NAMED.values():
-        assert (known.find.__doc__ or "").strip()
+        assert known.readers
+        assert all((reader.__doc__ or "").strip() for reader in known.readers)

@@ -133,7 +133,10 @@ def test_splits_by_other_names():
     ("splits", "message"),
     [
         ({"test": table(2)}, "has no training split, only test"),
-        ({"train": table(2), "val": table(2), "valid": table(2)}, "several splits for val: train, val, valid"),
+        (
+            {"train": table(2), "valid": table(2), "dev": table(2)},
+            "several parts for val: valid, dev; call the right one",
+        ),
         ({"train": table(2).remove_columns("image")}, r"no column of images .* only label"),
         ({"train": table(2).remove_columns("label")}, r"no column of labels .* only image"),
         ({"train": table(2), "test": table(2, extra=[1, 2])}, "test split .* has the columns image, label, extra"),

@@ -5,18 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from classmates.data.readers.images import (
-    UnreadableImage,
-    check,
-    check_all,
-    convert,
-    decode,
-    fit,
-    for_all,
-    opened,
-    stack,
-    unreadable,
-)
+from classmates.data.readers.images import check, check_all, convert, decode, for_all, stack, unreadable
+from classmates.data.readers.opening import UnreadableImage, opened
+from classmates.data.resizing import fit
 from classmates.errors import UserError
 
 

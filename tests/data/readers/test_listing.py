@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from classmates.data.loading import load
-from classmates.data.readers import images as reading
+from classmates.data.readers import opening as reading
 from classmates.data.readers.folder import list_folder
 from classmates.data.readers.listing import read_listing
 from classmates.errors import UserError

@@ -45,8 +45,7 @@ def test_class_names_come_from_the_dataset():
     dataset.classes = ["cat", "dog"]
     assert read(dataset).train.class_names == ("cat", "dog")
     dataset.classes = ["cat", "dog", "emu"]
-    with pytest.raises(UserError, match="class 'emu' of the dataset has no image"):
-        read(dataset)
+    assert read(dataset).train.class_names == ("cat", "dog", "emu")
     dataset.classes = ["cat"]
     with pytest.raises(UserError, match="names 1 classes but has a label 1"):
         read(dataset)
@@ -85,8 +84,6 @@ IMAGE = Image.new("L", (2, 2))
         (Items([(IMAGE, "cat")]), "label 0 of the dataset is 'cat'; it must be a whole number"),
         (Items([(IMAGE, 0.5)]), r"label 0 of the dataset is 0\.5"),
         (Items([(IMAGE, -1)]), "label 0 of the dataset is -1"),
-        (Items([(IMAGE, 0), (IMAGE, 0)]), "one class only"),
-        (Items([(IMAGE, 0), (IMAGE, 2)]), "class '1' of the dataset has no image"),
     ],
 )
 def test_what_is_no_dataset_of_images_is_refused(dataset, message):

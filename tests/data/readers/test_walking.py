@@ -1,4 +1,6 @@
+import inspect
 import os
+import sys
 
 import pytest
 
@@ -35,8 +37,8 @@ def test_what_is_left_out_is_counted(touch):
     assert walk.classes("") == ["cat"]
     assert walk.images("cat") == ["cat/a.png"]
     assert walk.notes() == [
-        "hidden files or folders (a dot at the start of the name) left out: 3, such as .git",
-        "files in class folders left out, by their names no images: 3, such as cat/d.txt",
+        "hidden files or folders (a dot at the start of the name, __MACOSX) left out: 3, such as .git",
+        "files left out, by their names no images: 3, such as cat/d.txt",
     ]
 
 
@@ -82,7 +84,30 @@ def test_only_files_are_images(touch, tmp_path):
     walk = touch("cat/a.png", "cat/b.png/c.png")
     os.mkfifo(tmp_path / "cat" / "pipe.png")  # reading it would wait for ever
     assert walk.images("cat") == ["cat/a.png", "cat/b.png/c.png"]
-    assert walk.notes() == ["files in class folders left out, by their names no images: 1, such as cat/pipe.png"]
+    assert walk.notes() == ["pipes, sockets and devices left out: 1, such as cat/pipe.png"]
+
+
+def test_a_few_links_that_lead_to_a_folder_in_millions_of_ways(touch, tmp_path):
+    walk = touch(*(f"levels/{level}/{level}.png" for level in range(22)), "cat/a.png")
+    for level in range(21):
+        for link in "xy":
+            (tmp_path / "levels" / str(level) / link).symlink_to(tmp_path / "levels" / str(level + 1))
+    (tmp_path / "cat" / "in").symlink_to(tmp_path / "levels" / "0")
+    assert len(walk.images("cat")) == 23
+    assert walk.notes()[1] == "folders left out to which links lead a second time: 21, such as " + "/".join(
+        ["cat/in", *"x" * 20, "y"]
+    )
+
+
+def test_folders_nested_deeper_than_python_can_go(touch, tmp_path):
+    walk = touch(f"cat/{'d/' * 150}a.png")
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 100)
+    try:
+        with pytest.raises(UserError, match="cat has folders nested too deep to be read"):
+            walk.images("cat")
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 @pytest.mark.parametrize(

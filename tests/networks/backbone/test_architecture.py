@@ -125,3 +125,13 @@ def test_no_classifier(tiny_network: Make) -> None:
         inspect_network(network, (3, 16, 16))
     with pytest.raises(UserError, match="but the last one does not exist"):
         inspect_network(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), Cosine(3, 6)), (3, 16, 16))
+
+
+@pytest.mark.parametrize("end", [nn.Softmax(1), nn.LogSoftmax(1), nn.Identity()])
+def test_a_network_that_ends_in_a_softmax_is_noticed(tiny_network: Make, end: nn.Module) -> None:
+    network = nn.Sequential(tiny_network(), end)
+    if isinstance(end, nn.Softmax):
+        with pytest.raises(UserError, match=r"returns probabilities .* leave out the softmax at its end"):
+            inspect_network(network, (3, 16, 16))
+    else:
+        assert inspect_network(network, (3, 16, 16)).num_classes == 4

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from classmates.errors import UserError
 from classmates.networks.backbone.probe import (
     default_input_shape,
-    first_line,
+    reason,
     record_calls,
     run_in_training,
     sample_images,
@@ -168,10 +168,40 @@ def test_default_input_shape(tiny_network: Make) -> None:
 
 
 def test_no_size_that_works_is_an_error_that_says_what_was_tried() -> None:
-    with pytest.raises(UserError, match=r"Picky runs on none .*32 pixels: AssertionError; 64 .*; 224 .*input_shape="):
+    with pytest.raises(
+        UserError, match=r"Picky runs on none .*32x32 pixels: AssertionError.*64x64 .*224x224 .*input_shape="
+    ):
         default_input_shape(Picky(48))
 
 
-def test_first_line_of_an_error() -> None:
-    assert first_line(ValueError("this\nand that")) == "this"
-    assert first_line(AssertionError()) == "AssertionError"
+class SpaceToDepth(nn.Module):
+    """Its first convolution by order of registration is not the first that runs, and takes other channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.auxiliary = nn.Conv2d(5, 5, 1)
+        self.stem = nn.Conv2d(12, 4, 3)
+        self.head = nn.Linear(4, 6)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.stem(nn.functional.pixel_unshuffle(images, 2)).mean((2, 3)))
+
+
+def test_the_channels_are_those_that_the_network_runs_on() -> None:
+    assert default_input_shape(SpaceToDepth()) == (3, 32, 32)
+    with pytest.raises(UserError, match=r"2 channels of 32x32 pixels: .*2 channels of 224x224 pixels: "):
+        default_input_shape(SpaceToDepth(), channels=2)
+
+
+def _assert(holds: bool) -> None:
+    if not holds:
+        raise AssertionError
+
+
+def test_an_error_without_a_message_is_the_line_that_raised_it() -> None:
+    size = 5
+    with pytest.raises(AssertionError) as raised:
+        _assert(size % 2 == 0)
+    assert reason(raised.value) == "AssertionError at `_assert(size % 2 == 0)` in test_probe.py"
+    assert reason(ValueError()) == "ValueError"
+    assert reason(ValueError("why\nand where")) == "why"

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from classmates.errors import UserError
-from classmates.networks.building.build import build_model, is_file_name
+from classmates.networks.building.build import build_model
 
 NETWORKS = '''
 from __future__ import annotations
@@ -67,7 +67,7 @@ def test_unknown_timm_name_names_the_nearest() -> None:
     ("name", "args", "message"),
     [
         ("test_resnet", {"no_such_option": 1}, "could not be built: TypeError.*no_such_option"),
-        ("resnet18.no_such_tag", {}, "could not be built.*no_such_tag"),
+        ("resnet18.no_such_tag", {}, "unknown weights of a model 'resnet18.no_such_tag'.*'resnet18"),
     ],
 )
 def test_timm_refuses(name: str, args: dict[str, int], message: str) -> None:
@@ -109,12 +109,3 @@ def test_file_that_does_not_run(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(UserError, match=r"broken.py' could not be run: (ModuleNotFound|Syntax|ZeroDivision)Error"):
         build_model(f"{path}:Anything", 5)
-
-
-def test_file_names_are_told_from_timm_names() -> None:
-    assert [is_file_name(name) for name in ("net.py:Net", "a/b.py", "resnet18.a1_in1k", "resnet32")] == [
-        True,
-        True,
-        False,
-        False,
-    ]

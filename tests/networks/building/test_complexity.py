@@ -86,3 +86,22 @@ def test_the_network_is_counted_where_and_in_the_precision_it_is():
     assert multiply_adds(network, (3, 5, 5)) == 9 * 9 * 3 * 4
     assert multiply_adds(nn.Conv2d(3, 4, 3).bfloat16(), (3, 5, 5)) == 9 * 9 * 3 * 4
     assert multiply_adds(nn.AvgPool2d(2), (3, 4, 4)) == 0  # no parameter to ask
+
+
+class HandsOnParameters(nn.Module):
+    """Gives a view of a parameter to a module, as PiT and CaiT do with their class token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, 8))
+        self.norm = nn.LayerNorm(8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.norm(self.token) + images.mean((1, 2, 3))[:, None])
+
+
+def test_parameters_that_are_handed_from_module_to_module() -> None:
+    network = HandsOnParameters()
+    assert multiply_adds(network, (3, 4, 4)) == 24
+    assert all(parameter.requires_grad for parameter in network.parameters())

@@ -110,3 +110,19 @@ def test_wrong_input(arguments, message):
 def test_no_number_of_classes_is_refused():
     with pytest.raises(UserError, match="num_classes=0: give 1 or more"):
         describe("conv4", num_classes=0)
+
+
+def test_arguments_of_the_model_are_handed_on() -> None:
+    plain, small = describe("vit_tiny_patch16_224"), describe("vit_tiny_patch16_224", model_args={"depth": 4})
+    assert small.parameters < plain.parameters
+    with pytest.raises(UserError, match=r"could not be built: .*dpeth"):
+        describe("resnet8", model_args={"dpeth": 4})
+    with pytest.raises(UserError, match="model_args says in_chans"):
+        describe("resnet8", model_args={"in_chans": 1})
+    with pytest.raises(UserError, match="given as an object"):
+        describe(Plain(), model_args={"depth": 4})
+
+
+def test_a_tag_that_there_is_not() -> None:
+    with pytest.raises(UserError, match=r"resnet18\.nope' could not be built: .*Invalid pretrained tag"):
+        describe("resnet18.nope")

@@ -69,13 +69,22 @@ def test_missing_damaged_and_foreign_files(tmp_path):
     with pytest.raises(UserError, match="damaged or no file of weights"):
         load_pretrained(network(), tmp_path / "damaged.safetensors", (3, 32, 32))
 
-    class Foreign:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / "executed"),)
 
-    torch.save({"state_dict": Foreign()}, tmp_path / "foreign.pth", pickle_module=pickle)
+class Foreign:
+    """What runs code of its own when it is unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+@pytest.mark.parametrize("key", [None, "state_dict_ema", "model_ema", "state_dict", "model"])
+def test_no_pickle_is_run_wherever_the_weights_are(tmp_path, monkeypatch, key):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(timm.models._helpers, "load_state_dict", lambda *any_arguments: Foreign())
+    weights = {**network().state_dict(), "foreign": Foreign()}
+    torch.save(weights if key is None else {key: weights}, "evil.pth", pickle_module=pickle)
     with pytest.raises(UserError, match="damaged or no file of weights"):
-        load_pretrained(network(), tmp_path / "foreign.pth", (3, 32, 32))
+        load_pretrained(network(), "evil.pth", (3, 32, 32))
     assert not (tmp_path / "executed").exists()
 
 
@@ -96,3 +105,17 @@ def test_a_transformers_weights_are_resampled_to_the_size_of_images(tmp_path):
     (note,) = load_pretrained(target, tmp_path / "weights.pth", (3, 32, 32))
     assert note == "'pos_embed' was resampled from (1, 17, 12) to (1, 5, 12)"
     torch.testing.assert_close(target.pos_embed[:, :1], source.pos_embed[:, :1])  # of the class token
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"conv.weight": 3}, r"its 'conv.weight' is no tensor"),
+        ([1, 2], "damaged or no file of weights"),
+        (torch.ones(2), "damaged or no file of weights"),
+    ],
+)
+def test_files_of_anything_else_are_refused(tmp_path, content, message):
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(UserError, match=message):
+        load_pretrained(network(), tmp_path / "other.pth", (3, 32, 32))

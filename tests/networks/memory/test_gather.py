@@ -12,12 +12,13 @@ PROCESS = """
 import sys
 import torch
 import torch.distributed as dist
-from classmates.networks.memory.gather import from_first, gather
+from classmates.networks.memory.gather import from_first, gather, own_part
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
 rows = torch.arange(6.0).view(2, 3) + 10 * rank
 gathered = gather(rows), gather(rows.T, dim=1)
+assert torch.equal(own_part(gathered[0]), rows)
 from_first(rows)
 torch.save((*gathered, rows), f"{folder}/{rank}.pt")
 dist.destroy_process_group()

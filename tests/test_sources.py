@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import classmates
+from classmates._sources import Package, Source
 from classmates.experiments.identity import code_hash, code_version, this_package
-from classmates.experiments.sources import Package, Source
 
 ORIGINAL = Path(classmates.__file__).parent
 

@@ -1,0 +1,23 @@
+"""Tables as CSV that a spreadsheet shows and does not run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+RUN = ("=", "+", "-", "@", "\t", "\r")
+"""What a cell begins with that spreadsheets take for a formula (OWASP, CSV injection)."""
+
+
+def as_csv(frame: pd.DataFrame) -> str:
+    """Return a table as CSV without its index; a text that a spreadsheet would run has an apostrophe before it.
+
+    Names of classes, files and rows come from wherever the data came from. Numbers stay as they are.
+    """
+    return frame.map(harmless).rename(columns=harmless).to_csv(index=False)
+
+
+def harmless(value: Any) -> Any:
+    """Return a text with an apostrophe before it where it would be a formula; anything else as it is."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(RUN) else value

@@ -1,0 +1,83 @@
+"""Settings and records in YAML, read without running anything and without surprises."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from classmates.errors import UserError
+
+MOST_NODES = 100_000
+"""How many values a file may hold, those that it repeats by an alias counted each time."""
+
+
+class Loader(yaml.SafeLoader):
+    """PyYAML's safe loader that refuses what it takes in silence: a key given twice, aliases that multiply."""
+
+    def get_single_data(self) -> Any:
+        node = self.get_single_node()
+        if node is None:
+            return None
+        check_size(node)
+        return self.construct_document(node)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen and key.value != "<<":
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key.value}' is given twice: leave one of them out", key.start_mark
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+def check_size(root: yaml.Node) -> None:
+    """Raise an error of YAML for aliases that make a small file hold a great many values, or itself."""
+    sizes: dict[int, int] = {}
+    open_nodes: set[int] = set()
+
+    def size(node: yaml.Node) -> int:
+        key = id(node)
+        if key in open_nodes:
+            raise yaml.constructor.ConstructorError(
+                None, None, "an alias stands within what it names", node.start_mark
+            )
+        if key not in sizes:
+            open_nodes.add(key)
+            inner = [] if isinstance(node, yaml.ScalarNode) else node.value
+            parts = [part for entry in inner for part in (entry if isinstance(entry, tuple) else (entry,))]
+            sizes[key] = 1 + sum(map(size, parts))
+            open_nodes.remove(key)
+        return sizes[key]
+
+    if size(root) > MOST_NODES:
+        raise yaml.constructor.ConstructorError(
+            None, None, f"it holds more than {MOST_NODES:,} values", root.start_mark
+        )
+
+
+def parse_yaml(text: str) -> Any:
+    """Return what a text in YAML holds; ``yaml.YAMLError`` or ``ValueError`` where it cannot be used."""
+    return yaml.load(text, Loader)
+
+
+def read_yaml(path: Path, what: str) -> Any:
+    """Return what a YAML file holds, plain values alone.
+
+    Args:
+        path: of the file.
+        what: begins the message of an error, such as ``--config FILE``.
+
+    Raises:
+        UserError: the file cannot be read, is no YAML, gives a key twice, or its aliases multiply.
+    """
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{what}: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # values: not UTF-8, a date that there is not
+        raise UserError(f"{what} is no YAML file that can be used: {' '.join(str(error).split())}") from error

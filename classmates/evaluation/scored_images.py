@@ -1,0 +1,146 @@
+"""The images that a trained student is scored on: its run's own, or others with classes of the same names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch.utils.data import Dataset
+
+from classmates.data.loading import ImageData, Split, is_class_folders, is_folder, load, load_part
+from classmates.data.parts import Source
+from classmates.data.readers.images import IN_MEMORY
+from classmates.data.readers.listing import listed, without_images
+from classmates.errors import UserError
+from classmates.runs.student import StudentCard
+from classmates.tasks.task import Task
+
+
+def load_as_trained(
+    run: Path,
+    settings: Mapping[str, Any],
+    card: StudentCard,
+    data: str | Path | Dataset[Any] | None,
+    data_dir: str | Path | None,
+    label: str | None,
+    split: str,
+    image_size: int | None,
+    on_bad_image: Literal["error", "skip"] | None,
+    task: Task,
+) -> ImageData:
+    """Load the images to score, as ``test``: for the student's channels and size, prepared and numbered as its own.
+
+    The run's own data are divided as the run's settings say.
+    """
+    channels, *size = card.input_shape
+    square = size[0] if size[0] == size[1] else None
+    bad = on_bad_image or settings["on_bad_image"]
+    own = data is None or is_own(data, settings)
+    source: Source | ImageData
+    whole = task.classes == "shared" and (not isinstance(data, str | Path) or is_class_folders(data))
+    if data is not None and not own and whole:
+        source = load_part(data, split, image_size=image_size or square, channels=channels, on_bad_image=bad)
+        part = source.test
+    else:
+        if data is None or own:
+            data = settings["data"]
+            data_dir, label = data_dir or settings["data_dir"], label or settings["label"]
+            if max(size) <= IN_MEMORY:  # of larger photos, today's rule may say something else than in training
+                square = settings["image_size"]
+        if str(data).startswith("<"):
+            raise UserError(f"'{run}' was trained on a dataset given in Python: give it again, or a folder, as data")
+        source = load(
+            data,
+            data_dir=data_dir,
+            label=label,
+            image_size=image_size or square,
+            channels=channels,
+            # The test images are the same whatever is split off from the others.
+            val_fraction=0 if split == "test" else settings["val_fraction"],
+            train_size=None if split == "test" else settings["train_size"],
+            seed=settings["seed"],
+            on_bad_image=bad,
+            classes=task.classes,
+        )
+        part = getattr(source, split)
+    if part is None:
+        raise UserError(f"split='val': '{source.name}' has no validation images (val_fraction was 0): take another")
+    if image_size is None and source.image_size != tuple(size):
+        raise UserError(
+            f"the images of '{source.name}' have {_by(source.image_size)} pixels, the student takes {_by(size)}: "
+            "give images of that size, or an image_size"
+        )
+    if task.classes == "disjoint":
+        require_new_classes(part, card, split, source.name)
+        return prepared_as_trained(source, part, card)
+    return prepared_as_trained(source, numbered_as(card.class_names, part, source.name), card)
+
+
+def prepared_as_trained(source: Source | ImageData, images: Split, card: StudentCard) -> ImageData:
+    """Return images as the test images of the student, with its mean, deviation and interpolation."""
+    notes = list(source.notes)
+    if missing := without_images(images):
+        notes.append(f"'{source.name}' has no image of {listed(missing)} there: the scores are of the other classes")
+    return ImageData(
+        name=source.name,
+        channels=card.input_shape[0],
+        image_size=source.image_size,
+        mean=card.mean,
+        std=card.std,
+        train=images,
+        val=None,
+        test=images,
+        notes=tuple(notes),
+        interpolation=card.interpolation,
+    )
+
+
+def numbered_as(names: tuple[str, ...], images: Split, where: str) -> Split:
+    """Return images with their classes, known by name, in a student's order.
+
+    Raises:
+        UserError: there are images of a class that it does not know.
+    """
+    if images.class_names == names:
+        return images
+    present = set(images.labels.unique().tolist())
+    number = {name: new for new, name in enumerate(names)}
+    numbers = torch.tensor([number.get(name, -1) for name in images.class_names])
+    if unknown := [images.class_names[old] for old in sorted(present) if numbers[old] < 0]:
+        raise UserError(
+            f"'{where}' has images of classes that the student does not know, {_some(unknown)} (it knows "
+            f"{_some(names)}): leave them out, or call the folders as in training"
+        )
+    return replace(images, labels=numbers[images.labels], class_names=names)
+
+
+def require_new_classes(images: Split, card: StudentCard, split: str, where: str) -> None:
+    """Raise UserError where the student was trained on a class of the split; those of "train" may be its own."""
+    known = [name for name in images.class_names if name in card.class_names]
+    if known and split != "train":
+        raise UserError(
+            f"the student was trained on {_some(known)} of the {split} images of '{where}': it is judged on "
+            "classes that it was never trained on; give data of such classes"
+        )
+
+
+def is_own(data: str | Path | Dataset[Any], settings: Mapping[str, Any]) -> bool:
+    """Return whether data are those that the run was trained on, which it has divided itself."""
+    if not isinstance(data, str | Path):
+        return False
+    own = str(settings["data"])
+    return str(data) == own or (
+        is_folder(own) and is_folder(data) and Path(own).expanduser().resolve() == Path(data).expanduser().resolve()
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(f"'{name}'" for name in names[:5]) + more
+
+
+def _by(size: Sequence[int]) -> str:
+    return "x".join(map(str, size))

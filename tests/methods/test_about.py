@@ -1,0 +1,28 @@
+"""Every method says what helps to choose it, and what it says of its cost was measured."""
+
+from pathlib import Path
+from typing import get_args
+
+import pandas as pd
+import pytest
+
+from classmates.catalog import GROUPS
+from classmates.methods import Method
+from classmates.methods.about import Group
+from classmates.methods.teacher_method import TeacherMethod
+
+STEPS = Path(__file__).resolve().parents[2] / "results" / "benchmarks" / "steps.csv"
+
+
+def test_it_is_in_a_group_that_is_listed(kind: type[Method]) -> None:
+    assert GROUPS.keys() == set(get_args(Group))
+    assert kind.about.group in GROUPS
+    assert (kind.about.group == "teacher") == (issubclass(kind, TeacherMethod) and kind.needs_teacher)
+    assert kind.about.year is None or 2012 < kind.about.year < 2100
+
+
+def test_its_cost_is_what_was_measured(kind: type[Method]) -> None:
+    measured = pd.read_csv(STEPS).set_index("name")["ratio"]
+    if kind.__name__ not in measured:
+        pytest.skip("not measured yet: python -m benchmarks --only steps")
+    assert kind.about.cost == pytest.approx(measured[kind.__name__], rel=0.1, abs=0.06)

@@ -1,0 +1,91 @@
+"""The folder of a run: one process at a time, nothing of others touched, leftovers removed, damage named."""
+
+import multiprocessing
+
+import pytest
+
+from classmates._files import exclusive
+from classmates.errors import UserError
+from classmates.runs.folder import RunFolder
+
+SETTINGS = {"lr": 0.1, "epochs": 3}
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunFolder(tmp_path / "run", SETTINGS, "run")
+
+
+def hold(path, ready, done):
+    with exclusive(path):
+        ready.set()
+        done.wait(60)
+
+
+@pytest.fixture
+def other():
+    """Another process that holds a lock until the test ends."""
+    context = multiprocessing.get_context("fork")
+    ready, done = context.Event(), context.Event()
+    started = []
+
+    def start(path):
+        started.append(context.Process(target=hold, args=(path, ready, done)))
+        started[0].start()
+        assert ready.wait(60)
+
+    yield start
+    done.set()
+    for process in started:
+        process.join(60)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_one_process_at_a_time(run, other, resume):
+    with run.opened(resume=False):
+        run.checkpoints.mkdir()
+        run.last.touch()
+    if not resume:
+        run.config.unlink()
+        run.last.unlink()
+        run.checkpoints.rmdir()
+    other(run.lock)
+    before = sorted(run.folder.rglob("*"))
+    with (
+        pytest.raises(UserError, match=r"another process trains in '.*run': wait for its end"),
+        run.opened(resume=resume),
+    ):
+        pass
+    assert sorted(run.folder.rglob("*")) == before
+
+
+def test_the_lock_leaves_nothing_and_what_was_left_half_written_goes(run):
+    run.checkpoints.mkdir(parents=True)
+    run.lock.touch()  # as a process that was killed leaves it
+    left = [run.folder / f".result.{'1' * 32}.json", run.checkpoints / f".last.{'2' * 32}.ckpt"]
+    run.checkpoints.rmdir()
+    with run.opened(resume=False):
+        assert run.lock.exists()
+    run.checkpoints.mkdir()
+    for path in (run.last, *left):
+        path.touch()
+    with run.opened(resume=True):
+        pass
+    assert {path.name for path in run.folder.rglob("*")} == {"config.yaml", "checkpoints", "last.ckpt"}
+
+
+def test_a_folder_of_something_else_is_left_as_it_is(run):
+    run.folder.mkdir()
+    (run.folder / "thesis.tex").touch()
+    with pytest.raises(UserError, match="already holds something else"), run.opened(resume=False):
+        pass
+    assert [path.name for path in run.folder.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"lr: [0.1", b"\xff\xfe", b"null"])
+def test_damaged_settings_are_named(run, content):
+    run.checkpoints.mkdir(parents=True)
+    run.last.touch()
+    run.config.write_bytes(content)
+    with pytest.raises(UserError, match=r"config.yaml' is damaged: the run cannot go on"), run.opened(resume=True):
+        pass

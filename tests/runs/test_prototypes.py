@@ -1,0 +1,68 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from classmates.errors import UserError
+from classmates.runs.prototypes import Prototypes, load_prototypes, student_hash
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "student.safetensors").write_bytes(b"weights")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def made(run):
+    centres = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
+    return Prototypes(centres, ("cat", "größer", "owl"), (5, 4, 1), "euclidean", 0.5, 2.5, student_hash(run))
+
+
+def test_distances_and_probabilities(made):
+    found = made.distances(torch.tensor([[0.0, 0.0], [3.0, 0.0]]))
+    torch.testing.assert_close(found, torch.tensor([[0, 5, 1], [3, 4, 10**0.5]], dtype=torch.float64))
+    expected = torch.tensor([[0, -12.5, -0.5], [-4.5, -8, -5]], dtype=torch.float64).softmax(1)
+    torch.testing.assert_close(made.probabilities(found), expected)
+    cosine = replace(made, distance="cosine", centres=torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
+    found = cosine.distances(torch.tensor([[3.0, 0.0]]))
+    torch.testing.assert_close(found, torch.tensor([[0, 1]], dtype=torch.float64))
+    torch.testing.assert_close(cosine.probabilities(found), torch.tensor([[0, -0.5]], dtype=torch.float64).softmax(1))
+
+
+@pytest.mark.parametrize("reach", [2.5, None])
+def test_what_is_saved_is_loaded(made, run, reach):
+    made = replace(made, reach=reach)
+    made.save(run / "new.safetensors")
+    found = load_prototypes(run / "new.safetensors", run)
+    assert torch.equal(found.centres, made.centres)
+    assert found.described() == made.described()
+    assert json.loads(made.to_json())["centres"] == made.centres.tolist()
+
+
+def test_another_students_are_refused(made, run):
+    made.save(run / "new.safetensors")
+    (run / "student.safetensors").write_bytes(b"other weights")
+    with pytest.raises(UserError, match=r"new\.safetensors' were made by another student than that of .*--support"):
+        load_prototypes(run / "new.safetensors", run)
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 100, None])
+def test_a_file_that_is_none(run, content):
+    path = run / "student.safetensors"
+    if content is not None:
+        path = run / "new.safetensors"
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"is damaged or no file of prototypes"):
+        load_prototypes(path, run)
+
+
+def test_where_they_can_be_saved(made, run):
+    with pytest.raises(UserError, match=r"not in 'new\.pt': use 'new\.safetensors'"):
+        made.save(run.relative_to(run) / "new.pt")
+    with pytest.raises(UserError, match="cannot be written"):
+        made.save(run / "student.safetensors" / "new.safetensors")
+    with pytest.raises(UserError, match=r"there is no file of prototypes '.*none.*--save_prototypes FILE makes one"):
+        load_prototypes(run / "none.safetensors", run)

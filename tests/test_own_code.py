@@ -1,0 +1,71 @@
+"""Classes in files of the user's own: found by their path, and nothing else is run."""
+
+import subprocess
+import sys
+
+import pytest
+
+from classmates._own_code import code_hash, file_name_of, is_file_name, load_class, load_named
+from classmates.errors import UserError
+from classmates.methods import Baseline
+
+
+def test_file_names_are_told_from_timm_names() -> None:
+    assert [is_file_name(name) for name in ("net.py:Net", "a/b.py", "resnet18.a1_in1k", "resnet32")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+OWN = """
+with open("ran", "a") as file:
+    file.write("x")
+
+class Own:
+    pass
+"""
+
+
+def test_a_file_is_run_once_and_its_class_known_by_its_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(OWN)
+    before = list(sys.path)
+    found = load_class("method", "own.py:Own")
+    assert load_class("method", str(tmp_path / "own.py:Own")) is found
+    assert (tmp_path / "ran").read_text() == "x"
+    assert file_name_of(found) == "own.py:Own"
+    assert file_name_of(Baseline) is None
+    assert sys.path == before
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert file_name_of(found) == str(tmp_path / "own.py:Own")
+
+
+def test_a_changed_file_is_run_again_and_has_another_hash(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text("class Own: number = 1")
+    first, before = load_class("model", f"{path}:Own"), code_hash(f"{path}:Own")
+    path.write_text("class Own: number = 22")
+    assert load_class("model", f"{path}:Own").number == 22
+    assert first.number == 1
+    assert code_hash(f"{path}:Own") != before
+
+
+def test_a_library_is_never_a_file_of_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("json.py", "mine.py"):
+        (tmp_path / name).write_text("class JSONDecoder: pass")
+    assert load_named("method", "json.JSONDecoder").__module__ == "json.decoder"
+    assert file_name_of(load_named("method", "mine.JSONDecoder")) == "mine.py:JSONDecoder"
+    with pytest.raises(UserError, match=r"method 'json.Nothing' cannot be imported.*FILE.py:CLASS"):
+        load_named("method", "json.Nothing")
+
+
+def test_a_command_runs_no_file_of_the_folder_it_is_started_in(tmp_path):
+    for name in ("zstandard", "lz4", "tensorflow", "s3fs", "torch", "timm", "pandas", "yaml", "orjson", "ujson"):
+        (tmp_path / f"{name}.py").write_text(f"open('{name}.ran', 'w')")
+    ended = subprocess.run([sys.executable, "-m", "classmates", "list", "models"], cwd=tmp_path, capture_output=True)
+    assert ended.returncode == 0, ended.stderr
+    assert list(tmp_path.glob("*.ran")) == []
