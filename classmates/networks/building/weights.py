@@ -26,6 +26,7 @@ class Changes(NamedTuple):
     classifier, first: the classifier, and the first convolution. resampled: what depends on sizes. renamed: prefixes.
     """
 
+    converted: list[str]
     classifier: list[str]
     first: list[str]
     resampled: list[str]
