@@ -113,7 +113,7 @@ def require_matching(network: nn.Module, found: Mapping[str, Tensor], source: st
         *(
             f"{name} is {tuple(found[name].shape)}, the network's is {tuple(wanted[name].shape)}"
             for name in wanted
-            if name in found and found[name].shape != wanted[name].shape
+            if name in found and isinstance(wanted[name], Tensor) and found[name].shape != wanted[name].shape
         ),
     ]
     if problems:
