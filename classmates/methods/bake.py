@@ -10,7 +10,8 @@ from classmates.errors import UserError
 from classmates.losses.propagation import propagated_kl
 from classmates.losses.soft_targets import kl_weight, standardised
 from classmates.methods.about import About
-from classmates.methods.base import Method, check_temperature
+from classmates.methods.base import Method
+from classmates.methods.checks import check_temperature
 from classmates.networks.peers.peers import Peers
 
 

@@ -14,7 +14,8 @@ from classmates.errors import UserError, check_choice
 from classmates.losses.ramps import later_generation
 from classmates.losses.soft_targets import kl_weight, softened_kl
 from classmates.methods.about import About
-from classmates.methods.base import Method, Output, check_temperature
+from classmates.methods.base import Method, Output
+from classmates.methods.checks import check_temperature
 from classmates.networks.peers.peers import Peers, shuffle_weights
 
 Beginning = Literal["fresh", "same"]

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.losses.soft_targets import kl_weight, softened_kl
 from classmates.methods.about import About
-from classmates.methods.base import Method, check_share, check_temperature
+from classmates.methods.base import Method
+from classmates.methods.checks import check_share, check_temperature
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.peers.peers import Start
 from classmates.networks.peers.tree import PeerTree

@@ -28,7 +28,8 @@ from classmates.losses.corsd import (
 )
 from classmates.losses.soft_targets import Reduction, kl_weight
 from classmates.methods.about import About
-from classmates.methods.base import Method, check_share, check_temperature
+from classmates.methods.base import Method
+from classmates.methods.checks import check_share, check_temperature
 from classmates.models.blocks import kaiming_fan_out, zero_bias
 from classmates.networks.heads.initialisation import Initialisation
 from classmates.networks.heads.pair_projection import Projection

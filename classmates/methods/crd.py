@@ -8,7 +8,7 @@ from torch import nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.methods.about import About
-from classmates.methods.base import check_temperature
+from classmates.methods.checks import check_temperature
 from classmates.methods.teacher_method import CachingTeacherOptions, TeacherMethod
 from classmates.networks.memory.bank_contrast import BankContrast, BankDtype, Draw, Normaliser
 

@@ -13,7 +13,8 @@ from classmates.data.batches.sampling import ClassPairs
 from classmates.errors import UserError
 from classmates.losses.soft_targets import kl_weight, softened_kl
 from classmates.methods.about import About
-from classmates.methods.base import Method, check_temperature
+from classmates.methods.base import Method
+from classmates.methods.checks import check_temperature
 from classmates.networks.peers.peers import Peers
 
 

@@ -13,7 +13,7 @@ from classmates.errors import UserError
 from classmates.losses.correlation import inter_class, intra_class
 from classmates.losses.soft_targets import kl_weight
 from classmates.methods.about import About
-from classmates.methods.base import check_temperature
+from classmates.methods.checks import check_temperature
 from classmates.methods.teacher_method import CachingTeacherOptions, TeacherMethod
 
 

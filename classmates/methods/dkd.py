@@ -14,7 +14,7 @@ from classmates.losses.decoupled import non_target_kl, target_kl
 from classmates.losses.ramps import linear_ramp
 from classmates.losses.soft_targets import kl_weight, standardised
 from classmates.methods.about import About
-from classmates.methods.base import check_ramp, check_temperature
+from classmates.methods.checks import check_ramp, check_temperature
 from classmates.methods.teacher_method import CachingTeacherOptions, TeacherMethod
 
 

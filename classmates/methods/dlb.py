@@ -16,7 +16,8 @@ from classmates.data.batches.sampling import Overlapping
 from classmates.errors import UserError
 from classmates.losses.soft_targets import kl_weight, softened_kl
 from classmates.methods.about import About
-from classmates.methods.base import Method, check_temperature
+from classmates.methods.base import Method
+from classmates.methods.checks import check_temperature
 from classmates.networks.memory.gather import gather, own_part
 from classmates.networks.peers.peers import Peers
 

@@ -11,7 +11,8 @@ from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
 from classmates.losses.soft_targets import kl_weight, softened_kl
 from classmates.methods.about import About
-from classmates.methods.base import Deploy, Method, Views, check_temperature
+from classmates.methods.base import Deploy, Method, Views
+from classmates.methods.checks import check_temperature
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.peers.peers import Peers, Start
 

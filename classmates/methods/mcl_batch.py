@@ -19,7 +19,8 @@ from classmates.losses.in_batch import hard_terms, similarities, soft_across, so
 from classmates.losses.peers import ensemble_logits
 from classmates.losses.soft_targets import kl_weight, softened_kl
 from classmates.methods.about import About
-from classmates.methods.base import Deploy, Method, Views, check_temperature
+from classmates.methods.base import Deploy, Method, Views
+from classmates.methods.checks import check_temperature
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.heads.projections import UnitProjections
 from classmates.networks.peers.peers import Peers, Start

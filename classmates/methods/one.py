@@ -15,7 +15,8 @@ from classmates.losses.peers import float32_einsum
 from classmates.losses.ramps import sigmoid_ramp
 from classmates.losses.soft_targets import kl_weight, softened_kl
 from classmates.methods.about import About
-from classmates.methods.base import Method, check_ramp, check_temperature
+from classmates.methods.base import Method
+from classmates.methods.checks import check_ramp, check_temperature
 from classmates.networks.backbone.architecture import Architecture
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.heads.initialisation import Initialisation, initialise_like

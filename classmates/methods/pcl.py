@@ -13,7 +13,8 @@ from classmates.errors import UserError
 from classmates.losses.ramps import sigmoid_ramp
 from classmates.losses.soft_targets import kl_weight, softened_kl
 from classmates.methods.about import About
-from classmates.methods.base import Method, Views, check_ramp, check_share, check_temperature
+from classmates.methods.base import Method, Views
+from classmates.methods.checks import check_ramp, check_share, check_temperature
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.peers.mean_peers import MeanPeers
 from classmates.networks.peers.peers import Peers, Start

@@ -16,7 +16,8 @@ from classmates.errors import check_choice
 from classmates.losses.ramps import Ramp, progress
 from classmates.losses.soft_targets import soft_cross_entropy, standardised
 from classmates.methods.about import About
-from classmates.methods.base import Method, check_share
+from classmates.methods.base import Method
+from classmates.methods.checks import check_share
 from classmates.networks.memory.gather import gather, last_occurrence
 from classmates.networks.peers.peers import Peers
 

@@ -12,7 +12,7 @@ from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.losses.ramps import linear_ramp
 from classmates.losses.review import hierarchical_context
 from classmates.methods.about import About
-from classmates.methods.base import check_ramp
+from classmates.methods.checks import check_ramp
 from classmates.methods.teacher_method import TeacherMethod, TeacherOptions
 from classmates.networks.backbone.architecture import Architecture
 from classmates.networks.heads.review import Review, Shape

@@ -18,7 +18,7 @@ from classmates.errors import UserError, check_choice
 from classmates.losses.corsd import auxiliary_distillation
 from classmates.losses.soft_targets import kl_weight
 from classmates.methods.about import About
-from classmates.methods.base import check_share, check_temperature
+from classmates.methods.checks import check_share, check_temperature
 from classmates.methods.deep_supervision import DeepSupervision
 from classmates.networks.heads.initialisation import Initialisation
 

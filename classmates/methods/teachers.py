@@ -171,5 +171,5 @@ def load_all(found: Found, name: str, weights: str | Path, data: DataSpec, logit
             f"teacher '{name}' cannot take the weights in '{weights}' as they are: {'; '.join(changed)}; the data "
             f"have {data.num_classes} classes and {shape[0]} channels"
         )
-    notes = tuple(f"teacher '{name}': {text}" for text in changes.resampled)
+    notes = tuple(f"teacher '{name}': {text}" for text in changes.converted)
     return found._replace(classifier=not changes.classifier, notes=notes)

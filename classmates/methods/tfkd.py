@@ -15,7 +15,7 @@ from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
 from classmates.losses.soft_targets import kl_weight, softened_kl
 from classmates.methods.about import About
-from classmates.methods.base import check_share, check_temperature
+from classmates.methods.checks import check_share, check_temperature
 from classmates.methods.teacher_method import TeacherMethod, TeacherOptions, as_list
 
 

@@ -1,4 +1,4 @@
-"""Callbacks for fine-tuning: an average of the weights, and first stages that stay as they are."""
+"""What fine-tuning asks for: averages of weights, first stages that stay as they are, new parts that learn faster."""
 
 from __future__ import annotations
 
@@ -184,3 +184,15 @@ def _first_stages(method: Method, stages: int) -> Iterator[nn.Module]:
     for network, architecture in zip(networks.networks, networks.architectures, strict=True):
         for name in finished_by(architecture.calls, architecture.stages[stages - 1].name):
             yield network.get_submodule(name)
+
+
+def new_parts(method: Method) -> list[nn.Parameter]:
+    """Return the parameters that no given weights have: classifiers, and what the method adds to its networks."""
+    networks = method.networks
+    heads = [
+        parameter
+        for network, architecture in zip(networks.networks, networks.architectures, strict=True)
+        for parameter in network.get_submodule(architecture.classifier).parameters()
+    ]
+    of_networks = {id(parameter) for parameter in networks.parameters()}
+    return [*heads, *(parameter for parameter in method.parameters() if id(parameter) not in of_networks)]

@@ -3,39 +3,41 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import numpy as np
-import torch
 from lightning.pytorch.callbacks import EarlyStopping
-from torch import Tensor, nn
+from torch import nn
 
 from classmates._files import whole_file
-from classmates.contracts import Batch, NetworkOutput
 from classmates.data.batches.loaders import eval_loader
 from classmates.data.loading import ImageData, Split
 from classmates.errors import NonFiniteLoss, UserError
-from classmates.evaluation.collect import Predictions, as_arrays, collect
-from classmates.evaluation.exits import score_exits, tune_thresholds
+from classmates.evaluation.collect import Predictions, as_arrays
 from classmates.evaluation.predict import read
 from classmates.methods.base import Method
 from classmates.networks.building.complexity import count_parameters, multiply_adds
 from classmates.runs.folder import RunFolder
-from classmates.runs.record import EarlyExits, EpochScores, Kept, RunRecord, StudentSize, TrainingCost, Validation
+from classmates.runs.record import Kept, RunRecord, StudentSize, TrainingCost
 from classmates.runs.student import StudentCard, save_student
 from classmates.tasks.protocol import Protocol, Scores
-from classmates.training.callbacks import History, load_checkpoint
+from classmates.training.callbacks import History
 from classmates.training.environment import environment, peak_memory_mib
-from classmates.training.finetuning import AVERAGE
 from classmates.training.health import examine
 from classmates.training.module import TrainingModule
+from classmates.training.scoring import (
+    best_networks,
+    best_state,
+    early_exits,
+    predict_all,
+    score_all,
+    score_validation,
+)
 
 
 @dataclass(frozen=True)
@@ -206,77 +208,6 @@ def drawn(protocol: Protocol, tested: Predictions) -> dict[str, str]:
 def student_size(student: nn.Module, input_shape: tuple[int, int, int]) -> StudentSize:
     """Return the number of parameters and of multiply-adds for an image."""
     return StudentSize(count_parameters(student), multiply_adds(student, input_shape))
-
-
-def predict_all(
-    module: TrainingModule, batches: Iterable[Batch], device: torch.device, description: str, progress: bool
-) -> Predictions:
-    """Return the predictions of all networks on a split, and the student's features, in evaluation mode."""
-    method = module.method.to(device).eval()
-
-    def predict(batch: Tensor) -> tuple[dict[str, Tensor], NetworkOutput | None]:
-        outputs = method.networks(batch.to(device))
-        return module.protocol.predictions(method, outputs), outputs[-1]
-
-    return collect(predict, batches, description=description, progress=progress)
-
-
-def score_all(protocol: Protocol, predictions: Predictions) -> dict[str, Scores]:
-    """Return the scores of every network."""
-    return {who: protocol.score(predicted, predictions.labels) for who, predicted in predictions.logits.items()}
-
-
-def score_validation(
-    run: RunFolder, module: TrainingModule, epoch: int, last: Predictions, of_validation: Callable[[], Predictions]
-) -> Validation:
-    """Score the validation split after the last epoch and, with the networks as they were then, after the best one.
-
-    last: the predictions after the last epoch. of_validation: makes those of the networks as they are.
-    """
-    with best_networks(run, module.method) as best_epoch:
-        best = of_validation()
-    return Validation(
-        last=EpochScores(epoch, score_all(module.protocol, last)),
-        best=EpochScores(best_epoch, score_all(module.protocol, best)),
-    )
-
-
-def best_state(run: RunFolder) -> tuple[int, dict[str, Any]]:
-    """Return the epoch, from 1, that was best for the student on validation images, and the method's state then."""
-    checkpoint = load_checkpoint(run.best)
-    prefix = "method."
-    state = {key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items()}
-    state |= {f"networks.{key}": value for key, value in checkpoint.get(AVERAGE, {}).items()}
-    return checkpoint["epoch"] + 1, state
-
-
-@contextmanager
-def best_networks(run: RunFolder, method: Method) -> Iterator[int]:
-    """Within the block, the method is as it was after the best epoch, whose number from 1 the block gets."""
-    final = {name: value.clone() for name, value in method.state_dict().items() if isinstance(value, Tensor)}
-    epoch, state = best_state(run)
-    method.load_state_dict(state)
-    try:
-        yield epoch
-    finally:
-        method.load_state_dict(final, strict=False)
-
-
-def early_exits(method: Method, validation: Predictions | None, test: Predictions) -> EarlyExits | None:
-    """Return how a network with exits does if it may answer early: thresholds tuned on validation, scored on test.
-
-    They are the cheapest that are no less accurate than the student on validation images. None without exits, or
-    without validation images to tune on.
-    """
-    costs = method.exit_costs()
-    if costs is None or validation is None:
-        return None
-    names = [*(f"exit{number}" for number in range(1, len(costs))), "student"]
-    if not test.logits.keys() >= set(names):  # the exits' logits are not what is judged
-        return None
-    tuning, testing = (torch.stack([made.logits[name] for name in names]) for made in (validation, test))
-    thresholds = tune_thresholds(tuning, validation.labels, costs)
-    return EarlyExits(thresholds, *score_exits(testing, test.labels, costs, thresholds))
 
 
 def training_cost(history: list[dict[str, float]], steps: int, memory: float) -> TrainingCost:

@@ -38,7 +38,7 @@ from classmates.training.acceleration import FORMATS, choose
 from classmates.training.callbacks import AtomicCheckpointIO, watchers
 from classmates.training.config import RunConfig, TrainConfig, describe_method
 from classmates.training.divergence import check_rate
-from classmates.training.finetuning import FrozenStages, PeerAverage, WeightAverage
+from classmates.training.finetuning import FrozenStages, PeerAverage, WeightAverage, new_parts
 from classmates.training.loggers import make_loggers
 from classmates.training.module import TrainingModule
 from classmates.training.optimisation import (
@@ -195,18 +195,6 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> tup
 
     mixed = partial(mix, num_classes=images.num_classes, augmentation=config.augmentation)
     return TrainingModule(method, optimizer, schedules, loaders, config.seed, mixed), notes
-
-
-def new_parts(method: Method) -> list[nn.Parameter]:
-    """Return the parameters that no given weights have: classifiers, and what the method adds to its networks."""
-    networks = method.networks
-    heads = [
-        parameter
-        for network, architecture in zip(networks.networks, networks.architectures, strict=True)
-        for parameter in network.get_submodule(architecture.classifier).parameters()
-    ]
-    of_networks = {id(parameter) for parameter in networks.parameters()}
-    return [*heads, *(parameter for parameter in method.parameters() if id(parameter) not in of_networks)]
 
 
 def make_trainer(config: RunConfig, run: RunFolder, module: TrainingModule, *, validates: bool) -> L.Trainer:

@@ -3,49 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
-import lightning as L
-import torch
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 from torch.utils.data import Dataset
 
-from classmates._files import require_writable
-from classmates._progress import progress_bars
-from classmates._signals import ended_by_signals
 from classmates.contracts import DataSpec
 from classmates.data.augmentation import Augmentation
-from classmates.data.batches.loaders import check_loading
-from classmates.errors import first_line
 from classmates.methods.base import Method
 from classmates.methods.baseline import Baseline
 from classmates.networks.peers.peers import Recompute
-from classmates.reporting.run_page import write_run_page
 from classmates.runs.record import Kept
 from classmates.tasks.classification import Classification
 from classmates.tasks.task import Task
-from classmates.training.acceleration import FORMATS, MemoryFormat
-from classmates.training.batch_size import fill_memory
-from classmates.training.callbacks import require_whole
+from classmates.training.acceleration import MemoryFormat
 from classmates.training.config import ClassWeights, TrainConfig
-from classmates.training.environment import first_process, keep_freed_memory
-from classmates.training.module import fit
-from classmates.training.ranks import told_of_lost_ranks
-from classmates.training.result import Result, finish
-from classmates.training.settling import settle
-from classmates.training.setup import (
-    accelerate,
-    build_method,
-    load_images,
-    make_trainer,
-    prepare_images,
-    run_folder,
-    student_card,
-    training_module,
-)
+from classmates.training.result import Result
+from classmates.training.run import train_configured
 
 
 def train(
@@ -261,50 +237,3 @@ def train(
             callbacks=callbacks,
         )
     )
-
-
-@ended_by_signals()
-def train_configured(config: TrainConfig) -> Result:
-    """Train as ``train`` does, from its arguments as one value."""
-    if first_process():
-        require_writable(Path("runs" if config.out is None else config.out) / "config.yaml")
-    keep_freed_memory()
-    L.seed_everything(config.seed, verbose=False)
-    with progress_bars(config.progress):
-        images = load_images(config)
-    run_config, notes = settle(config, images)
-    images = prepare_images(run_config, images)
-    notes = [*images.notes, *check_loading(images, config.augmentation, config.num_workers), *notes]
-    built, notes_of_method = build_method(run_config, images)
-    run_config, notes_of_speed = accelerate(run_config, built, images)
-    notes += [*notes_of_method, *notes_of_speed]
-    if config.batch_size == "auto":
-        run_config, notes_of_size = fill_memory(run_config, built, images, scale_lr=config.lr is None)
-        notes += notes_of_size
-    module, notes_of_rate = training_module(run_config, built, images)
-    notes += notes_of_rate
-    run, card = run_folder(run_config, built), student_card(run_config, images)
-    trainer = make_trainer(run_config, run, module, validates=images.val is not None)
-    with run.opened(resume=config.resume) if first_process() else nullcontext():
-        if config.resume:
-            require_whole(run)
-        for note in notes:
-            print(f"note: {note}")
-        built.to(memory_format=FORMATS[run_config.memory_format])
-        with told_of_lost_ranks():
-            fit(trainer, module, run.last if config.resume else None)
-        built.networks.plain_forwards()
-        built.to(memory_format=torch.contiguous_format)
-        result = finish(run, trainer, module, images, card, notes, test=config.test, progress=config.progress)
-        if config.report and config.test and trainer.is_global_zero:
-            write_report(run.folder)
-    return result
-
-
-def write_report(folder: Path) -> None:
-    """Write the run's page; where that fails, say how it is made later: the student and its result are there."""
-    try:
-        write_run_page(folder, folder / "report.html")
-    except Exception as error:
-        again = f"`classmates report {folder}` tries again"
-        print(f"note: the report could not be written ({first_line(error)}); {again}")

@@ -24,7 +24,7 @@ def commands():
     return Commands()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_training_that_is_ended_says_how_to_go_on(commands, tmp_path, number):
     run, log = tmp_path / "run", tmp_path / "log"
     process = commands.start(f"train --recipe none --data digits --model resnet8 {ENDLESS} --out {run}", log)

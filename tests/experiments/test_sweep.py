@@ -108,4 +108,4 @@ def test_wrong_input(given, message, tmp_path):
 
 def test_no_trial_came_to_its_end(tmp_path):
     with pytest.raises(UserError, match="no trial came to its end"):
-        search(tmp_path / "sweep", space={"lr": [1e30]})
+        search(tmp_path / "sweep", space={"lr": [1e30], "optimizer": ["Adam"]})

@@ -19,7 +19,7 @@ from tests.fixtures.drawings import drawings
 from tests.methods.conftest import with_views
 
 TASK = FewShot(way=6, shot=1, queries=3, episodes=12, eval_way=4, eval_queries=6, eval_episodes=150)
-EPOCHS = 3
+EPOCHS = 4
 REFUSAL = (
     "need different batches: they cannot be trained together|teaches a teacher's logits, and teacher .* returns emb"
 )

@@ -10,7 +10,6 @@ import classmates.models  # noqa: F401  (registers resnet8)
 from classmates.contracts import Batch, DataSpec
 from classmates.data.batches.samplers import EpochSampler
 from classmates.methods import Baseline, Method
-from classmates.methods.teacher_method import TeacherMethod
 from tests.methods.conftest import Build, with_views
 
 EPOCHS = 5
@@ -71,8 +70,7 @@ def test_the_student_learns(
 ) -> None:
     torch.manual_seed(0)
     images, labels = digits
-    needed = teacher if issubclass(kind, TeacherMethod) and kind.needs_teacher else None
-    method = build(kind, small_resnet(), DataSpec(10, labels[:500], (1, 8, 8)), teacher=needed)
+    method = build(kind, small_resnet(), DataSpec(10, labels[:500], (1, 8, 8)), teacher=teacher)
     losses, accuracy = train(method, images, labels)
     assert losses[-1] < losses[0]
     assert accuracy > 0.5  # chance is 0.1; nearly all reach 0.95 here, AT with its weight of 1000 is the slow one

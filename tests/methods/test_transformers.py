@@ -14,8 +14,6 @@ from tests.methods.conftest import Build, with_views
 
 pytestmark = pytest.mark.filterwarnings("ignore:num_negatives")
 
-OPTIONS = {"ZipfLS": {"ranking": "logits"}}
-"""What a method asks for by name: a LayerNorm stands between a transformer's last map and the mean of its places."""
 DATA = DataSpec(4, torch.arange(48) % 4, (3, 32, 32))
 
 
@@ -53,8 +51,7 @@ def test_every_term_is_finite_and_teaches_the_whole_student(
     make: Callable[[], nn.Module], kind: type[Method], build: Build
 ) -> None:
     torch.manual_seed(0)
-    options = OPTIONS.get(kind.__name__, {})
-    method = build(kind, make(), DATA, teacher=make(), **options)
+    method = build(kind, make(), DATA, teacher=make())
     output = method(batch_for(method))
     first = next(parameter for parameter in method.networks.student.parameters() if parameter.ndim > 1)
     for name, term in output.terms.items():

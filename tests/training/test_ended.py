@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 
 import pytest
@@ -11,6 +12,8 @@ from lightning.pytorch.callbacks import Callback
 from classmates._signals import Ended
 from classmates.errors import UserError
 from classmates.training.callbacks import load_checkpoint
+from classmates.training.train import train
+from tests.training.conftest import SMALL
 
 
 class EndAt(Callback):
@@ -24,15 +27,31 @@ class EndAt(Callback):
             os.kill(os.getpid(), self.number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_signal_interrupts_at_once_and_the_run_goes_on(small_train, tmp_path, number):
-    handlers = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)]
+ENDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """A run of two epochs that SIGTERM has ended in the second."""
+    run = tmp_path_factory.mktemp("ended") / "run"
+    with pytest.raises(Ended):
+        train(**SMALL | {"out": run, "epochs": 2, "callbacks": [EndAt(1, signal.SIGTERM)]})
+    return run
+
+
+def test_a_run_that_a_signal_has_ended_goes_on(small_train, ended, tmp_path):
+    run = shutil.copytree(ended, tmp_path / "run")
+    assert load_checkpoint(run / "checkpoints" / "last.ckpt")["global_step"] == 4
+    assert small_train(out=run, epochs=2, resume=True).record.training.steps == 8
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_every_signal_is_an_interruption_and_handlers_stay(small_train, tmp_path, number):
+    handlers = [signal.getsignal(one) for one in ENDS]
     with pytest.raises(KeyboardInterrupt) as caught:
-        small_train(out=tmp_path / "run", epochs=2, callbacks=[EndAt(1, number)])
+        small_train(out=tmp_path / "run", callbacks=[EndAt(0, number)])
     assert isinstance(caught.value, Ended) is (number != signal.SIGINT)
-    assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)] == handlers
-    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"] == 4
-    assert small_train(out=tmp_path / "run", epochs=2, resume=True).record.training.steps == 8
+    assert [signal.getsignal(one) for one in ENDS] == handlers
 
 
 @pytest.mark.parametrize(
@@ -55,13 +74,12 @@ def test_a_full_disk_says_what_is_left(small_train, tmp_path, monkeypatch, writt
 
 @pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
 @pytest.mark.parametrize("content", [b"", None])
-def test_a_checkpoint_that_has_gone_is_told_before_training(small_train, tmp_path, name, content):
-    with pytest.raises(KeyboardInterrupt):
-        small_train(out=tmp_path / "run", epochs=2, callbacks=[EndAt(1, signal.SIGTERM)])
-    path = tmp_path / "run" / "checkpoints" / name
+def test_a_checkpoint_that_has_gone_is_told_before_training(small_train, ended, tmp_path, name, content):
+    run = shutil.copytree(ended, tmp_path / "run")
+    path = run / "checkpoints" / name
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(UserError, match=rf"{name}' is damaged|no checkpoint"):
-        small_train(out=tmp_path / "run", epochs=2, resume=True)
+        small_train(out=run, epochs=2, resume=True)
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", "16-true", "64-true", "64", "transformer-engine"])

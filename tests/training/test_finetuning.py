@@ -8,9 +8,8 @@ from lightning.pytorch.callbacks import Callback
 from classmates.errors import UserError
 from classmates.methods import MCL, Baseline
 from classmates.training.callbacks import load_checkpoint
-from classmates.training.finetuning import WeightAverage
+from classmates.training.finetuning import WeightAverage, new_parts
 from classmates.training.optimisation import faster_groups, layer_groups
-from classmates.training.setup import new_parts
 
 
 class Rates(Callback):

@@ -16,7 +16,7 @@ from classmates.contracts import DataSpec
 from classmates.errors import UserError
 from classmates.networks.backbone.architecture import Architecture, inspect_network
 from classmates.networks.backbone.probe import default_input_shape
-from classmates.networks.building.build import build_model, check_model_name
+from classmates.networks.building.build import build_model, check_model_args, check_model_name
 from classmates.networks.building.complexity import count_parameters, multiply_adds
 from classmates.networks.peers.peers import Peers
 
@@ -104,10 +104,9 @@ def describe(
     """
     if num_classes is not None and num_classes < 1:
         raise UserError(f"num_classes={num_classes}: give 1 or more, or none for the model's own")
-    if given := {"num_classes", "in_chans", "pretrained"} & (model_args or {}).keys():
-        raise UserError(
-            f"model_args says {', '.join(sorted(given))}, which is an argument of its own or none: leave it out"
-        )
+    check_model_args(model_args or {})
+    if "in_chans" in (model_args or {}):
+        raise UserError("model_args has in_chans, which describe takes itself: say --in_chans")
     if isinstance(model, str):
         check_model_name(model)
         classes = own_number_of_classes(model) if num_classes is None else num_classes
@@ -140,10 +139,7 @@ def describe(
 
 def own_number_of_classes(name: str) -> int:
     """Return the number of classes that timm has for a model of this name."""
-    try:
-        config = None if is_file_name(name) or not timm.is_model(name) else timm.get_pretrained_cfg(name)
-    except RuntimeError:  # it has no weights of that tag, which building it says
-        config = None
+    config = None if is_file_name(name) or not timm.is_model(name) else timm.get_pretrained_cfg(name)
     return (config.num_classes if config else None) or IMAGENET_CLASSES
 
 

@@ -21,15 +21,11 @@ UNDER = ("state_dict_ema", "model_ema", "state_dict", "model")
 
 
 class Changes(NamedTuple):
-    """Sentences on what was not taken over as it is.
+    """Sentences on what was not taken over as it is: names and sizes, the classifier, the first convolution."""
 
-    classifier, first: the classifier, and the first convolution. resampled: what depends on sizes. renamed: prefixes.
-    """
-
+    converted: list[str]
     classifier: list[str]
     first: list[str]
-    resampled: list[str]
-    renamed: list[str]
 
 
 def load_pretrained(network: nn.Module, file: str | Path, input_shape: tuple[int, int, int]) -> list[str]:
@@ -72,7 +68,7 @@ def load_weights(network: nn.Module, file: str | Path, input_shape: tuple[int, i
         classifier = _leave_classifier_out(found, wanted)
     else:
         classifier = _keep_classifier(found, wanted, inspect_network(network, input_shape).classifier)
-    changes = Changes(classifier, _adapt_input(found, wanted), resampled, told)
+    changes = Changes([*told, *resampled], classifier, _adapt_input(found, wanted))
     load_matching(network, found, str(file))
     return changes
 
@@ -117,7 +113,7 @@ def require_matching(network: nn.Module, found: Mapping[str, Tensor], source: st
         *(
             f"{name} is {tuple(found[name].shape)}, the network's is {tuple(wanted[name].shape)}"
             for name in wanted
-            if name in found and found[name].shape != wanted[name].shape
+            if name in found and isinstance(wanted[name], Tensor) and found[name].shape != wanted[name].shape
         ),
     ]
     if problems:

@@ -88,20 +88,6 @@ def test_no_pickle_is_run_wherever_the_weights_are(tmp_path, monkeypatch, key):
     assert not (tmp_path / "executed").exists()
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ({"conv.weight": 3}, r"its 'conv.weight' is no tensor"),
-        ([1, 2], "damaged or no file of weights"),
-        (torch.ones(2), "damaged or no file of weights"),
-    ],
-)
-def test_files_of_anything_else_are_refused(tmp_path, content, message):
-    torch.save(content, tmp_path / "other.pth")
-    with pytest.raises(UserError, match=message):
-        load_pretrained(network(), tmp_path / "other.pth", (3, 32, 32))
-
-
 def test_a_file_without_a_classifier_leaves_a_new_one_that_begins_small(tmp_path):
     weights = {name: value for name, value in network().state_dict().items() if not name.startswith("fc.")}
     torch.save(weights, tmp_path / "weights.pth")
@@ -119,3 +105,17 @@ def test_a_transformers_weights_are_resampled_to_the_size_of_images(tmp_path):
     (note,) = load_pretrained(target, tmp_path / "weights.pth", (3, 32, 32))
     assert note == "'pos_embed' was resampled from (1, 17, 12) to (1, 5, 12)"
     torch.testing.assert_close(target.pos_embed[:, :1], source.pos_embed[:, :1])  # of the class token
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"conv.weight": 3}, r"its 'conv.weight' is no tensor"),
+        ([1, 2], "damaged or no file of weights"),
+        (torch.ones(2), "damaged or no file of weights"),
+    ],
+)
+def test_files_of_anything_else_are_refused(tmp_path, content, message):
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(UserError, match=message):
+        load_pretrained(network(), tmp_path / "other.pth", (3, 32, 32))
