@@ -63,9 +63,8 @@ def values(run: FinishedRun) -> dict[str, Any]:
         "shots": list(dict.fromkeys(shot for _, shot in grid)),
         "grid": grid,
         "grid_episodes": min(protocol.episodes, MOST_EPISODES),
-        "test_classes": int((counts > 0).sum()),
-        "fewest_images": int(counts[counts > 0].min()),
-        "most_classes": MOST_CLASSES,
+        "test_classes": len(counts),
+        "fewest_images": int(counts.min()),
         "grid_svg": theme.svg(figures.accuracy_by_shot(grid, run.record.protocol.main), "by-shot"),
     }
 
@@ -80,8 +79,8 @@ def shown_episodes(run: FinishedRun, protocol: EpisodeProtocol, embeddings: Tens
     )
     predicted = logits.argmax(-1).unflatten(1, (protocol.way, -1)).tolist()
     return [
-        shown_classes(rows, shot, answers, [run.class_names[label] for label in evaluation.labels[rows[:, 0]]], stored)
-        for rows, answers in zip(episodes, predicted, strict=True)
+        shown_classes(rows, shot, answers, [run.class_names[label] for label in labels], stored)
+        for rows, answers, labels in zip(episodes, predicted, evaluation.labels[episodes[:, :, 0]], strict=True)
     ]
 
 
@@ -123,7 +122,6 @@ def by_way_and_shot(embeddings: Tensor, labels: Tensor, protocol: EpisodeProtoco
     embeddings: [N, D]. labels: [N].
     """
     counts = labels.bincount()
-    counts = counts[counts > 0]
     most_shots = int(counts.min()) - protocol.queries
     ways = sorted({way for way in WAYS if way <= len(counts)} | {protocol.way})
     shots = sorted({shot for shot in SHOTS if shot <= most_shots} | {protocol.shot})
@@ -137,7 +135,10 @@ def by_way_and_shot(embeddings: Tensor, labels: Tensor, protocol: EpisodeProtoco
 
 
 def new_classes(run: FinishedRun) -> Points:
-    """Return the student's embeddings of images of at most ``MOST_CLASSES`` test classes, equally many where it can."""
+    """Return the student's embeddings of images of at most ``MOST_CLASSES`` test classes, both drawn.
+
+    Of each class there are as many, or all there are. A part may be sorted by class: its first images are of one.
+    """
     labels, random = run.evaluation.labels, np.random.default_rng(0)
     present = np.unique(labels)
     chosen = np.sort(random.choice(present, min(len(present), MOST_CLASSES), replace=False))

@@ -30,8 +30,7 @@ from classmates.reporting.theme import (
 )
 from classmates.tasks.protocol import Metric, MetricFormat
 
-
-LARGEST_PANEL = 4.8  # inches
+LARGEST_PANEL = 4.8  # inches: a side of one that stands alone
 
 
 @styled
@@ -172,8 +171,7 @@ def feature_maps(maps: Sequence[FeatureMap], labels: Integers, names: Sequence[s
     """Draw one panel a depth; up to 30 classes by colour and shape, of more the first ten, the rest grey."""
     columns = 4 if len(maps) % 4 == 0 else min(3, len(maps))
     rows = -(-len(maps) // columns)
-    width = min(WIDTH, LARGEST_PANEL * columns)
-    figure = Figure(figsize=(width, 0.3 + (width / columns + 0.7) * rows))
+    figure = Figure(figsize=(WIDTH, 0.3 + (min(WIDTH / columns, LARGEST_PANEL) + 0.7) * rows))
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     told_apart = range(len(names) if len(names) <= MOST_CLASSES_TOLD_APART else len(TEN))
     for axes in panels[len(maps) :]:

@@ -159,7 +159,7 @@ def _evaluation(path: Path, training_classes: list[str], record: RunRecord) -> E
 
 
 def _are_episodes(found: Evaluation, settings: Mapping[str, Any]) -> bool:
-    """Return whether the list of episodes is of the way, shot and queries that the settings say, in rows there are."""
+    """Return whether episodes are of the way, shot and queries that the settings say, in rows that there are."""
     episodes, shape = found.more["episodes"], (settings["way"], settings["shot"] + settings["queries"])
     return episodes.ndim == 3 and episodes.shape[1:] == shape and _within(episodes, len(found.labels))
 
