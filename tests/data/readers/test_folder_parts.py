@@ -97,10 +97,7 @@ def test_a_test_folder_without_a_train_folder(tmp_path):
 @pytest.mark.parametrize(
     ("name", "part"),
     [
-        *(
-            (name, "train")
-            for name in ("train", "Training", "TRAIN", "train_set", "trainset", "Train Data", "seg_train")
-        ),
+        *((name, "train") for name in ("train", "Training", "TRAIN", "train_set", "trainset", "seg_train")),
         *((name, "val") for name in ("val", "Valid", "validation", "dev", "val-images")),
         *((name, "test") for name in ("test", "Testing", "eval", "Evaluation", "test set")),
         *((name, None) for name in ("cat", "trains", "tester", "data", "train station", "set", "")),
