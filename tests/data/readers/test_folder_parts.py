@@ -1,0 +1,107 @@
+"""The parts of a folder: found by their names, wherever they lie, and said."""
+
+import pytest
+
+from classmates.data.readers.folder import list_folder, list_part
+from classmates.data.readers.listing import read_listing
+from classmates.data.readers.part_names import part_of
+from classmates.errors import UserError
+from tests.fixtures.class_folders import write_classes
+
+
+def read(folder, image_size=None, channels=None, on_bad_image="error"):
+    return read_listing(list_folder(folder), image_size=image_size, channels=channels, on_bad_image=on_bad_image)
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [
+        ("Training", None, "Testing"),
+        ("Train", "Valid", "Test"),
+        ("TRAIN", "dev", "eval"),
+        ("train_set", None, "test-set"),
+    ],
+)
+def test_parts_are_known_in_any_spelling_and_said(tmp_path, train, val, test):
+    names = {"train": train, "val": val, "test": test}
+    for number, name in enumerate(filter(None, names.values())):
+        write_classes(tmp_path / name, count=3 - number)
+    source = read(tmp_path)
+    assert source.train.class_names == ("cat", "dog")
+    assert [len(source.train), len(source.test)] == [6, 2 if val else 4]
+    assert (source.val is None) == (val is None)
+    said = ", ".join(f"{name}/ is {part}/" for part, name in names.items() if name)
+    assert f"the parts are known by their names: {said}" in source.notes
+
+
+def test_of_two_folders_for_a_part_the_very_name_is_taken_or_none(tmp_path):
+    for name in ("train", "test", "eval"):
+        write_classes(tmp_path / name)
+    assert "beside train/, test/, not used: eval/" in read(tmp_path).notes
+    (tmp_path / "test").rename(tmp_path / "Testing")
+    with pytest.raises(UserError, match="several parts for test: Testing, eval; call the right one test"):
+        read(tmp_path)
+
+
+def test_classes_may_be_called_like_parts(tmp_path):
+    write_classes(tmp_path, ("bus", "train", "test"))
+    source = read(tmp_path)
+    assert source.train.class_names == ("bus", "test", "train")
+    assert "taken for classes, as they hold no class folders: train/, test/" in source.notes
+
+
+def test_a_folder_that_wraps_the_data_set_is_looked_through_and_it_is_said(tmp_path):
+    write_classes(tmp_path / "archive" / "training_set" / "training_set")
+    write_classes(tmp_path / "archive" / "test_set" / "test_set", count=1)
+    (tmp_path / "__MACOSX" / "archive").mkdir(parents=True)
+    (tmp_path / "readme.txt").write_text("")
+    source = read(tmp_path)
+    assert source.name == tmp_path.name
+    assert [len(source.train), len(source.test)] == [6, 2]
+    assert f"the data set is archive/, the only folder in {tmp_path}" in source.notes
+    write_classes(tmp_path / "two down" / "archive" / "photos")
+    with pytest.raises(UserError, match="one class only, 'archive'"):
+        read(tmp_path / "two down")
+
+
+def test_classes_that_differ_between_parts(tmp_path):
+    write_classes(tmp_path / "train", ("cat", "dog", "emu"))
+    write_classes(tmp_path / "test", ("cat", "dgo", "emu"))
+    with pytest.raises(UserError, match="has a class 'dgo' that train/ has not: did you mean 'dog'"):
+        read(tmp_path)
+    (tmp_path / "test" / "dgo").rename(tmp_path / "elsewhere")
+    (tmp_path / "test" / "cat").rename(tmp_path / "elsewhere" / "cat")
+    source = read(tmp_path)
+    assert source.test.labels.tolist() == [2, 2, 2]
+    assert f"{tmp_path} (test) has no image of classes 'cat', 'dog': it is not measured there" in source.notes
+
+
+def test_one_part_alone_has_the_classes_that_it_has(tmp_path):
+    write_classes(tmp_path / "Test", ("emu",))
+    part = read_listing(list_part(tmp_path, "test"), image_size=None, channels=None, on_bad_image="error")
+    assert part.train is part.val is None
+    assert part.test.class_names == ("emu",)
+    with pytest.raises(UserError, match=r"has no val/ folder: take another part \(--split test\)"):
+        list_part(tmp_path, "val")
+    every = list_part(tmp_path / "Test", "val")
+    assert [*every.parts] == ["test"]
+    assert every.notes[0].startswith("every image of")
+
+
+def test_a_test_folder_without_a_train_folder(tmp_path):
+    write_classes(tmp_path / "test")
+    with pytest.raises(UserError, match="has test/ but no train/"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        *((name, "train") for name in ("train", "Training", "TRAIN", "train_set", "trainset", "seg_train")),
+        *((name, "val") for name in ("val", "Valid", "validation", "dev", "val-images")),
+        *((name, "test") for name in ("test", "Testing", "eval", "Evaluation", "test set")),
+        *((name, None) for name in ("cat", "trains", "tester", "data", "train station", "set", "")),
+    ],
+)
+def test_a_part_by_its_name(name, part):
+    assert part_of(name) == part
