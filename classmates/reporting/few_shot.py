@@ -21,8 +21,8 @@ from classmates.tasks.episodes import SHOWN, EpisodeProtocol, t_interval
 from classmates.tasks.protocol import Metric
 
 WAYS, SHOTS = (2, 5, 10, 20), (1, 2, 5, 10, 20)
-MOST_EPISODES = 1000
-"""Episodes of each way and shot; of more, large ones would take minutes."""
+FEWER = 200
+"""Episodes of another way and shot than the run's own, at most: of large ones more would take minutes."""
 MOST_CLASSES, MOST_IMAGES = 20, 500
 """Limits of the t-SNE."""
 THUMBNAIL = 96
@@ -62,7 +62,7 @@ def values(run: FinishedRun) -> dict[str, Any]:
         "ways": list(dict.fromkeys(way for way, _ in grid)),
         "shots": list(dict.fromkeys(shot for _, shot in grid)),
         "grid": grid,
-        "grid_episodes": min(protocol.episodes, MOST_EPISODES),
+        "fewer": min(protocol.episodes, FEWER),
         "test_classes": len(counts),
         "fewest_images": int(counts.min()),
         "grid_svg": theme.svg(figures.accuracy_by_shot(grid, run.record.protocol.main), "by-shot"),
@@ -116,8 +116,8 @@ def shown_classes(
 def by_way_and_shot(embeddings: Tensor, labels: Tensor, protocol: EpisodeProtocol) -> dict[tuple[int, int], Metric]:
     """Return the accuracy by way and shot with its interval, of episodes drawn by the protocol's seed.
 
-    The protocol's own way and shot are among them. Ways go up to the number of classes, shots to the images of the
-    smallest class without the queries.
+    The protocol's own way and shot are among them, with all of its episodes; the others have at most ``FEWER``. Ways go
+    up to the number of classes, shots to the images of the smallest class without the queries.
 
     embeddings: [N, D]. labels: [N].
     """
@@ -125,10 +125,11 @@ def by_way_and_shot(embeddings: Tensor, labels: Tensor, protocol: EpisodeProtoco
     most_shots = int(counts.min()) - protocol.queries
     ways = sorted({way for way in WAYS if way <= len(counts)} | {protocol.way})
     shots = sorted({shot for shot in SHOTS if shot <= most_shots} | {protocol.shot})
-    episodes = min(protocol.episodes, MOST_EPISODES)
     pairs = [(way, shot) for way in ways for shot in shots]
     found = {}
     for way, shot in tqdm(pairs, desc="accuracy by way and shot", leave=False, disable=None):
+        own = (way, shot) == (protocol.way, protocol.shot)
+        episodes = protocol.episodes if own else min(protocol.episodes, FEWER)
         outcomes = replace(protocol, way=way, shot=shot, episodes=episodes).outcomes(embeddings, labels)
         found[way, shot] = Metric(outcomes.mean().item(), *t_interval(outcomes), count=episodes)
     return found

@@ -154,7 +154,7 @@ def accuracy_by_shot(grid: Mapping[tuple[int, int], Metric], how: MetricFormat) 
     for number, (way, line) in enumerate(zip(ways, line_styles(names).values(), strict=True)):
         metrics = [grid[way, shot] for shot in shots]
         axes.plot(shots, [metric.value for metric in metrics], marker=shape(number), markersize=5, **line)
-        low, high = [metric.low for metric in metrics], [metric.high for metric in metrics]
+        low, high = np.array([(metric.low, metric.high) for metric in metrics], float).T
         axes.fill_between(shots, low, high, color=line["color"], alpha=0.2, linewidth=0)
     axes.set_xscale("log")
     axes.set_xticks(shots, [str(shot) for shot in shots])

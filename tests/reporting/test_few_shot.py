@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from classmates.experiments.report import report
+from classmates.reporting import few_shot
 from classmates.reporting.few_shot import MOST_CLASSES, MOST_IMAGES, by_way_and_shot, new_classes, shown_episodes
 from classmates.runs.reading import read_run
 from tests.fixtures.few_shot_run import LABELS, NAMES, PROTOCOL, embeddings
@@ -75,8 +76,10 @@ def test_the_page_says_what_came_out(few_shot_run: Path) -> None:
     assert not re.search(r"Mistakes|Calibration|enters the classifier", page.text)
 
 
-def test_accuracy_by_way_and_shot_goes_through_the_runs_own() -> None:
+def test_accuracy_by_way_and_shot_goes_through_the_runs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(few_shot, "FEWER", 30)
     grid = by_way_and_shot(embeddings(1), LABELS, PROTOCOL)
+    assert {pair: one.count for pair, one in grid.items() if one.count != 30} == {(3, 2): PROTOCOL.episodes}
     assert list(grid) == [(way, shot) for way in (2, 3, 5) for shot in (1, 2, 5)]
     own = PROTOCOL.score(embeddings(1), LABELS)["accuracy"]
     assert grid[3, 2] == own
