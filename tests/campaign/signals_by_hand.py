@@ -1,7 +1,7 @@
 """The long campaign of ends from outside: every signal to every process of every command, on this machine.
 
-``python -m tests.campaign.signals_by_hand`` prints a line a case: the exit code, the last line said, and whether a
-process trains on. Some ten minutes on two cores.
+``python -m tests.campaign.signals_by_hand [train] [ranks] [compare]`` prints a line a case: the exit code, the last line
+said, and whether a process trains on. Some ten minutes on two cores.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def case(folder: Path, command: str, to_child: bool, number: signal.Signals) -> 
     return code, log.read_text().replace("\r", "\n").strip().splitlines()[-1], bool(left)
 
 
-def main() -> int:
-    """Try every case; return how many ended as if they had succeeded, or left a process behind."""
+def main(chosen: list[str]) -> int:
+    """Try every case, or those of some commands; return how many seemed to succeed or left a process behind."""
     wrong = 0
-    for command, to_child, number in product(COMMANDS, (False, True), SIGNALS):
+    for command, to_child, number in product(chosen or COMMANDS, (False, True), SIGNALS):
         if command == "train" and to_child:
             continue
         with tempfile.TemporaryDirectory() as folder:
@@ -66,4 +66,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
