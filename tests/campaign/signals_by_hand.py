@@ -1,7 +1,7 @@
 """The long campaign of ends from outside: every signal to every process of every command, on this machine.
 
-``python -m tests.campaign.signals_by_hand`` prints a line a case: the exit code, the last line said, and whether a
-process trains on. Some ten minutes on two cores.
+``python -m tests.campaign.signals_by_hand [train] [ranks] [compare]`` prints a line a case: the exit code, the last
+line said, and whether a process trains on. Some ten minutes on two cores.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def case(folder: Path, command: str, to_child: bool, number: signal.Signals) -> 
     with log.open("w") as file:
         typed = [sys.executable, "-m", "classmates", *COMMANDS[command].split(), str(out)]
         process = subprocess.Popen(typed, stdout=file, stderr=file)
-    wait_for(lambda: list(out.rglob("last.ckpt")))
+    places = (out, out / "runs")
+    wait_for(lambda: any((run / "checkpoints" / "last.ckpt").exists() for place in places for run in folders(place)))
     others = children(process.pid)
     os.kill(others[0] if to_child else process.pid, number)
     try:
@@ -50,10 +52,17 @@ def case(folder: Path, command: str, to_child: bool, number: signal.Signals) -> 
     return code, log.read_text().replace("\r", "\n").strip().splitlines()[-1], bool(left)
 
 
-def main() -> int:
-    """Try every case; return how many ended as if they had succeeded, or left a process behind."""
+def folders(place: Path) -> list[Path]:
+    """A folder and those in it; a command that begins may make and remove some."""
+    with suppress(FileNotFoundError):
+        return [place, *place.iterdir()]
+    return [place]
+
+
+def main(chosen: list[str]) -> int:
+    """Try every case, or those of some commands; return how many seemed to succeed or left a process behind."""
     wrong = 0
-    for command, to_child, number in product(COMMANDS, (False, True), SIGNALS):
+    for command, to_child, number in product(chosen or COMMANDS, (False, True), SIGNALS):
         if command == "train" and to_child:
             continue
         with tempfile.TemporaryDirectory() as folder:
@@ -66,4 +75,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
