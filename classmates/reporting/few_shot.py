@@ -116,8 +116,8 @@ def shown_classes(
 def by_way_and_shot(embeddings: Tensor, labels: Tensor, protocol: EpisodeProtocol) -> dict[tuple[int, int], Metric]:
     """Return the accuracy by way and shot with its interval, of episodes drawn by the protocol's seed.
 
-    The protocol's own way and shot are among them, with all of its episodes; the others have at most ``FEWER``. Ways go
-    up to the number of classes, shots to the images of the smallest class without the queries.
+    The protocol's own way and shot are among them, with all of its episodes; the others have at most ``FEWER``.
+    Ways go up to the number of classes, shots to the images of the smallest class without the queries.
 
     embeddings: [N, D]. labels: [N].
     """
