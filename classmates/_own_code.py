@@ -68,7 +68,7 @@ def load_named(kind: str, name: str) -> Any:
     module, _, attribute = name.rpartition(".")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:  # the last two: '.a.B', 'a..B'
         file = Path(*module.split(".")).with_suffix(".py")
         if isinstance(error, ModuleNotFoundError) and file.is_file():
             return load_class(kind, f"{file}:{attribute}")

@@ -18,7 +18,11 @@ from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec
 
-pytest_plugins = ["tests.fixtures.finished_comparison", "tests.fixtures.finished_run"]
+pytest_plugins = [
+    "tests.fixtures.few_shot_run",
+    "tests.fixtures.finished_comparison",
+    "tests.fixtures.finished_run",
+]
 
 
 class TinyNetwork(nn.Module):

@@ -21,7 +21,10 @@ TOPICS = {
             *("epochs", "batch_size", "lr", "seed", "out", "resume", "checkpoint_steps", "max_time", "patience"),
             "keep",
         ),
-        "Data": ("data_dir", "label", "image_size", "train_size", "val_fraction", "on_bad_image", "num_workers"),
+        "Data": (
+            *("data_dir", "label", "image_size", "mean", "std", "train_size", "val_fraction", "on_bad_image"),
+            "num_workers",
+        ),
         "Unequal classes": ("class_weights", "balanced_sampling"),
         "Augmentation": ("augmentation",),
         "The network": ("pretrained", "model_weights", "model_args", "stages"),

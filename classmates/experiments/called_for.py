@@ -19,7 +19,7 @@ PLACEHOLDER = "resnet8"
 
 @dataclass(frozen=True)
 class CalledFor:
-    """What ``train`` would choose for data: the model's name, the recipe's, and notes on weights out of reach."""
+    """What ``train`` takes for data: the name of the model, if need be its choice, that of the recipe, and notes."""
 
     model: str
     recipe: str
@@ -40,7 +40,7 @@ def called_for(wanted: Recipe, data: str, overrides: Mapping[str, Any], model: s
         **typed_settings(wanted, row, model or PLACEHOLDER, data, overrides) | {"model": model}, callbacks=()
     )
     chosen, recipe, notes = by_recipe(config, load_images(config))
-    return CalledFor(str(chosen["model"]), recipe, tuple(notes))
+    return CalledFor(model or str(chosen["model"]), recipe, tuple(notes))
 
 
 def with_model(wanted: Recipe, overrides: Mapping[str, Any]) -> Recipe:

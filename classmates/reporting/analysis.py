@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -60,6 +61,17 @@ def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> Re
         return Reliability(
             np.bincount(number, confidence, bins) / count, np.bincount(number, correct, bins) / count, count
         )
+
+
+class Points(NamedTuple):
+    """What is laid out in the plane: features by the name of their depth, [s, C_i], of samples of classes labels [s].
+
+    names: of the classes.
+    """
+
+    features: Sequence[tuple[str, Floats]]
+    labels: Integers
+    names: Sequence[str]
 
 
 class FeatureMap(NamedTuple):

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from typing import Any
 
-import numpy as np
-from PIL import Image
 from sklearn.metrics import confusion_matrix
 from sklearn.utils.extmath import softmax
 
 from classmates.reporting import analysis, figures, page, theme
+from classmates.reporting.pictures import data_uri, drawable, is_small
 from classmates.runs.reading import FinishedRun
 from classmates.tasks.metrics import ECE
 
@@ -27,7 +24,7 @@ def values(run: FinishedRun) -> dict[str, Any]:
     confusion = confusion_matrix(evaluation.labels, predicted, labels=range(len(names)))
     bins = analysis.reliability(probabilities.max(axis=1), correct)
     matrix = figures.confusion_matrix(confusion, names) if len(names) <= MOST_CLASSES_IN_A_MATRIX else None
-    drawable = evaluation.wrong_images.shape[-1] in (1, 3)
+    shown = drawable(evaluation.wrong_images)
     error = run.record.test["student"][ECE].value
     return {
         "right": int(correct.sum()),
@@ -43,16 +40,9 @@ def values(run: FinishedRun) -> dict[str, Any]:
                 "predicted": names[predicted[row]],
                 "probability": probabilities[row, predicted[row]],
                 "probability_of_true": probabilities[row, evaluation.labels[row]],
-                "picture": data_uri(image) if drawable else None,
-                "small": max(image.shape[:2]) <= 64,
+                "picture": data_uri(image) if shown else None,
+                "small": is_small(image),
             }
             for row, image in zip(evaluation.wrong_rows, evaluation.wrong_images, strict=True)
         ],
     }
-
-
-def data_uri(image: np.ndarray) -> str:
-    """Return an image [H, W, C], uint8 with one or three channels, as an address that holds all of it."""
-    file = io.BytesIO()
-    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, format="PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

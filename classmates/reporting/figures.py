@@ -24,10 +24,13 @@ from classmates.reporting.theme import (
     dots,
     legend_below,
     line_styles,
+    shape,
     shortened,
     styled,
 )
 from classmates.tasks.protocol import Metric, MetricFormat
+
+LARGEST_PANEL = 4.8  # inches: a side of one that stands alone
 
 
 @styled
@@ -138,11 +141,37 @@ def reliability_diagram(bins: Reliability) -> Figure:
 
 
 @styled
+def accuracy_by_shot(grid: Mapping[tuple[int, int], Metric], how: MetricFormat) -> Figure:
+    """Draw a metric by the number of images that a class is learned from, a line a number of classes.
+
+    grid: the metric with its interval by way and shot.
+    """
+    figure = Figure(figsize=(WIDTH, 3.4))
+    axes = figure.subplots()
+    ways = list(dict.fromkeys(way for way, _ in grid))
+    shots = list(dict.fromkeys(shot for _, shot in grid))
+    names = [f"{way} classes" for way in ways]
+    for number, (way, line) in enumerate(zip(ways, line_styles(names).values(), strict=True)):
+        metrics = [grid[way, shot] for shot in shots]
+        axes.plot(shots, [metric.value for metric in metrics], marker=shape(number), markersize=5, **line)
+        low, high = [metric.low for metric in metrics], [metric.high for metric in metrics]
+        axes.fill_between(shots, low, high, color=line["color"], alpha=0.2, linewidth=0)
+    axes.set_xscale("log")
+    axes.set_xticks(shots, [str(shot) for shot in shots])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    axes.set_xlabel("images that each class is learned from (shot)")
+    axes.set_ylabel(how.name)
+    legend_below(figure, axes.lines, names)
+    return figure
+
+
+@styled
 def feature_maps(maps: Sequence[FeatureMap], labels: Integers, names: Sequence[str]) -> Figure:
     """Draw one panel a depth; up to 30 classes by colour and shape, of more the first ten, the rest grey."""
     columns = 4 if len(maps) % 4 == 0 else min(3, len(maps))
     rows = -(-len(maps) // columns)
-    figure = Figure(figsize=(WIDTH, 0.3 + (WIDTH / columns + 0.7) * rows))
+    figure = Figure(figsize=(WIDTH, 0.3 + (min(WIDTH / columns, LARGEST_PANEL) + 0.7) * rows))
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     told_apart = range(len(names) if len(names) <= MOST_CLASSES_TOLD_APART else len(TEN))
     for axes in panels[len(maps) :]:

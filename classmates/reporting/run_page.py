@@ -10,23 +10,33 @@ from typing import Any, NamedTuple
 import pandas as pd
 from tqdm import tqdm
 
-from classmates.reporting import analysis, classification, figures, page, theme
+from classmates.reporting import analysis, classification, few_shot, figures, page, theme
+from classmates.reporting.analysis import Points
 from classmates.reporting.beside import verdict_beside
-from classmates.runs.reading import Evaluation, FinishedRun, read_run
+from classmates.runs.reading import FinishedRun, read_run
 from classmates.runs.record import RunRecord
 from classmates.tasks.classification import ClassificationProtocol
+from classmates.tasks.episodes import EpisodeProtocol
 from classmates.tasks.protocol import MetricFormat, ProtocolRecord
 
 
+def every_depth(run: FinishedRun) -> Points:
+    """Return the features that a run stored of some of its test images, shallow to deep."""
+    return Points(run.evaluation.features, run.evaluation.feature_labels, run.class_names)
+
+
 class Report(NamedTuple):
-    """A page's template, one that extends ``report.html.j2``, and what that shows beyond every run's values."""
+    """A page's template, one that extends ``report.html.j2``, what that shows beyond every run's values, and what is
+    laid out by t-SNE."""
 
     template: str = "report.html.j2"
     values: Callable[[FinishedRun], dict[str, Any]] = lambda run: {}
+    points: Callable[[FinishedRun], Points] = every_depth
 
 
 REPORTS: Mapping[str, Report] = {
     ClassificationProtocol.name: Report("classification.html.j2", classification.values),
+    EpisodeProtocol.name: Report("few_shot.html.j2", few_shot.values, few_shot.new_classes),
 }
 """The pages of runs that show more than scores, by the name of their protocol."""
 
@@ -65,7 +75,7 @@ def render(run: FinishedRun) -> str:
         coloured=len(theme.TEN),
         headline_svg=headline_svg(run.record),
         **curves(run.metrics, run.record.protocol),
-        **features(run.evaluation, run.class_names),
+        **features(report.points(run)),
         **report.values(run),
     )
 
@@ -113,12 +123,12 @@ def curves(metrics: pd.DataFrame, protocol: ProtocolRecord) -> dict[str, Any]:
     }
 
 
-def features(evaluation: Evaluation, names: list[str]) -> dict[str, Any]:
+def features(points: Points) -> dict[str, Any]:
     """Draw t-SNE of the features at every depth, as in CORSD's Fig. 2, where there are enough samples for one."""
-    samples = len(evaluation.feature_labels)
+    samples, classes = len(points.labels), len(points.names)
     if samples < analysis.FEWEST_SAMPLES:
-        return {"samples": samples, "maps": [], "features_svg": None}
-    depths = tqdm(evaluation.features, desc="t-SNE of the features", unit="depth", leave=False, disable=None)
-    maps = [analysis.feature_map(name, values, evaluation.feature_labels) for name, values in depths]
-    drawing = figures.feature_maps(maps, evaluation.feature_labels, names)
-    return {"samples": samples, "maps": maps, "features_svg": theme.svg(drawing, "features")}
+        return {"samples": samples, "laid_out": classes, "maps": [], "features_svg": None}
+    depths = tqdm(points.features, desc="t-SNE of the features", unit="depth", leave=False, disable=None)
+    maps = [analysis.feature_map(name, values, points.labels) for name, values in depths]
+    drawing = theme.svg(figures.feature_maps(maps, points.labels, points.names), "features")
+    return {"samples": samples, "laid_out": classes, "maps": maps, "features_svg": drawing}

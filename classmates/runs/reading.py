@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -145,6 +145,7 @@ def _evaluation(path: Path, training_classes: list[str], record: RunRecord) -> E
         f"{judged}/student": found.logits.shape == (test_images, width) and np.isfinite(found.logits).all(),
         "wrong_rows": found.wrong_rows.ndim == 1 and _within(found.wrong_rows, test_images),
         "wrong_images": found.wrong_images.ndim == 4 and found.wrong_images.dtype == np.uint8,
+        "episodes": record.protocol.counted != "episodes" or _are_episodes(found, record.protocol.settings),
         "number of wrong_images": len(found.wrong_images) == len(found.wrong_rows),
         "feature_labels": found.feature_labels.ndim == 1 and _within(found.feature_labels, num_classes),
         **{
@@ -155,6 +156,12 @@ def _evaluation(path: Path, training_classes: list[str], record: RunRecord) -> E
         if not fits:
             raise ValueError(f"its {key} is not finite or does not fit {test_images} images of {num_classes} classes")
     return found
+
+
+def _are_episodes(found: Evaluation, settings: Mapping[str, Any]) -> bool:
+    """Return whether episodes are of the way, shot and queries that the settings say, in rows that there are."""
+    episodes, shape = found.more["episodes"], (settings["way"], settings["shot"] + settings["queries"])
+    return episodes.ndim == 3 and episodes.shape[1:] == shape and _within(episodes, len(found.labels))
 
 
 def _within(numbers: NDArray[np.int64], limit: int) -> bool:

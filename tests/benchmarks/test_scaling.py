@@ -10,7 +10,7 @@ from classmates.losses.contrast import multi_view_contrast
 from classmates.losses.negatives import ClassOrder, all_negatives
 
 
-@pytest.mark.parametrize(("normaliser", "passes"), [("batch", 2), ("anchor", 2), (torch.zeros(PEERS, PEERS), 1)])
+@pytest.mark.parametrize(("normaliser", "passes"), [("batch", 2), (torch.zeros(PEERS, PEERS), 1)])
 def test_products_of_the_contrast(normaliser: str | torch.Tensor, passes: int) -> None:
     labels = torch.arange(96) % 4
     rows = normalize(torch.randn(PEERS, 96, DIMENSION), dim=-1)

@@ -7,6 +7,7 @@ from PIL import Image
 from classmates.errors import UserError
 from classmates.experiments.called_for import with_model
 from classmates.experiments.compare import compare
+from classmates.experiments.improve import improve
 from classmates.experiments.plan import choose
 
 
@@ -46,3 +47,8 @@ def test_data_that_call_for_different_networks_are_refused(photos):
 def test_compare_uses_it():
     plan = compare(["Baseline"], data=["digits"], seeds=1, dry_run=True)
     assert {job.model for job in plan.jobs} == {"resnet8"}
+
+
+def test_improve_keeps_the_model_that_is_named():
+    plan = improve("digits", "resnet14", seeds=1, dry_run=True)
+    assert {job.model for job in plan.jobs} == {"resnet14"}

@@ -53,6 +53,19 @@ def test_loss_curves_are_logarithmic_only_where_terms_are_far_apart() -> None:
     np.testing.assert_allclose(right.lines[2].get_ydata(), weighted["total"])
 
 
+def test_accuracy_by_shot_has_a_line_and_a_band_a_way() -> None:
+    grid = {(way, shot): Metric(shot / way / 10, 0.1, 0.2) for way in (2, 5) for shot in (1, 5)}
+    figure = figures.accuracy_by_shot(grid, METRICS["top1"])
+    (panel,) = figure.axes
+    assert legend(figure) == ["2 classes", "5 classes"]
+    for way, line in zip((2, 5), panel.lines, strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), [1, 5])
+        np.testing.assert_allclose(line.get_ydata(), [1 / way / 10, 5 / way / 10])
+    assert len({to_hex(line.get_color()) for line in panel.lines}) == 2
+    assert len(panel.collections) == 2
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["1", "5"]
+
+
 def test_a_term_that_reaches_zero_is_drawn_on_a_linear_scale() -> None:
     raw = {"ce": np.array([100.0, 1, 0]), "nothing": np.full(3, np.nan)}
     figure = figures.loss_curves(EPOCHS, raw, raw)

@@ -123,6 +123,24 @@ def test_arrays_that_do_not_fit_are_refused(
         read_run(run_copy)
 
 
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (lambda arrays: arrays.pop("episodes"), "missing: 'episodes'"),
+        (lambda arrays: arrays.update(episodes=arrays["episodes"] + 30), "its episodes is not"),
+        (lambda arrays: arrays.update(episodes=arrays["episodes"][:, 1:]), "its episodes is not"),
+        (lambda arrays: arrays.update(episodes=arrays["episodes"][0]), "its episodes is not"),
+        (lambda arrays: arrays.update(episodes=arrays["episodes"][..., 1:]), "its episodes is not"),
+    ],
+)
+def test_episodes_that_do_not_fit_are_refused(
+    few_shot_run: Path, change: Change, edit: Callable[[Any], object], reason: str
+) -> None:
+    change(few_shot_run / "evaluation.npz", edit)
+    with pytest.raises(UserError, match=rf"cannot use .*evaluation.npz: .*{reason}"):
+        read_run(few_shot_run)
+
+
 @settings(deadline=None)
 @given(st.sampled_from(FILES), st.data())
 def test_any_damage_is_an_error_for_the_user_or_none(finished_run: Path, file: str, data: st.DataObject) -> None:

@@ -61,7 +61,8 @@ def list_hub(name: str, data_dir: Path | None, label: str | None) -> Listing:
     datasets = require_datasets(f"hf:{name}")
     repository, _, config = name.partition(":")
     try:
-        validate_repo_id(repository)
+        if not (repository and Path(repository).exists()):  # a local copy of a set is read by the library itself
+            validate_repo_id(repository)
         splits = datasets.load_dataset(repository, config or None, cache_dir=data_dir)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise UserError(
