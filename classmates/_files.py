@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,14 +37,11 @@ UNFINISHED = re.compile(r"\..*\.[0-9a-f]{32}(\.\w+)?")
 """Temporary names of ``whole_file``."""
 
 
-def remove_unfinished(folder: Path, *, older_than: float = 0.0) -> None:
-    """Remove what a process that was killed has left of ``whole_file`` in a folder.
-
-    older_than: seconds since it was last written to; above 0 where other processes may be writing.
-    """
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a process that was killed has left of ``whole_file`` in a folder where no other one writes."""
     for path in folder.glob(".*"):
         with suppress(FileNotFoundError):  # another process has renamed or removed it
-            if UNFINISHED.fullmatch(path.name) and time.time() - path.stat().st_mtime >= older_than:
+            if UNFINISHED.fullmatch(path.name):
                 path.unlink()
 
 
