@@ -14,6 +14,7 @@ from classmates.contracts import DataSpec
 from classmates.errors import UserError
 from classmates.methods import DML, KD, MCL, ONE, SD, Baseline, Combined, Method
 from classmates.methods.spec import MethodSpec, known_methods
+from classmates.methods.teacher_method import TeacherSources
 from classmates.runs.spec import takes_any_option
 from classmates.training.train import train
 
@@ -96,7 +97,7 @@ def test_names_of_earlier_versions_are_understood(owner: type[Method], old: str,
 def test_options_that_are_handed_on_are_known() -> None:
     assert MethodSpec.options_of(KD)["teacher"] is None
     assert MethodSpec.parameters_of(KD)["cache"].annotation is bool
-    assert MethodSpec.parameters_of(KD)["teacher"].annotation == str | nn.Module | None
+    assert MethodSpec.parameters_of(KD)["teacher"].annotation == TeacherSources
     assert "cache" not in MethodSpec.options_of(known_methods()["SP"])
     assert MethodSpec.options_of(HandsOn) == {"size": 3, "colour": "red"}
     assert takes_any_option(HandsOn)

@@ -59,7 +59,7 @@ def test_a_term_without_gradient_is_told(small_train, tmp_path):
 
 
 def test_a_report_that_fails_loses_nothing(small_train, tmp_path, monkeypatch, capsys):
-    module = import_module("classmates.training.train")
+    module = import_module("classmates.training.run")
 
     def fail(folder, out):
         raise RuntimeError("no room")
