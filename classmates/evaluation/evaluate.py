@@ -82,8 +82,8 @@ def evaluate(
         data_dir: where the files of a data set known by name are; as in training if neither it nor other data are
             given.
         label: which labels, where other data have several.
-        split: which part of the data: of the run's own as they were divided then. Of another folder without parts,
-            and of another dataset in Python, every image.
+        split: which part of the data: of the run's own as they were divided then. Of other data without parts every
+            image, which a note says.
         image_size: pixels of the square that the student gets; as in training if not given.
         on_bad_image: what to do about files that cannot be read: "error" names them, "skip" leaves them out and
             says which; as in training if not given.

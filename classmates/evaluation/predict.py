@@ -67,7 +67,7 @@ def predict(
         images: image files, and folders whose images are all taken, those in folders below them too.
         top: how many classes to give for each image, the most probable first.
         on_bad_image: what to do about images that cannot be read: "skip" leaves them out and says which, "error"
-            names one and gives no answer. Photos of the support must be readable.
+            names one and gives no answer. Of each class of the support one must be readable.
         support: a folder with a folder of photos for each new class.
         prototypes: a file that save_prototypes wrote, instead of the photos.
         save_prototypes: a .safetensors file to keep the prototypes of the support in.
@@ -115,11 +115,11 @@ def predict(
 
     student.to(device)
     if photos is not None:
-        shown = _outputs(student, card, photos.files, batch_size, device)
-        known, more = make_prototypes(run, photos, _readable(shown, "error").values)
-        notes += more
+        shown = _readable(_outputs(student, card, photos.files, batch_size, device), on_bad_image)
+        known, more = make_prototypes(run, photos.among(shown.files), shown.values)
+        notes += more + _skipped(shown)
     found = _readable(_outputs(student, card, paths, batch_size, device), on_bad_image)
-    for note in [*notes, *([skipped([*map(str, found.errors)])] if found.errors else [])]:
+    for note in [*notes, *_skipped(found)]:
         print(f"note: {in_unicode(note)}", file=sys.stderr)  # the table alone is for other programs
     answers = TrainedClasses(card.class_names) if known is None else NewClasses(known, none_above)
     columns = {
@@ -190,6 +190,11 @@ def _readable(outputs: Outputs, on_bad_image: Literal["error", "skip"]) -> Outpu
     if outputs.errors and on_bad_image == "error":
         raise outputs.errors[0]
     return outputs
+
+
+def _skipped(outputs: Outputs) -> list[str]:
+    """Return the note on files that could not be read; none where all could."""
+    return [skipped([*map(str, outputs.errors)])] if outputs.errors else []
 
 
 def _attempt(file: Path, card: StudentCard) -> Tensor | UnreadableImage:
