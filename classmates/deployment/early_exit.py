@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +22,6 @@ from classmates.deployment.figures import exit_curve
 from classmates.deployment.formats import Source, onnx_model, onnx_session, require, save_onnx
 from classmates.deployment.measuring import (
     BATCH,
-    WARM_UP,
     Images,
     Latency,
     Part,
@@ -45,6 +45,8 @@ COMMON = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 1.0)
 """The thresholds of the curve, each for all exits."""
 TIMED = 200
 """Test images that are timed, one by one, at each set of thresholds."""
+ROUNDS = 5
+"""How often each of them is."""
 SAME = 0.99
 """The share of the test images of which file and PyTorch must say the same class."""
 
@@ -147,11 +149,17 @@ def measure(
 
 
 def time_each(model: onnx.ModelProto, images: Sequence[Tensor], threads: int) -> Latency:
-    """Time a model in onnxruntime on images, [1, C, H, W] each, one by one: how long one takes depends on it."""
+    """Time a model in onnxruntime on images, [1, C, H, W] each, one by one: how long one takes depends on it.
+
+    The time of an image is the median of ``ROUNDS``, so that what else the machine does falls out.
+    """
     session = onnx_session(model.SerializeToString(), threads)
-    times = []
-    for image in [*images[:1] * WARM_UP, *images]:
-        start = time.perf_counter()
-        session.run(["logits"], {"images": image.numpy()})
-        times.append(time.perf_counter() - start)
-    return latency_of(times[WARM_UP:])
+    rounds = []
+    for _ in range(1 + ROUNDS):
+        times = []
+        for image in images:
+            start = time.perf_counter()
+            session.run(["logits"], {"images": image.numpy()})
+            times.append(time.perf_counter() - start)
+        rounds.append(times)
+    return latency_of(np.median(rounds[1:], axis=0).tolist())  # the first warms up

@@ -13,6 +13,9 @@ from classmates._machine import cpu_name
 from classmates.deployment.measuring import BATCH, Difference, Latency
 from classmates.deployment.text import aligned, signed_points, threads_of, wrapped
 
+LEAST = 0.05
+"""The share of the time that is worth speaking of: repeated timings differ by about as much."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -102,10 +105,10 @@ class EarlyExits:
         saved = 1 - tuned.latency.mean / student.latency.mean
         mean, low, high = map(signed_points, tuned.difference)
         answered = ", ".join(f"{share:.0%}" for share in tuned.shares)
-        if saved <= 0:
+        if saved < LEAST:
             return (
-                f"answering early saves no time on this machine ({-saved:.0%} more for a mean image, {mean} points "
-                f"[{low}, {high}]): deploy the student as it is"
+                f"answering early saves no time to speak of on this machine ({saved:.0%} for a mean image, {mean} "
+                f"points [{low}, {high}]): deploy the student as it is"
             )
         return (
             f"answering early saves {saved:.0%} of the time of a mean image at {mean} points [{low}, {high}]; the "

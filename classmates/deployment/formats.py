@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 Runner = Callable[[Tensor], Tensor]
 """Something that gives logits or embeddings [B, ...] of images [B, C, H, W]."""
-
-LARGEST_BATCH = 64
-"""The most images that an ExecuTorch program takes at once: its memory is planned beforehand."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +55,7 @@ class Format:
         extra: of this package, which brings them.
         tag: what is put after "student" in the file's name.
         sets_threads: whether the number of threads can be said.
+        single: whether it takes one image at a time, whatever the source says.
     """
 
     name: str
@@ -68,6 +66,7 @@ class Format:
     extra: str = ""
     tag: str = ""
     sets_threads: bool = True
+    single: bool = False
 
     @property
     def missing(self) -> list[str]:
@@ -85,13 +84,13 @@ def open_safetensors(paths: Sequence[Path], source: Source, threads: int | None)
     return reloaded
 
 
-def traced(network: nn.Module, source: Source, **limits: int) -> torch.export.ExportedProgram:
-    """Return a network as torch.export has it. limits: of the batch's size, ``min`` and ``max``."""
+def traced(network: nn.Module, source: Source) -> torch.export.ExportedProgram:
+    """Return a network as torch.export has it."""
     shape = source.card.input_shape
     if not source.dynamic_batch:
         return torch.export.export(network, (torch.zeros(1, *shape),))
     # Two images: torch.export would take a batch of one for a constant.
-    batch = torch.export.Dim("batch", **limits)
+    batch = torch.export.Dim("batch")
     return torch.export.export(network, (torch.zeros(2, *shape),), dynamic_shapes=({0: batch},))
 
 
@@ -241,9 +240,8 @@ def write_executorch(paths: Sequence[Path], source: Source) -> None:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
-    limits = {"min": 1, "max": LARGEST_BATCH} if source.dynamic_batch else {}
-    with quiet():
-        program = traced(source.network, source, **limits)
+    with quiet():  # one image at a time: the program's memory is planned beforehand
+        program = traced(source.network, replace(source, dynamic_batch=False))
         lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
     paths[0].write_bytes(lowered.buffer)
 
@@ -271,6 +269,7 @@ FORMATS = {
         ("executorch",),
         "executorch",
         sets_threads=False,
+        single=True,
     ),
 }
 """By name, in the order of tables."""

@@ -16,7 +16,7 @@ from classmates._csv import as_csv
 from classmates._files import output_file
 from classmates._machine import cpu_name
 from classmates._progress import bar
-from classmates.deployment.formats import FORMATS, MEASURED, Source
+from classmates.deployment.formats import FORMATS, MEASURED, Format, Source
 from classmates.deployment.measuring import (
     BATCH,
     Answers,
@@ -143,12 +143,12 @@ class Exports:
         small, quick = min(kept, key=lambda row: row.size or 0), min(kept, key=lambda row: row.one_median or 0)
         told = []
         for word, row in {"smallest": small, "fastest for one image": quick}.items():
-            size, speed = (student.size or 0) / (row.size or 1), (student.one_median or 0) / (row.one_median or 1)
             told.append(
-                f"{word}: {row.format}, {size:.1f} times as small and {speed:.1f} times as fast as the student in "
-                f"PyTorch, {signed_points(row.difference or 0)} points"
+                f"{word}: {row.format} ({(row.size or 0) / 1e6:.2f} MB, {row.one_median:.3g} ms, "
+                f"{signed_points(row.difference or 0)} points)"
             )
-        return "; ".join(told)
+        pytorch = f"{(student.size or 0) / 1e6:.2f} MB, {student.one_median:.3g} ms"
+        return f"{'; '.join(told)}; the student in PyTorch: {pytorch}"
 
     @property
     def next(self) -> str:
@@ -207,10 +207,9 @@ class Request:
     threads: int
     most_lost: float
 
-    @property
-    def batch(self) -> int:
-        """The most images that a file takes at a time on the test images."""
-        return BATCH if self.source.dynamic_batch else 1
+    def batch(self, form: Format) -> int:
+        """Return how many images a file of a format takes at a time on the test images."""
+        return BATCH if self.source.dynamic_batch and not form.single else 1
 
 
 def export_measured(run: Path, request: Request, names: Sequence[str]) -> Exports:
@@ -253,14 +252,14 @@ def export_one(name: str, request: Request, student: Tensor, labels: Tensor, tim
             with told():
                 form.write(paths, request.source)
                 runner = form.open(paths, request.source, request.threads)
-                given, _ = request.images.answers(runner, request.batch, name)
+                given, _ = request.images.answers(runner, request.batch(form), name)
             if not given.isfinite().all():
                 raise NotKept("its answers are not finite numbers")
             row = replace(row, file=files[0].name, size=sum(path.stat().st_size for path in paths))
             row = row.with_answers(compared(given, student, labels, protocol))
             check_loss(row, request.most_lost, protocol.metrics[protocol.headline])
             one, many = timed
-            return row.with_latency(latency(runner, one), latency(runner, many) if request.batch > 1 else None)
+            return row.with_latency(latency(runner, one), latency(runner, many) if request.batch(form) > 1 else None)
     except NotKept as error:
         return replace(row, status=str(error), file="")
 

@@ -13,7 +13,7 @@ from classmates.evaluation.temperature import Calibrated, fitted_temperature
 def drawn(seed, images=60, classes=4, scale=3.0):
     random = torch.Generator().manual_seed(seed)
     logits = scale * torch.randn(images, classes, generator=random)
-    labels = torch.multinomial((logits / 2).softmax(1), 1, generator=random)[:, 0]
+    labels = torch.multinomial((logits / scale).softmax(1), 1, generator=random)[:, 0]  # many of them wrong
     return logits, labels
 
 

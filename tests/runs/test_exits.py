@@ -1,6 +1,5 @@
 """Exits on disk: what was saved is what is loaded, and what cannot be is named."""
 
-
 import pytest
 import torch
 from torch import nn
