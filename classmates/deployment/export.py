@@ -142,7 +142,7 @@ def check_alone(with_what: str, **others: object) -> None:
     """Raise UserError for the first argument that is given where it means nothing."""
     for name, given in others.items():
         if given:
-            raise UserError(f"{name} goes with a single format, not with {with_what}: leave it out")
+            raise UserError(f"{name} does not go with {with_what}: leave it out")
 
 
 def source_of(

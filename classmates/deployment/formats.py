@@ -253,12 +253,12 @@ def open_executorch(paths: Sequence[Path], source: Source, threads: int | None) 
     return lambda images: method.execute([images.contiguous()])[0].clone()
 
 
-ONNX = {"needs": ("onnx", "onnxruntime", "onnxscript"), "extra": "onnx"}
+ONNX = ("onnx", "onnxruntime", "onnxscript")
 FORMATS = {
     "safetensors": Format("the weights alone", (".safetensors",), write_safetensors, open_safetensors),
-    "onnx": Format("ONNX, float32", (".onnx",), write_onnx, open_onnx, **ONNX),
-    "onnx-float16": Format("ONNX, float16", (".onnx",), write_onnx_float16, open_onnx, **ONNX, tag="-float16"),
-    "onnx-int8": Format("ONNX, int8", (".onnx",), write_onnx_int8, open_onnx, **ONNX, tag="-int8"),
+    "onnx": Format("ONNX, float32", (".onnx",), write_onnx, open_onnx, ONNX, "onnx"),
+    "onnx-float16": Format("ONNX, float16", (".onnx",), write_onnx_float16, open_onnx, ONNX, "onnx", "-float16"),
+    "onnx-int8": Format("ONNX, int8", (".onnx",), write_onnx_int8, open_onnx, ONNX, "onnx", "-int8"),
     "torch": Format("torch.export", (".pt2",), write_torch, open_torch),
     "openvino": Format("OpenVINO", (".xml", ".bin"), write_openvino, open_openvino, ("openvino",), "openvino"),
     "executorch": Format(

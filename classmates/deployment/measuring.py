@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from classmates._progress import bar
@@ -48,7 +48,9 @@ class Images:
         UserError: as ``evaluate``.
     """
 
-    def __init__(self, run: Path, card: StudentCard, data: str | Path | Dataset[Any] | None, data_dir: Path | None):
+    def __init__(
+        self, run: Path, card: StudentCard, data: str | Path | Dataset[Any] | None, data_dir: str | Path | None
+    ):
         self.task = task_of(stored_settings(run).get("task"))
         self._of = (run, settings_of(run), card, data, data_dir)
         self._loaded: dict[str, ImageData] = {}
@@ -164,8 +166,8 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def torch_runner(network: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Return a module as a runner, without gradients."""
+def torch_runner(network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return a network as a runner, without gradients."""
 
     def run(images: Tensor) -> Tensor:
         with torch.inference_mode():

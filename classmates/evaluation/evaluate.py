@@ -150,8 +150,9 @@ def evaluate(
     )
     temperature = None
     if calibrated:
-        own = {"label": None, "image_size": None, "data_dir": data_dir if data is None else None}
-        temperature = fitted_in_card(run, lambda: predictions_of(split="val", **own))
+        where = data_dir if data is None else None
+        own = partial(predictions_of, split="val", label=None, image_size=None, data_dir=where)
+        temperature = fitted_in_card(run, own)
     predictions = predictions_of(data, split=split)
     logits, labels = predictions.logits["student"], predictions.labels
     found, before = protocol.score(logits, labels), None

@@ -99,9 +99,9 @@ def overlay(pixels: np.ndarray, heat: Tensor) -> Image.Image:
     times = max(1.0, SMALLEST / min(height, width))
     size = round(width * times), round(height * times)
     picture = Image.fromarray(pixels.repeat(3 // pixels.shape[2], axis=2)).resize(size, Image.Resampling.BICUBIC)
-    share = (heat / heat.max().clamp(min=1e-12))[None, None].cpu()
-    share = F.interpolate(share, size=size[::-1], mode="bilinear", align_corners=False)[0, 0].numpy()
-    colours = 255 * matplotlib.colormaps["inferno"](share)[..., :3]
+    coarse = (heat / heat.max().clamp(min=1e-12))[None, None].cpu()
+    share = F.interpolate(coarse, size=size[::-1], mode="bilinear", align_corners=False)[0, 0].numpy()
+    colours = 255 * np.asarray(matplotlib.colormaps["inferno"](share))[..., :3]
     cover = COVER * share[..., None]
     return Image.fromarray(((1 - cover) * np.asarray(picture) + cover * colours).round().astype(np.uint8))
 

@@ -27,8 +27,8 @@ from classmates.experiments.running import deadline_after, run_all, seconds_per_
 from classmates.experiments.sweep import validation
 from classmates.experiments.workers import workers_on
 from classmates.reporting.page import duration
-from classmates.runs.record import RunRecord
 from classmates.runs.exits import EXITS
+from classmates.runs.record import RunRecord
 from classmates.runs.student import CARD, WEIGHTS
 from classmates.tasks.classification import Classification
 from classmates.training.recipes import RECOMMENDED

@@ -81,11 +81,11 @@ def test_single_images(sd_copy):
     ("given", "said"),
     [
         ({"formats": ["onx"]}, "unknown format 'onx': did you mean 'onnx'"),
-        ({"formats": ["onnx"], "preprocessing": True}, "preprocessing goes with a single format, not with formats"),
+        ({"formats": ["onnx"], "preprocessing": True}, "preprocessing does not go with formats"),
         ({"format": "onnx-int8"}, "--formats onnx-int8 measures that one"),
         ({"threads": 0}, "threads is 0; give 1 or more"),
         ({"calibrated": True}, "not calibrated yet: `classmates evaluate"),
-        ({"what": "early_exit", "formats": ["onnx"]}, "formats goes with a single format, not with what early_exit"),
+        ({"what": "early_exit", "formats": ["onnx"]}, "formats does not go with what early_exit"),
     ],
 )
 def test_wrong_input(sd_run, given, said):

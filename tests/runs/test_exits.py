@@ -78,7 +78,7 @@ def test_a_network_that_wants_the_whole_batch_keeps_it(tiny_network):
         images = torch.randn(6, *SHAPE)
         assert is_exact(exits, images) == exact
         everyone = exits(images)
-        thresholds = everyone.softmax(-1).amax(-1).median(1).values.tolist()
+        thresholds = everyone.softmax(-1).amax(-1).sort(1).values[:, 2:4].mean(1).tolist()
         with torch.no_grad():
             found, by = EarlyExit(exits, thresholds, per_image=exact).answer(images)
         answers = torch.cat([everyone, everyone.mean(0, keepdim=True)])

@@ -54,6 +54,6 @@ def test_the_cache_of_a_folder_of_photos(tmp_path, umask, monkeypatch):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for number in range(5):
             Image.fromarray(np.full((9, 9, 3), number, np.uint8)).save(tmp_path / "photos" / name / f"{number}.png")
-    load(tmp_path / "photos", image_size=8)
+    load(tmp_path / "photos", image_size=8, val_fraction=0)
     assert any(path.is_file() for path in (tmp_path / "cache").rglob("*"))
     assert not wrong_modes(tmp_path / "cache")
