@@ -56,8 +56,10 @@ def code_of_runs(result: Comparison | Improvement | Sweep | Plan) -> int:
 
 
 def show_table(frame: pd.DataFrame) -> str:
-    """Return a table without its index."""
-    return frame.to_string(index=False)
+    """Return a table without its index, in the form that was asked for."""
+    from classmates.evaluation.answers import shown
+
+    return shown(frame)
 
 
 COMMANDS = {
@@ -73,7 +75,7 @@ COMMANDS = {
     ),
     "evaluate": Command("score a trained student again, also on other data", ("run",)),
     "predict": Command("name the classes of image files", ("run", "images"), show_table),
-    "export": Command("write the student as ONNX, torch.export or safetensors", ("run",)),
+    "export": Command("write the student in formats for other programs, and measure them", ("run",)),
     "report": Command("write a run's report again, one HTML file", ("run",)),
     "describe": Command("show a model's stages, shared trunk, parameters and multiply-adds", ("model",)),
     "data": Command(

@@ -27,6 +27,7 @@ from classmates.experiments.running import deadline_after, run_all, seconds_per_
 from classmates.experiments.sweep import validation
 from classmates.experiments.workers import workers_on
 from classmates.reporting.page import duration
+from classmates.runs.exits import EXITS
 from classmates.runs.record import RunRecord
 from classmates.runs.student import CARD, WEIGHTS
 from classmates.tasks.classification import Classification
@@ -226,6 +227,7 @@ def notes_on(ledger: Ledger, jobs: Sequence[Job], records: Records) -> list[str]
 
 def copy_student(run: Path, folder: Path) -> None:
     """Copy a run's student and its settings, each file whole or not at all."""
-    for name in (WEIGHTS, CARD, "config.yaml"):
+    exits = [EXITS] if (run / EXITS).exists() else []
+    for name in (WEIGHTS, CARD, "config.yaml", *exits):
         with whole_file(folder / name) as path:
             shutil.copyfile(run / name, path)
