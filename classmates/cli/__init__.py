@@ -6,10 +6,12 @@ import errno
 import io
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
 import classmates
+from classmates._progress import say, saying, wrapped
 from classmates._signals import ended_by_signals, exit_code
 from classmates.cli.commands import COMMANDS
 from classmates.cli.help import command_parser, options_parser, overview_parser
@@ -32,6 +34,7 @@ REFUSED = {
     errno.ELOOP: "its links lead in a circle: give another place",
 }
 """What the system refuses whoever runs a command, and what they can do about it."""
+QUIET, VERBOSE = "--quiet", "--verbose"
 SHOWN = 100
 """How many letters of a path a message shows."""
 
@@ -46,26 +49,39 @@ def main(typed: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name may have what a terminal has not
-    command, *rest = (sys.argv[1:] if typed is None else typed) or ["--help"]
+    words = sys.argv[1:] if typed is None else typed
+    command, *rest = [word for word in words if word not in (QUIET, VERBOSE)] or ["--help"]
+    quiet = QUIET in words
+    with say(notes=not quiet, progress=not quiet, libraries=VERBOSE in words):
+        return run_or_complain(command, rest)
+
+
+def run_or_complain(command: str, rest: list[str]) -> int:
+    """Run a command, or say why it could not be run or was ended; return the exit code."""
     more = GOING_ON.get(command, "")
     try:
         with ended_by_signals():
             return answer(command, rest)
     except (UserError, NonFiniteLoss) as error:
-        print(f"classmates: error: {error}", file=sys.stderr)
-        return error.exit_code
+        return complain(str(error), error.exit_code)
     except KeyboardInterrupt as stop:
-        print(f"classmates: {str(stop) or 'interrupted'}{more}", file=sys.stderr)
+        print(wrapped(f"classmates: {str(stop) or 'interrupted'}{more}"), file=sys.stderr)
         return exit_code(stop)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            said = f"{error}: make space{more}"
-        elif error.errno in REFUSED and error.filename is not None:
-            said = f"'{shortened(error.filename)}': {error.strerror}: {REFUSED[error.errno]}"
-        else:
+            return complain(f"{error}: make space{more}", UserError.exit_code)
+        if error.errno not in REFUSED or error.filename is None:
             raise
-        print(f"classmates: error: {said}", file=sys.stderr)
-        return UserError.exit_code
+        refused = f"'{shortened(error.filename)}': {error.strerror}: {REFUSED[error.errno]}"
+        return complain(refused, UserError.exit_code)
+
+
+def complain(text: str, code: int) -> int:
+    """Write why a command has failed, while its error is handled; return the exit code."""
+    if saying().libraries:
+        traceback.print_exc()
+    print(wrapped(f"classmates: error: {text}"), file=sys.stderr)
+    return code
 
 
 def answer(command: str, rest: list[str]) -> int:

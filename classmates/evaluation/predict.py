@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from classmates._csv import as_csv
 from classmates._files import output_file, require_writable
 from classmates._names import in_unicode
-from classmates._progress import bar
+from classmates._progress import bar, note
 from classmates.data.augmentation import normalise
 from classmates.data.batches.streaming import decode_fast
 from classmates.data.parts import ImageFile
@@ -119,8 +118,8 @@ def predict(
         known, more = make_prototypes(run, photos, _readable(shown, "error").values)
         notes += more
     found = _readable(_outputs(student, card, paths, batch_size, device), on_bad_image)
-    for note in [*notes, *([skipped([*map(str, found.errors)])] if found.errors else [])]:
-        print(f"note: {in_unicode(note)}", file=sys.stderr)  # the table alone is for other programs
+    for text in [*notes, *([skipped([*map(str, found.errors)])] if found.errors else [])]:
+        note(text)
     answers = TrainedClasses(card.class_names) if known is None else NewClasses(known, none_above)
     columns = {
         "file": [in_unicode(str(path)) for path in found.files for _ in range(top)],

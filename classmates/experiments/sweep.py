@@ -15,10 +15,11 @@ from classmates._files import whole_file
 from classmates.comparisons.recipe import Base, Recipe, read_seeds
 from classmates.errors import UserError, check_choice
 from classmates.experiments.ledger import Ledger
+from classmates.experiments.pace import epoch_seconds
 from classmates.experiments.plan import Job, jobs_of, short, slug
 from classmates.experiments.preview import Plan
 from classmates.experiments.rows import row_of
-from classmates.experiments.running import epoch_seconds, run_all
+from classmates.experiments.running import run_all
 from classmates.experiments.space import draws, grid
 from classmates.experiments.workers import Place, workers_on
 from classmates.networks.building.build import check_model_name

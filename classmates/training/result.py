@@ -89,7 +89,6 @@ def finish(
     notes: list[str],
     *,
     test: bool,
-    progress: bool,
 ) -> Result:
     """Write the student, score all networks on the test set, once, and write the record; on the first process only.
 
@@ -106,7 +105,7 @@ def finish(
     with best_networks(run, method) if keeps_best else nullcontext():
         save_student(run.folder, method.student(), card)  # first: from here on the training is not lost
     try:
-        record = score_run(run, trainer, module, images, card, notes, memory, test=test, progress=progress)
+        record = score_run(run, trainer, module, images, card, notes, memory, test=test)
     except ValueError as error:
         if isinstance(error, UserError):
             raise
@@ -130,7 +129,6 @@ def score_run(
     memory: float,
     *,
     test: bool,
-    progress: bool,
 ) -> RunRecord:
     """Score all networks, and write ``evaluation.npz`` and ``result.json``."""
     method, device = module.method, trainer.strategy.root_device
@@ -138,7 +136,7 @@ def score_run(
 
     def predictions_of(split: Split, description: str) -> Predictions:
         batches = eval_loader(images, split, batch_size, num_workers=num_workers, device=device)
-        return predict_all(module, batches, device, description, progress)
+        return predict_all(module, batches, device, description)
 
     after_last = tested = predictions_of(images.test, "test") if test else None
     kept: Kept = run.settings["keep"]
