@@ -71,7 +71,9 @@ def wrapped(text: str) -> str:
     """Return a text in lines of the terminal's width; as it is where standard error is none."""
     if not sys.stderr.isatty():
         return text
-    return textwrap.fill(text, columns() - 1, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    how = {"subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
+    width = columns() - 1
+    return "\n".join(line if len(line) <= width else textwrap.fill(line, width, **how) for line in text.splitlines())
 
 
 def rewritable() -> bool:
@@ -95,17 +97,19 @@ class Status:
     seconds at most.
 
     Args:
+        text: what it says at first.
         total: how many steps there are.
         done: how many of them are done already.
         shown: whether it is shown, if progress is.
-        form: {desc} for what ``describe`` says, {remaining} for the time left by the steps so far, {bar} for a bar in
+        form: {desc} for what it says, {remaining} for the time left by the steps so far, {bar} for a bar in
             the room that is left.
     """
 
-    def __init__(self, total: int, done: int = 0, *, shown: bool = True, form: str = "{desc}"):
+    def __init__(self, text: str, total: int, done: int = 0, *, shown: bool = True, form: str = "{desc}"):
         self.in_place = rewritable()
         self.told = time.monotonic()
         self.bar = tqdm(
+            desc=text,
             total=total,
             initial=done,
             file=sys.stderr if self.in_place else StringIO(),  # which makes the texts of the lines
@@ -127,6 +131,9 @@ class Status:
         self._tell()
 
     def close(self) -> None:
+        """Leave the line as it is, with the time that it took where all is done."""
+        if self.bar.n == self.bar.total:
+            self.bar.bar_format = (self.bar.bar_format or "").replace("{remaining} left", "in {elapsed}")
         self.bar.close()
 
     def __enter__(self) -> Status:

@@ -42,7 +42,7 @@ def test_elsewhere_there_is_no_bar_and_a_status_is_whole_lines_now_and_then(caps
     assert list(bar(iter("abc"), "reading", "image", 3)) == ["a", "b", "c"]
     clock = iter(range(0, 1000, 20))
     monkeypatch.setattr(_progress.time, "monotonic", lambda: next(clock))
-    with Status(10, form="{desc}  {remaining} left |{bar}|") as status:
+    with Status("epoch", 10, form="{desc}  {remaining} left |{bar}|") as status:
         for step in range(10):
             status.describe(f"epoch {step}")
             status.advance()
@@ -56,10 +56,10 @@ def test_elsewhere_there_is_no_bar_and_a_status_is_whole_lines_now_and_then(caps
 
 def test_a_status_never_says_anything_to_those_who_want_nothing(capsys, monkeypatch):
     monkeypatch.setattr(_progress, "EVERY", -1)
-    with say(progress=False), Status(2) as status:
+    with say(progress=False), Status("epoch", 2) as status:
         status.describe("epoch 1")
         status.advance()
-    with Status(2, shown=False) as status:
+    with Status("epoch", 2, shown=False) as status:
         status.describe("epoch 1")
     assert capsys.readouterr() == ("", "")
 

@@ -9,11 +9,13 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from shutil import get_terminal_size
 
 import classmates
 from classmates._progress import say, saying, wrapped
 from classmates._signals import ended_by_signals, exit_code
 from classmates.cli.commands import COMMANDS
+from classmates.cli.fitting import fitted
 from classmates.cli.help import command_parser, options_parser, overview_parser
 from classmates.configuration.arguments import arguments_of
 from classmates.errors import NonFiniteLoss, UserError, unknown
@@ -139,5 +141,5 @@ def run(command: str, typed: list[str]) -> int:
     result = function(**settings.typed())
     shown = entry.show(result)
     if shown:
-        print(shown)
+        print(fitted(shown, get_terminal_size().columns) if sys.stdout.isatty() else shown)
     return entry.code(result)

@@ -109,7 +109,7 @@ def overview_parser() -> tuple[ArgumentParser, _SubParsersAction[ArgumentParser]
         epilog=f"{examples(EXAMPLES[''])}\n\nclassmates COMMAND --help explains a command.",
         **FORM,
     )
-    return parser, parser.add_subparsers(title="Commands", metavar="COMMAND")
+    return parser, parser.add_subparsers(title="Commands", metavar="COMMAND [--help]")
 
 
 def command_parser(

@@ -92,7 +92,7 @@ class Board:
         self.pace = Pace(ledger, jobs)
         self.shown: list[str] | None = None
         self.at = 0.0
-        self.status = Status(len(jobs))
+        self.status = Status(description, len(jobs))
 
     def __enter__(self) -> Board:
         return self

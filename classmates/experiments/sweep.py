@@ -50,7 +50,7 @@ class Sweep:
             shown[name] = shown[name].map(self.metric.text, na_action="ignore")
         return (
             f"{shown.to_string(index=False, na_rep='')}\n\n"
-            "Chosen on validation images alone. A difference within the spread is none, and the best of many is\n"
+            "Chosen on validation images alone. A difference within the spread is none, and the best of many is "
             "also the luckiest: compare it with other seeds before you believe it.\n"
             f"The best settings: {self.folder / 'best.yaml'}\n"
             f"  classmates compare --recipe {self.folder / 'against_baseline.yaml'}"

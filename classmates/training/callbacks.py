@@ -156,14 +156,19 @@ class Progress(Callback):
 
     def __init__(self, history: History):
         self.history = history
+        self.said = ""
+        """What there is to say of the last whole epoch."""
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         steps = int(trainer.num_training_batches)
         form = "{desc}  {remaining} left |{bar}|"
         begun = trainer.current_epoch * steps
         total = steps * (trainer.max_epochs or 1)
-        self.status = Status(total, begun, shown=trainer.is_global_zero, form=form)
-        self._describe(trainer, "")
+        self.status = Status(self._text(trainer), total, begun, shown=trainer.is_global_zero, form=form)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert self.status is not None  # made before the first epoch
+        self.status.describe(self._text(trainer))
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, i: int
@@ -181,11 +186,12 @@ class Progress(Callback):
             said += f"  {self.history.rows[-1]['images_per_second']:,.0f} images/s"
             if self.history.waiting > WAITING_SHOWN:
                 said += f"  {self.history.waiting:.0%} waiting for images"
-        self._describe(trainer, said)
-
-    def _describe(self, trainer: L.Trainer, said: str) -> None:
+        self.said = said
         assert self.status is not None  # as above
-        self.status.describe(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{said}")
+        self.status.describe(self._text(trainer))
+
+    def _text(self, trainer: L.Trainer) -> str:
+        return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{self.said}"
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert self.status is not None  # as above
