@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from classmates._files import output_file, require_writable
+from classmates._progress import note
 from classmates._yaml import read_yaml
 from classmates.data.batches.loaders import eval_loader
 from classmates.errors import UserError, unknown
@@ -199,8 +200,8 @@ def student_predictions(
     student, card = load_judged(run, network, task, trust_code=trust_code)
     device, settings = device_for(accelerator), settings_of(Path(run))
     images = load_as_trained(Path(run), settings, card, data, data_dir, label, split, image_size, on_bad_image, task)
-    for note in images.notes:
-        print(f"note: {note}")
+    for text in images.notes:
+        note(text)
     task.check_judged(images.test, f"the {split} images of '{images.name}'")
     predictor = task.protocol.predictor(student.to(device))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from functools import partial
 from multiprocessing.pool import ThreadPool
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from classmates._files import output_file, require_writable
 from classmates._names import in_unicode
-from classmates._progress import bar
+from classmates._progress import bar, note
 from classmates.data.parts import ImageFile
 from classmates.data.readers.listing import skipped
 from classmates.data.readers.opening import UnreadableImage
@@ -127,8 +126,8 @@ def predict(
     found = _readable(outputs_of(student, card, paths, batch_size, device), on_bad_image)
     if explain is not None:
         notes += write_explanations(Path(explain), student, card, found.files, found.values, device)
-    for note in [*notes, *_skipped(found)]:
-        print(f"note: {in_unicode(note)}", file=sys.stderr)  # the table alone is for other programs
+    for text in [*notes, *_skipped(found)]:
+        note(text)
     answers = TrainedClasses(card.class_names) if known is None else NewClasses(known, none_above)
     columns = {
         "file": [in_unicode(str(path)) for path in found.files for _ in range(top)],

@@ -90,7 +90,6 @@ def finish(
     notes: list[str],
     *,
     test: bool,
-    progress: bool,
 ) -> Result:
     """Write the student, score all networks on the test set, once, and write the record; on the first process only.
 
@@ -110,7 +109,7 @@ def finish(
         if exits is not None and card.output == "logits":  # without classes there is nothing to be sure of
             save_exits(run.folder, exits)
     try:
-        record = score_run(run, trainer, module, images, card, notes, memory, test=test, progress=progress)
+        record = score_run(run, trainer, module, images, card, notes, memory, test=test)
     except ValueError as error:
         if isinstance(error, UserError):
             raise
@@ -134,7 +133,6 @@ def score_run(
     memory: float,
     *,
     test: bool,
-    progress: bool,
 ) -> RunRecord:
     """Score all networks, and write ``evaluation.npz`` and ``result.json``."""
     method, device = module.method, trainer.strategy.root_device
@@ -142,7 +140,7 @@ def score_run(
 
     def predictions_of(split: Split, description: str) -> Predictions:
         batches = eval_loader(images, split, batch_size, num_workers=num_workers, device=device)
-        return predict_all(module, batches, device, description, progress)
+        return predict_all(module, batches, device, description)
 
     after_last = tested = predictions_of(images.test, "test") if test else None
     kept: Kept = run.settings["keep"]
