@@ -64,6 +64,6 @@ def test_an_installed_wheel_works_in_any_folder(installed, tmp_path, typed, said
 def test_the_image_and_ci_call_what_there_is():
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for file in ("Dockerfile", ".ci/run"):
-        called = re.findall(r'^[^#]*\bmake(?:", "| )(\w+)', (ROOT / file).read_text(), re.MULTILINE)
+        called = re.findall(r'^(?!#).*?\bmake(?:", "| )(\w+)', (ROOT / file).read_text(), re.MULTILINE)
         assert called
         assert set(called) <= targets, file
