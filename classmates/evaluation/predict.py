@@ -30,6 +30,7 @@ from classmates.data.readers.walking import Walk
 from classmates.data.resizing import crop_middle, fit
 from classmates.errors import UserError, check_choice
 from classmates.evaluation.new_classes import NewClasses, check_options, find_support, make_prototypes
+from classmates.runs.hub import from_anywhere
 from classmates.runs.prototypes import load_prototypes
 from classmates.runs.student import StudentCard, load_embedder, load_student
 
@@ -39,6 +40,7 @@ WRITERS: dict[str, Callable[[pd.DataFrame], str]] = {
 }
 
 
+@from_anywhere
 @torch.inference_mode()
 def predict(
     run: str | Path,
@@ -62,7 +64,7 @@ def predict(
     prototype, the mean of its photos' embeddings, its own embedding is nearest.
 
     Args:
-        run: the run's folder.
+        run: the run's folder, or hf:OWNER/NAME of the Hub, with @REVISION as it was then.
         images: image files, and folders whose images are all taken, those in folders below them too.
         top: how many classes to give for each image, the most probable first.
         on_bad_image: what to do about images that cannot be read: "skip" leaves them out and says which, "error"
