@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from classmates.contracts import Batch, DataSpec, NetworkOutput
     from classmates.deployment.export import export
+    from classmates.deployment.hub import push
     from classmates.errors import NonFiniteLoss, UserError
     from classmates.evaluation.evaluate import evaluate
     from classmates.evaluation.predict import predict
@@ -50,6 +51,7 @@ __all__ = [
     "inspect",
     "load_student",
     "predict",
+    "push",
     "report",
     "sweep",
     "train",
@@ -63,6 +65,7 @@ _HOMES = {
     "evaluate": "classmates.evaluation.evaluate",
     "predict": "classmates.evaluation.predict",
     "export": "classmates.deployment.export",
+    "push": "classmates.deployment.hub",
     "report": "classmates.experiments.report",
     "inspect": "classmates.inspection.inspecting",
     "describe": "classmates.networks.building.describe",

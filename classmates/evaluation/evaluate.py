@@ -22,6 +22,7 @@ from classmates.evaluation.predict import device_for, require_finite
 from classmates.evaluation.scored_images import load_as_trained
 from classmates.evaluation.temperature import fitted_temperature, temperature_in
 from classmates.runs.folder import stored_settings
+from classmates.runs.hub import from_anywhere
 from classmates.runs.student import StudentCard, load_embedder, load_student, read_card, write_card
 from classmates.runs.task_spec import TaskSpec, task_of
 from classmates.tasks.protocol import Metric, ProtocolRecord, Scores
@@ -71,6 +72,7 @@ class StudentScores(dict[str, Metric]):
         return json.dumps(metrics | drawn | divided, indent=2)
 
 
+@from_anywhere
 def evaluate(
     run: str | Path,
     data: str | Path | Dataset[Any] | None = None,
@@ -96,7 +98,7 @@ def evaluate(
     Any student can be judged as few-shot learners are, on classes that it was not trained on, by its embeddings.
 
     Args:
-        run: the run's folder.
+        run: the run's folder, or hf:OWNER/NAME of the Hub, with @REVISION as it was then.
         data: other data with classes of the student's, by name, of which some may be missing, or for few_shot with
             others; those of the run if not given.
         data_dir: where the files of a data set known by name are; as in training if neither it nor other data are
