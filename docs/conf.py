@@ -1,4 +1,4 @@
-"""The documentation site, made by ``make docs``. Its source is the whole repository: links lead where they do there."""
+"""The documentation site, made by ``make docs``. Its source is the whole repository, as links lead all over it."""
 
 import sys
 from pathlib import Path
