@@ -14,7 +14,7 @@ INTERFACES := tests/models tests/deployment tests/networks/building tests/runs t
 	tests/training/test_optimisation.py tests/training/test_loggers.py tests/training/test_resume.py \
 	tests/data/readers tests/test_cli.py tests/campaign/test_campaign.py
 
-.PHONY: setup demo test oldest lint bench clean
+.PHONY: setup demo test oldest lint docs bench clean
 
 setup: $(VENV)/.installed
 
@@ -54,6 +54,9 @@ lint: setup  ## style, types, which part may import which, and what is a depende
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
+
+docs: setup  ## the documentation site, in build/docs; a warning is an error
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . build/docs
 
 bench: setup  ## speed and memory of everything, on a machine that does nothing else
 	$(BIN)/python -m benchmarks

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from classmates.contracts import Batch, DataSpec, NetworkOutput
     from classmates.deployment.export import export
+    from classmates.deployment.hub import push
     from classmates.errors import NonFiniteLoss, UserError
     from classmates.evaluation.evaluate import evaluate
     from classmates.evaluation.predict import predict
+    from classmates.evaluation.student import load_student
     from classmates.experiments.compare import compare
     from classmates.experiments.improve import improve
     from classmates.experiments.report import report
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from classmates.inspection.inspecting import inspect
     from classmates.methods import *  # noqa: F403
     from classmates.networks.building.describe import describe
-    from classmates.runs.student import load_student
     from classmates.tasks.classification import Classification
     from classmates.tasks.few_shot import FewShot
     from classmates.training.result import Result
@@ -50,6 +51,7 @@ __all__ = [
     "inspect",
     "load_student",
     "predict",
+    "push",
     "report",
     "sweep",
     "train",
@@ -63,6 +65,7 @@ _HOMES = {
     "evaluate": "classmates.evaluation.evaluate",
     "predict": "classmates.evaluation.predict",
     "export": "classmates.deployment.export",
+    "push": "classmates.deployment.hub",
     "report": "classmates.experiments.report",
     "inspect": "classmates.inspection.inspecting",
     "describe": "classmates.networks.building.describe",
@@ -70,7 +73,7 @@ _HOMES = {
     "Classification": "classmates.tasks.classification",
     "FewShot": "classmates.tasks.few_shot",
     "Result": "classmates.training.result",
-    "load_student": "classmates.runs.student",
+    "load_student": "classmates.evaluation.student",
     **dict.fromkeys(("Batch", "DataSpec", "NetworkOutput"), "classmates.contracts"),
     **dict.fromkeys(("NonFiniteLoss", "UserError"), "classmates.errors"),
 }

@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from uuid import uuid4
 
+from classmates._progress import note
 from classmates.errors import UserError
 
 
@@ -81,7 +82,7 @@ def _lock(file: int, path: Path) -> bool:
     except (BlockingIOError, PermissionError, FileNotFoundError):  # it is held, or its holder has just removed it
         return False
     except OSError as error:
-        print(f"note: nothing keeps other processes out of '{path.parent}': no locks there ({error.strerror})")
+        note(f"nothing keeps other processes out of '{path.parent}': no locks there ({error.strerror})")
         return True
 
 

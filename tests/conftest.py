@@ -22,6 +22,9 @@ pytest_plugins = [
     "tests.fixtures.few_shot_run",
     "tests.fixtures.finished_comparison",
     "tests.fixtures.finished_run",
+    "tests.fixtures.hub",
+    "tests.fixtures.layout",
+    "tests.fixtures.sd_run",
 ]
 
 

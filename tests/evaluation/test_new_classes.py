@@ -12,7 +12,8 @@ from torch import Tensor
 from classmates import cli
 from classmates.errors import UserError
 from classmates.evaluation.new_classes import NONE
-from classmates.evaluation.predict import predict, read
+from classmates.evaluation.predict import predict
+from classmates.evaluation.reading import read
 from classmates.networks.building.build import build_model
 from classmates.runs.prototypes import load_prototypes
 from classmates.runs.student import StudentCard, load_embedder, save_student
