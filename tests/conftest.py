@@ -23,6 +23,8 @@ pytest_plugins = [
     "tests.fixtures.finished_comparison",
     "tests.fixtures.finished_run",
     "tests.fixtures.hub",
+    "tests.fixtures.layout",
+    "tests.fixtures.sd_run",
 ]
 
 

@@ -55,7 +55,7 @@ def test_every_default_is_that_of_python(trained_with):
     for name, parameter in inspect.signature(train).parameters.items():
         if name not in ("method", "task", "callbacks", "loggers"):
             assert arguments[name] == parameter.default, name
-    assert arguments["loggers"] == ["tensorboard"]
+    assert arguments["loggers"] == []
     assert arguments["task"]() == Classification()
     assert "callbacks" not in arguments
 

@@ -12,10 +12,13 @@ from classmates import cli
 from classmates.catalog import list as catalog
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("*.md"))]
+PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(python|bash)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+QUICK = ["--epochs", "1", "--accelerator", "cpu", "--report", "false", "--loggers", "[]"]
 LESS = {
-    "train": ["--epochs", "1", "--batch_size", "12", "--accelerator", "cpu", "--report", "false", "--loggers", "[]"],
+    "train": [*QUICK, "--batch_size", "12"],
+    "few_shot": [*QUICK, "--task.episodes", "5", "--task.eval_episodes", "20"],
+    "compare": ["--train.train_size", "60", "--train.accelerator", "cpu", "--workers", "0"],
     "improve": ["--train.epochs", "1", "--train.accelerator", "cpu", "--seeds", "1", "--workers", "0"],
 }
 FINE = {"train": (0, 3)}
@@ -46,10 +49,11 @@ def run(block, language, file, namespace):
             namespace,
         )
     else:
-        for line in block.strip().splitlines():
+        for line in re.sub(r"train\.epochs \d+", "train.epochs 1", block).strip().splitlines():
             program, *arguments = shlex.split(line)
             assert program == "classmates", line
-            assert cli.main([*arguments, *LESS.get(arguments[0], [])]) in FINE.get(arguments[0], (0,)), line
+            less = LESS.get("few_shot" if "few_shot" in arguments else arguments[0], [])
+            assert cli.main([*arguments, *less]) in FINE.get(arguments[0], (0,)), line
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -57,8 +57,10 @@ def code_of_runs(result: Comparison | Improvement | Sweep | Plan) -> int:
 
 
 def show_table(frame: pd.DataFrame) -> str:
-    """Return a table without its index."""
-    return frame.to_string(index=False)
+    """Return a table without its index, in the form that was asked for."""
+    from classmates.evaluation.answers import shown
+
+    return shown(frame)
 
 
 def public(function: str, *texts: Any, **more: Any) -> Command:
@@ -73,7 +75,7 @@ COMMANDS = {
     "sweep": public("sweep", "search options and settings, choosing on validation images", code=code_of_runs),
     "evaluate": public("evaluate", "score a trained student again, also on other data", ("run",)),
     "predict": public("predict", "name the classes of image files", ("run", "images"), show_table),
-    "export": public("export", "write the student as ONNX, torch.export or safetensors", ("run",)),
+    "export": public("export", "write the student for other programs, and measure that", ("run",)),
     "push": public("push", "upload the student to the Hugging Face Hub, with its model card", ("run", "repo")),
     "report": public("report", "write a run's report again, one HTML file", ("run",)),
     "describe": public("describe", "show a model's stages, shared trunk, parameters and multiply-adds", ("model",)),

@@ -15,6 +15,7 @@ from classmates._own_code import is_file_name
 from classmates._yaml import read_yaml
 from classmates.errors import UserError
 from classmates.reporting.model_card import CARD_FILE, REPOSITORY, WRITTEN, model_card, public
+from classmates.runs.exits import EXITS
 from classmates.runs.hub import client
 from classmates.runs.record import read_record
 from classmates.runs.student import CARD, WEIGHTS, StudentCard, save_tensors
@@ -79,6 +80,8 @@ def prepare(run: Path, folder: Path, repo: str, license: str | None) -> None:
     else:
         shutil.copyfile(run / WEIGHTS, folder / WEIGHTS)
     (folder / CARD).write_text(card.to_json(), encoding="utf-8")
+    if (run / EXITS).is_file():  # with the exits it answers early there too
+        shutil.copyfile(run / EXITS, folder / EXITS)
     own = (run / CARD_FILE).read_text(encoding="utf-8") if (run / CARD_FILE).is_file() else WRITTEN
     text = ModelCard(
         (model_card(run) if WRITTEN in own else own).replace(REPOSITORY, repo), ignore_metadata_errors=True

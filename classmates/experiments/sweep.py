@@ -21,7 +21,7 @@ from classmates.experiments.plan import Job, jobs_of, short, slug
 from classmates.experiments.preview import Plan
 from classmates.experiments.rows import row_of
 from classmates.experiments.running import run_all
-from classmates.experiments.space import draws, grid
+from classmates.experiments.space import draws, grid, require_trials
 from classmates.experiments.workers import Place, workers_on
 from classmates.networks.building.build import check_model_name
 from classmates.runs.record import RunRecord
@@ -117,6 +117,7 @@ def sweep(
         raise UserError("space: there is nothing to search; give settings, such as --space.lr [0.01,0.1]")
     if trials < 1:
         raise UserError(f"trials={trials}: at least 1 is needed")
+    require_trials(f"trials={trials}", trials)
     if not 0 < val_fraction < 1:
         raise UserError(f"val_fraction={val_fraction}: there must be validation images to choose by, such as 0.1")
     if workers < (1 if on == "ray" else 0):

@@ -20,9 +20,10 @@ from classmates.data.batches.loaders import eval_loader
 from classmates.data.loading import ImageData, Split
 from classmates.errors import NonFiniteLoss, UserError
 from classmates.evaluation.collect import Predictions, as_arrays
-from classmates.evaluation.predict import read
+from classmates.evaluation.reading import read
 from classmates.methods.base import Method
 from classmates.networks.building.complexity import count_parameters, multiply_adds
+from classmates.runs.exits import save_exits
 from classmates.runs.folder import RunFolder
 from classmates.runs.record import Kept, RunRecord, StudentSize, TrainingCost
 from classmates.runs.student import StudentCard, save_student
@@ -105,6 +106,9 @@ def finish(
     keeps_best = run.settings["keep"] == "best"
     with best_networks(run, method) if keeps_best else nullcontext():
         save_student(run.folder, method.student(), card)  # first: from here on the training is not lost
+        exits = method.exits()
+        if exits is not None and card.output == "logits":  # without classes there is nothing to be sure of
+            save_exits(run.folder, exits)
     try:
         record = score_run(run, trainer, module, images, card, notes, memory, test=test)
     except ValueError as error:

@@ -9,6 +9,7 @@ import lightning as L
 import torch
 
 from classmates._files import require_writable
+from classmates._memory import told_of_full_memory
 from classmates._progress import note, say, saying
 from classmates._signals import ended_by_signals
 from classmates.data.batches.loaders import check_loading
@@ -38,6 +39,7 @@ from classmates.training.setup import (
 
 
 @ended_by_signals()
+@told_of_full_memory()
 def train_configured(config: TrainConfig) -> Result:
     """Train as ``train`` does, from its arguments as one value."""
     shown = first_process()

@@ -205,3 +205,7 @@ def test_a_browser_draws_the_page_in_light_and_in_dark(
     drawn = np.abs(pixels - paper).max(axis=2) > 60
     assert 0.02 < drawn.mean() < 0.5
     assert drawn.any(axis=1).mean() > 0.4  # all the way down, not only the first lines
+
+
+def test_the_page_fits_a_phone_and_a_window(written: Path, fits: Callable[[Path], None]) -> None:
+    fits(written / "report.html")

@@ -133,3 +133,7 @@ def test_a_browser_finds_nothing_to_complain_about(
     ids = [value for name, value in Page(shown.stdout).attributes if name == "id"]
     assert len(ids) == len(set(ids))
     assert {"episodes", "by-shot", "features"} <= set(ids)
+
+
+def test_the_page_fits_a_phone_and_a_window(few_shot_run: Path, fits: Callable[[Path], None]) -> None:
+    fits(report(few_shot_run))

@@ -247,3 +247,7 @@ def test_a_browser_draws_the_page_in_light_and_in_dark(
     assert 0.02 < drawn.mean() < 0.5
     rows = drawn.any(axis=1)
     assert rows.mean() > 0.4  # all the way down, not only the first lines
+
+
+def test_the_page_fits_a_phone_and_a_window(page_file: Path, fits: Callable[[Path], None]) -> None:
+    fits(page_file)
