@@ -17,7 +17,7 @@ from benchmarks.harness import markdown
 from classmates._files import output_file
 from classmates.data.augmentation import normalise
 from classmates.evaluation.new_classes import find_support
-from classmates.evaluation.predict import read
+from classmates.evaluation.reading import read
 from classmates.losses.leave_one_out import dissimilarity, distances, fitted_scale, leave_one_out, reach
 from classmates.losses.prototypes import Distance, prototypes
 from classmates.runs.student import load_embedder

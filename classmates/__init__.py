@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from classmates.errors import NonFiniteLoss, UserError
     from classmates.evaluation.evaluate import evaluate
     from classmates.evaluation.predict import predict
+    from classmates.evaluation.student import load_student
     from classmates.experiments.compare import compare
     from classmates.experiments.improve import improve
     from classmates.experiments.report import report
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from classmates.inspection.inspecting import inspect
     from classmates.methods import *  # noqa: F403
     from classmates.networks.building.describe import describe
-    from classmates.runs.student import load_student
     from classmates.tasks.classification import Classification
     from classmates.tasks.few_shot import FewShot
     from classmates.training.result import Result
@@ -70,7 +70,7 @@ _HOMES = {
     "Classification": "classmates.tasks.classification",
     "FewShot": "classmates.tasks.few_shot",
     "Result": "classmates.training.result",
-    "load_student": "classmates.runs.student",
+    "load_student": "classmates.evaluation.student",
     **dict.fromkeys(("Batch", "DataSpec", "NetworkOutput"), "classmates.contracts"),
     **dict.fromkeys(("NonFiniteLoss", "UserError"), "classmates.errors"),
 }

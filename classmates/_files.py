@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from uuid import uuid4
 
+from classmates._progress import note
 from classmates.errors import UserError
 
 
@@ -18,9 +21,11 @@ from classmates.errors import UserError
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a temporary name to write to; it becomes ``path`` at the end, or vanishes if anything fails.
 
-    The folder is made where there is none, and the name keeps the suffix: some writers look at it.
+    The folder is made where there is none, and the name keeps the suffix: some writers look at it. What earlier
+    processes that were killed have left of the same file is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(path.parent, glob.escape(path.stem), resting=RESTING)
     # Random: machines that share a folder may have processes of the same number.
     temporary = path.with_name(f".{path.stem}.{uuid4().hex}{path.suffix}")
     temporary.touch()
@@ -37,11 +42,21 @@ UNFINISHED = re.compile(r"\..*\.[0-9a-f]{32}(\.\w+)?")
 """Temporary names of ``whole_file``."""
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove what a process that was killed has left of ``whole_file`` in a folder where no other one writes."""
-    for path in folder.glob(".*"):
+RESTING = 3600.0
+"""Seconds after which a temporary file is left behind, where others may be writing: none rests so long in writing."""
+
+
+def remove_unfinished(folder: Path, stem: str = "*", resting: float = 0.0) -> None:
+    """Remove what processes that were killed have left of ``whole_file`` in a folder.
+
+    Args:
+        folder: where to look.
+        stem: of which files, as a pattern of their names without the suffix.
+        resting: seconds for which nobody has written to it; 0 only where no other process writes.
+    """
+    for path in folder.glob(f".{stem}.*"):
         with suppress(FileNotFoundError):  # another process has renamed or removed it
-            if UNFINISHED.fullmatch(path.name):
+            if UNFINISHED.fullmatch(path.name) and time.time() - path.stat().st_mtime >= resting:
                 path.unlink()
 
 
@@ -67,7 +82,7 @@ def _lock(file: int, path: Path) -> bool:
     except (BlockingIOError, PermissionError, FileNotFoundError):  # it is held, or its holder has just removed it
         return False
     except OSError as error:
-        print(f"note: nothing keeps other processes out of '{path.parent}': no locks there ({error.strerror})")
+        note(f"nothing keeps other processes out of '{path.parent}': no locks there ({error.strerror})")
         return True
 
 

@@ -1,30 +1,84 @@
-"""Progress bars of what takes long, which whoever asks for none does not get."""
+"""What is said beside results, all of it on standard error: notes, and how far something is that takes long."""
 
 from __future__ import annotations
 
+import os
+import sys
+import textwrap
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeVar
+from io import StringIO
+from typing import Any, NamedTuple, TypeVar
 
 from tqdm import tqdm
+
+from classmates._names import in_unicode
 
 Item = TypeVar("Item")
 
 DELAY = 2
 """The seconds before a bar appears."""
+EVERY = 30.0
+"""The seconds between two lines on how far something is, where lines cannot be rewritten."""
+LINE = 80
+"""The columns of a line where no terminal says how many it has."""
 
-_shown: ContextVar[bool] = ContextVar("shown", default=True)
+
+class Saying(NamedTuple):
+    """What is said: notes; progress; what the libraries underneath say."""
+
+    notes: bool = True
+    progress: bool = True
+    libraries: bool = False
+
+
+USUAL = Saying()
+_saying: ContextVar[Saying] = ContextVar("saying")
+
+
+def saying() -> Saying:
+    """Return what is said now."""
+    return _saying.get(USUAL)
 
 
 @contextmanager
-def progress_bars(shown: bool) -> Iterator[None]:
-    """Show the bars made within the block, or none."""
-    before = _shown.set(shown)
+def say(**what: bool) -> Iterator[None]:
+    """Say some of it, or not, within the block; what is not named stays as it is."""
+    before = _saying.set(saying()._replace(**what))
     try:
         yield
     finally:
-        _shown.reset(before)
+        _saying.reset(before)
+
+
+def columns() -> int:
+    """Return the columns of the terminal that standard error is."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or LINE
+    except (OSError, ValueError):  # no terminal, or no file at all
+        return LINE
+
+
+def note(text: str) -> None:
+    """Say something that is worth knowing beside the result; wrapped at words on a terminal, one line elsewhere."""
+    if saying().notes:
+        tqdm.write(wrapped(f"note: {in_unicode(text)}"), file=sys.stderr)  # above a bar, if there is one
+
+
+def wrapped(text: str) -> str:
+    """Return a text in lines of the terminal's width; as it is where standard error is none."""
+    if not sys.stderr.isatty():
+        return text
+    how = {"subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
+    width = columns() - 1
+    return "\n".join(line if len(line) <= width else textwrap.fill(line, width, **how) for line in text.splitlines())
+
+
+def rewritable() -> bool:
+    """Return whether a line can be rewritten: in a terminal and in a notebook."""
+    return sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel")
 
 
 def bar(items: Iterable[Item], title: str, unit: str, count: int | None = None) -> tqdm[Item]:
@@ -32,5 +86,70 @@ def bar(items: Iterable[Item], title: str, unit: str, count: int | None = None) 
 
     count: how many there are, where they have no length.
     """
-    shown = _shown.get()
-    return tqdm(items, title, count, leave=False, unit=unit, delay=DELAY, disable=not shown)
+    shown = saying().progress and rewritable()
+    return tqdm(items, title, count, leave=False, unit=unit, delay=DELAY, disable=not shown, **_size())
+
+
+class Status:
+    """One line on how far something is; use ``with``, or ``close`` it.
+
+    In a terminal or a notebook it is rewritten in place; elsewhere it is written anew, a whole line every ``EVERY``
+    seconds at most.
+
+    Args:
+        text: what it says at first.
+        total: how many steps there are.
+        done: how many of them are done already.
+        shown: whether it is shown, if progress is.
+        form: {desc} for what it says, {remaining} for the time left by the steps so far, {bar} for a bar in
+            the room that is left.
+    """
+
+    def __init__(self, text: str, total: int, done: int = 0, *, shown: bool = True, form: str = "{desc}"):
+        self.in_place = rewritable()
+        self.told = time.monotonic()
+        self.bar = tqdm(
+            desc=text,
+            total=total,
+            initial=done,
+            file=sys.stderr if self.in_place else StringIO(),  # which makes the texts of the lines
+            mininterval=0.2 if self.in_place else float("inf"),
+            smoothing=0,  # the time left is by all steps so far, and by what was done between them
+            bar_format=form,
+            disable=not (shown and saying().progress),
+            **_size(),
+        )
+
+    def describe(self, text: str) -> None:
+        """Say what is shown from now on."""
+        self.bar.set_description_str(text, refresh=self.in_place)
+        self._tell()
+
+    def advance(self) -> None:
+        """Count a step."""
+        self.bar.update()
+        self._tell()
+
+    def close(self) -> None:
+        """Leave the line as it is, with the time that it took where all is done."""
+        if self.bar.n == self.bar.total:
+            self.bar.bar_format = (self.bar.bar_format or "").replace("{remaining} left", "in {elapsed}")
+        self.bar.close()
+
+    def __enter__(self) -> Status:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _tell(self) -> None:
+        if self.in_place or self.bar.disable or time.monotonic() - self.told < EVERY:
+            return
+        self.told = time.monotonic()
+        form = (self.bar.bar_format or "").replace("|{bar}|", "").rstrip()
+        print(tqdm.format_meter(**{**self.bar.format_dict, "bar_format": form}), file=sys.stderr)
+
+
+def _size() -> dict[str, Any]:
+    """Return how wide tqdm is to draw."""
+    return {"dynamic_ncols": True} if sys.stderr.isatty() else {"ncols": LINE}

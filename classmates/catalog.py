@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cached_property
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any, Literal
 
 from classmates._outlines import OUTLINES
@@ -59,7 +60,8 @@ class Catalog:
 
     def _section(self, kind: str) -> str:
         rows = self._methods() if kind == "methods" else [row(name, line) for name, line in self.names[kind].items()]
-        return "\n".join([TITLES[kind], *rows, *self._more(kind)])
+        title = textwrap.fill(TITLES[kind], get_terminal_size().columns)
+        return "\n".join([title, *rows, *self._more(kind)])
 
     def _methods(self) -> Iterator[str]:
         """Yield the methods by what their students learn from, the latest last, each with its year and its cost."""
@@ -77,20 +79,20 @@ class Catalog:
             return [f"  {name:<28}of timm" for name in self.timm_models]
         if kind == "models":
             return [
-                "  and more than a thousand of timm; to find them: classmates list models --pattern 'vit*'",
+                "  and more than a thousand of timm: classmates list models --pattern 'vit*'",
                 "  and your own: --model FILE.py:CLASS",
             ]
         if kind == "datasets" and not self.pattern:
             return [
-                "  and hf:NAME, a data set of the Hugging Face Hub, and your own: a folder with train/CLASS/* and",
-                "  perhaps val/ and test/, a folder with CLASS/*, or one of parquet files",
+                "  and hf:NAME, a data set of the Hugging Face Hub, and your own: a folder with",
+                "  train/CLASS/* and perhaps val/ and test/, one with CLASS/*, or one of parquet files",
             ]
         return []
 
 
 def row(name: str, line: str) -> str:
-    """Return a name and, beside it, what there is to say of it, in lines of up to 100 characters."""
-    return textwrap.fill(f"  {name:<28}{line}", 100, subsequent_indent=" " * 30)
+    """Return a name and, beside it, what there is to say of it, in lines of the terminal's width."""
+    return textwrap.fill(f"  {name:<28}{line}", get_terminal_size().columns, subsequent_indent=" " * 30)
 
 
 GROUPS = {
@@ -101,8 +103,8 @@ GROUPS = {
     "teacher": "With a teacher, which has been trained before (--method.teacher RUN_FOLDER)",
 }
 TITLES = {
-    "methods": "Methods (--method NAME; classmates train --method.help NAME shows its options), with the year of\n"
-    "the paper and the time of a training step over Baseline's; inference costs the same with all of them",
+    "methods": "Methods (--method NAME; classmates train --method.help NAME shows its options), with the year of the "
+    "paper and the time of a training step over Baseline's; inference costs the same with all of them",
     "models": "Models (--model NAME; classmates describe NAME shows its stages and size)",
     "datasets": "Data (--data NAME)",
 }

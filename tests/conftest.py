@@ -23,6 +23,7 @@ pytest_plugins = [
     "tests.fixtures.finished_comparison",
     "tests.fixtures.finished_run",
     "tests.fixtures.layout",
+    "tests.fixtures.sd_run",
 ]
 
 

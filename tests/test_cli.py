@@ -3,7 +3,6 @@
 import errno
 import functools
 import inspect
-import re
 import signal
 import sys
 from importlib import import_module
@@ -20,9 +19,7 @@ from hypothesis import strategies as st
 import classmates
 from classmates._signals import Ended
 from classmates.cli import COMMANDS, main
-from classmates.cli.help import TOPICS, command_help
 from classmates.cli.words import read
-from classmates.configuration.arguments import arguments_of
 from classmates.tasks.classification import Classification
 from classmates.training.train import train
 
@@ -58,7 +55,7 @@ def test_every_default_is_that_of_python(trained_with):
     for name, parameter in inspect.signature(train).parameters.items():
         if name not in ("method", "task", "callbacks", "loggers"):
             assert arguments[name] == parameter.default, name
-    assert arguments["loggers"] == ["tensorboard"]
+    assert arguments["loggers"] == []
     assert arguments["task"]() == Classification()
     assert "callbacks" not in arguments
 
@@ -141,46 +138,6 @@ def test_dashes_and_equals_signs_change_nothing(flags):
     assert read(typed, {}, ()) == [(name, text) for name, text, _ in flags]
 
 
-# Help
-
-
-@pytest.mark.parametrize("typed", [[], ["--help"], ["-h"]])
-def test_the_overview_has_a_line_for_each_command_and_three_examples(typed, capsys):
-    assert main(typed) == 0
-    lines = capsys.readouterr().out.splitlines()
-    for command in COMMANDS:
-        assert sum(line.startswith(f"  {command} ") for line in lines) == 1
-    assert sum(line.startswith("  classmates ") for line in lines) == 3
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_explains_every_argument_on_screens_of_36_lines(command, capsys):
-    assert main([command, "--help"]) == 0
-    text = capsys.readouterr().out
-    assert max(map(len, text.splitlines())) <= 100
-    assert all(len(section.splitlines()) <= 36 for section in text.split("\n\n"))
-    for name, argument in arguments_of(getattr(classmates, COMMANDS[command].function or command)).items():
-        assert argument.help, f"{command}: the docstring says nothing of {name}"
-        assert (name.upper() if name in COMMANDS[command].positions else f"--{name}") in text
-    assert "Union" not in text
-    assert "--callbacks" not in text
-
-
-def test_every_argument_of_train_has_its_topic():
-    topics = [name for names in TOPICS["train"].values() for name in names]
-    assert sorted(topics) == sorted(arguments_of(train))
-    assert "\nOptions\n" not in command_help("train", train, ())
-
-
-def test_help_of_a_method_shows_its_options_with_types_and_defaults(capsys):
-    assert main(["train", "--method.help", "CORSD"]) == 0
-    text = capsys.readouterr().out
-    assert "--method.alpha NUMBER" in text
-    assert "--method.kl_reduction batchmean|mean" in text
-    assert re.search(r"--method.depths INT .*\n.* \[4\]", text)
-    assert "--method.network" not in text
-
-
 # Wrong input
 
 WRONG = {
@@ -218,6 +175,9 @@ WRONG = {
     "train --config bad_option.yaml": ["unknown option of MCL 'pears'", "'peers'"],
     "train --config bad_value.yaml": ["key 'epochs' in bad_value.yaml takes INT, not 'three'"],
     "train --config no_yaml.yaml": ["no_yaml.yaml is no YAML file"],
+    "train --config recipes/evidence/photo.yaml": ["'recipes/evidence/photo.yaml'", "'evidence/photos'"],
+    "train --config evidence/photos": ["photos.yaml is a recipe for several runs", "compare --recipe"],
+    "completion bahs": ["takes bash|zsh|fish, not 'bahs'"],
     "train --config a_list.yaml": ["a_list.yaml must have lines 'name: value'"],
     "evaluate": ["evaluate needs RUN"],
     "evaluate nowhere": ["no trained student in 'nowhere'"],

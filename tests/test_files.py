@@ -4,13 +4,17 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from classmates._files import exclusive, output_file, remove_unfinished, require_writable, whole_file
+from classmates.comparisons.recipe import Recipe
+from classmates.data.readers.cache import cached
 from classmates.errors import UserError
+from classmates.experiments.ledger import Ledger
 
 
 def test_two_writers_of_one_file_are_not_in_each_others_way(tmp_path: Path) -> None:
@@ -74,6 +78,38 @@ def test_what_a_killed_process_has_left_is_removed_and_nothing_else(tmp_path: Pa
     remove_unfinished(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden.json", "result.json"]
     remove_unfinished(tmp_path / "nowhere")
+
+
+def left_behind(folder: Path, name: str, hours: float) -> str:
+    """Leave what a process leaves that was killed so long ago while it wrote a file of that name."""
+    path = folder / f".{Path(name).stem}.{uuid4().hex}{Path(name).suffix}"
+    path.touch()
+    then = path.stat().st_mtime - 3600 * hours
+    os.utime(path, (then, then))
+    return path.name
+
+
+def test_what_was_left_of_a_file_goes_when_it_is_written_again(tmp_path: Path) -> None:
+    left_behind(tmp_path, "result.csv", hours=2)
+    kept = [left_behind(tmp_path, "result.csv", hours=0.5), left_behind(tmp_path, "other.csv", hours=2)]
+    with whole_file(tmp_path / "result.csv"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "result.csv"])
+
+
+def test_what_was_left_in_a_cache_or_a_ledger_goes_when_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLASSMATES_CACHE", str(tmp_path))
+    kept = left_behind(tmp_path, "of-another-program.txt", hours=2)
+    left_behind(tmp_path, "images-0.safetensors", hours=2)
+    cached("images", ["photos"], "content", lambda: {"images": torch.zeros(1)}, [])
+    assert [path.name for path in tmp_path.glob(".*")] == [kept]
+    ledger = Ledger(tmp_path / "ledger")
+    ledger.jobs.mkdir(parents=True)
+    left_behind(ledger.jobs, "job.yaml", hours=2)
+    ledger.write_plan(Recipe(rows={}, models=(), data=(), seeds=()), [])
+    assert not any(ledger.jobs.iterdir())
 
 
 HOLD = (

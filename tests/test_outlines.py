@@ -2,24 +2,23 @@
 
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
-import classmates
 from classmates._outlines import OUTLINES
 from classmates.cli import COMMANDS
-from classmates.cli.help import command_help
+from classmates.cli.help import command_parser
 from classmates.data.augmentation import Augmentation
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_a_command_is_that_of_its_function(command):
     entry = COMMANDS[command]
-    name = entry.function or command
-    outline = OUTLINES.named(classmates._HOMES[name], name)
-    function = getattr(classmates, name)
+    outline, function = entry.outline(), getattr(import_module(entry.home), entry.function)
     assert outline is not function
-    assert command_help(command, outline, entry.positions) == command_help(command, function, entry.positions)
+    seen, known = (command_parser(command, one, entry.positions).format_help() for one in (outline, function))
+    assert seen == known
 
 
 def test_dataclasses_have_their_fields_and_defaults():
@@ -34,7 +33,15 @@ def test_what_other_packages_define_stays_a_name():
 
 @pytest.mark.parametrize(
     ("typed", "code"),
-    [("--help", 0), ("train --help", 0), ("list", 0), ("list models", 0), ("train --epohcs 3", 2), ("compare x", 2)],
+    [
+        ("--help", 0),
+        ("train --help", 0),
+        ("list", 0),
+        ("list models", 0),
+        ("train --epohcs 3", 2),
+        ("compare x", 2),
+        ("completion bash", 0),
+    ],
 )
 def test_nothing_heavy_is_imported_for_help_names_and_wrong_flags(typed, code):
     heavy = ("torch", "timm", "lightning", "pandas", "numpy", "sklearn", "matplotlib")

@@ -1,18 +1,19 @@
-"""The text of ``--help``, made of signatures and docstrings, a screen for each topic."""
+"""Every command as argparse has it, by signature and docstring, for its help and for what completes its words."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter, _ArgumentGroup, _SubParsersAction
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_origin
+from shutil import get_terminal_size
+from typing import Any, Literal, get_args, get_origin
 
 from docstring_parser import parse as parse_docstring
 
-from classmates.configuration.arguments import Argument, arguments_of, in_words
-
-WIDTH = 100
-COLUMN = 30
+from classmates._outlines import OUTLINES
+from classmates.configuration.arguments import Argument, alternatives, arguments_of, in_words
 
 TOPICS = {
     "train": {
@@ -61,6 +62,11 @@ TOPICS = {
 """Which arguments belong together, by command and in the order shown; the rest are "Options"."""
 
 EXAMPLES = {
+    "": (
+        "classmates train --data ./photos --model mobilenetv3_small_100 --method MCL",
+        "classmates compare --methods Baseline,MCL --data ./photos --model mobilenetv3_small_100 --seeds 3",
+        "classmates predict runs/MCL-mobilenetv3_small_100-photos-0 ./new_photos",
+    ),
     "train": (
         "classmates train --data ./photos --model mobilenetv3_small_100 --method MCL --method.peers 2",
         "classmates train --method.help MCL",
@@ -81,84 +87,150 @@ EXAMPLES = {
     ),
 }
 
-CONFIG = Argument("config", Path, None, "a YAML file of settings, named as the flags are; flags override it.")
+GENERAL = {
+    "--config FILE": "settings in YAML, named as the flags are, which go over them; or the name of a file that comes "
+    "with the package, such as recipes/demo.yaml",
+    "--quiet": "only results and errors: no notes, no progress",
+    "--verbose": "also what the libraries underneath say, and where in the code an error arose",
+    "--help": "show this",
+}
+"""What every command takes."""
+
+NAMES = {"method": "classmates.methods", "methods": "classmates.methods", "model": "classmates.models"}
+"""The modules whose public names complete the value of an argument."""
 
 
-def command_help(command: str, function: Callable[..., Any], words: tuple[str, ...]) -> str:
-    """Return the help of one command. words: the arguments that are given by position."""
+def overview_parser() -> tuple[ArgumentParser, _SubParsersAction[ArgumentParser]]:
+    """Return the parser of the program, and what takes the commands, which its help lists with their summaries."""
+    parser = ArgumentParser(
+        prog="classmates",
+        usage="classmates COMMAND [--FLAG VALUE ...]",
+        description="More accurate image classifiers without a bigger teacher.",
+        epilog=f"{examples(EXAMPLES[''])}\n\nclassmates COMMAND --help explains a command.",
+        **FORM,
+    )
+    return parser, parser.add_subparsers(title="Commands", metavar="COMMAND [--help]")
+
+
+def command_parser(
+    command: str,
+    function: Callable[..., Any],
+    words: tuple[str, ...],
+    make: Callable[..., ArgumentParser] = ArgumentParser,
+) -> ArgumentParser:
+    """Return a command with all that it takes, in groups by topic.
+
+    words: the arguments that are given by position. make: makes the parser, from texts.
+    """
     arguments = arguments_of(function)
-    usage = " ".join(["classmates", command, *(placeholder(arguments[word]) for word in words), "[--FLAG VALUE ...]"])
-    topics = {title: [arguments[name] for name in names] for title, names in TOPICS.get(command, {}).items()}
-    placed = {argument.name for topic in topics.values() for argument in topic}
-    topics["Given without a flag"] = [arguments[word] for word in words]
-    topics["Options"] = [argument for name, argument in arguments.items() if name not in {*placed, *words}]
-    topics["From a file"] = [CONFIG]
-    parts = [usage, description(function), *sections(topics, words)]
-    if command in EXAMPLES:
-        parts.append("\n".join(["Examples", *(f"  {example}" for example in EXAMPLES[command])]))
-    return "\n\n".join(parts)
+    placeholders = (placeholder(arguments[word]) for word in words)
+    parser = make(
+        prog=f"classmates {command}",
+        usage=" ".join(["classmates", command, *placeholders, "[--FLAG VALUE ...]"]),
+        description=description(function),
+        epilog=examples(EXAMPLES.get(command, ())),
+        **FORM,
+    )
+    topics = TOPICS.get(command, {})
+    placed = {*words, *(name for names in topics.values() for name in names)}
+    rest = [name for name in arguments if name not in placed]
+    for title, names in {"Given without a flag": words, **topics, "Options": rest}.items():
+        group = parser.add_argument_group(title)
+        for name in names:
+            if name in words:
+                add_word(group, arguments[name])
+            else:
+                add_flags(group, arguments[name])
+    group = parser.add_argument_group("Every command")
+    for flag, text in GENERAL.items():
+        name, _, metavar = flag.partition(" ")
+        how: dict[str, Any] = {"metavar": metavar, "type": Path} if metavar else {"action": "store_true"}
+        group.add_argument(name, help=text, **how)
+    return parser
 
 
-def options_help(cls: type, options: Mapping[str, Argument], flag: str) -> str:
-    """Return the help of a class that is chosen by name, such as a method; its options follow the flag with a dot."""
-    rows = [flag_row(f"--{flag}.{option.name}", option) for option in options.values()]
-    title = f"Options of --{flag} {cls.__name__}"
-    return "\n\n".join([f"{cls.__name__}: {description(cls)}", "\n".join([title, *(rows or ["  none"])])])
+def options_parser(cls: type, options: Mapping[str, Argument], flag: str) -> ArgumentParser:
+    """Return a class that is chosen by name, such as a method, with its options, which follow the flag with a dot."""
+    parser = ArgumentParser(usage=SUPPRESS, description=description(cls, f"{cls.__name__}: "), **FORM)
+    group = parser.add_argument_group(f"Options of --{flag} {cls.__name__}", None if options else "none")
+    for option in options.values():
+        add_flag(group, f"--{flag}.{option.name}", option)
+    return parser
 
 
-def description(thing: Callable[..., Any]) -> str:
+FORM: dict[str, Any] = {
+    "formatter_class": partial(RawDescriptionHelpFormatter, max_help_position=30),
+    "add_help": False,
+}
+"""How all parsers write their help."""
+
+
+def description(thing: Callable[..., Any], start: str = "") -> str:
     """Return the docstring down to its first section, wrapped."""
-    parsed = parse_docstring(thing.__doc__ or "")
-    paragraphs = [parsed.short_description or "", *(parsed.long_description or "").split("\n\n")]
-    return "\n\n".join(textwrap.fill(" ".join(text.replace("``", "").split()), WIDTH) for text in paragraphs if text)
+    parsed, width = parse_docstring(thing.__doc__ or ""), get_terminal_size().columns - 2
+    paragraphs = [start + (parsed.short_description or ""), *(parsed.long_description or "").split("\n\n")]
+    return escaped("\n\n".join(textwrap.fill(" ".join(text.split()), width) for text in paragraphs if text))
 
 
-def sections(topics: Mapping[str, Iterable[Argument]], words: tuple[str, ...]) -> Iterable[str]:
-    for title, arguments in topics.items():
-        rows = [text for argument in arguments for text in rows_of(argument, words)]
-        if rows:
-            yield "\n".join([title, *rows])
+def examples(lines: Sequence[str]) -> str | None:
+    """Return commands to copy, long ones over several lines."""
+    how = {"width": get_terminal_size().columns - 8, "break_long_words": False, "break_on_hyphens": False}
+    wrapped = [" \\\n      ".join(textwrap.wrap(line, **how)) for line in lines]
+    return "\n  ".join(["Examples:", *wrapped]) if lines else None
 
 
-def rows_of(argument: Argument, words: tuple[str, ...]) -> Iterable[str]:
-    """Yield the row of an argument, or those of the fields of a dataclass."""
-    if argument.name in words:
-        choices = f" ({in_words(argument.type)})" if get_origin(argument.type) is Literal else ""
-        yield row(placeholder(argument), argument, choices)
-    elif argument.fields:
-        yield from (flag_row(f"--{argument.name}.{field.name}", field) for field in argument.fields.values())
-    else:
-        yield flag_row(f"--{argument.name}", argument)
+def add_word(group: _ArgumentGroup, argument: Argument) -> None:
+    """Add an argument that is given by position."""
+    listed = f" ({in_words(argument.type)})" if choices_of(argument) else ""
+    add(group, argument.name, argument, argument.name.upper(), listed, nargs="*" if argument.is_list else None)
 
 
-def flag_row(flag: str, argument: Argument) -> str:
-    """Write the row of a flag, with what it takes."""
-    return row(f"{flag}.NAME VALUE" if argument.is_mapping else f"{flag} {in_words(argument.type)}", argument)
+def add_flags(group: _ArgumentGroup, argument: Argument) -> None:
+    """Add the flag of an argument, or those of the fields of a dataclass."""
+    for field in argument.fields.values():
+        add_flag(group, f"--{argument.name}.{field.name}", field)
+    if argument.is_mapping:
+        add(group, f"--{argument.name}.NAME", argument, "VALUE")
+    elif not argument.fields:
+        add_flag(group, f"--{argument.name}", argument)
 
 
-def row(start: str, argument: Argument, more: str = "") -> str:
-    """Write what is typed, and beside it the help and the default."""
-    indent = " " * COLUMN
-    text = argument.help.replace("``", "").rstrip(".") + more + default(argument)
-    lead = f"  {start} ".ljust(COLUMN)
-    if len(lead) > COLUMN:
-        lead = f"  {start}\n{indent}"
-    return lead + f"\n{indent}".join(textwrap.wrap(text, WIDTH - COLUMN))
+def add_flag(group: _ArgumentGroup, flag: str, argument: Argument) -> None:
+    add(group, flag, argument, in_words(argument.type))
+
+
+def add(group: _ArgumentGroup, name: str, argument: Argument, takes: str, more: str = "", **how: Any) -> None:
+    """Add an argument: its name as typed, what it takes, its help, and what completes its value."""
+    how["type"] = Path if Path in alternatives(argument.type) else None
+    group.add_argument(name, metavar=takes, help=help_of(argument) + more, choices=choices_of(argument), **how)
+
+
+def choices_of(argument: Argument) -> list[str] | None:
+    """Return the words that an argument takes, or the names of this package's that it takes beside others."""
+    literals = [part for part in alternatives(argument.type) if get_origin(part) is Literal]
+    if argument.name in NAMES:
+        return [*OUTLINES.named(NAMES[argument.name], "__all__")]
+    return ["true", "false"] if argument.type is bool else [*get_args(literals[0])] if literals else None
+
+
+def help_of(argument: Argument) -> str:
+    """Return what the docstring says, and the default in brackets, where there is one to speak of."""
+    value, shown = argument.default, ""
+    if isinstance(value, bool):
+        shown = str(value).lower()
+    elif isinstance(value, list | tuple):
+        shown = f"[{','.join(map(str, value))}]" if value else ""
+    elif value is not None and not argument.required:
+        shown = getattr(value, "__name__", str(value))
+    return escaped(argument.help.rstrip(".") + (f" [{shown}]" if shown else ""))
+
+
+def escaped(text: str) -> str:
+    """Return a text as argparse shows it unchanged."""
+    return text.replace("``", "").replace("%", "%%")
 
 
 def placeholder(argument: Argument) -> str:
     """Write an argument that is given by position for the usage line: ``RUN``, ``IMAGES ...``, ``[WHAT]``."""
     text = argument.name.upper() + (" ..." if argument.is_list else "")
     return text if argument.required else f"[{text}]"
-
-
-def default(argument: Argument) -> str:
-    """Return the default in brackets, where there is one to speak of."""
-    value = argument.default
-    if argument.required or value in (None, "", ()):
-        return ""
-    if isinstance(value, bool):
-        return f" [{str(value).lower()}]"
-    if isinstance(value, list | tuple):
-        return f" [[{','.join(map(str, value))}]]"
-    return f" [{getattr(value, '__name__', value)}]"

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from sklearn.utils.extmath import softmax
-from tqdm import tqdm
 
+from classmates._progress import bar
 from classmates.comparisons.statistics import spread
 from classmates.errors import UserError
 from classmates.reporting import analysis
@@ -170,7 +170,7 @@ def tsne(members: Sequence[Member]) -> tuple[pd.DataFrame, pd.DataFrame]:
         all its seeds the mean and std of silhouette and of nearest-neighbour purity, both of the features themselves.
     """
     points, numbers = [], []
-    for place, group in tqdm(list(by_row(members)), desc="t-SNE of the features", leave=False, disable=None):
+    for place, group in bar(list(by_row(members)), "t-SNE of the features", "row"):
         first, labels = group[0].run.evaluation, group[0].run.evaluation.feature_labels
         if len(labels) < analysis.FEWEST_SAMPLES:
             continue

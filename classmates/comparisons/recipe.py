@@ -99,22 +99,31 @@ def recipes_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "recipes"
 
 
+def bundled() -> dict[str, Path]:
+    """Return the YAML files that come with the package, by their names below ``recipes/`` (mcl, evidence/photos)."""
+    folder = recipes_folder()
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
+
+
+def bundled_name(name: str) -> str:
+    """Return how ``bundled`` has the name of a file in a checkout (recipes/mcl.yaml)."""
+    return name.removeprefix("recipes/").removesuffix(".yaml")
+
+
 def find_recipe(name: str) -> Path:
-    """Return the file of a recipe: a YAML file of the user's, or a name below ``recipes/`` (papers/mcl-okd/table1).
+    """Return the file of a recipe: the user's, or else one that comes with the package (papers/mcl-okd/table1).
 
     Raises:
         UserError: there is none.
     """
+    known = {short: path for short, path in bundled().items() if "/" in short}
+    if bundled_name(name) in known and not Path(name).is_file():
+        return known[bundled_name(name)]
     if name.endswith((".yaml", ".yml")):
         if not Path(name).is_file():
             raise UserError(f"recipe '{name}': there is no such file (seen from {Path.cwd()})")
         return Path(name)
-    folder = recipes_folder()
-    files = (folder / "papers").rglob("*.yaml")
-    known = {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
-    if name not in known:
-        raise unknown("recipe", name, [*known, "common", "paper"])
-    return known[name]
+    raise unknown("recipe", name, [*known, "common", "paper"])
 
 
 def find_settings(name: str) -> Path:
@@ -123,11 +132,12 @@ def find_settings(name: str) -> Path:
     Raises:
         UserError: a word that is neither a file nor the name of one of the package's.
     """
-    known = {path.stem: path for path in recipes_folder().glob("*.yaml")}
-    short = name.removeprefix("recipes/").removesuffix(".yaml")
-    if short in known and not Path(name).is_file():
+    known, short = bundled(), bundled_name(name)
+    if Path(name).is_file():
+        return Path(name)
+    if short in known:
         return known[short]
-    if name == short and "/" not in name and not Path(name).is_file():
+    if name == short or name.startswith("recipes/"):
         raise unknown("file of settings", name, known)
     return Path(name)
 

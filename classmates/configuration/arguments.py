@@ -37,13 +37,13 @@ class Argument:
     @property
     def returns(self) -> Any:
         """The class that those that it takes by name derive from; None for all else."""
-        made = [get_args(part)[-1] for part in _parts(self.type) if get_origin(part) is Callable]
+        made = [get_args(part)[-1] for part in alternatives(self.type) if get_origin(part) is Callable]
         return made[0] if made else None
 
     @property
     def is_mapping(self) -> bool:
         """Return whether it takes names of any kind; they follow with a dot."""
-        return any(get_origin(part) is Mapping for part in _parts(self.type))
+        return any(get_origin(part) is Mapping for part in alternatives(self.type))
 
     @property
     def is_list(self) -> bool:
@@ -52,7 +52,7 @@ class Argument:
     @property
     def item_type(self) -> Any:
         """The type of a list's items; None for all else."""
-        lists = [part for part in _parts(self.type) if get_origin(part) in (list, Sequence)]
+        lists = [part for part in alternatives(self.type) if get_origin(part) in (list, Sequence)]
         return get_args(lists[0])[0] if lists else None
 
     @property
@@ -149,5 +149,6 @@ def likely(name: str, names: Iterable[str], see: str) -> str:
     return f"did you mean {' or '.join(map(repr, close))}?" if close else f"`{see}` shows every one"
 
 
-def _parts(hint: Any) -> tuple[Any, ...]:
+def alternatives(hint: Any) -> tuple[Any, ...]:
+    """Return the types of which an annotation takes one."""
     return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)

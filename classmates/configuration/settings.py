@@ -57,6 +57,8 @@ class Settings:
         content = read_yaml(path, f"--config {path}")
         if not isinstance(content, dict):
             raise UserError(f"--config {path} must have lines 'name: value', the names those of the flags")
+        if "rows" in content and "rows" not in self.arguments:
+            raise UserError(f"--config {path} is a recipe for several runs: classmates compare --recipe {path}")
 
         def spell(name: str) -> str:
             return f"key '{name}' in {path}"

@@ -87,7 +87,7 @@ def load(
         _require_unused("a dataset in Python", data_dir=data_dir, label=label)
         source = read_dataset(data, image_size=image_size, channels=channels)
     else:
-        listing = _find(data, None if data_dir is None else Path(data_dir).expanduser(), label, classes)
+        listing = _find(data, data_dir, label, classes)
         source = read_listing(listing, image_size=image_size, channels=channels, on_bad_image=on_bad_image)
     images = source.train
     assert images is not None  # readers find training images or raise
@@ -113,6 +113,8 @@ def load_part(
     data: str | Path | Dataset[Any],
     part: str,
     *,
+    data_dir: str | Path | None = None,
+    label: str | None = None,
     image_size: int | None = None,
     channels: int | None = None,
     on_bad_image: Literal["error", "skip"] = "error",
@@ -120,8 +122,8 @@ def load_part(
     """Load the images that are to be scored, not learnt from: nothing is split off, and classes may be missing.
 
     Args:
-        data: a folder of class folders, with parts or without, or a map-style dataset, all of which is taken.
-        part: "train", "val" or "test" of a folder that has parts; all of one that has none.
+        data: as in ``load``. All of a map-style dataset is taken.
+        part: "train", "val" or "test" of data that have parts; all of data that have none.
 
     The other arguments are as in ``load``.
 
@@ -132,14 +134,20 @@ def load_part(
         UserError: there is no such part, or images cannot be read.
     """
     if not isinstance(data, (str, Path)):
+        _require_unused("a dataset in Python", data_dir=data_dir, label=label)
         source = read_dataset(data, image_size=image_size, channels=channels)
         return replace(source, train=None, test=source.train)
-    listing = list_part(Path(data).expanduser(), part)
+    if _is_class_folders(data):
+        _require_unused(f"the folder {data}, of class folders", data_dir=data_dir, label=label)
+        listing = list_part(Path(data).expanduser(), part)
+    else:
+        listing = _find(data, data_dir, label, "shared").only(part)
     return read_listing(listing, image_size=image_size, channels=channels, on_bad_image=on_bad_image)
 
 
-def _find(data: str | Path, data_dir: Path | None, label: str | None, classes: Classes) -> Listing:
+def _find(data: str | Path, data_dir: str | Path | None, label: str | None, classes: Classes) -> Listing:
     """Find what a text or path stands for, by the rule that ``load`` states."""
+    data_dir = None if data_dir is None else Path(data_dir).expanduser()
     if isinstance(data, str) and data.startswith("hf:"):
         return _own_classes(list_hub(data.removeprefix("hf:"), data_dir, label), classes)
     if is_folder(data):
@@ -161,7 +169,7 @@ def is_folder(data: str | Path) -> bool:
     return isinstance(data, Path) or os.sep in data or "/" in data or Path(data).expanduser().is_dir()
 
 
-def is_class_folders(data: object) -> bool:
+def _is_class_folders(data: object) -> bool:
     """Return whether data are a folder of class folders, and not of parquet files."""
     return isinstance(data, (str, Path)) and is_folder(data) and not find_shards(Path(data).expanduser())
 

@@ -1,83 +1,190 @@
-"""The student for other programs: ONNX, torch.export or safetensors, compared with the original before it is kept."""
+"""The student for other programs: in one format or in several, compared with the original before a file is kept."""
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from classmates._files import output_file
+from classmates.deployment.early_exit import EarlyExits, export_early_exit
+from classmates.deployment.formats import FORMATS, Runner, Source, require
+from classmates.deployment.measured import Exports, Request, export_measured, formats_of
+from classmates.deployment.measuring import BATCH, Images
 from classmates.deployment.preparation import add_preparation
 from classmates.errors import UserError, check_choice, first_line
+from classmates.evaluation.networks import load_for_answers
+from classmates.runs.exits import load_exits
 from classmates.runs.prototypes import load_prototypes
-from classmates.runs.student import StudentCard, load_embedder, load_student, load_weights, save_weights
+from classmates.runs.student import StudentCard, load_embedder, load_student
 
-Runner = Callable[[Tensor], Tensor]
+What = Literal["student", "embedding", "early_exit"]
+PLAIN = ("safetensors", "onnx", "torch")
+"""The formats that are compared on random images alone: they give what the student gives but for rounding."""
 
 
 def export(
     run: str | Path,
     *,
     format: Literal["safetensors", "onnx", "torch"] = "onnx",
-    what: Literal["student", "embedding"] = "student",
+    formats: Sequence[str] | None = None,
+    what: What = "student",
     prototypes: Path | None = None,
+    calibrated: bool = False,
     out: Path | None = None,
     dynamic_batch: bool = True,
     tolerance: float = 1e-4,
     preprocessing: bool = False,
+    data: str | Path | Dataset[Any] | None = None,
+    data_dir: str | Path | None = None,
+    threads: int = 1,
+    calibration_images: int = 512,
+    most_lost: float = 0.05,
     network: nn.Module | None = None,
     trust_code: bool = False,
-) -> Path:
-    """Write a finished run's student in a format that other programs read.
+) -> Path | Exports | EarlyExits:
+    """Write a finished run's student in formats that other programs read.
 
-    The file takes float32 images [B, C, H, W], already resized and normalised by the run's mean and std, and gives
+    A file takes float32 images [B, C, H, W], already resized and normalised by the run's mean and std, and gives
     logits [B, K]: no softmax is included. How images are resized the card says, step by step (``preparation``). With
     ``preprocessing`` an ONNX file does all that itself, to ``pixels`` [B, H, W, C] in uint8: RGB or grey images,
     upright, of any size, one size in a batch. The student's card (class names, input shape, mean, std, ...) goes with
-    it as JSON under the key ``classmates``: metadata in ONNX and safetensors, an extra file in torch.export. ONNX has
-    ``class_names``, ``mean`` and ``std`` under keys of their own too.
+    it as JSON under the key ``classmates``: metadata in ONNX, safetensors and OpenVINO (``rt_info``), an extra file
+    in torch.export; ExecuTorch has no place for it. ONNX has ``class_names``, ``mean`` and ``std`` under keys of
+    their own too.
+
+    With ``formats`` each file is run on the run's test images before it is kept, and a table says what it scores, how
+    it differs from the student, its size and how long it takes on this machine; it is written to ``exports.csv`` and
+    into the student's card. With ``format`` what one file gives is compared, on random images, with the student in
+    PyTorch; the largest difference is printed, as a share of the largest value where that is above 1.
 
     With ``what="embedding"``, and for a student of few-shot learning always, it gives embeddings [B, D]. Prototypes
     go with them as JSON under the key ``prototypes``: ``centres``, ``class_names``, ``distance``, ``scale`` and
     ``reach``, as of ``classmates.runs.prototypes.Prototypes``.
 
-    Before the file is kept what it gives is compared, on random images, with those of the student in PyTorch; the
-    largest difference is printed, as a share of the largest value where that is above 1.
+    With ``what="early_exit"`` a student with exits (of SD or DeepSupervision) becomes an ONNX file that answers one
+    image at a time at the first exit that is sure enough. The thresholds are tuned on validation images and go into
+    the card; what they save is measured on the test images.
 
     Args:
         run: the run's folder.
-        what: the student as it is, or what its classifier is given.
-        prototypes: a file of ``predict --save_prototypes`` to go with the embedding.
         format: onnx (any ONNX runtime; needs ``pip install 'classmates[onnx]'``), torch (a .pt2 file for
             ``torch.export.load``), or safetensors (the weights alone).
+        formats: several formats, measured, or "all": onnx, onnx-float16, onnx-int8 (8-bit integers, by
+            onnxruntime's static quantisation on training images), torch, openvino, executorch.
+        what: the student as it is, what its classifier is given, or the student with its early exits.
+        prototypes: a file of ``predict --save_prototypes`` to go with the embedding.
+        calibrated: divide logits by the temperature in the card (``evaluate --calibrated``).
         out: the file to write; by default student (or embedding) .onnx, .pt2 or .safetensors in the run's folder.
+            With formats or early_exit a folder, by default the run's.
         dynamic_batch: let the file take batches of any size (checked with 1 and 5 images) and not of 1 only.
             Safetensors holds no batch size.
         tolerance: the largest difference that is accepted, as a share of the largest value where that is above 1.
         preprocessing: let an ONNX file prepare the images itself. Its pixels are compared with those of ``predict``,
             on images of several sizes; none may differ by more than 2 of 255.
+        data: with formats and early_exit, other data to take all images from, as in ``evaluate``; those of the run
+            if not given.
+        data_dir: where the files of a data set known by name are; as in training if not given.
+        threads: that each runtime may use where it is timed.
+        calibration_images: how many training images set the ranges of 8-bit integers.
+        most_lost: with formats, the share of accuracy that a file may lose on the test images; one that loses more is
+            not kept.
         network: where to load the weights, for a student that was given to training as an object (in Python).
         trust_code: run the Python file of a student whose model is one (FILE.py:CLASS).
 
     Returns:
-        The file written.
+        The file written; with formats or early_exit the table of what was measured.
 
     Raises:
         UserError: no student in the folder, ``out`` with another suffix, ONNX not installed, a network that the
-            format cannot express, prototypes of another student or without the embedding, or a difference above the
-            tolerance. Nothing is left behind.
+            format cannot express, prototypes of another student or without the embedding, a difference above the
+            tolerance, no temperature in the card, or no exits. Nothing is left behind.
     """
-    if format not in FORMATS:
-        raise UserError(f"format is '{format}'; choose one of {', '.join(FORMATS)}")
-    check_choice("what", what, ("student", "embedding"))
-    suffix, write = FORMATS[format].suffix, FORMATS[format].write
-    out = Path(run) / f"{what}{suffix}" if out is None else Path(out)
+    check_choice("what", what, What)
+    for name, count in {"threads": threads, "calibration_images": calibration_images}.items():
+        if count < 1:
+            raise UserError(f"{name} is {count}; give 1 or more")
+    if what == "early_exit":
+        check_alone(
+            "what early_exit",
+            format=format != "onnx",
+            formats=formats is not None,
+            prototypes=prototypes,
+            calibrated=calibrated,
+            preprocessing=preprocessing,
+        )
+        exits, card = load_exits(run, network, trust_code=trust_code)
+        images = Images(Path(run), card, data, data_dir)
+        return export_early_exit(Path(run), exits, card, images, Path(out or run), threads)
+    source = source_of(run, what, prototypes, calibrated, network, trust_code=trust_code)
+    source = replace(source, dynamic_batch=dynamic_batch)
+    if formats is None:
+        if format not in PLAIN:
+            more = f" (--formats {format} measures that one)" if format in FORMATS else ""
+            raise UserError(f"format is '{format}'; choose one of {', '.join(PLAIN)}{more}")
+        if calibrated and format == "safetensors":
+            raise UserError("calibrated changes logits, and safetensors holds weights alone: leave it out")
+        return export_file(source, format, out, Path(run) / what, tolerance, preprocessing)
+    check_alone("formats", format=format != "onnx", preprocessing=preprocessing)
+    images = Images(Path(run), source.card, data, data_dir)
+    source = replace(source, calibration=lambda: calibration(images, calibration_images, source.dynamic_batch))
+    request = Request(source, images, what, Path(out or run), threads, most_lost)
+    return export_measured(Path(run), request, formats_of(formats))
+
+
+def check_alone(with_what: str, **others: object) -> None:
+    """Raise UserError for the first argument that is given where it means nothing."""
+    for name, given in others.items():
+        if given:
+            raise UserError(f"{name} does not go with {with_what}: leave it out")
+
+
+def source_of(
+    run: str | Path,
+    what: What,
+    prototypes: Path | None,
+    calibrated: bool,
+    network: nn.Module | None,
+    *,
+    trust_code: bool,
+) -> Source:
+    """Load what is to be written; UserError as of ``export``."""
+    if calibrated:
+        if what != "student":
+            raise UserError("calibrated divides logits, which an embedding is not: leave it out")
+        return Source(*load_for_answers(run, network, calibrated=True, trust_code=trust_code))
+    student, card = (load_student if what == "student" else load_embedder)(run, network, trust_code=trust_code)
+    return Source(student, card, {} if prototypes is None else with_prototypes(prototypes, run, card))
+
+
+def with_prototypes(path: Path, run: str | Path, card: StudentCard) -> dict[str, str]:
+    """Return the metadata that prototypes add to the card's."""
+    if card.output != "embedding":
+        raise UserError(f"prototypes is '{path}', but the file would give logits: say --what embedding")
+    found = load_prototypes(path, run)
+    return {"prototypes": found.to_json(), "class_names": json.dumps(found.class_names)}
+
+
+def calibration(images: Images, count: int, dynamic_batch: bool) -> Iterator[Tensor]:
+    """Yield prepared training images for the ranges of 8-bit integers, drawn with a fixed seed."""
+    return (batch for batch, _ in images.batches("train", BATCH if dynamic_batch else 1, count))
+
+
+def export_file(
+    source: Source, format: str, out: Path | None, stem: Path, tolerance: float, preprocessing: bool
+) -> Path:
+    """Write one format after a comparison on random images; arguments and errors as of ``export``.
+
+    stem: what the file is called where nobody says, without its suffix.
+    """
+    suffix = FORMATS[format].suffixes[0]
+    out = stem.with_suffix(suffix) if out is None else Path(out)
     if out.suffix != suffix:
         raise UserError(
             f"out is '{out}', but format {format} is written to a {suffix} file: use '{out.with_suffix(suffix)}'"
@@ -86,20 +193,17 @@ def export(
         raise UserError(
             f"preprocessing can be part of an ONNX file, not of {format}: leave it out, or say --format onnx"
         )
-    student, card = load_student(run, network, trust_code=trust_code)
-    load = load_student if what == "student" else load_embedder
-    student, card = load(run, network, trust_code=trust_code)
-    more = {} if prototypes is None else _with_prototypes(prototypes, run, card)
-    sizes = (1, 5) if dynamic_batch else (1,)
-    values = "logits" if card.output == "logits" else "embeddings"
+    form, sizes = require(format), (1, 5) if source.dynamic_batch else (1,)
+    values = "logits" if source.card.output == "logits" else "embeddings"
     with output_file(out) as path:
         try:
-            runner = write(path, student, card, dynamic_batch, more)
-            difference = _largest_difference(student, runner, card, sizes)
+            form.write([path], source)
+            runner = form.open([path], source, None)
+            difference = largest_difference(source.network, runner, source.card, sizes)
         except UserError:
             raise
         except Exception as error:  # exporters and runtimes raise what they like
-            hint = " (dynamic_batch=False asks less of it)" if dynamic_batch else ""
+            hint = " (dynamic_batch=False asks less of it)" if source.dynamic_batch else ""
             raise UserError(f"the student cannot be exported as {format}{hint}: {first_line(error)}") from error
         if not difference <= tolerance:  # also true of NaN
             raise UserError(
@@ -107,7 +211,7 @@ def export(
                 f"tolerance {tolerance:.2e}: the file was not kept; set a larger tolerance to accept it"
             )
         if preprocessing:
-            off_by = add_preparation(path, card)
+            off_by = add_preparation(path, source.card)
             print(f"{out}: pixels that it prepares differ from the student's by at most {off_by} of 255")
     batches = " and ".join(str(size) for size in sizes)
     told = f"{values} differ from the student's by at most {difference:.1e}"
@@ -115,16 +219,9 @@ def export(
     return out
 
 
-def _with_prototypes(path: Path, run: str | Path, card: StudentCard) -> dict[str, str]:
-    """Return the metadata that prototypes add to the card's."""
-    if card.output != "embedding":
-        raise UserError(f"prototypes is '{path}', but the file would give logits: say --what embedding")
-    found = load_prototypes(path, run)
-    return {"prototypes": found.to_json(), "class_names": json.dumps(found.class_names)}
-
-
 @torch.no_grad()
-def _largest_difference(student: nn.Module, runner: Runner, card: StudentCard, sizes: tuple[int, ...]) -> float:
+def largest_difference(student: nn.Module, runner: Runner, card: StudentCard, sizes: tuple[int, ...]) -> float:
+    """Return how far a runner's answers are from the student's on random images, as a share of answers above 1."""
     random = torch.Generator().manual_seed(0)
     differences = []
     for size in sizes:
@@ -132,67 +229,3 @@ def _largest_difference(student: nn.Module, runner: Runner, card: StudentCard, s
         outputs = student(images)
         differences.append((outputs - runner(images)).abs().max() / outputs.abs().max().clamp(min=1))
     return float(torch.stack(differences).max())
-
-
-def _write_safetensors(
-    path: Path, student: nn.Module, card: StudentCard, dynamic_batch: bool, more: Mapping[str, str]
-) -> Runner:
-    save_weights(path, student, card, more)
-    reloaded = copy.deepcopy(student)
-    load_weights(path, reloaded)
-    return reloaded
-
-
-def _write_torch(
-    path: Path, student: nn.Module, card: StudentCard, dynamic_batch: bool, more: Mapping[str, str]
-) -> Runner:
-    files = {"classmates": card.to_json(), **more}
-    torch.export.save(_traced(student, card, dynamic_batch), path, extra_files=files)
-    return torch.export.load(path).module()
-
-
-def _write_onnx(
-    path: Path, student: nn.Module, card: StudentCard, dynamic_batch: bool, more: Mapping[str, str]
-) -> Runner:
-    try:
-        import onnxruntime
-        import onnxscript  # noqa: F401  (torch.onnx needs it)
-    except ImportError as error:
-        raise UserError(
-            f"ONNX needs packages that are not installed ({error}): pip install 'classmates[onnx]'"
-        ) from error
-    program = torch.onnx.export(
-        _traced(student, card, dynamic_batch),
-        dynamo=True,
-        input_names=["images"],
-        output_names=[card.output],
-        verbose=False,
-    )
-    assert program is not None  # None is what the old, non-dynamo exporter returns
-    own = {name: json.dumps(getattr(card, name)) for name in ("class_names", "mean", "std")}
-    program.model.metadata_props.update({"classmates": card.to_json(), **own, **more})
-    program.save(path, external_data=False)  # one file, so that it can be moved as one
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run([card.output], {"images": images.numpy()})[0])
-
-
-def _traced(student: nn.Module, card: StudentCard, dynamic_batch: bool) -> torch.export.ExportedProgram:
-    if not dynamic_batch:
-        return torch.export.export(student, (torch.zeros(1, *card.input_shape),))
-    # Two images: torch.export would take a batch of one for a constant.
-    example = torch.zeros(2, *card.input_shape)
-    return torch.export.export(student, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-
-
-@dataclass(frozen=True)
-class Format:
-    suffix: str
-    write: Callable[[Path, nn.Module, StudentCard, bool, Mapping[str, str]], Runner]
-    """Writes the file (path, student, card, dynamic_batch, more metadata), and gives what runs it, read from disk."""
-
-
-FORMATS = {
-    "safetensors": Format(".safetensors", _write_safetensors),
-    "onnx": Format(".onnx", _write_onnx),
-    "torch": Format(".pt2", _write_torch),
-}

@@ -16,7 +16,7 @@ from PIL import Image
 from classmates.data.parts import Interpolation
 from classmates.data.resizing import LONGEST
 from classmates.errors import UserError
-from classmates.evaluation.predict import read
+from classmates.evaluation.reading import read
 from classmates.runs.student import StudentCard
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from classmates._progress import bar
 from classmates.contracts import Batch, NetworkOutput
 from classmates.tasks.protocol import Protocol
 
@@ -35,7 +35,6 @@ def collect(
     batches: Iterable[Batch],
     *,
     description: str = "test",
-    progress: bool = True,
 ) -> Predictions:
     """Predict every batch once.
 
@@ -46,7 +45,7 @@ def collect(
     logits: dict[str, list[Tensor]] = {}
     features: list[list[Tensor]] = []
     kept = 0
-    for batch in tqdm(batches, desc=description, unit="batch", leave=False, disable=not progress):
+    for batch in bar(batches, description, "batch"):
         predicted, output = predict(batch.images)
         labels.append(batch.labels.cpu())
         for who, values in predicted.items():

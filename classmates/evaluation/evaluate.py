@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,14 +13,16 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from classmates._files import output_file, require_writable
+from classmates._progress import note
 from classmates._yaml import read_yaml
 from classmates.data.batches.loaders import eval_loader
 from classmates.errors import UserError, unknown
 from classmates.evaluation.collect import Predictions, collect
 from classmates.evaluation.predict import device_for, require_finite
 from classmates.evaluation.scored_images import load_as_trained
+from classmates.evaluation.temperature import fitted_temperature, temperature_in
 from classmates.runs.folder import stored_settings
-from classmates.runs.student import StudentCard, load_embedder, load_student
+from classmates.runs.student import StudentCard, load_embedder, load_student, read_card, write_card
 from classmates.runs.task_spec import TaskSpec, task_of
 from classmates.tasks.protocol import Metric, ProtocolRecord, Scores
 from classmates.tasks.task import Task
@@ -34,22 +37,38 @@ class StudentScores(dict[str, Metric]):
         scores: of the student.
         protocol: how it was judged.
         drawn: the hash of what was drawn to judge by, such as a list of episodes; None without.
+        temperature: by which logits were divided; None where they are as the student gives them.
+        before: the scores without that.
     """
 
-    def __init__(self, scores: Scores, protocol: ProtocolRecord, drawn: str | None = None):
+    def __init__(
+        self,
+        scores: Scores,
+        protocol: ProtocolRecord,
+        drawn: str | None = None,
+        temperature: float | None = None,
+        before: Scores | None = None,
+    ):
         super().__init__(scores)
         self.protocol = protocol
         self.drawn = drawn
+        self.temperature = temperature
+        self.before = before
 
     def __str__(self) -> str:
         count = self[self.protocol.headline].count
-        return self.protocol.table(self.protocol.counted, {str(count): self})
+        if self.before is None:
+            return self.protocol.table(self.protocol.counted, {str(count): self})
+        lines = {"as trained": self.before, "calibrated": self}
+        table = self.protocol.table(f"{count} {self.protocol.counted}", lines)
+        return f"{table}\n\ncalibrated: logits divided by {self.temperature:.4g}, fitted on validation images"
 
     def to_json(self) -> str:
         """Return the metrics as JSON, each as in a run's ``result.json``; beside them what was drawn, if it was."""
         metrics: dict[str, Any] = {name: asdict(metric) for name, metric in self.items()}
         drawn = {} if self.drawn is None else {"drawn": self.drawn, "settings": dict(self.protocol.settings)}
-        return json.dumps(metrics | drawn, indent=2)
+        divided = {} if self.temperature is None else {"temperature": self.temperature}
+        return json.dumps(metrics | drawn | divided, indent=2)
 
 
 def evaluate(
@@ -64,6 +83,7 @@ def evaluate(
     batch_size: int | None = None,
     num_workers: int = 2,
     accelerator: str = "auto",
+    calibrated: bool = False,
     out: Path | None = None,
     task: Task | Callable[[], Task] | None = None,
     network: nn.Module | None = None,
@@ -82,8 +102,8 @@ def evaluate(
         data_dir: where the files of a data set known by name are; as in training if neither it nor other data are
             given.
         label: which labels, where other data have several.
-        split: which part of the data: of the run's own as they were divided then. Of another folder without parts,
-            and of another dataset in Python, every image.
+        split: which part of the data: of the run's own as they were divided then. Of other data without parts every
+            image, which a note says.
         image_size: pixels of the square that the student gets; as in training if not given.
         on_bad_image: what to do about files that cannot be read: "error" names them, "skip" leaves them out and
             says which; as in training if not given.
@@ -91,6 +111,8 @@ def evaluate(
             last digits at most.
         num_workers: processes that read images which do not fit in memory.
         accelerator: "cpu", "gpu", "mps" or whatever Lightning knows; "auto" takes the best there is.
+        calibrated: judge probabilities after temperature scaling, beside those as trained. The temperature is fitted
+            on the run's own validation images the first time, and kept in the student's card.
         out: a file for the scores, as JSON.
         task: how it is judged; as the run's own task does if not given. Its options follow with a dot, such as --task
             few_shot --task.shot 5 --task.eval_way 10.
@@ -104,19 +126,21 @@ def evaluate(
 
     Raises:
         UserError: no finished run, data that cannot be read, a class that the student does not know, for few_shot
-            classes that it was trained on (named), a part that the data do not have, or options of the task that are
-            for training.
+            classes that it was trained on (named), a part that the data do not have, options of the task that are
+            for training, or validation images that tell no temperature.
     """
     if out is not None:
         require_writable(Path(out))
     judging = judging_task(Path(run), task)
-    predictions = student_predictions(
+    protocol = judging.protocol
+    if calibrated and protocol.judged != "logits":
+        raise UserError(f"calibrated is of probabilities, which the protocol '{protocol.name}' does not judge")
+    predictions_of = partial(
+        student_predictions,
         run,
-        data,
         task=judging,
         data_dir=data_dir,
         label=label,
-        split=split,
         image_size=image_size,
         on_bad_image=on_bad_image,
         batch_size=batch_size,
@@ -125,13 +149,31 @@ def evaluate(
         network=network,
         trust_code=trust_code,
     )
-    protocol, labels = judging.protocol, predictions.labels
-    found = protocol.score(predictions.logits["student"], labels)
-    scores = StudentScores(found, protocol.record, protocol.fingerprint(labels))
+    temperature = None
+    if calibrated:
+        where = data_dir if data is None else None
+        own = partial(predictions_of, split="val", label=None, image_size=None, data_dir=where)
+        temperature = fitted_in_card(run, own)
+    predictions = predictions_of(data, split=split)
+    logits, labels = predictions.logits["student"], predictions.labels
+    found, before = protocol.score(logits, labels), None
+    if temperature is not None:
+        found, before = protocol.score(logits / temperature, labels), found
+    scores = StudentScores(found, protocol.record, protocol.fingerprint(labels), temperature, before)
     if out is not None:
         with output_file(Path(out)) as file:
             file.write_text(scores.to_json(), encoding="utf-8")
     return scores
+
+
+def fitted_in_card(run: str | Path, of_validation: Callable[[], Predictions]) -> float:
+    """Return the temperature in a student's card; where there is none, fit it on validation and put it there."""
+    card = read_card(run)
+    if card.temperature is None:
+        found = of_validation()
+        card = replace(card, temperature=fitted_temperature(found.logits["student"], found.labels))
+        write_card(run, card)
+    return temperature_in(card, run)
 
 
 def student_predictions(
@@ -158,8 +200,8 @@ def student_predictions(
     student, card = load_judged(run, network, task, trust_code=trust_code)
     device, settings = device_for(accelerator), settings_of(Path(run))
     images = load_as_trained(Path(run), settings, card, data, data_dir, label, split, image_size, on_bad_image, task)
-    for note in images.notes:
-        print(f"note: {note}")
+    for text in images.notes:
+        note(text)
     task.check_judged(images.test, f"the {split} images of '{images.name}'")
     predictor = task.protocol.predictor(student.to(device))
 

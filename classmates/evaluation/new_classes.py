@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +35,16 @@ class Support(NamedTuple):
     class_names: tuple[str, ...]
     files: list[Path]
     labels: Tensor
+
+    def among(self, files: Iterable[Path]) -> Support:
+        """Return the photos that are among ``files``, in their order here; UserError where a class has none."""
+        wanted = set(files)
+        rows = [row for row, file in enumerate(self.files) if file in wanted]
+        labels = self.labels[rows]
+        for name, count in zip(self.class_names, labels.bincount(minlength=len(self.class_names)), strict=True):
+            if not count:
+                raise UserError(f"no photo of '{name}' of the support can be read: add others, or remove the folder")
+        return Support(self.class_names, [self.files[row] for row in rows], labels)
 
 
 def find_support(folder: Path) -> Support:

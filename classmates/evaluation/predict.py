@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -17,30 +14,23 @@ from lightning.fabric import Fabric
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from classmates._csv import as_csv
 from classmates._files import output_file, require_writable
 from classmates._names import in_unicode
-from classmates._progress import bar
-from classmates.data.augmentation import normalise
-from classmates.data.batches.streaming import decode_fast
+from classmates._progress import bar, note
 from classmates.data.parts import ImageFile
-from classmates.data.readers.images import decode, stack
 from classmates.data.readers.listing import skipped
 from classmates.data.readers.opening import UnreadableImage
-from classmates.data.readers.walking import Walk
-from classmates.data.resizing import crop_middle, fit
 from classmates.errors import UserError, check_choice
+from classmates.evaluation.answers import WRITERS, Show, TrainedClasses
+from classmates.evaluation.explaining import write_explanations
+from classmates.evaluation.image_files import find_images
+from classmates.evaluation.networks import load_for_answers
 from classmates.evaluation.new_classes import NewClasses, check_options, find_support, make_prototypes
+from classmates.evaluation.reading import prepared, read
 from classmates.runs.prototypes import load_prototypes
-from classmates.runs.student import StudentCard, load_embedder, load_student
-
-WRITERS: dict[str, Callable[[pd.DataFrame], str]] = {
-    ".csv": as_csv,
-    ".json": lambda frame: json.dumps(frame.to_dict("records"), indent=2, ensure_ascii=False),
-}
+from classmates.runs.student import StudentCard
 
 
-@torch.inference_mode()
 def predict(
     run: str | Path,
     images: list[str],
@@ -51,7 +41,11 @@ def predict(
     prototypes: Path | None = None,
     save_prototypes: Path | None = None,
     none_above: float | None = None,
+    calibrated: bool = False,
+    early_exit: bool = False,
+    explain: Path | None = None,
     out: Path | None = None,
+    show: Show = "table",
     batch_size: int = 64,
     accelerator: str = "auto",
     network: nn.Module | None = None,
@@ -64,16 +58,23 @@ def predict(
 
     Args:
         run: the run's folder.
-        images: image files, and folders whose images are all taken, those in folders below them too.
+        images: image files, folders whose images are all taken, those in folders below them too, patterns such as
+            'photos/**/*.jpg' in quotes, and - for a list on standard input, one a line.
         top: how many classes to give for each image, the most probable first.
         on_bad_image: what to do about images that cannot be read: "skip" leaves them out and says which, "error"
-            names one and gives no answer. Photos of the support must be readable.
+            names one and gives no answer. Of each class of the support one must be readable.
         support: a folder with a folder of photos for each new class.
         prototypes: a file that save_prototypes wrote, instead of the photos.
         save_prototypes: a .safetensors file to keep the prototypes of the support in.
         none_above: the novelty above which an image is of none of the new classes, such as 1: farther from all of
             them than 95 % of their photos.
-        out: a .csv or .json file to write the result to.
+        calibrated: divide logits by the temperature in the student's card (``evaluate --calibrated``), so that
+            probabilities are about as often right as they say.
+        early_exit: answer at the first exit that is sure enough, by the thresholds in the card (``export --what
+            early_exit``).
+        explain: a folder for a picture of each image with the places that speak for its class (Grad-CAM).
+        out: a .csv, .jsonl (a line of JSON for each row) or .json file to write the result to.
+        show: how the command prints it: "table", "csv" or "jsonl".
         batch_size: how many images at a time.
         accelerator: auto, cpu, gpu, mps, ... as Lightning names them.
         network: where to load the weights, for a student that was given to training as an object (in Python).
@@ -92,35 +93,41 @@ def predict(
             an empty one, or prototypes of another student.
     """
     check_choice("on_bad_image", on_bad_image, ("error", "skip"))
+    check_choice("show", show, Show)
     check_options(support, prototypes, save_prototypes, none_above)
     by_prototypes = support is not None or prototypes is not None
-    student, card = (load_embedder if by_prototypes else load_student)(run, network, trust_code=trust_code)
+    own = {"calibrated": calibrated, "early_exit": early_exit}
+    for name in [name for name, given in {**own, "explain": explain is not None}.items() if given and by_prototypes]:
+        raise UserError(f"{name} is of the classes that the student was trained on: leave it out with new classes")
+    if early_exit and explain is not None:
+        raise UserError("explain looks into the whole network, which early_exit leaves early: give one of them")
+    student, card = load_for_answers(
+        run, network, wants="embedding" if by_prototypes else "logits", **own, trust_code=trust_code
+    )
     known = None if prototypes is None else load_prototypes(prototypes, run)
     photos = None if support is None else find_support(Path(support))
     classes = (known or photos or card).class_names
-    if card.output == "embedding" and not by_prototypes:
-        raise UserError(
-            f"the student in '{run}' gives embeddings, not classes: give --support FOLDER with photos of some"
-        )
     if not 1 <= top <= len(classes):
         raise UserError(f"top is {top}, but the student knows {len(classes)} classes: give 1 to {len(classes)}")
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; give 1 or more")
     if out is not None and Path(out).suffix not in WRITERS:
         raise UserError(f"out is '{out}'; give a file that ends in {' or '.join(WRITERS)}")
-    for file in (out, save_prototypes):
+    for file in (out, save_prototypes, None if explain is None else Path(explain) / "explanation.png"):
         if file is not None:
             require_writable(Path(file))
-    device, (paths, notes) = device_for(accelerator), _find(images)
+    device, (paths, notes) = device_for(accelerator), find_images(images)
 
     student.to(device)
     if photos is not None:
-        shown = _outputs(student, card, photos.files, batch_size, device)
-        known, more = make_prototypes(run, photos, _readable(shown, "error").values)
-        notes += more
-    found = _readable(_outputs(student, card, paths, batch_size, device), on_bad_image)
-    for note in [*notes, *([skipped([*map(str, found.errors)])] if found.errors else [])]:
-        print(f"note: {in_unicode(note)}", file=sys.stderr)  # the table alone is for other programs
+        shown = _readable(outputs_of(student, card, photos.files, batch_size, device), on_bad_image)
+        known, more = make_prototypes(run, photos.among(shown.files), shown.values)
+        notes += more + _skipped(shown)
+    found = _readable(outputs_of(student, card, paths, batch_size, device), on_bad_image)
+    if explain is not None:
+        notes += write_explanations(Path(explain), student, card, found.files, found.values, device)
+    for text in [*notes, *_skipped(found)]:
+        note(text)
     answers = TrainedClasses(card.class_names) if known is None else NewClasses(known, none_above)
     columns = {
         "file": [in_unicode(str(path)) for path in found.files for _ in range(top)],
@@ -130,6 +137,7 @@ def predict(
     if top == 1:
         del columns["rank"]
     frame = pd.DataFrame(columns)
+    frame.attrs["show"] = show
     if out is not None:
         with output_file(Path(out)) as file:
             file.write_text(WRITERS[file.suffix](frame), encoding="utf-8")
@@ -149,25 +157,25 @@ class Outputs(NamedTuple):
     errors: list[UnreadableImage]
 
 
-def _outputs(
-    network: nn.Module, card: StudentCard, files: list[Path], batch_size: int, device: torch.device
+@torch.inference_mode()
+def outputs_of(
+    network: nn.Module, card: StudentCard, files: Sequence[ImageFile], batch_size: int, device: torch.device
 ) -> Outputs:
     """Return what the network gives of image files; UserError where none can be read."""
     if card.input_shape[0] not in (1, 3):
         raise UserError(f"the student takes images of {card.input_shape[0]} channels, image files give 1 or 3")
-    mean, std = (torch.tensor(values, device=device) for values in (card.mean, card.std))
-    good: list[Path] = []
-    outputs, errors = [], []
+    good: list[Any] = []
+    outputs: list[Tensor] = []
+    errors: list[UnreadableImage] = []
     with ThreadPool() as pool:  # decoders run outside Python's lock
         for start in bar(range(0, len(files), batch_size), "predicting", "batch"):
             batch = files[start : start + batch_size]
-            found = dict(zip(batch, pool.map(partial(_attempt, card=card), batch), strict=True))
-            images = {file: image for file, image in found.items() if isinstance(image, Tensor)}
-            errors += [error for error in found.values() if isinstance(error, UnreadableImage)]
+            found = list(zip(batch, pool.map(partial(_attempt, card=card), batch), strict=True))
+            images = [image for _, image in found if isinstance(image, Tensor)]
+            good += [file for file, image in found if isinstance(image, Tensor)]
+            errors += [image for _, image in found if isinstance(image, UnreadableImage)]
             if images:
-                pixels = torch.stack([*images.values()]).to(device)
-                outputs.append(network(normalise(pixels, mean, std, torch.contiguous_format)).cpu())
-                good += images
+                outputs.append(network(prepared(torch.stack(images), card, device)).cpu())
     if not good:
         raise UserError(f"none of {len(files)} images can be read, among them: {errors[0]}")
     values = torch.cat(outputs)
@@ -192,35 +200,16 @@ def _readable(outputs: Outputs, on_bad_image: Literal["error", "skip"]) -> Outpu
     return outputs
 
 
-def _attempt(file: Path, card: StudentCard) -> Tensor | UnreadableImage:
+def _skipped(outputs: Outputs) -> list[str]:
+    """Return the note on files that could not be read; none where all could."""
+    return [skipped([*map(str, outputs.errors)])] if outputs.errors else []
+
+
+def _attempt(file: ImageFile, card: StudentCard) -> Tensor | UnreadableImage:
     try:
         return read(file, card)
     except UnreadableImage as error:
         return error
-
-
-@dataclass(frozen=True)
-class TrainedClasses:
-    """The answers that logits give. names: [K], of the classes."""
-
-    names: tuple[str, ...]
-
-    def columns(self, logits: Tensor, top: int) -> dict[str, list[Any]]:
-        """Return the columns of ``predict``'s table, [N · top], the most probable class first. logits: [N, K]."""
-        probabilities, numbers = logits.double().softmax(dim=1).topk(top)
-        return {
-            "class": [self.names[number] for number in numbers.flatten().tolist()],
-            "probability": probabilities.flatten().tolist(),
-        }
-
-
-def read(path: ImageFile, card: StudentCard) -> Tensor:
-    """Read an image file as the student was tested on them, but for the normalisation: [H, W, C], uint8."""
-    channels, height, width = card.input_shape
-    if not isinstance(card.resize, int):
-        return stack([fit(decode(path, channels), card.resize)])[0]
-    pixels = crop_middle(decode_fast(path, channels), card.resize, (height, width), card.interpolation)
-    return pixels.permute(1, 2, 0)
 
 
 def device_for(accelerator: str) -> torch.device:
@@ -229,24 +218,3 @@ def device_for(accelerator: str) -> torch.device:
         return Fabric(accelerator=accelerator, devices=1).device
     except (ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
         raise UserError(f"accelerator '{accelerator}' cannot be used: {error}") from error
-
-
-def _find(images: list[str]) -> tuple[list[Path], list[str]]:
-    """Return the files that are given and those below the folders that are, and notes on what is left out there."""
-    found: list[Path] = []
-    notes: list[str] = []
-    try:
-        for given in map(Path, images):
-            if given.is_dir():
-                walk = Walk(given)
-                found += [given / name for name in walk.images("")]
-                notes += walk.notes()
-            elif given.exists() or given.is_symlink():
-                found.append(given)
-            else:
-                raise UserError(f"there is no image file or folder '{given}'")
-    except OSError as error:
-        raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
-    if not found:
-        raise UserError(f"no image found in {', '.join(images) or 'nothing'}: give files or folders of images")
-    return found, notes

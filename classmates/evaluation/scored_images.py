@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch.utils.data import Dataset
 
-from classmates.data.loading import ImageData, Split, is_class_folders, is_folder, load, load_part
+from classmates.data.loading import ImageData, Split, is_folder, load, load_part
 from classmates.data.parts import Source
 from classmates.data.readers.images import IN_MEMORY
 from classmates.data.readers.listing import listed, without_images
@@ -40,9 +40,16 @@ def load_as_trained(
     bad = on_bad_image or settings["on_bad_image"]
     own = data is None or is_own(data, settings)
     source: Source | ImageData
-    whole = task.classes == "shared" and (not isinstance(data, str | Path) or is_class_folders(data))
-    if data is not None and not own and whole:
-        source = load_part(data, split, image_size=image_size or square, channels=channels, on_bad_image=bad)
+    if data is not None and not own and task.classes == "shared":
+        source = load_part(
+            data,
+            split,
+            data_dir=data_dir,
+            label=label,
+            image_size=image_size or square,
+            channels=channels,
+            on_bad_image=bad,
+        )
         part = source.test
     else:
         if data is None or own:

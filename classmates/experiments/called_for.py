@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from classmates._progress import note
 from classmates.comparisons.recipe import Recipe
 from classmates.errors import UserError
 from classmates.experiments.plan import typed_settings
@@ -57,7 +58,7 @@ def with_model(wanted: Recipe, overrides: Mapping[str, Any]) -> Recipe:
         said = ", ".join(f"{data}: {one.model}" for data, one in found.items())
         raise UserError(f"models: these data call for different networks ({said}): name one or more with --models")
     (model,) = models
-    for note in dict.fromkeys([note for one in found.values() for note in one.notes]):
-        print(f"note: {note}")
-    print(f"note: model {model}, as train chooses for these data; --models names others")
+    for text in dict.fromkeys([text for one in found.values() for text in one.notes]):
+        note(text)
+    note(f"model {model}, as train chooses for these data; --models names others")
     return replace(wanted, models=(model,))

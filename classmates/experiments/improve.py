@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from classmates._files import whole_file
+from classmates._progress import note
 from classmates.comparisons.improvement import BASELINE, Improvement, Tried
 from classmates.comparisons.recipe import Recipe
 from classmates.comparisons.statistics import image_difference
@@ -20,13 +21,15 @@ from classmates.errors import UserError
 from classmates.evaluation.evaluate import student_predictions
 from classmates.experiments.called_for import called_for
 from classmates.experiments.ledger import Ledger
+from classmates.experiments.pace import seconds_per_epoch
 from classmates.experiments.plan import Job, choose, jobs_of, short, slug
 from classmates.experiments.preview import Plan, failures
 from classmates.experiments.records import state_of
-from classmates.experiments.running import deadline_after, run_all, seconds_per_epoch
+from classmates.experiments.running import deadline_after, run_all
 from classmates.experiments.sweep import validation
 from classmates.experiments.workers import workers_on
 from classmates.reporting.page import duration
+from classmates.runs.exits import EXITS
 from classmates.runs.record import RunRecord
 from classmates.runs.student import CARD, WEIGHTS
 from classmates.tasks.classification import Classification
@@ -108,8 +111,8 @@ def planned(
     wanted = choose("auto", [BASELINE, *methods], [model] if model else [], [data], seeds, BASELINE)
     if model is None or not methods:
         found = called_for(wanted, data, given, model)
-        for note in found.notes:
-            print(f"note: {note}")
+        for text in found.notes:
+            note(text)
         rows = [BASELINE, *(methods or RECOMMENDED.get(found.recipe, RECOMMENDED["small-images"]))]
         wanted = choose("auto", rows, [found.model], [data], seeds, BASELINE)
     return replace(wanted, settings={"report": False, "loggers": []})
@@ -226,6 +229,7 @@ def notes_on(ledger: Ledger, jobs: Sequence[Job], records: Records) -> list[str]
 
 def copy_student(run: Path, folder: Path) -> None:
     """Copy a run's student and its settings, each file whole or not at all."""
-    for name in (WEIGHTS, CARD, "config.yaml"):
+    exits = [EXITS] if (run / EXITS).exists() else []
+    for name in (WEIGHTS, CARD, "config.yaml", *exits):
         with whole_file(folder / name) as path:
             shutil.copyfile(run / name, path)

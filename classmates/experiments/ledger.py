@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import yaml
 
-from classmates._files import whole_file
+from classmates._files import RESTING, remove_unfinished, whole_file
 from classmates._yaml import read_yaml
 from classmates.comparisons.recipe import Recipe, read
 from classmates.errors import UserError
@@ -49,7 +49,8 @@ class Ledger:
     # The plan
 
     def write_plan(self, recipe: Recipe, jobs: Sequence[Job]) -> None:
-        """Note what is compared, and its runs."""
+        """Note what is compared, and its runs; what killed processes have left half-written is removed."""
+        remove_unfinished(self.jobs, resting=RESTING)
         self.add(jobs)
         _write(self.comparison, {"recipe": recipe.plain(), "runs": [job.name for job in jobs]})
 

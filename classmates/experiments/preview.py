@@ -11,9 +11,9 @@ import pandas as pd
 
 from classmates.experiments.budget import place
 from classmates.experiments.ledger import Ledger
+from classmates.experiments.pace import seconds_per_epoch, training_left
 from classmates.experiments.plan import Job
 from classmates.experiments.records import state_of
-from classmates.experiments.running import seconds_per_epoch, time_left
 from classmates.reporting.page import duration
 
 
@@ -56,13 +56,13 @@ class Plan:
         """Tell how much is left to do."""
         left = [job for job in self.jobs if self.ledger.result(job) is None]
         begun = f"{len(left)} of {len(self.jobs)} runs to do in {self.folder}"
-        seconds = time_left(self.ledger, self.jobs)
+        seconds = training_left(self.ledger, self.jobs)
         if not left:
             return f"All {len(self.jobs)} runs are done, in {self.folder}."
         if seconds is None:
             return f"{begun}; what they take is known once one of them has trained an epoch."
         known = seconds_per_epoch(self.ledger, self.jobs)
-        guessed = "" if all(place(job) in known for job in left) else ", if unknown rows take as long as the others"
+        guessed = "" if all(place(job) in known for job in left) else ", where unknown by the cost of their methods"
         return f"{begun}: about {duration(seconds)} of training, one after the other{guessed}."
 
 

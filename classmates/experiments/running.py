@@ -7,21 +7,18 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from statistics import fmean, median
 
-import pandas as pd
-from tqdm.auto import tqdm
-
+from classmates._progress import Status
 from classmates.errors import UserError
-from classmates.experiments.budget import place
 from classmates.experiments.ledger import Ledger
+from classmates.experiments.pace import Pace
 from classmates.experiments.plan import Job
 from classmates.experiments.workers import Workers
 from classmates.reporting.page import duration
 
 POLL = 0.2
 """Seconds between looks at what the workers do."""
-REFRESH = 30.0
+REFRESH = 5.0
 """Seconds between estimates of the time left, while no run ends."""
 
 
@@ -43,16 +40,18 @@ def run_all(
             while left or running:
                 for ended, tried in workers.ended():
                     running.remove(ended)
+                    board.pace.end(ended)
                     if not tried:
                         left.append(ended)
                     elif not ledger.is_accounted_for(ended):
                         ledger.note_failure(ended, "it ended without a result and without an error; see its log")
-                board.show(running, workers)
+                board.show(running, left, max(1, len(running) + workers.free))
                 if deadline is not None and time.monotonic() >= deadline:
                     left.clear()
                 job = next_job(ledger, left, started) if workers.free else None
                 if job is not None:
                     running.append(job)
+                    board.pace.begin(job)
                     workers.start(job)
                 elif left or running:
                     time.sleep(POLL)
@@ -89,64 +88,28 @@ class Board:
     def __init__(self, ledger: Ledger, jobs: Sequence[Job], description: str):
         self.ledger = ledger
         self.jobs = jobs
+        self.description = description
+        self.pace = Pace(ledger, jobs)
         self.shown: list[str] | None = None
-        self.said: list[str] = []
         self.at = 0.0
-        self.bar = tqdm(total=len(jobs), desc=description, unit="run", bar_format="{desc}: {n}/{total} done{postfix}")
+        self.status = Status(description, len(jobs))
 
     def __enter__(self) -> Board:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.update([], None)
-        self.bar.close()
+        self.update("")
+        self.status.close()
 
-    def show(self, running: Sequence[Job], workers: Workers) -> None:
+    def show(self, running: Sequence[Job], left: Sequence[Job], at_a_time: int) -> None:
         """Say it again where something has changed, or after a while."""
         now = [job.name for job in running]
         if now != self.shown or time.monotonic() - self.at > REFRESH:
-            self.update(running, workers)
+            seconds = self.pace.left([*running, *left], at_a_time)
+            self.update(", time left unknown" if seconds is None else f", about {duration(seconds)} left")
             self.shown, self.at = now, time.monotonic()
 
-    def update(self, running: Sequence[Job], workers: Workers | None) -> None:
+    def update(self, time_left: str) -> None:
         states = Counter(self.ledger.status(job) for job in self.jobs)
-        said = [f"{states[state]} {state}" for state in ("running", "failed") if states[state]]
-        if workers is not None:
-            together = max(1, len(running) + workers.free)
-            seconds = time_left(self.ledger, self.jobs)
-            said.append("time left unknown" if seconds is None else f"about {duration(seconds / together)} left")
-        if (states["done"], said) != (self.bar.n, self.said):
-            self.bar.n, self.said = states["done"], said
-            self.bar.set_postfix_str(", ".join(said))
-
-
-def time_left(ledger: Ledger, jobs: Sequence[Job]) -> float | None:
-    """Estimate the seconds that the unfinished jobs still train, one after the other; None while nothing is known.
-
-    A row that has not trained an epoch yet is taken to cost what the others do on average.
-    """
-    known = seconds_per_epoch(ledger, jobs)
-    if not known:
-        return None
-    usual = fmean(known.values())
-    return sum(
-        known.get(place(job), usual) * (job.epochs - len(epoch_seconds(ledger, job)))
-        for job in jobs
-        if ledger.result(job) is None
-    )
-
-
-def seconds_per_epoch(ledger: Ledger, jobs: Sequence[Job]) -> dict[tuple[str, str, str], float]:
-    """Return the median over all epochs trained so far, by (row, model, data); those without any are left out."""
-    seconds: dict[tuple[str, str, str], list[float]] = {}
-    for job in jobs:
-        seconds.setdefault(place(job), []).extend(epoch_seconds(ledger, job))
-    return {where: median(values) for where, values in seconds.items() if values}
-
-
-def epoch_seconds(ledger: Ledger, job: Job) -> list[float]:
-    """Return the seconds of each finished epoch of a run; empty while there is none, or no table that can be read."""
-    try:
-        return [float(value) for value in pd.read_csv(ledger.run_folder(job) / "metrics.csv")["seconds"]]
-    except (OSError, ValueError, KeyError):
-        return []
+        others = "".join(f", {states[state]} {state}" for state in ("running", "failed") if states[state])
+        self.status.describe(f"{self.description}: {states['done']}/{len(self.jobs)} done{others}{time_left}")

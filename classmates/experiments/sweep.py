@@ -15,10 +15,11 @@ from classmates._files import whole_file
 from classmates.comparisons.recipe import Base, Recipe, read_seeds
 from classmates.errors import UserError, check_choice
 from classmates.experiments.ledger import Ledger
+from classmates.experiments.pace import epoch_seconds
 from classmates.experiments.plan import Job, jobs_of, short, slug
 from classmates.experiments.preview import Plan
 from classmates.experiments.rows import row_of
-from classmates.experiments.running import epoch_seconds, run_all
+from classmates.experiments.running import run_all
 from classmates.experiments.space import draws, grid
 from classmates.experiments.workers import Place, workers_on
 from classmates.networks.building.build import check_model_name
@@ -49,7 +50,7 @@ class Sweep:
             shown[name] = shown[name].map(self.metric.text, na_action="ignore")
         return (
             f"{shown.to_string(index=False, na_rep='')}\n\n"
-            "Chosen on validation images alone. A difference within the spread is none, and the best of many is\n"
+            "Chosen on validation images alone. A difference within the spread is none, and the best of many is "
             "also the luckiest: compare it with other seeds before you believe it.\n"
             f"The best settings: {self.folder / 'best.yaml'}\n"
             f"  classmates compare --recipe {self.folder / 'against_baseline.yaml'}"

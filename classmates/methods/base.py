@@ -18,6 +18,7 @@ from classmates.losses.peers import ensemble_logits
 from classmates.losses.ramps import Ramp
 from classmates.methods.about import About
 from classmates.networks.backbone.observe import by_network, stack_logits
+from classmates.networks.heads.exits import MultiExit
 from classmates.networks.memory.gather import local_buffers
 from classmates.networks.peers.peers import Peers
 from classmates.tasks.classification import Classification
@@ -259,6 +260,10 @@ class Method(nn.Module, ABC):
 
         With it, ``predictions`` has the logits of all but the last as exit1, exit2, ....
         """
+        return None
+
+    def exits(self) -> MultiExit | None:
+        """Return the network with its early exits, to be deployed with them; None without exits."""
         return None
 
     def student(self) -> nn.Module:

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from classmates._memory import require_memory
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError, check_choice
 from classmates.losses.ramps import later_generation
@@ -68,6 +69,8 @@ class BornAgain(Method):
             weights={"distillation": kl_weight(distillation, temperature)},
             ramps={"distillation": partial(later_generation, generations=generations)},
         )
+        size = sum(parameter.nbytes for parameter in self.networks.parameters())
+        require_memory(f"generations={generations}", "weights of the generations", size * generations)
         self.generations = generations
         self.generation = 0
         self.temperature = temperature

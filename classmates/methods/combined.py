@@ -13,6 +13,7 @@ from classmates.errors import UserError
 from classmates.methods.about import About
 from classmates.methods.base import Method
 from classmates.methods.spec import MethodSpec
+from classmates.networks.heads.exits import MultiExit
 
 T = TypeVar("T")
 Part = str | Mapping[str, Any] | Callable[[nn.Module, DataSpec], Method]
@@ -94,6 +95,11 @@ class Combined(Method):
         """Return those of the first method that has exits."""
         every = (part.exit_costs() for _, part in self.leading_first())
         return next((costs for costs in every if costs is not None), None)
+
+    def exits(self) -> MultiExit | None:
+        """Return those of the same method."""
+        every = (part.exits() for _, part in self.leading_first())
+        return next((exits for exits in every if exits is not None), None)
 
     @classmethod
     def scale_lengths(cls, options: Mapping[str, Any], factor: float) -> dict[str, Any]:

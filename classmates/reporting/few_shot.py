@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
+from classmates._progress import bar
 from classmates.losses.prototypes import episode_logits
 from classmates.reporting import figures, theme
 from classmates.reporting.analysis import Integers, Points
@@ -127,7 +127,7 @@ def by_way_and_shot(embeddings: Tensor, labels: Tensor, protocol: EpisodeProtoco
     shots = sorted({shot for shot in SHOTS if shot <= most_shots} | {protocol.shot})
     pairs = [(way, shot) for way in ways for shot in shots]
     found = {}
-    for way, shot in tqdm(pairs, desc="accuracy by way and shot", leave=False, disable=None):
+    for way, shot in bar(pairs, "accuracy by way and shot", "pair"):
         own = (way, shot) == (protocol.way, protocol.shot)
         episodes = protocol.episodes if own else min(protocol.episodes, FEWER)
         outcomes = replace(protocol, way=way, shot=shot, episodes=episodes).outcomes(embeddings, labels)

@@ -93,7 +93,10 @@ def loss_curves(epochs: Integers, raw: Mapping[str, Floats], weighted: Mapping[s
 
 @styled
 def confusion_matrix(confusion: Integers, names: Sequence[str]) -> Figure:
-    """Draw counts [K true, K predicted]; a cell's shade is the square root of its share of the true class."""
+    """Draw counts [K true, K predicted]; a cell's shade is the square root of its share of the true class.
+
+    The row of a class without an image says so.
+    """
     classes = len(names)
     share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     shade = np.sqrt(share)  # the eye finds one mistake in a hundred
@@ -111,7 +114,10 @@ def confusion_matrix(confusion: Integers, names: Sequence[str]) -> Figure:
         axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=ink, **small)
     short = [shortened(name) for name in names]
     axes.set_xticks(range(classes), short, rotation=90 if max(map(len, short)) > 2 else 0, **small)
-    axes.set_yticks(range(classes), short, **small)
+    rows = [
+        name if images else f"{name} (no image)" for name, images in zip(short, confusion.sum(axis=1), strict=True)
+    ]
+    axes.set_yticks(range(classes), rows, **small)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     between = np.arange(0.5, classes - 1)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from tqdm import tqdm
 
+from classmates._progress import bar
 from classmates.reporting import analysis, classification, few_shot, figures, page, theme
 from classmates.reporting.analysis import Points
 from classmates.reporting.beside import verdict_beside
@@ -128,7 +128,7 @@ def features(points: Points) -> dict[str, Any]:
     samples, classes = len(points.labels), len(points.names)
     if samples < analysis.FEWEST_SAMPLES:
         return {"samples": samples, "laid_out": classes, "maps": [], "features_svg": None}
-    depths = tqdm(points.features, desc="t-SNE of the features", unit="depth", leave=False, disable=None)
+    depths = bar(points.features, "t-SNE of the features", "depth")
     maps = [analysis.feature_map(name, values, points.labels) for name, values in depths]
     drawing = theme.svg(figures.feature_maps(maps, points.labels, points.names), "features")
     return {"samples": samples, "laid_out": classes, "maps": maps, "features_svg": drawing}

@@ -21,7 +21,7 @@ from jsonargparse import ArgumentParser
 from safetensors import SafetensorError
 from torch import nn
 
-from classmates._files import whole_file
+from classmates._files import output_file, whole_file
 from classmates._own_code import code_hash, is_file_name
 from classmates.data.parts import Interpolation
 from classmates.errors import UserError
@@ -60,6 +60,11 @@ class StudentCard:
             versions.
         output: what it returns of an image, the logits of its classes or the embedding; class_names are then those
             that it learnt from, and it has no classifier of them.
+        temperature: by which logits are divided so that probabilities are calibrated, fitted on validation images
+            (``evaluate --calibrated``); None where nobody asked for it. In a file that divides them itself it is 1.
+        exit_thresholds: the confidence above which each early exit answers, tuned on validation images (``export
+            --what early_exit``); None where nobody asked for it.
+        exports: the files that ``export --formats`` wrote and what was measured of each, by format.
     """
 
     model: str | None
@@ -73,6 +78,9 @@ class StudentCard:
     interpolation: Interpolation = "bilinear"
     code: str | None = None
     output: Output = "logits"
+    temperature: float | None = None
+    exit_thresholds: tuple[float, ...] | None = None
+    exports: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         channels = self.input_shape[0]
@@ -88,6 +96,8 @@ class StudentCard:
             )
         if self.output not in get_args(Output):
             raise ValueError(f"output '{self.output}' is none of {', '.join(get_args(Output))}")
+        if self.temperature is not None and not 0 < self.temperature < inf:
+            raise ValueError(f"temperature {self.temperature} must be above 0, and finite")
         if self.interpolation not in get_args(Interpolation):
             raise ValueError(f"interpolation '{self.interpolation}' is none of {', '.join(get_args(Interpolation))}")
         try:
@@ -132,8 +142,27 @@ def save_student(folder: str | Path, network: nn.Module, card: StudentCard) -> N
         card = replace(card, model=f"{Path(file).resolve()}:{name}")
     with whole_file(Path(folder) / WEIGHTS) as path:
         save_weights(path, network, card)
-    with whole_file(Path(folder) / CARD) as path:
+    write_card(folder, card)
+
+
+def write_card(folder: str | Path, card: StudentCard) -> None:
+    """Write ``student.json``, whole or not at all; UserError where the folder cannot be written to."""
+    with output_file(Path(folder) / CARD) as path:
         path.write_text(card.to_json(), encoding="utf-8")
+
+
+def read_card(run: str | Path) -> StudentCard:
+    """Read the card of a finished run's student; UserError where there is no student, or the card is damaged."""
+    folder = Path(run)
+    for name in (CARD, WEIGHTS):
+        if not (folder / name).is_file():
+            raise UserError(
+                f"there is no trained student in '{folder}' ({name} is missing): give a finished run's folder"
+            )
+    try:
+        return StudentCard.from_json((folder / CARD).read_text(encoding="utf-8"))
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise UserError(f"'{folder / CARD}' is damaged or not a student's card: {error}") from error
 
 
 def load_student(
@@ -151,16 +180,7 @@ def load_student(
         UserError: no student in the folder, a damaged file, a model that cannot be rebuilt, a Python file that is not
             trusted or not the one of training, or weights that do not fit it (named).
     """
-    folder = Path(run)
-    for name in (CARD, WEIGHTS):
-        if not (folder / name).is_file():
-            raise UserError(
-                f"there is no trained student in '{folder}' ({name} is missing): give a finished run's folder"
-            )
-    try:
-        card = StudentCard.from_json((folder / CARD).read_text(encoding="utf-8"))
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise UserError(f"'{folder / CARD}' is damaged or not a student's card: {error}") from error
+    folder, card = Path(run), read_card(run)
     if network is None:
         if card.model is None:
             raise UserError(

@@ -1,9 +1,8 @@
-"""Callbacks of every run: the table of its epochs, one progress bar, and checkpoints that are whole or not there."""
+"""Callbacks of every run: its table of epochs, a line on progress, and checkpoints that are whole or not there."""
 
 from __future__ import annotations
 
 import io
-import os
 import time
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -15,20 +14,22 @@ import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint, Timer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from tqdm.auto import tqdm
 
 from classmates._csv import as_csv
 from classmates._files import whole_file
+from classmates._progress import Status, columns, note
 from classmates.errors import UserError, first_line
 from classmates.runs.folder import RunFolder
 from classmates.tasks.protocol import Protocol
 from classmates.training.module import TrainingModule
 
 WAITING_SHOWN = 0.1
-"""The share of an epoch spent on waiting for images above which the progress bar shows it."""
+"""The share of an epoch spent on waiting for images above which the progress line says it."""
 WAITING_TOLD = 0.2
 """Above this share, and at least so many seconds, the first epoch ends with a note on what would help."""
 WAITING_TOLD_SECONDS = 2.0
+ROOMY = 100
+"""From this many columns on the progress line also says how fast it goes."""
 IN_CHECKPOINT = (
     "state_dict",
     "epoch",
@@ -47,17 +48,15 @@ def watchers(
     protocol: Protocol,
     *,
     validates: bool,
-    progress: bool,
     checkpoint_steps: int | None,
     max_time: str | None,
     patience: int | None = None,
 ) -> Iterable[Callback]:
-    """Make the table of epochs, the progress bar, the checkpoints (the last state, and the one whose student was best
-    on validation images by the protocol's headline), the time limit and the stop on validation scores."""
+    """Make the table of epochs, the progress, the checkpoints (the last state, and the one whose student was best on
+    validation images by the protocol's headline), the time limit and the stop on validation scores."""
     history = History(run.metrics)
     yield history
-    if progress:
-        yield Progress(history)
+    yield Progress(history)
     last = partial(ModelCheckpoint, run.checkpoints, enable_version_counter=False, save_on_train_epoch_end=True)
     if validates:
         yield last(filename=run.best.stem, monitor=protocol.monitored, mode=protocol.mode)
@@ -130,7 +129,7 @@ class History(Callback):
                 and self.data_seconds > WAITING_TOLD_SECONDS
             ):
                 share = f"{self.waiting:.0%} of the first epoch was spent waiting for images ({speed:,.0f} images/s)"
-                tqdm.write(f"note: {share}; what helps: {module.train_loader.advice}")
+                note(f"{share}; what helps: {module.train_loader.advice}")
 
     @property
     def waiting(self) -> float:
@@ -148,47 +147,59 @@ class History(Callback):
 
 
 class Progress(Callback):
-    """One bar over all epochs, the same in a terminal, a notebook and (a line now and then) a batch job's log.
+    """One line over all epochs: epoch, loss, validation score and time left, and what else there is room for.
 
     history: comes before it among the trainer's callbacks.
     """
 
+    status: Status | None = None
+
     def __init__(self, history: History):
         self.history = history
+        self.said = ""
+        """What there is to say of the last whole epoch."""
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self.bar = tqdm(
-            desc="training",
-            total=int(trainer.num_training_batches) * (trainer.max_epochs or 1),
-            initial=trainer.global_step,
-            unit="step",
-            mininterval=0.2 if os.isatty(2) else 30.0,
-            disable=not trainer.is_global_zero,
-        )
+        steps = int(trainer.num_training_batches)
+        form = "{desc}  {remaining} left |{bar}|"
+        begun = trainer.current_epoch * steps
+        total = steps * (trainer.max_epochs or 1)
+        self.status = Status(self._text(trainer), total, begun, shown=trainer.is_global_zero, form=form)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert self.status is not None  # made before the first epoch
+        self.status.describe(self._text(trainer))
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, i: int
     ) -> None:
-        self.bar.update()
+        assert self.status is not None  # made before the first step
+        self.status.advance()
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, TrainingModule)
-        shown = {"epoch": f"{trainer.current_epoch + 1}/{trainer.max_epochs}"}
-        shown["loss"] = f"{module.meter.means()['total']:.3f}"
-        shown["images/s"] = f"{self.history.rows[-1]['images_per_second']:,.0f}"
-        if self.history.waiting > WAITING_SHOWN:
-            shown["waiting for images"] = f"{self.history.waiting:.0%}"
+        said = f"  loss {module.meter.means()['total']:.3f}"
         if module.validation:
             how, headline = module.protocol.record.main, module.protocol.headline
-            shown[f"student val {how.title}"] = how.text(module.validation["student"][headline])
-        self.bar.set_postfix(shown, refresh=False)
+            said += f"  val {how.title} {how.text(module.validation['student'][headline])}"
+        if columns() >= ROOMY:
+            said += f"  {self.history.rows[-1]['images_per_second']:,.0f} images/s"
+            if self.history.waiting > WAITING_SHOWN:
+                said += f"  {self.history.waiting:.0%} waiting for images"
+        self.said = said
+        assert self.status is not None  # as above
+        self.status.describe(self._text(trainer))
+
+    def _text(self, trainer: L.Trainer) -> str:
+        return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{self.said}"
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self.bar.close()
+        assert self.status is not None  # as above
+        self.status.close()
 
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
-        if hasattr(self, "bar"):
-            self.bar.close()
+        if self.status is not None:
+            self.status.close()
 
 
 class TimeLimit(Timer):

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from classmates._machine import cpu_name
+
 
 def environment(device: torch.device) -> dict[str, str | int | None]:
     """Return versions, the processor, the accelerator in use and the commit of a source checkout."""
@@ -26,16 +28,6 @@ def environment(device: torch.device) -> dict[str, str | int | None]:
         "accelerator": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "commit": commit(),
     }
-
-
-def cpu_name() -> str:
-    """Return the name of the processor as the system has it."""
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def commit() -> str | None:

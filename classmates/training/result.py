@@ -19,9 +19,10 @@ from classmates.data.batches.loaders import eval_loader
 from classmates.data.loading import ImageData, Split
 from classmates.errors import NonFiniteLoss, UserError
 from classmates.evaluation.collect import Predictions, as_arrays
-from classmates.evaluation.predict import read
+from classmates.evaluation.reading import read
 from classmates.methods.base import Method
 from classmates.networks.building.complexity import count_parameters, multiply_adds
+from classmates.runs.exits import save_exits
 from classmates.runs.folder import RunFolder
 from classmates.runs.record import Kept, RunRecord, StudentSize, TrainingCost
 from classmates.runs.student import StudentCard, save_student
@@ -89,7 +90,6 @@ def finish(
     notes: list[str],
     *,
     test: bool,
-    progress: bool,
 ) -> Result:
     """Write the student, score all networks on the test set, once, and write the record; on the first process only.
 
@@ -105,8 +105,11 @@ def finish(
     keeps_best = run.settings["keep"] == "best"
     with best_networks(run, method) if keeps_best else nullcontext():
         save_student(run.folder, method.student(), card)  # first: from here on the training is not lost
+        exits = method.exits()
+        if exits is not None and card.output == "logits":  # without classes there is nothing to be sure of
+            save_exits(run.folder, exits)
     try:
-        record = score_run(run, trainer, module, images, card, notes, memory, test=test, progress=progress)
+        record = score_run(run, trainer, module, images, card, notes, memory, test=test)
     except ValueError as error:
         if isinstance(error, UserError):
             raise
@@ -130,7 +133,6 @@ def score_run(
     memory: float,
     *,
     test: bool,
-    progress: bool,
 ) -> RunRecord:
     """Score all networks, and write ``evaluation.npz`` and ``result.json``."""
     method, device = module.method, trainer.strategy.root_device
@@ -138,7 +140,7 @@ def score_run(
 
     def predictions_of(split: Split, description: str) -> Predictions:
         batches = eval_loader(images, split, batch_size, num_workers=num_workers, device=device)
-        return predict_all(module, batches, device, description, progress)
+        return predict_all(module, batches, device, description)
 
     after_last = tested = predictions_of(images.test, "test") if test else None
     kept: Kept = run.settings["keep"]

@@ -9,7 +9,8 @@ import lightning as L
 import torch
 
 from classmates._files import require_writable
-from classmates._progress import progress_bars
+from classmates._memory import told_of_full_memory
+from classmates._progress import note, say, saying
 from classmates._signals import ended_by_signals
 from classmates.data.batches.loaders import check_loading
 from classmates.errors import first_line
@@ -20,6 +21,7 @@ from classmates.training.callbacks import require_whole
 from classmates.training.config import TrainConfig
 from classmates.training.environment import first_process, keep_freed_memory
 from classmates.training.module import fit
+from classmates.training.quiet import quiet_libraries
 from classmates.training.ranks import told_of_lost_ranks
 from classmates.training.result import Result, finish
 from classmates.training.settling import settle
@@ -36,14 +38,21 @@ from classmates.training.setup import (
 
 
 @ended_by_signals()
+@told_of_full_memory()
 def train_configured(config: TrainConfig) -> Result:
     """Train as ``train`` does, from its arguments as one value."""
+    shown = first_process()
+    with say(progress=config.progress and saying().progress, notes=shown and saying().notes), quiet_libraries():
+        return run_configured(config)
+
+
+def run_configured(config: TrainConfig) -> Result:
+    """Do all of it, saying what is to be said."""
     if first_process():
         require_writable(Path("runs" if config.out is None else config.out) / "config.yaml")
     keep_freed_memory()
     L.seed_everything(config.seed, verbose=False)
-    with progress_bars(config.progress):
-        images = load_images(config)
+    images = load_images(config)
     run_config, notes = settle(config, images)
     images = prepare_images(run_config, images)
     notes = [*images.notes, *check_loading(images, config.augmentation, config.num_workers), *notes]
@@ -60,14 +69,14 @@ def train_configured(config: TrainConfig) -> Result:
     with run.opened(resume=config.resume) if first_process() else nullcontext():
         if config.resume:
             require_whole(run)
-        for note in notes:
-            print(f"note: {note}")
+        for text in notes:
+            note(text)
         built.to(memory_format=FORMATS[run_config.memory_format])
         with told_of_lost_ranks():
             fit(trainer, module, run.last if config.resume else None)
         built.networks.plain_forwards()
         built.to(memory_format=torch.contiguous_format)
-        result = finish(run, trainer, module, images, card, notes, test=config.test, progress=config.progress)
+        result = finish(run, trainer, module, images, card, notes, test=config.test)
         if config.report and config.test and trainer.is_global_zero:
             write_report(run.folder)
     return result
@@ -79,4 +88,4 @@ def write_report(folder: Path) -> None:
         write_run_page(folder, folder / "report.html")
     except Exception as error:
         again = f"`classmates report {folder}` tries again"
-        print(f"note: the report could not be written ({first_line(error)}); {again}")
+        note(f"the report could not be written ({first_line(error)}); {again}")

@@ -22,7 +22,7 @@ from classmates.training.module import TrainingModule
 
 
 def predict_all(
-    module: TrainingModule, batches: Iterable[Batch], device: torch.device, description: str, progress: bool
+    module: TrainingModule, batches: Iterable[Batch], device: torch.device, description: str
 ) -> Predictions:
     """Return the predictions of all networks on a split, and the student's features, in evaluation mode."""
     method = module.method.to(device).eval()
@@ -31,7 +31,7 @@ def predict_all(
         outputs = method.networks(batch.to(device))
         return module.protocol.predictions(method, outputs), outputs[-1]
 
-    return collect(predict, batches, description=description, progress=progress)
+    return collect(predict, batches, description=description)
 
 
 def score_all(protocol: Protocol, predictions: Predictions) -> dict[str, Scores]:

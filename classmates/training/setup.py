@@ -213,7 +213,6 @@ def make_trainer(config: RunConfig, run: RunFolder, module: TrainingModule, *, v
             run,
             module.protocol,
             validates=validates,
-            progress=config.progress,
             checkpoint_steps=config.checkpoint_steps,
             max_time=config.max_time,
             patience=config.patience,

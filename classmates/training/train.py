@@ -78,7 +78,7 @@ def train(
     recompute: Recompute = "nothing",
     deterministic: bool = False,
     max_time: str | None = None,
-    loggers: Sequence[Literal["tensorboard", "wandb"]] = ("tensorboard",),
+    loggers: Sequence[Literal["tensorboard", "wandb"]] = (),
     test: bool = True,
     report: bool = True,
     progress: bool = True,
@@ -162,7 +162,7 @@ def train(
             saves memory and takes time; BatchNorm's statistics stay as they would have been.
         deterministic: bit-for-bit the same on the same machine, also on a GPU, at some cost.
         max_time: stop at the end of the first epoch after DD:HH:MM:SS; the run can go on with resume.
-        loggers: beside metrics.csv: "tensorboard", "wandb" (if installed), or [] for neither.
+        loggers: beside metrics.csv: "tensorboard", "wandb"; each needs the extra of its name.
         test: look at the test images after the last epoch; false leaves them for later.
         report: write report.html at the end; "classmates report FOLDER" writes it later.
         progress: show progress bars.

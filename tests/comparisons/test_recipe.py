@@ -1,5 +1,6 @@
 """Recipes of comparisons: what they may say, and every wrong one."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from classmates.comparisons import recipe
 from classmates.comparisons.recipe import (
     Recipe,
     ScoreChoice,
+    find_recipe,
     find_settings,
     load_recipe,
     read,
@@ -87,6 +90,22 @@ def test_settings_of_the_package_are_found_from_any_folder_unless_the_user_has_s
     assert find_settings("nothing.yaml") == Path("nothing.yaml")
     with pytest.raises(UserError, match="unknown file of settings 'mlc': did you mean 'mcl'"):
         find_settings("mlc")
+
+
+def test_an_installed_package_has_its_recipes_inside_and_finds_each_by_the_name_it_has_in_a_checkout(
+    tmp_path, monkeypatch
+):
+    names = {path.relative_to(recipes_folder()) for path in recipes_folder().rglob("*.yaml")}
+    shutil.copytree(recipes_folder(), tmp_path / "classmates" / "recipes")
+    monkeypatch.setattr(recipe, "__file__", str(tmp_path / "classmates" / "comparisons" / "recipe.py"))
+    monkeypatch.chdir(tmp_path)
+    for name in names:
+        inside = tmp_path / "classmates" / "recipes" / name
+        for spelled in (f"recipes/{name}", str(name), str(name.with_suffix(""))):
+            assert find_settings(spelled) == inside
+        assert len(name.parts) == 1 or find_recipe(f"recipes/{name}") == find_recipe(str(name)) == inside
+    with pytest.raises(UserError, match=r"'recipes/evidence/photo\.yaml': did you mean 'evidence/photos'"):
+        find_settings("recipes/evidence/photo.yaml")
 
 
 def test_recipes_that_are_not_there(tmp_path):

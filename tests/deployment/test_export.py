@@ -13,7 +13,7 @@ import pytest
 import safetensors
 import timm
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from classmates.deployment import export as module
 from classmates.deployment.export import export as export_any
@@ -123,7 +123,8 @@ def test_a_file_that_differs_is_not_kept(run: Path, monkeypatch: pytest.MonkeyPa
     for off_by, shown in ((2e-3, r"2\.\d+e-03"), (float("nan"), "nan")):
         wrong = replace(
             module.FORMATS["torch"],
-            write=lambda path, student, card, dynamic, more, off_by=off_by: _write_and_shift(path, student, off_by),
+            write=lambda paths, source: paths[0].write_text("wrong"),
+            open=lambda paths, source, threads, off_by=off_by: lambda images: source.network(images) + off_by,
         )
         monkeypatch.setitem(module.FORMATS, "torch", wrong)
         with pytest.raises(
@@ -134,11 +135,6 @@ def test_a_file_that_differs_is_not_kept(run: Path, monkeypatch: pytest.MonkeyPa
         assert sorted(os.listdir(run)) == before
     monkeypatch.undo()
     assert export(run, format="torch", tolerance=1e-6) == path
-
-
-def _write_and_shift(path: Path, student: nn.Module, off_by: float) -> module.Runner:
-    path.write_text("wrong")
-    return lambda images: student(images) + off_by
 
 
 @pytest.mark.parametrize("format", ["onnx", "torch"])

@@ -120,7 +120,7 @@ def test_every_image_of_a_folder_without_parts_is_scored(run, digits_folder, cap
         scores = evaluate(run, data, accelerator="cpu")
         assert scores["top1"].count == own["top1"].count
         assert values(scores) == close_to(own)
-    assert f"note: every image of {digits_folder / 'test'} is scored, as it is not divided" in capsys.readouterr().out
+    assert f"note: every image of {digits_folder / 'test'} is scored, as it is not divided" in capsys.readouterr().err
 
 
 def test_classes_that_are_missing_are_said_and_the_others_keep_their_numbers(run, digits_folder, tmp_path, capsys):

@@ -12,7 +12,8 @@ from torch import Tensor
 from classmates import cli
 from classmates.errors import UserError
 from classmates.evaluation.new_classes import NONE
-from classmates.evaluation.predict import predict, read
+from classmates.evaluation.predict import predict
+from classmates.evaluation.reading import read
 from classmates.networks.building.build import build_model
 from classmates.runs.prototypes import load_prototypes
 from classmates.runs.student import StudentCard, load_embedder, save_student
@@ -199,7 +200,8 @@ def no_class(support: Path) -> None:
 
 
 def damaged(support: Path) -> None:
-    (support / "red" / "1.png").write_bytes(b"no image")
+    for photo in (support / "red").iterdir():
+        photo.write_bytes(b"no image")
 
 
 def all_the_same(support: Path) -> None:
@@ -213,7 +215,7 @@ def all_the_same(support: Path) -> None:
         (empty, "has no photos of 'blue'"),
         (one_class, "has one class only, 'sky'"),
         (no_class, "has no class folders"),
-        (damaged, "support/red/1.png"),
+        (damaged, "no photo of 'red' of the support can be read"),
         (shutil.rmtree, "which is no folder"),
         (all_the_same, "finds the photos of all classes of the support the same"),
     ],
@@ -237,6 +239,20 @@ def test_a_wrong_support_is_one_message_and_nothing_written(
     assert "Traceback" not in told.err
     assert told.out == ""
     assert sorted(run.iterdir()) == before
+
+
+def test_a_photo_that_cannot_be_read_is_left_out_or_refused(
+    run: Path, support: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(support, tmp_path / "good")
+    (tmp_path / "good" / "red" / "1.png").unlink()
+    (support / "red" / "1.png").write_bytes(b"no image")
+    pd.testing.assert_frame_equal(ask(run, images, support=support), ask(run, images, support=tmp_path / "good"))
+    said = capsys.readouterr().err
+    assert "1 unreadable images skipped" in said
+    assert str(support / "red" / "1.png") in said
+    with pytest.raises(UserError, match=r"support/red/1\.png"):
+        ask(run, images, support=support, on_bad_image="error")
 
 
 def test_a_student_without_an_embedding(tmp_path: Path, support: Path, images: Path) -> None:

@@ -89,5 +89,5 @@ def test_help_has_a_place_for_every_flag(capsys):
     for command in ("compare", "improve", "sweep"):
         assert main([command, "--help"]) == 0
         text = capsys.readouterr().out
-        assert "\nOptions\n" not in text
-        assert "\nExamples\n" in text
+        assert "\nOptions:\n" not in text
+        assert "\nExamples:\n" in text

@@ -8,7 +8,7 @@ import pytest
 
 from classmates.experiments.compare import compare
 from classmates.experiments.ledger import Ledger
-from classmates.experiments.running import epoch_seconds
+from classmates.experiments.pace import epoch_seconds
 from classmates.experiments.workers import resumable
 from tests.fixtures.small_comparison import every_run
 

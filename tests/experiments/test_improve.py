@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from classmates.cli import code_of_runs
+from classmates.cli.commands import code_of_runs
 from classmates.data.loading import load
 from classmates.errors import UserError
 from classmates.experiments import improve as module

@@ -30,7 +30,7 @@ def test_waiting_for_images_is_measured_told_and_shown(small_train, slow_images,
     rows = pd.read_csv(tmp_path / "run" / "metrics.csv")
     assert (rows["data_seconds"] >= 4 * 0.3).all()  # 120 images in batches of 30
     assert (rows["data_seconds"] <= rows["seconds"]).all()
-    told = [line for line in capfd.readouterr().out.splitlines() if "waiting for images" in line]
+    told = [line for line in capfd.readouterr().err.splitlines() if "waiting for images" in line]
     assert len(told) == 1  # of two epochs, the first
     assert "note: " in told[0]
     assert "images/s); what helps: a larger --batch_size" in told[0]
@@ -43,4 +43,4 @@ def test_training_that_does_not_wait_is_told_nothing(small_train, slow_images, t
     rows = pd.read_csv(tmp_path / "run" / "metrics.csv")
     assert (rows["data_seconds"] > 0).all()
     assert (rows["data_seconds"] <= rows["seconds"]).all()
-    assert "waiting for images" not in capfd.readouterr().out
+    assert "waiting for images" not in capfd.readouterr().err

@@ -282,13 +282,3 @@ def test_peers_do_not_throw_given_weights_away(small_train, small_mcl, tmp_path)
     same = partial(small_mcl, start="same")
     result = small_train(method=same, model_weights=tmp_path / "weights.pth", out=tmp_path / "run", epochs=1)
     assert any("classifier 'fc' is new" in note for note in result.record.notes)
-
-
-def test_a_logger_that_is_not_installed(small_train, tmp_path, monkeypatch):
-    def missing(**_):
-        raise ModuleNotFoundError("wandb")
-
-    monkeypatch.setattr(import_module("classmates.training.loggers"), "WandbLogger", missing)
-    with pytest.raises(UserError, match=r"^loggers=wandb: it is not installed"):
-        small_train(out=tmp_path / "run", loggers=["wandb"])
-    assert not (tmp_path / "run").exists()

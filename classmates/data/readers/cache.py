@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from classmates._files import whole_file
+from classmates._files import RESTING, remove_unfinished, whole_file
 
 FORMAT = "classmates cache 1"
 """Goes up whenever what is kept, or the way that images are decoded, changes."""
@@ -46,6 +46,7 @@ def cached(
             path = cache_folder() / f"{kind}-{key[:24]}.safetensors"
             path.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(FileLock(path.with_suffix(".lock")))
+            remove_unfinished(path.parent, f"{kind}-*", resting=RESTING)
             found = _read(path, key, content, notes)
             if found is not None:
                 return found

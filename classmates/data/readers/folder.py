@@ -12,7 +12,7 @@ import torch
 
 from classmates._names import in_unicode
 from classmates.data.parts import Split
-from classmates.data.readers.listing import Listing, listed
+from classmates.data.readers.listing import Listing, all_scored, listed
 from classmates.data.readers.opening import EXTENSIONS
 from classmates.data.readers.part_names import part_of, parts_among
 from classmates.data.readers.paths import Paths
@@ -56,7 +56,7 @@ def list_part(root: Path, part: str) -> Listing:
     """
     layout = _layout(root)
     if layout.parts == {"train": ""}:
-        layout.notes.append(f"every image of {root} is scored, as it is not divided into parts (test/)")
+        layout.notes.append(all_scored(root))
         return _listing(root, layout, {"test": ""})
     if part not in layout.parts:
         there = " or ".join(f"--split {name}" for name in layout.parts)

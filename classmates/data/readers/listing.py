@@ -51,6 +51,15 @@ class Listing:
         for field in ("class_names", "notes"):
             object.__setattr__(self, field, tuple(map(in_unicode, getattr(self, field))))
 
+    def only(self, part: str) -> Listing:
+        """Return the images of one part, or all where there are no parts, to be tested on; UserError without any."""
+        if self.parts.keys() == {"train"}:
+            return replace(self, parts={"test": self.parts["train"]}, notes=(*self.notes, all_scored(self.where)))
+        if part not in self.parts:
+            there = " or ".join(f"--split {name}" for name in self.parts)
+            raise UserError(f"{self.where} has no {part} images: take another part ({there})")
+        return replace(self, parts={"test": self.parts[part]})
+
 
 def read_listing(
     listing: Listing, *, image_size: int | None, channels: int | None, on_bad_image: Literal["error", "skip"]
@@ -159,6 +168,11 @@ def _without_bad(
             f"among them:\n{shown}\nmend or remove them, or leave them out with --on_bad_image skip"
         )
     return parts, checks, tuple(bad)
+
+
+def all_scored(where: Path | str) -> str:
+    """Return the note on data without parts, of which nothing is split off."""
+    return f"every image of {where} is scored, as it is not divided into parts (test/)"
 
 
 def skipped(unreadable: Sequence[str]) -> str:

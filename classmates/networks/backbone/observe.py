@@ -17,10 +17,13 @@ from classmates.networks.backbone.stages import Stage
 @contextmanager
 def hooked(
     network: nn.Module,
-    after: Mapping[str, Callable[[Any], None]],
+    after: Mapping[str, Callable[[Any], Any]],
     before: Mapping[str, Callable[[Any], None]] | None = None,
 ) -> Iterator[None]:
-    """Within the block, ``after[name](output)`` and ``before[name](input)`` are called when that module runs."""
+    """Within the block, ``after[name](output)`` and ``before[name](input)`` are called when that module runs.
+
+    What ``after`` returns, unless it is None, takes the output's place.
+    """
 
     def on_output(function: Callable[[Any], None]) -> Callable[..., None]:
         return lambda module, inputs, output: function(output)

@@ -7,6 +7,7 @@ Compact Neural Networks", TPAMI 2021); the paper draws them without sizes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
@@ -138,15 +139,18 @@ def first_confident(confidences: Tensor, thresholds: Tensor) -> Tensor:
 
 
 class EarlyExit(nn.Module):
-    """A network that stops at its first confident exit, else averages all: images [B, C, H, W] → logits [B, K].
+    """A network that answers each image at its first confident exit, else by the mean of all: [B, C, H, W] → [B, K].
 
-    The network stops once every image of the batch has its answer, so compute is saved in full where images come one
-    by one. For evaluation: it looks at the confidences on the way. Not for ``torch.compile`` or export.
+    After an exit the network goes on with the images that have no answer yet, and stops where none is left: deeper
+    stages run only for those that need them. Where something in the network reaches past a stage and wants the whole
+    batch, it says ``per_image=False``: it then goes on with all images until each has its answer. For evaluation: it
+    looks at the confidences on the way. Not for ``torch.compile`` or ``torch.export``.
 
     Args:
         exits: the backbone and its exits.
         thresholds: one an exit, shallow to deep, or one for all: the largest probability must exceed it. 0 always
-            answers, 1 never. The deepest exit's decides between its own answer and the ensemble's.
+            answers, 1 never. The deepest exit's decides between its own answer and the mean of all exits' logits.
+        per_image: leave answered images out of what follows.
 
     Raises:
         UserError: another number of thresholds than exits, or one outside 0..1.
@@ -154,43 +158,100 @@ class EarlyExit(nn.Module):
 
     thresholds: Tensor
 
-    def __init__(self, exits: MultiExit, thresholds: float | Sequence[float]) -> None:
+    def __init__(self, exits: MultiExit, thresholds: float | Sequence[float], *, per_image: bool = True) -> None:
         super().__init__()
         count = len(exits.shallow) + 1
         values = [float(thresholds)] * count if isinstance(thresholds, int | float) else list(thresholds)
-        if len(values) != count:
-            raise UserError(f"{len(values)} thresholds for {count} exits: give one an exit, or one number for all")
-        if not all(0 <= value <= 1 for value in values):
-            raise UserError(f"thresholds {values}: a probability is compared with each, so they lie between 0 and 1")
+        check_thresholds(values, count)
         self.exits = exits
+        self.per_image = per_image
         self.register_buffer("thresholds", torch.tensor(values))
 
     def forward(self, images: Tensor) -> Tensor:
-        found: list[Tensor] = []
+        return self.answer(images)[0]
+
+    def answer(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the answers' logits [B, K], and which exit gave each, from 0, k being the mean of all: [B]."""
+        answers = _Answers(len(images), self.thresholds, images.device, self.per_image)
         shallow = self.exits.shallow
-        hooks: dict[str, Callable[[Tensor], None]] = {
-            stage.name: partial(self._try_exit, found, exit_, stage, images)
+        hooks: dict[str, Callable[[Tensor], Tensor]] = {
+            stage.name: partial(self._try_exit, answers, exit_, stage, images)
             for exit_, stage in zip(shallow.exits, shallow.stages, strict=True)
         }
-        try:
-            with hooked(self.exits.network, hooks):
-                found.append(self.exits.network(images).float())
-        except _AllAnswered:
-            pass
-        logits = torch.stack(found)
-        answers = torch.cat([logits, logits.mean(0, keepdim=True)])
-        return answers[self._chosen(found), torch.arange(len(images), device=images.device)]
+        with suppress(_AllAnswered), hooked(self.exits.network, hooks):
+            answers.take(self.exits.network(images))
+            answers.by_all()
+        assert answers.logits is not None
+        return answers.logits, answers.exits
 
-    def _try_exit(self, found: list[Tensor], exit_: nn.Module, stage: Stage, images: Tensor, output: Tensor) -> None:
+    def _try_exit(self, answers: _Answers, exit_: nn.Module, stage: Stage, images: Tensor, output: Tensor) -> Tensor:
         logits, _ = exit_(stage.layout.as_map(output, (images.shape[-2], images.shape[-1])))
-        found.append(logits.float())
-        if (self._chosen(found) < len(found)).all():
+        undecided = answers.take(logits)
+        if not len(answers.rows):
             raise _AllAnswered
+        return output[undecided] if self.per_image else output
 
-    def _chosen(self, found: list[Tensor]) -> Tensor:
-        confidences = torch.stack(found).softmax(-1).amax(-1)
-        return first_confident(confidences, self.thresholds[: len(found)])
+
+@torch.no_grad()
+def is_exact(exits: MultiExit, images: Tensor) -> bool:
+    """Return whether a network can leave answered images out on its way and give the same answers as with them.
+
+    Tried on two images or more, [B, C, H, W], about half of which are answered at each exit.
+    """
+    everyone = exits(images)
+    confidences = everyone.softmax(-1).amax(-1)
+    half = len(images) // 2
+    middle = confidences.sort(dim=1).values[:, half - 1 : half + 1].mean(dim=1).tolist()  # no image lies on it
+    chosen = first_confident(confidences, torch.tensor(middle, device=images.device))
+    whole = torch.cat([everyone, everyone.mean(0, keepdim=True)])[chosen, torch.arange(len(images))]
+    try:
+        found = EarlyExit(exits, middle)(images)
+    except (RuntimeError, ValueError, IndexError, AssertionError, TypeError):  # a network that misses the others
+        return False
+    return torch.allclose(found, whole, rtol=1e-3, atol=1e-4)
+
+
+class _Answers:
+    """The answers of a batch so far. rows: the images that have none; of them, what the exits' logits add up to."""
+
+    def __init__(self, count: int, thresholds: Tensor, device: torch.device, per_image: bool) -> None:
+        self.thresholds = thresholds.tolist()
+        self.per_image = per_image
+        self.rows = torch.arange(count, device=device)
+        self.exits = torch.full((count,), len(self.thresholds), device=device)
+        self.logits: Tensor | None = None
+        self.sums: Tensor | None = None
+        self.tried = 0
+
+    def take(self, logits: Tensor) -> Tensor:
+        """Take the next exit's logits of the images without an answer, or of all; return which still have none."""
+        logits = logits.float() if self.per_image else logits[self.rows].float()
+        if self.logits is None or self.sums is None:
+            self.logits, self.sums = logits.clone(), torch.zeros_like(logits)
+        self.sums = self.sums + logits
+        sure = logits.softmax(-1).amax(-1) > self.thresholds[self.tried]
+        self.logits[self.rows[sure]] = logits[sure]
+        self.exits[self.rows[sure]] = self.tried
+        self.rows, self.sums = self.rows[~sure], self.sums[~sure]
+        self.tried += 1
+        return ~sure
+
+    def by_all(self) -> None:
+        """Answer the rest by the mean of all exits' logits."""
+        assert self.logits is not None
+        assert self.sums is not None
+        self.logits[self.rows] = self.sums / self.tried
 
 
 class _AllAnswered(Exception):
     """The exception that ends the network's forward where nothing is left to compute."""
+
+
+def check_thresholds(values: Sequence[float], count: int) -> None:
+    """Raise UserError unless there is a threshold within 0..1 for each of so many exits."""
+    if len(values) != count:
+        raise UserError(f"{len(values)} thresholds for {count} exits: give one an exit, or one number for all")
+    if not all(0 <= value <= 1 for value in values):
+        raise UserError(
+            f"thresholds {list(values)}: a probability is compared with each, so they lie between 0 and 1"
+        )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from classmates._memory import require_memory
 from classmates.contracts import NetworkOutput
 from classmates.errors import UserError
 
@@ -29,6 +30,8 @@ class UnitProjections(nn.Module):
         super().__init__()
         if dimension < 1:
             raise UserError(f"dimension={dimension}: the embeddings that are compared need at least 1")
+        size = (sum(widths) + hidden * len(widths) * dimension) * dimension * torch.float32.itemsize
+        require_memory(f"dimension={dimension}", "weights, gradients and momentum of the projections", 3 * size)
         self.layers = nn.ModuleList(projection(width, dimension, hidden) for width in widths)
 
     def forward(self, outputs: list[NetworkOutput]) -> Tensor:

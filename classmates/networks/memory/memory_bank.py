@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from classmates._memory import require_memory
 from classmates.errors import UserError
 from classmates.networks.memory.gather import from_first, gather, last_occurrence
 
@@ -44,6 +45,8 @@ class MemoryBank(nn.Module):
             )
         if not 0 <= momentum < 1:
             raise UserError(f"the memory bank's momentum is {momentum}; it must be at least 0 and below 1")
+        size = peers * samples * dimension * torch.float32.itemsize
+        require_memory(f"dimension={dimension}", f"the embeddings of {samples:,} samples by {peers} peers", size)
         self.momentum = momentum
         self.equal = False  # on all processes
         self.register_buffer("rows", F.normalize(torch.randn(peers, samples, dimension), dim=-1).to(dtype))

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from classmates._memory import require_memory
 from classmates.contracts import DataSpec, NetworkOutput
 from classmates.errors import UserError, nearest, unknown
 from classmates.networks.backbone.architecture import Architecture, inspect_network
@@ -90,6 +91,8 @@ class Peers(nn.Module):
                 other, self.trunk = branch(network, architecture, architecture.stages[self.shared - 1].name)
             else:
                 other = copy.deepcopy(network)
+            size = sum(parameter.nbytes for parameter in other.parameters())
+            require_memory(f"peers={count}", "weights, gradients and momentum of the peers", 3 * size * count)
             # Every branch is fed by one trunk, so the trunk must be the same object in all copies.
             keep = {id(self.trunk): self.trunk}
             others = [copy.deepcopy(other, dict(keep)) for _ in range(count - 1)]

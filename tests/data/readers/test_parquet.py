@@ -5,7 +5,7 @@ from PIL import Image
 
 datasets = pytest.importorskip("datasets")
 
-from classmates.data.loading import load  # noqa: E402
+from classmates.data.loading import load, load_part  # noqa: E402
 from classmates.data.readers.parquet import find_shards, list_parquet  # noqa: E402
 from classmates.errors import UserError  # noqa: E402
 
@@ -135,3 +135,16 @@ def test_data_dir_means_nothing_for_a_folder(tmp_path):
     shard(tmp_path / "train.parquet")
     with pytest.raises(UserError, match=r"data_dir is 'elsewhere', but the folder .* has no use for it"):
         load(tmp_path, data_dir="elsewhere")
+
+
+def test_what_is_scored_is_one_part_or_all_where_there_are_none(tmp_path):
+    shard(tmp_path / "whole" / "0000.parquet")
+    source = load_part(tmp_path / "whole", "test")
+    assert source.train is None
+    assert len(source.test) == 10
+    assert f"every image of {tmp_path / 'whole'} is scored, as it is not divided into parts (test/)" in source.notes
+    shard(tmp_path / "parts" / "train.parquet")
+    shard(tmp_path / "parts" / "test.parquet", first=10, count=4)
+    assert len(load_part(tmp_path / "parts", "test").test) == 4
+    with pytest.raises(UserError, match=r"no val images: take another part \(--split train or --split test\)"):
+        load_part(tmp_path / "parts", "val")

@@ -1,0 +1,86 @@
+"""The commands: which function each is, and how what it returns is printed and becomes an exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import classmates
+from classmates._outlines import OUTLINES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from classmates.comparisons.improvement import Improvement
+    from classmates.experiments.compare import Comparison
+    from classmates.experiments.preview import Plan
+    from classmates.experiments.sweep import Sweep
+    from classmates.training.result import Result
+
+
+class Command(NamedTuple):
+    """A function as a command.
+
+    home, function: the function's module and name. summary: for the overview. positions: the arguments that are given
+    without a flag. show: what is printed of what it returns. code: the exit code of that.
+    """
+
+    home: str
+    function: str
+    summary: str
+    positions: tuple[str, ...] = ()
+    show: Callable[[Any], str] = str
+    code: Callable[[Any], int] = lambda result: 0
+
+    def outline(self) -> Any:
+        """Return the function as its source declares it; PyTorch takes seconds to import."""
+        return OUTLINES.named(self.home, self.function)
+
+
+RUNS_FAILED = 4
+"""The exit code of a command some of whose runs failed, though it came to its end itself."""
+USELESS = 3
+"""The exit code of a training whose student is no better than the commonest answer."""
+
+
+def code_of_run(result: Result | None) -> int:
+    """Return the exit code of a training."""
+    record = result.record if result else None  # which only the first process of a distributed run has
+    return USELESS if record and record.useless else 0
+
+
+def code_of_runs(result: Comparison | Improvement | Sweep | Plan) -> int:
+    """Return the exit code of a comparison or a search: whether a run failed; a plan has tried none."""
+    table = getattr(result, "runs", getattr(result, "trials", None))
+    failed = table is not None and bool(table["status"].str.contains("failed").any())
+    return RUNS_FAILED if failed else 0
+
+
+def show_table(frame: pd.DataFrame) -> str:
+    """Return a table without its index, in the form that was asked for."""
+    from classmates.evaluation.answers import shown
+
+    return shown(frame)
+
+
+def public(function: str, *texts: Any, **more: Any) -> Command:
+    """Return the command of a function of ``classmates``."""
+    return Command(classmates._HOMES[function], function, *texts, **more)
+
+
+COMMANDS = {
+    "train": public("train", "train a network, test it, leave everything in a folder", code=code_of_run),
+    "improve": public("improve", "make your network better, and say by how much it did", code=code_of_runs),
+    "compare": public("compare", "compare methods, with tables and a report", code=code_of_runs),
+    "sweep": public("sweep", "search options and settings, choosing on validation images", code=code_of_runs),
+    "evaluate": public("evaluate", "score a trained student again, also on other data", ("run",)),
+    "predict": public("predict", "name the classes of image files", ("run", "images"), show_table),
+    "export": public("export", "write the student for other programs, and measure that", ("run",)),
+    "report": public("report", "write a run's report again, one HTML file", ("run",)),
+    "describe": public("describe", "show a model's stages, shared trunk, parameters and multiply-adds", ("model",)),
+    "data": public("inspect", "show what a data set holds: counts, sizes, duplicates", ("data",)),
+    "list": public("list", "list methods, models and data sets", ("what",)),
+    "completion": Command(
+        "classmates.cli.completion", "completion", "let a shell complete commands, flags and values", ("shell",)
+    ),
+}

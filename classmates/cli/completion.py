@@ -1,0 +1,38 @@
+"""``classmates completion``: what a shell needs to complete commands, their flags and the values of these."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import shtab
+
+from classmates.cli.commands import COMMANDS
+from classmates.cli.help import command_parser, overview_parser
+
+Shell = Literal["bash", "zsh", "fish"]
+
+
+def completion(shell: Shell) -> str:
+    """Write a script by which a shell completes commands, flags and their values.
+
+    bash: classmates completion bash > ~/.local/share/bash-completion/completions/classmates
+
+    zsh: classmates completion zsh > FOLDER/_classmates, where FOLDER is one of those in $fpath
+
+    fish: classmates completion fish > ~/.config/fish/completions/classmates.fish
+
+    Args:
+        shell: which one.
+
+    Returns:
+        The script.
+    """
+    parser, below = overview_parser()
+    for name, command in COMMANDS.items():
+        make = partial(below.add_parser, name, help=command.summary)
+        for action in command_parser(name, command.outline(), command.positions, make)._actions:
+            if action.type is Path:
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+    return shtab.complete(parser, shell)

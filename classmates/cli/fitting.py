@@ -1,0 +1,64 @@
+"""Results as text in a terminal: prose wrapped at words, tables that are too wide in parts below each other."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+GAP = re.compile(" {2,}")
+
+
+def fitted(text: str, columns: int) -> str:
+    """Return a text in lines of at most so many columns, but for words, such as paths, that are longer themselves."""
+    parts: list[str] = []
+    for blank, group in groupby(text.splitlines(), key=lambda line: not line.strip()):
+        lines = [*group]
+        parts += lines if blank else fitted_block(lines, columns)
+    return "\n".join(parts)
+
+
+def fitted_block(lines: Sequence[str], columns: int) -> Sequence[str]:
+    """Return lines without a blank one between them; aligned in columns they are a table."""
+    if max(map(len, lines)) <= columns:
+        return lines
+    cells = [*table_of(lines)]
+    if len(lines) == 1 or len(cells) == 1 or len(cells[0][0]) > columns / 2:
+        return [part for line in lines for part in wrapped_line(line, columns)]
+    return [
+        line.rstrip() for part in parts_of(cells, columns) for line in ("", *map("".join, zip(*part, strict=True)))
+    ][1:]
+
+
+def wrapped_line(line: str, columns: int) -> list[str]:
+    """Return a line of prose in several, those after the first indented by two more; a command stays one to copy."""
+    if len(line) <= columns:
+        return [line]
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    joint = " \\" if line.lstrip().startswith("classmates ") else ""
+    width = columns - len(joint)
+    found = textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return [*(part + joint for part in found[:-1]), found[-1]]
+
+
+def table_of(lines: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the columns of a table, each with the space before the next one."""
+    width = max(map(len, lines))
+    padded = [line.ljust(width) for line in lines]
+    empty = "".join(" " if all(line[at] == " " for line in padded) else "x" for at in range(width))
+    ends = [gap.end() for gap in GAP.finditer(empty) if gap.start() > 0 and gap.end() < width]
+    for start, end in zip([0, *ends], [*ends, width], strict=True):
+        yield [line[start:end] for line in padded]
+
+
+def parts_of(cells: Sequence[list[str]], columns: int) -> list[list[list[str]]]:
+    """Return the columns of a table in parts that fit, each with the first column, which says whose row it is."""
+    first, *others = cells
+    parts = [[first]]
+    for column in others:
+        used = sum(len(one[0]) for one in parts[-1])
+        if len(parts[-1]) > 1 and used + len(max(map(str.rstrip, column), key=len)) > columns:
+            parts.append([first])
+        parts[-1].append(column)
+    return parts

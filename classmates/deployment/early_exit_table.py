@@ -1,0 +1,116 @@
+"""The table of what answering early costs and saves."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from classmates._machine import cpu_name
+from classmates.deployment.measuring import BATCH, Difference, Latency
+from classmates.deployment.text import aligned, signed_points, threads_of, wrapped
+
+LEAST = 0.05
+"""The share of the time that is worth speaking of: repeated timings differ by about as much."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """The measures of one set of thresholds; a row of ``early_exit.csv``.
+
+    Args:
+        name: "student" for the plain network, "tuned" for the thresholds from validation, or the threshold of all.
+        accuracy: on the test images.
+        difference: of it to the student's, paired, with its 95 % interval.
+        latency: of one image, in milliseconds, over test images one by one.
+        cost: multiply-adds of a mean image, 1 the student's.
+        shares: of the test images that each exit answers, then the mean of all; empty for the student.
+        thresholds: one an exit; empty for the student.
+    """
+
+    name: str
+    accuracy: float
+    difference: Difference
+    latency: Latency
+    cost: float
+    shares: tuple[float, ...] = ()
+    thresholds: tuple[float, ...] = ()
+
+    def row(self) -> dict[str, Any]:
+        """Return the point with one value a column."""
+        one = {f"difference_{name}": value for name, value in self.difference._asdict().items()}
+        two = {f"{name}_ms": value for name, value in self.latency._asdict().items()}
+        lists = {"shares": " ".join(f"{share:.4f}" for share in self.shares)}
+        lists["thresholds"] = " ".join(map(str, self.thresholds))
+        return {"name": self.name, "accuracy": self.accuracy, **one, **two, "cost": self.cost, **lists}
+
+
+@dataclass(frozen=True)
+class EarlyExits:
+    """What answering early costs and saves; as text, a table of 80 columns.
+
+    points: the student's, that of the tuned thresholds, and the curve. count: test images. pytorch: milliseconds for
+    a batch of 32 images in PyTorch, of the student and of the network that answers early. threads: of every runtime.
+    file: the ONNX file. run: the student's.
+    """
+
+    points: tuple[Point, ...]
+    count: int
+    pytorch: tuple[Latency, Latency]
+    threads: int
+    file: Path
+    run: Path
+
+    def frame(self) -> pd.DataFrame:
+        """Return the table as ``early_exit.csv`` has it."""
+        return pd.DataFrame([point.row() | {"threads": self.threads, "cpu": cpu_name()} for point in self.points])
+
+    def __str__(self) -> str:
+        student = self.points[0].latency.mean
+        heads = ["threshold", "top-1", "difference, points", "ms", "median", "95 %", "time", "ops"]
+        rows = [heads]
+        for point in self.points:
+            mean, low, high = map(signed_points, point.difference)
+            times = [f"{value:.3g}" for value in (point.latency.mean, point.latency.median, point.latency.p95)]
+            shares = [f"{point.latency.mean / student:.0%}", f"{point.cost:.0%}"]
+            difference = f"{mean} [{low}, {high}]" if point.thresholds else ""
+            rows.append([point.name, f"{point.accuracy:.2%}", difference, *times, *shares])
+        return "\n".join(
+            [
+                *wrapped(
+                    f"{self.count} test images; ms: one image in onnxruntime, mean, {threads_of(self.threads)}, "
+                    f"{cpu_name()}; time, ops: of the student's, measured and counted in multiply-adds"
+                ),
+                "",
+                *aligned(rows),
+                "",
+                *wrapped(self.verdict),
+                *wrapped(
+                    f"in PyTorch, {BATCH} images at a time: {self.pytorch[0].median:.3g} ms the student, "
+                    f"{self.pytorch[1].median:.3g} ms answering early"
+                ),
+                f"file: {self.file}",
+                f"curve: {self.file.with_suffix('.csv')}, .svg, .png",
+                f"next: classmates predict {shlex.quote(str(self.run))} IMAGES --early_exit",
+            ]
+        )
+
+    @property
+    def verdict(self) -> str:
+        """What the tuned thresholds save, and what that costs, in a sentence."""
+        student, tuned = self.points[:2]
+        saved = 1 - tuned.latency.mean / student.latency.mean
+        mean, low, high = map(signed_points, tuned.difference)
+        answered = ", ".join(f"{share:.0%}" for share in tuned.shares)
+        if saved < LEAST:
+            return (
+                f"answering early saves no time to speak of on this machine ({saved:.0%} for a mean image, {mean} "
+                f"points [{low}, {high}]): deploy the student as it is"
+            )
+        return (
+            f"answering early saves {saved:.0%} of the time of a mean image at {mean} points [{low}, {high}]; the "
+            f"exits, shallow to deep, and the mean of all answer {answered}"
+        )

@@ -1,0 +1,176 @@
+"""The measures of an exported network: its answers on the test images beside the student's, and how long it takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from classmates._progress import bar
+from classmates.data.batches.loaders import eval_loader
+from classmates.data.loading import ImageData
+from classmates.evaluation.evaluate import settings_of
+from classmates.evaluation.scored_images import load_as_trained
+from classmates.runs.folder import stored_settings
+from classmates.runs.student import StudentCard
+from classmates.runs.task_spec import task_of
+from classmates.tasks.protocol import Metric, Protocol
+
+BATCH = 32
+"""Images at a time on the test images, and in the second of the two timings."""
+WARM_UP, LEAST, MOST_SECONDS = 3, 20, 0.5
+"""Calls before the clock runs; the fewest that are timed; the seconds after which no more are."""
+
+
+Part = Literal["train", "val", "test"]
+
+
+class Images:
+    """A run's images as its student was tested on them, read when they are asked for.
+
+    Args:
+        run: the run's folder.
+        card: of its student.
+        data: other data to take them from, as in ``evaluate``; those of the run if None.
+        data_dir: where the files of a data set known by name are.
+
+    Raises:
+        UserError: as ``evaluate``.
+    """
+
+    def __init__(
+        self, run: Path, card: StudentCard, data: str | Path | Dataset[Any] | None, data_dir: str | Path | None
+    ):
+        self.task = task_of(stored_settings(run).get("task"))
+        self._of = (run, settings_of(run), card, data, data_dir)
+        self._loaded: dict[str, ImageData] = {}
+
+    @property
+    def protocol(self) -> Protocol:
+        return self.task.protocol
+
+    def part(self, split: Part) -> ImageData:
+        """Return the images of a part, as ``test`` of what is returned."""
+        if split not in self._loaded:
+            run, settings, card, data, data_dir = self._of
+            loaded = load_as_trained(run, settings, card, data, data_dir, None, split, None, None, self.task)
+            self._loaded[split] = loaded
+        return self._loaded[split]
+
+    def batches(self, split: Part, size: int = BATCH, most: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield prepared images [B, C, H, W] and labels [B]; ``most`` of them, drawn with a fixed seed, if given."""
+        images = self.part(split)
+        chosen = images.test
+        if most is not None and most < len(chosen):
+            drawn = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))[:most]
+            chosen = chosen.take(drawn.sort().values)
+        loader = eval_loader(images, chosen, size, num_workers=0, device=torch.device("cpu"))
+        return ((batch.images, batch.labels) for batch in loader)
+
+    def answers(
+        self, runner: Callable[[Tensor], Tensor], size: int, name: str, part: Part = "test"
+    ) -> tuple[Tensor, Tensor]:
+        """Return what a runner gives of all images of a part, [N, ...], and their labels, [N]."""
+        count = -(-len(self.part(part).test) // size)
+        given, labels = [], []
+        for images, truth in bar(self.batches(part, size), f"{name}: {part} images", "batch", count):
+            given.append(runner(images))
+            labels.append(truth)
+        return torch.cat(given), torch.cat(labels)
+
+
+class Difference(NamedTuple):
+    """A mean difference over the same images, with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def paired_difference(values: Tensor, reference: Tensor) -> Difference:
+    """Return the mean of ``values - reference`` with the normal 95 % interval of paired values. Both: [n]."""
+    differences = values.double() - reference.double()
+    mean = differences.mean().item()
+    spread = differences.std().item() if len(differences) > 1 else 0.0
+    half = NormalDist().inv_cdf(0.975) * spread / sqrt(len(differences))
+    return Difference(mean, mean - half, mean + half)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers of an exported network on the test images, beside the student's.
+
+    score: the headline of the run's protocol. difference: of it to the student's, paired. agreement: fraction of the
+    images of which both say the same class; None of embeddings.
+    """
+
+    score: Metric
+    difference: Difference
+    agreement: float | None
+
+
+def compared(outputs: Tensor, student: Tensor, labels: Tensor, protocol: Protocol) -> Answers:
+    """Judge outputs of all test images, [N, ...], beside the student's. labels: [N]."""
+    ours, theirs = (protocol.outcomes(given, labels) for given in (outputs, student))
+    same = None
+    if protocol.judged == "logits":
+        same = (outputs.argmax(dim=1) == student.argmax(dim=1)).double().mean().item()
+    return Answers(protocol.score(outputs, labels)[protocol.headline], paired_difference(ours, theirs), same)
+
+
+class Latency(NamedTuple):
+    """Milliseconds a call: median, 95th percentile and mean."""
+
+    median: float
+    p95: float
+    mean: float
+
+
+def latency_of(times: list[float]) -> Latency:
+    """Summarise times of calls in seconds."""
+    found = 1000 * np.array(times)
+    return Latency(float(np.median(found)), float(np.quantile(found, 0.95)), float(found.mean()))
+
+
+@torch.inference_mode()
+def latency(runner: Callable[[Tensor], Any], images: Tensor) -> Latency:
+    """Time a runner on a batch of images [B, C, H, W] again and again, after a few calls that do not count."""
+    for _ in range(WARM_UP):
+        runner(images)
+    times: list[float] = []
+    while len(times) < LEAST or sum(times) < MOST_SECONDS:
+        start = time.perf_counter()
+        runner(images)
+        times.append(time.perf_counter() - start)
+    return latency_of(times)
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let PyTorch use so many threads within the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def torch_runner(network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return a network as a runner, without gradients."""
+
+    def run(images: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return network(images)
+
+    return run

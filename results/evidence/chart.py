@@ -1,0 +1,82 @@
+"""Draw the gains of every method over Baseline, by data set, from the tables beside this file.
+
+    python results/evidence/chart.py
+
+Writes ``gains.svg`` and ``gains.png``: a column a data set, a line a method: the difference of the student's accuracy
+to Baseline with its 95 % interval, and the training time in multiples of Baseline's.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from classmates.reporting.theme import BLUE, INK, VERMILION, save, styled
+
+HERE = Path(__file__).resolve().parent
+SETS = {
+    "photos": "629 photos,\nfine-tuned, n = 5",
+    "digits-100": "100 digits,\nfrom scratch, n = 5",
+    "superclasses-2000": "2,000 images of CIFAR-100,\nfrom scratch, n = 3",
+}
+"""Folders of this one in the order of the columns, and what stands above each."""
+
+Row = dict[str, str]
+
+
+def read(folder: str) -> dict[str, Row]:
+    """Return a comparison's lines by row, Baseline left out: every difference is to it."""
+    with (HERE / folder / "table.csv").open(encoding="utf-8") as file:
+        lines = [line for line in csv.DictReader(file) if line["row"] != line["reference"]]
+    # How much longer Baseline may train differs by set: one line, whose cost says how much.
+    return {re.sub(r"\d+ × as long", "as long as MCL", line["row"]): line for line in lines}
+
+
+def draw(axes: Axes, rows: dict[str, Row], names: list[str]) -> None:
+    """Draw one data set: a point and an interval for each of its rows, its cost at the right edge."""
+    axes.axvline(0, color=INK, linewidth=0.8)
+    for place, name in enumerate(names):
+        if name not in rows:
+            continue
+        row = rows[name]
+        mean, low, high = (float(row[key] or "nan") for key in ("difference", "low", "high"))
+        clear = BLUE if row["marked"] == "True" else VERMILION if row["marked_worse"] == "True" else INK
+        axes.plot([low, high], [place, place], color=clear, linewidth=1.4, alpha=1 if clear != INK else 0.5)
+        axes.plot(mean, place, "o", color=clear, markersize=4)
+        axes.annotate(
+            f"{float(row['time_ratio']):.1f} ×",
+            (1, place),
+            xycoords=("axes fraction", "data"),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        )
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlabel("points over Baseline")
+    axes.grid(axis="y", visible=False)
+
+
+@styled
+def main() -> None:
+    tables = {name: read(name) for name in SETS if (HERE / name / "table.csv").is_file()}
+    gains: dict[str, list[float]] = {}
+    for rows in tables.values():
+        for name, row in rows.items():
+            gains.setdefault(name, []).append(float(row["difference"]))
+    names = sorted(gains, key=lambda name: -sum(gains[name]) / len(gains[name]))
+    figure = Figure(figsize=(9.5, 0.8 + 0.24 * len(names)))
+    panels = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
+    for axes, (folder, rows) in zip(panels, tables.items(), strict=True):
+        draw(axes, rows, names)
+        axes.set_title(SETS[folder], loc="left")
+    panels[0].set_yticks(range(len(names)), names)
+    save(figure, HERE / "gains")
+
+
+if __name__ == "__main__":
+    main()

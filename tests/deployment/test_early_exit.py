@@ -1,0 +1,116 @@
+"""A student that answers early: the ONNX file does what PyTorch does and no more, and what it saves is measured."""
+
+import os
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from classmates import export, load_student, predict
+from classmates.deployment import early_exit as module
+from classmates.deployment.early_exit import chosen
+from classmates.deployment.early_exit_graph import cut, early_exit_model, every_exit_model
+from classmates.deployment.formats import Source, onnx_session
+from classmates.errors import UserError
+from classmates.networks.backbone.architecture import inspect_network
+from classmates.networks.heads.exits import MultiExit, ShallowExits, first_confident
+from classmates.runs.record import read_record
+from classmates.runs.student import StudentCard, read_card
+
+SHAPE = (3, 16, 16)
+
+
+@pytest.fixture(scope="module")
+def every():
+    """Three exits, and the ONNX model of all of them."""
+    from tests.conftest import TinyNetwork
+
+    torch.manual_seed(0)
+    network = TinyNetwork(4, (4, 6, 10), 3).eval()
+    architecture = inspect_network(network, SHAPE)
+    exits = MultiExit(network, architecture, ShallowExits(architecture, 3, attention=True)).eval()
+    card = StudentCard(None, tuple("abcd"), SHAPE, (0.5,) * 3, (0.2,) * 3, (16, 16))
+    return exits, every_exit_model(exits, Source(network, card))
+
+
+@torch.no_grad()
+def test_the_file_gives_the_first_confident_exits_answer(every):
+    exits, model = every
+    images = torch.randn(12, *SHAPE, generator=torch.Generator().manual_seed(1))
+    everyone = exits(images)
+    confidences = everyone.softmax(-1).amax(-1)
+    between = confidences.sort(1).values[:, 5:7].mean(1).tolist()
+    for thresholds in (between, [0.0] * 3, [1.0, 0.0, 0.0], [1.0] * 3):
+        made = early_exit_model(model, 4, thresholds)
+        onnx.checker.check_model(made, full_check=True)
+        session = onnx_session(made.SerializeToString(), 1)
+        found = [session.run(["logits", "exit"], {"images": image[None].numpy()}) for image in images]
+        place = first_confident(confidences, torch.tensor(thresholds))
+        assert [int(by[0]) for _, by in found] == place.tolist()
+        logits = np.concatenate([logits for logits, _ in found])
+        np.testing.assert_allclose(logits, chosen(everyone, thresholds), atol=1e-5)
+
+
+def test_what_is_deeper_is_in_the_branch_of_those_who_need_it(every):
+    """Every convolution of the network is in one graph only, and the outermost has the first stage's alone."""
+    _, model = every
+    graph = early_exit_model(model, 4, [0.5] * 3).graph
+    counts = []
+    while graph is not None:
+        counts.append(sum(node.op_type == "Conv" for node in graph.node))
+        branches = [each.g for node in graph.node for each in node.attribute if each.name == "else_branch"]
+        graph = branches[0] if branches else None
+    assert sum(counts) == sum(node.op_type == "Conv" for node in model.graph.node)
+    assert len(counts) == 4
+    assert counts[-1] == 0
+    assert all(counts[:-1])
+
+
+def test_cut_follows_the_data_alone():
+    make = onnx.helper.make_node
+    nodes = [
+        make("Relu", ["x"], ["a"]),
+        make("Relu", ["a"], ["b"]),
+        make("Relu", ["x"], ["unused"]),
+        make("Add", ["b", "a"], ["c"]),
+    ]
+    parts = cut(nodes, ["a", "c"])
+    assert [[node.output[0] for node in part] for part in parts] == [["a"], ["b", "c"]]
+
+
+def test_export_tunes_measures_and_notes(sd_copy, monkeypatch):
+    monkeypatch.setattr(module, "TIMED", 5)
+    found = export(sd_copy, what="early_exit")
+    record = read_record(sd_copy / "result.json")
+    card = read_card(sd_copy)
+    student, tuned, *common = found.points
+    assert list(card.exit_thresholds) == record.exits.thresholds
+    assert tuned.accuracy == record.exits.accuracy
+    assert tuned.cost == pytest.approx(record.exits.cost)
+    assert student.accuracy == record.headline().value
+    assert tuned.difference.mean == pytest.approx(tuned.accuracy - student.accuracy)
+    assert [point.name for point in common] == [f"{value:g}" for value in module.COMMON]
+    assert {"early_exit.onnx", "early_exit.csv", "early_exit.svg", "early_exit.png"} <= set(os.listdir(sd_copy))
+    assert card.exports["early_exit"]["accuracy"] == tuned.accuracy
+    text = str(found)
+    assert max(len(line) for line in text.splitlines() if str(sd_copy) not in line) <= 80
+    assert "answering early saves" in text  # time, or none to speak of
+
+    early = load_student(sd_copy, early_exit=True)
+    from PIL import Image
+
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 3).save(sd_copy / "a.png")
+    table = predict(sd_copy, [str(sd_copy / "a.png")], early_exit=True)
+    assert table["probability"].item() == pytest.approx(early.predict(sd_copy / "a.png")["probability"].item())
+
+
+def test_a_file_that_answers_otherwise_is_not_kept(sd_copy, monkeypatch):
+    monkeypatch.setattr(
+        module, "early_exit_model", lambda every, classes, _: early_exit_model(every, classes, [0.0] * 3)
+    )
+    monkeypatch.setattr(module, "tune_thresholds", lambda *_: [1.0, 1.0, 1.0])
+    with pytest.raises(UserError, match=r"says another class than PyTorch of .* of the test images: it was not kept"):
+        export(sd_copy, what="early_exit")
+    assert "early_exit.onnx" not in os.listdir(sd_copy)
+    assert read_card(sd_copy).exit_thresholds is None

@@ -1,0 +1,93 @@
+"""Formats measured side by side on a real run: what is kept, what is not, and what the table says."""
+
+import json
+import os
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+
+from classmates import export, load_student
+from classmates.deployment import measured, measuring
+from classmates.deployment.formats import FORMATS
+from classmates.errors import UserError
+from classmates.runs.record import read_record
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(measuring, "MOST_SECONDS", 0.0)
+
+
+def test_the_table_says_what_each_file_does(sd_copy, capsys):
+    found = export(sd_copy, formats=["onnx", "onnx-int8", "torch"], calibration_images=64, most_lost=0.5)
+    assert [row.format for row in found.rows] == ["student", "onnx", "onnx-int8", "torch"]
+    test = read_record(sd_copy / "result.json").headline()
+    student, onnx, int8, pt2 = found.rows
+    assert (student.score, student.low, student.high, student.count) == (test.value, test.low, test.high, test.count)
+    for row in (onnx, pt2):
+        assert (row.score, row.difference, row.agreement) == (test.value, 0, 1)
+    assert 0.8 < int8.agreement <= 1
+    assert int8.difference == pytest.approx(int8.score - test.value)
+    assert int8.size < 0.5 * onnx.size == 0.5 * (sd_copy / "student.onnx").stat().st_size
+    assert all(0 < row.one_median <= row.one_p95 and row.many_median > 0 for row in found.rows)
+    assert {"student.onnx", "student-int8.onnx", "student.pt2", "exports.csv"} <= set(os.listdir(sd_copy))
+    table = pd.read_csv(sd_copy / "exports.csv")
+    assert table["format"].tolist() == [row.format for row in found.rows]
+    card = load_student(sd_copy).card
+    assert card.exports["onnx-int8"]["agreement"] == int8.agreement
+    assert card.exports.keys() == {"onnx", "onnx-int8", "torch"}
+    text = str(found)
+    assert max(len(line) for line in text.splitlines() if str(sd_copy) not in line) <= 80
+    assert f"{test.value:.2%}" in text
+    assert "smallest: onnx-int8" in text
+
+
+def test_a_file_that_fails_or_loses_much_is_told_and_not_kept(sd_copy, monkeypatch):
+    (sd_copy / "student-int8.onnx").write_text("of another time")
+    runner = lambda images: torch.zeros(len(images), 10)
+    broken = {
+        "onnx": replace(FORMATS["onnx"], open=lambda *_: runner),
+        "torch": replace(FORMATS["torch"], write=lambda *_: 1 / 0),
+        "onnx-int8": replace(FORMATS["onnx-int8"], open=lambda *_: lambda images: runner(images) / 0),
+        "openvino": replace(FORMATS["openvino"], needs=("no_such_package",)),
+    }
+    monkeypatch.setattr(measured, "FORMATS", broken)
+    found = export(sd_copy, formats=list(broken))
+    said = {row.format: row.status for row in found.rows}
+    assert said["onnx"].startswith("its top-1 accuracy is ")
+    assert said["onnx"].endswith("points below the student's, more than most_lost 5")
+    assert said["torch"] == "it cannot be written or run: division by zero"
+    assert said["onnx-int8"] == "its answers are not finite numbers"
+    assert said["openvino"] == "it needs pip install 'classmates[openvino]'"
+    assert (sd_copy / "student-int8.onnx").read_text() == "of another time"
+    assert not {"student.onnx", "student.pt2", "student.xml"} & set(os.listdir(sd_copy))
+    assert json.loads((sd_copy / "student.json").read_text())["exports"] == {}
+    text = str(found)
+    assert "not kept: torch: it cannot be written or run" in text
+    assert "deploy the student as it is" in text
+    assert max(len(line) for line in text.splitlines() if str(sd_copy) not in line) <= 80
+
+
+def test_single_images(sd_copy):
+    found = export(sd_copy, formats=["onnx"], dynamic_batch=False)
+    assert found.rows[1].difference == 0
+    assert found.rows[1].many_median is None
+    assert "onnx" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"formats": ["onx"]}, "unknown format 'onx': did you mean 'onnx'"),
+        ({"formats": ["onnx"], "preprocessing": True}, "preprocessing does not go with formats"),
+        ({"format": "onnx-int8"}, "--formats onnx-int8 measures that one"),
+        ({"threads": 0}, "threads is 0; give 1 or more"),
+        ({"calibrated": True}, "not calibrated yet: `classmates evaluate"),
+        ({"what": "early_exit", "formats": ["onnx"]}, "formats does not go with what early_exit"),
+    ],
+)
+def test_wrong_input(sd_run, given, said):
+    with pytest.raises(UserError, match=said):
+        export(sd_run, **given)

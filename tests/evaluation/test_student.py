@@ -1,0 +1,101 @@
+"""A student in Python: pair and whole, answers for files, open images and tensors, calibrated or not."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+import classmates
+from classmates.cli import main
+from classmates.errors import UserError
+from classmates.runs.student import read_card
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """Image files of some digits."""
+    folder = tmp_path_factory.mktemp("digits")
+    for number, image in enumerate(load_digits().images[:5]):
+        Image.fromarray((image * 255 / 16).round().astype(np.uint8)).save(folder / f"{number}.png")
+    return folder
+
+
+def test_it_is_a_pair_and_answers(sd_run, digits):
+    student = classmates.load_student(sd_run)
+    network, card = student
+    assert not network.training
+    assert student.classes == card.class_names
+    files = sorted(digits.iterdir())
+    images = student.preprocess(files)
+    assert images.shape == (5, *card.input_shape)
+    with torch.no_grad():
+        probabilities, numbers = network(images).double().softmax(1).max(1)
+    expected = classmates.predict(sd_run, [str(digits)])
+    for given in (files, [str(file) for file in files], [Image.open(file) for file in files], images):
+        found = student.predict(given, batch_size=2)
+        assert (
+            found["class"].tolist() == [card.class_names[number] for number in numbers] == expected["class"].tolist()
+        )
+        np.testing.assert_allclose(found["probability"], probabilities, rtol=1e-5)
+    one = student.predict(files[0], top=3)
+    assert len(one) == 3
+    assert one["probability"].is_monotonic_decreasing
+
+
+def test_calibration_is_fitted_once_kept_and_applied(sd_copy, digits, capsys):
+    with pytest.raises(UserError, match=r"not calibrated yet: `classmates evaluate .* --calibrated`"):
+        classmates.load_student(sd_copy, calibrated=True)
+    plain = classmates.evaluate(sd_copy, accelerator="cpu")
+    scores = classmates.evaluate(sd_copy, calibrated=True, accelerator="cpu", out=sd_copy / "scores.json")
+    temperature = read_card(sd_copy).temperature
+    assert scores.temperature == temperature
+    assert scores.before == dict(plain)
+    assert scores["top1"] == plain["top1"]
+    assert scores["nll"].value != plain["nll"].value
+    assert json.loads((sd_copy / "scores.json").read_text())["temperature"] == temperature
+    text = str(scores)
+    assert f"{plain['ece'].value:.2%}" in text
+    assert f"{scores['ece'].value:.2%}" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+    network, card = classmates.load_student(sd_copy)
+    divided, told = classmates.load_student(sd_copy, calibrated=True)
+    images = torch.randn(3, *card.input_shape)
+    torch.testing.assert_close(divided(images), network(images) / temperature)
+    assert told.temperature == 1
+    assert main(["predict", str(sd_copy), str(digits / "*.png"), "--calibrated", "--show", "jsonl"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    expected = classmates.load_student(sd_copy, calibrated=True).predict(sorted(digits.iterdir()))
+    assert [row["probability"] for row in rows] == pytest.approx(expected["probability"].tolist())
+    path = classmates.export(sd_copy, format="torch", calibrated=True, out=sd_copy / "calibrated.pt2")
+    torch.testing.assert_close(torch.export.load(path).module()(images), network(images) / temperature)
+
+
+def test_answers_are_explained_and_written(sd_run, digits, tmp_path, capsys):
+    words = [str(sd_run), str(digits / "0.png"), str(digits / "1.png"), "--explain", str(tmp_path / "why")]
+    assert main(["predict", *words, "--show", "csv", "--out", str(tmp_path / "x.jsonl")]) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines()[0] == "file,class,probability"
+    assert "2 pictures in" in said.err
+    rows = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    names = sorted(path.name for path in (tmp_path / "why").iterdir())
+    assert names == [f"{number}-{number}-{row['class']}.png" for number, row in enumerate(rows)]
+    assert Image.open(tmp_path / "why" / names[0]).size == (224, 224)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"show": "jsn"}, "unknown show 'jsn'"),
+        ({"early_exit": True, "explain": "x"}, "explain looks into the whole network"),
+        ({"calibrated": True, "support": "x"}, "calibrated is of the classes that the student was trained on"),
+        ({"early_exit": True}, "no thresholds yet"),
+        ({"out": "x.txt"}, r"a file that ends in .csv or .json or .jsonl"),
+    ],
+)
+def test_wrong_input(sd_run, digits, given, said):
+    with pytest.raises(UserError, match=said):
+        classmates.predict(sd_run, [str(digits)], **given)
