@@ -10,9 +10,10 @@ ON_CPU = ! command -v nvidia-smi >/dev/null && \
 	$(PYTHON) -c "from urllib.request import urlopen; urlopen('$(CPU_TORCH)/torch/', timeout=5)" 2>/dev/null
 
 # Tests of what other libraries do for this one, and only those: they are run at the oldest versions that are allowed.
-INTERFACES := tests/models tests/deployment tests/networks/building tests/runs tests/tasks/test_metrics.py \
-	tests/training/test_optimisation.py tests/training/test_loggers.py tests/training/test_resume.py \
-	tests/data/readers tests/test_cli.py tests/campaign/test_campaign.py
+INTERFACES := tests/models/test_backbone.py tests/models/test_deployment.py tests/deployment tests/networks/building tests/runs \
+	tests/tasks/test_metrics.py tests/training/test_optimisation.py tests/training/test_loggers.py \
+	tests/training/test_callbacks.py tests/data/readers/test_parquet.py tests/data/readers/test_hub.py tests/test_recipes.py \
+	tests/test_own_code.py tests/comparisons/test_formats.py tests/reporting/test_figures.py
 
 .PHONY: setup demo test oldest lint docs bench clean
 

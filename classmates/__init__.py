@@ -6,6 +6,7 @@ What is public is imported when it is first used, so that ``import classmates`` 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from importlib import import_module
 from importlib.metadata import version
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from classmates.contracts import Batch, DataSpec, NetworkOutput
     from classmates.deployment.export import export
+    from classmates.deployment.hub import push
     from classmates.errors import NonFiniteLoss, UserError
     from classmates.evaluation.evaluate import evaluate
     from classmates.evaluation.predict import predict
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from classmates.training.train import train
 
 __version__ = version("classmates")
+# Of libraries that are imported in a notebook without ipywidgets, which nothing here needs.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 __all__ = [
     "Batch",
@@ -50,6 +54,7 @@ __all__ = [
     "inspect",
     "load_student",
     "predict",
+    "push",
     "report",
     "sweep",
     "train",
@@ -63,6 +68,7 @@ _HOMES = {
     "evaluate": "classmates.evaluation.evaluate",
     "predict": "classmates.evaluation.predict",
     "export": "classmates.deployment.export",
+    "push": "classmates.deployment.hub",
     "report": "classmates.experiments.report",
     "inspect": "classmates.inspection.inspecting",
     "describe": "classmates.networks.building.describe",

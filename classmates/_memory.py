@@ -11,6 +11,8 @@ from torch import OutOfMemoryError
 from classmates.errors import UserError, first_line
 
 GIB = 2**30
+PROCESS = 2**27
+"""Bytes that a process with PyTorch takes at least."""
 REFUSED = ("can't allocate memory", "Storage size calculation overflowed")
 """What PyTorch says where an allocation on the CPU has failed."""
 

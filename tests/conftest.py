@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+from importlib.metadata import version
 
 # As many test processes run as there are cores (pytest-xdist): more threads would be in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,9 +24,17 @@ pytest_plugins = [
     "tests.fixtures.few_shot_run",
     "tests.fixtures.finished_comparison",
     "tests.fixtures.finished_run",
+    "tests.fixtures.hub",
     "tests.fixtures.layout",
     "tests.fixtures.sd_run",
 ]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say with which versions the tests ran: docs/installing.md lists those that were seen."""
+    names = ("torch", "timm", "lightning", "torchmetrics", "jsonargparse", "numpy", "pandas", "onnxruntime")
+    found = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in names)]
+    terminalreporter.write_line(", ".join(found))
 
 
 class TinyNetwork(nn.Module):

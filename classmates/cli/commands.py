@@ -76,6 +76,7 @@ COMMANDS = {
     "evaluate": public("evaluate", "score a trained student again, also on other data", ("run",)),
     "predict": public("predict", "name the classes of image files", ("run", "images"), show_table),
     "export": public("export", "write the student for other programs, and measure that", ("run",)),
+    "push": public("push", "upload the student to the Hugging Face Hub, with its model card", ("run", "repo")),
     "report": public("report", "write a run's report again, one HTML file", ("run",)),
     "describe": public("describe", "show a model's stages, shared trunk, parameters and multiply-adds", ("model",)),
     "data": public("inspect", "show what a data set holds: counts, sizes, duplicates", ("data",)),

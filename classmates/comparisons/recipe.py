@@ -17,6 +17,7 @@ PRINTED = re.compile(r"[-−]?\d+(\.\d+)?( *± *\d+(\.\d+)?)?")
 """A published value, perhaps with its spread."""
 WHO = ("student", "peers", "ensemble")
 SCALES = ("accuracy", "error")
+MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,8 @@ def read_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
     Raises:
         UserError: there is none, one is no whole number of 0 or more, or one comes twice.
     """
+    if type(seeds) is int and seeds > MOST_SEEDS:
+        raise UserError(f"seeds is {seeds}: give {MOST_SEEDS:,} at most; ten tell the spread of a result")
     wanted: Any = range(seeds) if type(seeds) is int and seeds >= 0 else seeds
     if not _is_list(wanted, int) or any(seed < 0 for seed in wanted):
         raise UserError(f"seeds is {seeds!r}; give how many (3) or which ones ([0,1,2])")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch.utils.data import Dataset
 
+from classmates._memory import require_memory
 from classmates.data.class_splits import split_classes
 from classmates.data.parts import ImageData, Source, Split
 from classmates.data.readers.by_name import NAMED, list_named
@@ -75,6 +76,7 @@ def load(
     """
     if image_size is not None and image_size < 1:
         raise UserError(f"image_size is {image_size}; give a number of pixels, 1 or more")
+    require_memory(f"image_size={image_size}", "the pixels of one image", 3 * (image_size or 0) ** 2)
     if channels not in (None, 1, 3):
         raise UserError(f"channels is {channels}; images have 1 (grey) or 3 (colour)")
     if not 0 <= val_fraction < 1:

@@ -43,10 +43,12 @@ if TYPE_CHECKING:
 
 COMMON = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 1.0)
 """The thresholds of the curve, each for all exits."""
-TIMED = 200
-"""Test images that are timed, one by one, at each set of thresholds."""
-ROUNDS = 5
+TIMED, FEWEST = 200, 20
+"""The most and the fewest test images that are timed, one by one, at each set of thresholds."""
+ROUNDS = 3
 """How often each of them is."""
+SECONDS = 60
+"""How long all timings together may take, where that leaves enough images."""
 SAME = 0.99
 """The share of the test images of which file and PyTorch must say the same class."""
 
@@ -136,7 +138,10 @@ def measure(
     """Return the student's point, that of the tuned thresholds and the curve, each timed in onnxruntime."""
     timed = [batch for batch, _ in images.batches("test", 1, TIMED)]
     right = (everyone[-1].argmax(1) == labels).double()
-    plain = time_each(onnx_model(exits.network, source), timed, threads)
+    student = onnx_model(exits.network, source)
+    of_each = time_each(student, timed[:FEWEST], threads).mean / 1000 * (1 + ROUNDS) * (2 + len(COMMON))
+    timed = timed[: max(FEWEST, int(SECONDS / of_each))]
+    plain = time_each(student, timed, threads)
     points = [Point("student", right.mean().item(), paired_difference(right, right), plain, 1.0)]
     costs, classes = exits.costs(), len(source.card.class_names)
     sets = {"tuned": source.card.exit_thresholds or (), **{f"{one:g}": (one,) * len(costs) for one in COMMON}}

@@ -70,7 +70,7 @@ class EarlyExits:
 
     def __str__(self) -> str:
         student = self.points[0].latency.mean
-        heads = ["threshold", "top-1", "difference, points", "ms", "median", "95 %", "time", "ops"]
+        heads = ["threshold", "top-1", "difference, points", "ms", "median", "p95", "time", "ops"]
         rows = [heads]
         for point in self.points:
             mean, low, high = map(signed_points, point.difference)

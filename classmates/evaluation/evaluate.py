@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from classmates._files import output_file, require_writable
 from classmates._progress import note
+from classmates._shown import Shown
 from classmates._yaml import read_yaml
 from classmates.data.batches.loaders import eval_loader
 from classmates.errors import UserError, unknown
@@ -22,6 +23,7 @@ from classmates.evaluation.predict import device_for, require_finite
 from classmates.evaluation.scored_images import load_as_trained
 from classmates.evaluation.temperature import fitted_temperature, temperature_in
 from classmates.runs.folder import stored_settings
+from classmates.runs.hub import from_anywhere
 from classmates.runs.student import StudentCard, load_embedder, load_student, read_card, write_card
 from classmates.runs.task_spec import TaskSpec, task_of
 from classmates.tasks.protocol import Metric, ProtocolRecord, Scores
@@ -30,7 +32,7 @@ from classmates.tasks.task import Task
 SPLITS = ("test", "val", "train")
 
 
-class StudentScores(dict[str, Metric]):
+class StudentScores(Shown, dict[str, Metric]):
     """The metrics of a student by name, as in ``scores["top1"].value``; as text, a table.
 
     Args:
@@ -55,6 +57,11 @@ class StudentScores(dict[str, Metric]):
         self.temperature = temperature
         self.before = before
 
+    @property
+    def headline(self) -> str:
+        main = self.protocol.main
+        return f"{main.name} {main.text(self[self.protocol.headline].value)}"
+
     def __str__(self) -> str:
         count = self[self.protocol.headline].count
         if self.before is None:
@@ -71,6 +78,7 @@ class StudentScores(dict[str, Metric]):
         return json.dumps(metrics | drawn | divided, indent=2)
 
 
+@from_anywhere
 def evaluate(
     run: str | Path,
     data: str | Path | Dataset[Any] | None = None,
@@ -96,7 +104,7 @@ def evaluate(
     Any student can be judged as few-shot learners are, on classes that it was not trained on, by its embeddings.
 
     Args:
-        run: the run's folder.
+        run: the run's folder, or hf:OWNER/NAME of the Hub, with @REVISION as it was then.
         data: other data with classes of the student's, by name, of which some may be missing, or for few_shot with
             others; those of the run if not given.
         data_dir: where the files of a data set known by name are; as in training if neither it nor other data are

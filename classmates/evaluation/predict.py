@@ -27,10 +27,12 @@ from classmates.evaluation.image_files import find_images
 from classmates.evaluation.networks import load_for_answers
 from classmates.evaluation.new_classes import NewClasses, check_options, find_support, make_prototypes
 from classmates.evaluation.reading import prepared, read
+from classmates.runs.hub import from_anywhere
 from classmates.runs.prototypes import load_prototypes
 from classmates.runs.student import StudentCard
 
 
+@from_anywhere
 def predict(
     run: str | Path,
     images: list[str],
@@ -57,9 +59,9 @@ def predict(
     prototype, the mean of its photos' embeddings, its own embedding is nearest.
 
     Args:
-        run: the run's folder.
+        run: the run's folder, or hf:OWNER/NAME of the Hub, with @REVISION as it was then.
         images: image files, folders whose images are all taken, those in folders below them too, patterns such as
-            ``'photos/**/*.jpg'`` in quotes, and - for a list on standard input, one a line.
+            ``photos/**/*.jpg`` in quotes, and - for a list on standard input, one a line.
         top: how many classes to give for each image, the most probable first.
         on_bad_image: what to do about images that cannot be read: "skip" leaves them out and says which, "error"
             names one and gives no answer. Of each class of the support one must be readable.

@@ -14,6 +14,14 @@ from classmates.errors import UserError, unknown
 Draw = Callable[[random.Random], Any]
 FIX = "give a list ([0.01,0.1]) or, for a random search, one of uniform, loguniform and integers (LOW, HIGH)"
 
+MOST_TRIALS = 10_000
+
+
+def require_trials(option: str, count: int) -> None:
+    """Raise UserError for more trials than anybody could run."""
+    if count > MOST_TRIALS:
+        raise UserError(f"{option}: {count:,} trials, give {MOST_TRIALS:,} at most")
+
 
 def grid(space: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return every combination of the values of each setting.
@@ -22,11 +30,12 @@ def grid(space: Mapping[str, Any]) -> list[dict[str, Any]]:
         space: a list of values for each setting.
 
     Raises:
-        UserError: a setting has no list of values.
+        UserError: a setting has no list of values, or there are more combinations than can be run.
     """
     for name, values in space.items():
         if not isinstance(values, list) or not values:
             raise UserError(f"space: {name} is {values!r}; a grid needs a list of values, such as [0.01,0.1]")
+    require_trials("space", math.prod(map(len, space.values())))
     return [dict(zip(space, chosen, strict=True)) for chosen in itertools.product(*space.values())]
 
 

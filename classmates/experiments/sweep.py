@@ -12,6 +12,7 @@ import yaml
 
 from classmates._csv import as_csv
 from classmates._files import whole_file
+from classmates._shown import Shown
 from classmates.comparisons.recipe import Base, Recipe, read_seeds
 from classmates.errors import UserError, check_choice
 from classmates.experiments.ledger import Ledger
@@ -20,7 +21,7 @@ from classmates.experiments.plan import Job, jobs_of, short, slug
 from classmates.experiments.preview import Plan
 from classmates.experiments.rows import row_of
 from classmates.experiments.running import run_all
-from classmates.experiments.space import draws, grid
+from classmates.experiments.space import draws, grid, require_trials
 from classmates.experiments.workers import Place, workers_on
 from classmates.networks.building.build import check_model_name
 from classmates.runs.record import RunRecord
@@ -29,8 +30,8 @@ from classmates.tasks.protocol import MetricFormat, ProtocolRecord
 Search = Literal["grid", "random"]
 
 
-@dataclass(frozen=True)
-class Sweep:
+@dataclass(frozen=True, repr=False)
+class Sweep(Shown):
     """The result of a search.
 
     folder: where everything is. trials: a line each, best first: what was tried, ``val`` and ``val_std`` (the
@@ -43,6 +44,10 @@ class Sweep:
     trials: pd.DataFrame
     best: Mapping[str, Any]
     metric: MetricFormat
+
+    @property
+    def headline(self) -> str:
+        return f"{len(self.trials)} trials, the best in {self.folder / 'best.yaml'}"
 
     def __str__(self) -> str:
         shown = self.trials.copy()
@@ -112,6 +117,7 @@ def sweep(
         raise UserError("space: there is nothing to search; give settings, such as --space.lr [0.01,0.1]")
     if trials < 1:
         raise UserError(f"trials={trials}: at least 1 is needed")
+    require_trials(f"trials={trials}", trials)
     if not 0 < val_fraction < 1:
         raise UserError(f"val_fraction={val_fraction}: there must be validation images to choose by, such as 0.1")
     if workers < (1 if on == "ray" else 0):

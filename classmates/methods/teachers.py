@@ -24,6 +24,7 @@ from classmates.networks.building.teacher import (
     seen_shape,
 )
 from classmates.networks.building.weights import load_weights
+from classmates.runs.hub import is_on_hub
 from classmates.runs.student import load_student
 
 
@@ -103,7 +104,7 @@ def find_teacher(
         raise UserError(f"teacher_weights '{weights}' are for a teacher that is the name of a model, not {source!r}")
     if isinstance(source, nn.Module):
         return Found(copy.deepcopy(source))
-    if Path(source).is_dir():
+    if is_on_hub(source) or Path(source).is_dir():
         network, card = load_student(source, trust_code=trust_code)
         size = card.input_shape[1], card.input_shape[2]
         return Found(network, (card.mean, card.std), size, classifier=card.output == "logits")

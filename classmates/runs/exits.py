@@ -16,6 +16,7 @@ from classmates.errors import UserError
 from classmates.networks.backbone.architecture import inspect_network
 from classmates.networks.building.weights import load_matching
 from classmates.networks.heads.exits import Attention, EarlyExit, MultiExit, ShallowExits, is_exact
+from classmates.runs.hub import from_anywhere
 from classmates.runs.student import StudentCard, load_student
 
 EXITS = "exits.safetensors"
@@ -69,6 +70,7 @@ def early_exit(exits: MultiExit, thresholds: Sequence[float]) -> EarlyExit:
     return EarlyExit(exits, thresholds, per_image=is_exact(exits, images)).eval()
 
 
+@from_anywhere
 def load_early_exit(
     run: str | Path, network: nn.Module | None = None, *, trust_code: bool = False
 ) -> tuple[EarlyExit, StudentCard]:

@@ -19,7 +19,7 @@ from typing import Any, get_args
 import safetensors.torch
 from jsonargparse import ArgumentParser
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from classmates._files import output_file, whole_file
 from classmates._own_code import code_hash, is_file_name
@@ -28,6 +28,7 @@ from classmates.errors import UserError
 from classmates.networks.building.build import Output, check_model_args
 from classmates.networks.building.embedding import build_network, without_classifier
 from classmates.networks.building.weights import load_matching
+from classmates.runs.hub import from_anywhere
 from classmates.runs.preparation import steps_of
 
 WEIGHTS = "student.safetensors"
@@ -165,13 +166,14 @@ def read_card(run: str | Path) -> StudentCard:
         raise UserError(f"'{folder / CARD}' is damaged or not a student's card: {error}") from error
 
 
+@from_anywhere
 def load_student(
     run: str | Path, network: nn.Module | None = None, *, trust_code: bool = False
 ) -> tuple[nn.Module, StudentCard]:
     """Load the student of a finished run, on the CPU and in eval mode, with its card.
 
     Args:
-        run: the run's folder.
+        run: the run's folder, or hf:OWNER/NAME of the Hub, with @REVISION as it was then.
         network: where to load the weights, for a student that was given to training as an object; else the card
             says what to build.
         trust_code: run the Python file that the card names, where the model is one.
@@ -214,6 +216,7 @@ def check_code(run: Path, model: str, code: str | None, *, trusted: bool) -> Non
         )
 
 
+@from_anywhere
 def load_embedder(
     run: str | Path, network: nn.Module | None = None, *, trust_code: bool = False
 ) -> tuple[nn.Module, StudentCard]:
@@ -228,14 +231,21 @@ def load_embedder(
 
 
 def save_weights(path: Path, network: nn.Module, card: StudentCard, more: Mapping[str, str] | None = None) -> None:
-    """Write the network's ``state_dict`` as safetensors, with the card, and whatever more, in the file's metadata.
-
-    Equal weights and cards make equal files: the header has its metadata in one order, which safetensors draws.
-    """
+    """Write the network's ``state_dict`` as safetensors, with the card, and whatever more, in the file's metadata."""
     # Tied weights share memory, which safetensors refuses; copies load into any network of the same names.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
+    save_tensors(path, tensors, card, more)
+
+
+def save_tensors(
+    path: Path, tensors: Mapping[str, Tensor], card: StudentCard, more: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors by name as ``save_weights`` does.
+
+    Equal tensors and cards make equal files: the header has its metadata in one order, which safetensors draws.
+    """
     metadata = {"format": "pt", "classmates": card.to_json(), **(more or {})}
-    whole = safetensors.torch.save(tensors, metadata)
+    whole = safetensors.torch.save(dict(tensors), metadata)
     start = 8 + int.from_bytes(whole[:8], "little")
     header = json.loads(whole[8:start]) | {"__metadata__": metadata}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(start - 8)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from classmates._memory import require_memory
 from classmates.contracts import Batch, NetworkOutput, Terms
 from classmates.data.batches.episodes import Episodes
 from classmates.data.parts import ImageData, Split
@@ -75,6 +76,12 @@ class FewShot(Task):
         for name, smallest in least.items():
             if getattr(self, name) < smallest:
                 raise UserError(f"{name}={getattr(self, name)}: few-shot learning needs {smallest} or more")
+        sizes = {
+            "episodes": self.episodes * self.way * (self.shot + self.queries),
+            "eval_episodes": self.eval_episodes * self.eval_way * (self.shot + self.eval_queries),
+        }
+        for name, size in sizes.items():
+            require_memory(f"{name}={getattr(self, name)}", "the images' numbers", size * torch.int64.itemsize)
         if not self.scale > 0:
             raise UserError(f"scale={self.scale}: the factor from distance to logit must be above 0")
         if self.classifier is not None and self.classifier < 0:

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 from torch.utils.data import Dataset
 
+from classmates._memory import PROCESS, require_memory
 from classmates.contracts import DataSpec
 from classmates.data.augmentation import Augmentation
 from classmates.errors import UserError, check_choice, check_finite
@@ -141,6 +142,8 @@ class TrainConfig:
                 f"new_parts_lr={self.new_parts_lr}: every part is new where training begins from scratch: leave it "
                 "out, or give pretrained or model_weights"
             )
+        if isinstance(self.devices, int):
+            require_memory(f"devices={self.devices}", "processes", self.devices * PROCESS)
         if self.accumulate < 1:
             raise UserError(f"accumulate={self.accumulate}: batches a step, 1 or more")
         if self.patience is not None and self.patience < 1:

@@ -14,6 +14,7 @@ from classmates._progress import note, say, saying
 from classmates._signals import ended_by_signals
 from classmates.data.batches.loaders import check_loading
 from classmates.errors import first_line
+from classmates.reporting.model_card import write_model_card
 from classmates.reporting.run_page import write_run_page
 from classmates.training.acceleration import FORMATS
 from classmates.training.batch_size import fill_memory
@@ -79,6 +80,8 @@ def run_configured(config: TrainConfig) -> Result:
         result = finish(run, trainer, module, images, card, notes, test=config.test)
         if config.report and config.test and trainer.is_global_zero:
             write_report(run.folder)
+        if trainer.is_global_zero:
+            write_model_card(run.folder)
     return result
 
 

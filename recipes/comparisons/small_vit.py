@@ -5,7 +5,11 @@ from torch import nn
 
 
 def vit(num_classes: int, in_chans: int) -> nn.Module:
-    """Make four blocks of width 48 over 16 patches of 2x2 pixels: 115,000 parameters."""
+    """Make four blocks of width 48 over 16 patches of 2x2 pixels: 114,000 parameters.
+
+    The classifier sees the mean of the patches, and weights begin by their layers' widths: from timm's usual ones,
+    small for layers this narrow, it takes twice as many epochs.
+    """
     return timm.create_model(
         "vit_tiny_patch16_224",
         num_classes=num_classes,
@@ -15,4 +19,7 @@ def vit(num_classes: int, in_chans: int) -> nn.Module:
         embed_dim=48,
         depth=4,
         num_heads=3,
+        global_pool="avg",
+        class_token=False,
+        weight_init="jax",
     )

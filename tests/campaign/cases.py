@@ -9,6 +9,8 @@ from typing import NamedTuple
 TRAIN = "train --data digits --train_size 60 --batch_size 20 --epochs 1 --model resnet8 --out out "
 COMPARE = "compare --methods Baseline --data digits --out out --train.epochs 1 --train.train_size 60 --dry_run "
 LONG = "x" * 5000
+MANY = 10**9
+THIRTY = f"[{','.join(map(str, range(30)))}]"
 
 
 class Case(NamedTuple):
@@ -75,6 +77,23 @@ CASES = {
         Case("sweep --space.lr [.nan] --out out", ("space.lr=nan",)),
         Case("sweep --search random --space.epochs integers(1.2,1.8)", ("integers(1.2,1.8)", "no whole number")),
         Case("sweep --search random --space.lr uniform(0,1e999)", ("uniform(0,1e999)",)),
+    ],
+    "a count of absurd size": [
+        of_train(f"--method MCL --method.peers {MANY}", f"peers={MANY}", "GiB of memory", "smaller"),
+        of_train(f"--method DML --method.peers {MANY}", f"peers={MANY}", "GiB of memory"),
+        of_train(
+            f"--method MCL --method.dimension {MANY}", f"dimension={MANY}", "embeddings of 60 samples by 4 peers"
+        ),
+        of_train(f"--method MCLBatch --method.dimension {MANY}", f"dimension={MANY}", "projections"),
+        of_train(f"--method BornAgain --method.generations {MANY}", f"generations={MANY}", "GiB of memory"),
+        of_train(f"--task few_shot --task.episodes {MANY}", f"episodes={MANY}", "GiB of memory"),
+        of_train(f"--task few_shot --task.eval_episodes {MANY}", f"eval_episodes={MANY}", "GiB of memory"),
+        of_train(f"--devices {MANY}", f"devices={MANY}", "processes"),
+        of_train(f"--num_workers {MANY}", f"num_workers={MANY}", "processes"),
+        Case(f"data digits --image_size {MANY}", (f"image_size={MANY}", "pixels of one image")),
+        Case(COMPARE + f"--seeds {MANY}", (f"seeds is {MANY}", "10,000")),
+        Case(f"sweep --search random --space.lr uniform(0,1) --trials {MANY}", (f"trials={MANY}", "10,000")),
+        Case(f"sweep --space.epochs {THIRTY} --space.batch_size {THIRTY} --space.seed {THIRTY}", ("10,000",)),
     ],
     "hardware": [
         of_train("--accelerator tpu", "accelerator", "torch_xla"),

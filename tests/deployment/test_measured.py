@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import replace
 
 import pandas as pd
@@ -41,16 +42,17 @@ def test_the_table_says_what_each_file_does(sd_copy, capsys):
     text = str(found)
     assert max(len(line) for line in text.splitlines() if str(sd_copy) not in line) <= 80
     assert f"{test.value:.2%}" in text
-    assert "smallest: onnx-int8" in text
+    assert re.search(r"smallest(, and fastest for one image)?: onnx-int8", text)
 
 
 def test_a_file_that_fails_or_loses_much_is_told_and_not_kept(sd_copy, monkeypatch):
     (sd_copy / "student-int8.onnx").write_text("of another time")
     runner = lambda images: torch.zeros(len(images), 10)
+    write = lambda paths, source: paths[0].write_text("something")
     broken = {
-        "onnx": replace(FORMATS["onnx"], open=lambda *_: runner),
+        "onnx": replace(FORMATS["onnx"], write=write, open=lambda *_: runner),
         "torch": replace(FORMATS["torch"], write=lambda *_: 1 / 0),
-        "onnx-int8": replace(FORMATS["onnx-int8"], open=lambda *_: lambda images: runner(images) / 0),
+        "onnx-int8": replace(FORMATS["onnx-int8"], write=write, open=lambda *_: lambda images: runner(images) / 0),
         "openvino": replace(FORMATS["openvino"], needs=("no_such_package",)),
     }
     monkeypatch.setattr(measured, "FORMATS", broken)
@@ -71,10 +73,10 @@ def test_a_file_that_fails_or_loses_much_is_told_and_not_kept(sd_copy, monkeypat
 
 
 def test_single_images(sd_copy):
-    found = export(sd_copy, formats=["onnx"], dynamic_batch=False)
+    found = export(sd_copy, formats=["torch"], dynamic_batch=False)
     assert found.rows[1].difference == 0
     assert found.rows[1].many_median is None
-    assert "onnx" in str(found)
+    assert "torch" in str(found)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torchvision.transforms import InterpolationMode, v2
 
+from classmates._memory import PROCESS, require_memory
 from classmates.data.augmentation import Augmentation
 from classmates.data.batches.in_memory import Loader, MemoryLoader
 from classmates.data.batches.samplers import EpochSampler
@@ -99,9 +100,10 @@ def check_loading(data: ImageData, augmentation: Augmentation, num_workers: int)
 
 
 def require_workers(num_workers: int) -> None:
-    """Raise UserError for fewer than none, also where the images are in memory and need none."""
+    """Raise UserError for fewer than none or more than there is memory for, also where images need none."""
     if num_workers < 0:
         raise UserError(f"num_workers is {num_workers}; give 0 (none) or more")
+    require_memory(f"num_workers={num_workers}", "processes", num_workers * PROCESS)
 
 
 def varies(data: ImageData, augmentation: Augmentation) -> bool:

@@ -1,0 +1,189 @@
+"""``README.md`` of a run: the model card, as the Hugging Face Hub reads it, made of the run's record alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from classmates._files import whole_file
+from classmates.reporting.page import duration, flat, interval, shown
+from classmates.runs.record import RunRecord
+from classmates.tasks.protocol import Scores
+
+CARD_FILE = "README.md"
+REPOSITORY = "OWNER/NAME"
+"""The place of the repository's name in a card that is not on the Hub yet."""
+WRITTEN = "<!-- Written by classmates. Without this line `classmates push` takes this file as it is. -->"
+NOT_COMPARED = "With no other method: `classmates improve` and `classmates compare` tell whether the method helped."
+LICENCE = (
+    "The licence of the weights is for whoever publishes them to say; those of the training images, and of weights "
+    "that training began from, if any, hold too."
+)
+SHOWN_CLASSES = 50
+SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
+FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^/\s'\"]+/)+")
+SHOWN_SETTINGS = ("epochs", "batch_size", "optimizer", "lr", "schedule", "warmup_epochs", "image_size", "pretrained")
+"""The settings that a card says; ``config.yaml`` has every one."""
+
+
+def write_model_card(folder: Path) -> None:
+    """Write the card of the finished run in a folder."""
+    text = model_card(folder)
+    with whole_file(folder / CARD_FILE) as path:
+        path.write_text(text, encoding="utf-8")
+
+
+def model_card(folder: Path) -> str:
+    """Return the card of the finished run in a folder: metadata in YAML, and a page in Markdown."""
+    record = RunRecord.from_json((folder / "result.json").read_text(encoding="utf-8"))
+    student = json.loads((folder / "student.json").read_text(encoding="utf-8"))
+    verdict = folder / "verdict.json"  # of ``improve``
+    lines = json.loads(verdict.read_text(encoding="utf-8"))["lines"] if verdict.is_file() else [NOT_COMPARED]
+    parts = [WRITTEN, f"# {plain(record.name)}", *page(record, student, lines)]
+    body = "\n\n".join(parts)
+    return f"---\n{metadata(record, student).to_yaml()}\n---\n\n{body}\n"
+
+
+def metadata(record: RunRecord, student: Mapping[str, Any]) -> ModelCardData:
+    """Return what the Hub searches and shows: the kind of model, the data, the scores."""
+    split, scores = judged(record)
+    task = "image-classification" if student.get("output", "logits") == "logits" else "image-feature-extraction"
+    data = str(record.config.get("data", ""))
+    results = [
+        EvalResult(
+            task_type=task,
+            dataset_type=data.removeprefix("hf:") if data.startswith("hf:") else slug(record.data),
+            dataset_name=record.data,
+            dataset_split=split,
+            metric_type=name,
+            metric_name=record.protocol.metrics[name].name,
+            metric_value=metric.value,
+        )
+        for name, metric in scores.items()
+        if name in record.protocol.metrics
+    ]
+    return ModelCardData(
+        library_name="classmates",
+        pipeline_tag=task,
+        tags=["classmates", "knowledge-distillation", record.method],
+        datasets=[data.removeprefix("hf:").partition(":")[0]] if data.startswith("hf:") else None,
+        model_name=record.name if results else None,
+        eval_results=results or None,
+    )
+
+
+def judged(record: RunRecord) -> tuple[str, Scores]:
+    """Return the split by which the student is judged, test images if they were looked at, and its scores there."""
+    if record.test:
+        return "test", record.test["student"]
+    return "validation", record.validation.last.scores["student"] if record.validation else {}
+
+
+def page(record: RunRecord, student: Mapping[str, Any], compared: Sequence[str]) -> Iterator[str]:
+    """Yield the paragraphs of the card. compared: what a comparison with other methods has found, in sentences."""
+    size = f"{record.student.parameters:,} parameters and {record.student.multiply_adds:,} multiply-adds an image"
+    yield f"{plain(record.model)}, trained with {plain(record.method)} on {plain(record.data)}: {size}."
+    yield from (f"**Warning**: {plain(warning)}." for warning in map(without_stop, record.warnings))
+    yield f"## Use\n\n```bash\nclassmates predict hf:{REPOSITORY} IMAGES\n```"
+    yield f'```python\nimport classmates\n\nnetwork, card = classmates.load_student("hf:{REPOSITORY}")\n```'
+    steps = [f"{number}. {plain(step)}" for number, step in enumerate(student.get("preparation", []), start=1)]
+    yield "\n".join(["Images are prepared like this, which `predict` does by itself:", "", *steps])
+    yield from scores_of(record)
+    yield "\n".join(["## Compared", "", *(f"- {plain(public(line))}" for line in compared)])
+    yield from calibration(student)
+    yield from training(record)
+    yield from limits(record, student)
+    yield f"## Licence\n\n{LICENCE}"
+
+
+def scores_of(record: RunRecord) -> Iterator[str]:
+    """Yield the scores of the student and of the other networks, and how they came about."""
+    split, scores = judged(record)
+    rows = [
+        f"| {plain(how.name)} | {shown(scores[name].value, how)} | {interval(scores[name], how)} | {how.better} |"
+        for name, how in record.protocol.metrics.items()
+        if name in scores
+    ]
+    head = ["## Scores", "", f"| on {split} {record.protocol.counted} | value | 95 % interval | better is |"]
+    yield "\n".join([*head, "|---|---|---|---|", *rows])
+    headline, counted = scores.get(record.protocol.headline), record.protocol.counted
+    count = f"{headline.count:,} {counted}" if headline and headline.count else counted
+    looked = "They were looked at once, after the last epoch" if split == "test" else "Test images were not looked at"
+    kept = "the epoch that was best on validation images" if record.kept == "best" else "the last epoch"
+    yield (
+        f"Judged by {plain(record.protocol.name)} on {count}. {looked}; the weights are those of {kept}. One run "
+        f"with seed {record.seed}: the intervals are those of the {counted} alone, and say nothing of other seeds. "
+        f"{plain(record.protocol.caution)}"
+    ).rstrip()
+    main, name = record.protocol.main, record.protocol.headline
+    others = [f"| {who} | {shown(of[name].value, main)} |" for who, of in record.test.items() if who != "student"]
+    if others:
+        yield "\n".join([f"| trained beside it | {plain(main.name)} |", "|---|---|", *others])
+
+
+def calibration(student: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is done so that probabilities mean what they say."""
+    if student.get("output", "logits") != "logits":
+        return
+    temperature = student.get("temperature")
+    divided = (
+        "as they are" if temperature is None else f"divided by {temperature:.3g}, as fitted on validation images"
+    )
+    yield f"## Calibration\n\nProbabilities are the softmax of the logits {divided}."
+
+
+def training(record: RunRecord) -> Iterator[str]:
+    """Yield how it was trained."""
+    spec = record.config.get("method", {})
+    options = flat(spec.get("init_args", {})) if isinstance(spec, Mapping) else {}
+    settings = {name: record.config[name] for name in SHOWN_SETTINGS if record.config.get(name) is not None}
+    rows = [f"| {plain(name)} | {plain(public(value))} |" for name, value in {**settings, **options}.items()]
+    cost = f"{record.training.epochs} epochs, {duration(record.training.seconds)}"
+    yield f"## Training\n\n{record.train_images:,} images of {plain(record.data)}, {cost}."
+    yield "\n".join(["| setting | value |", "|---|---|", *rows])
+    notes = [f"- {plain(public(note))}" for note in record.notes]
+    yield from ["\n".join(notes)] if notes else []
+
+
+def limits(record: RunRecord, student: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what it cannot do."""
+    names = [plain(name) for name in student["class_names"]]
+    more = f" and {len(names) - SHOWN_CLASSES} more" if len(names) > SHOWN_CLASSES else ""
+    channels, height, width = student["input_shape"]
+    known = f"It learnt from {len(names)} classes ({', '.join(names[:SHOWN_CLASSES])}{more})"
+    only = (
+        "; an image of anything else is still given one of them"
+        if student.get("output", "logits") == "logits"
+        else ""
+    )
+    images = f"images of {height}x{width} pixels and {channels} channel{'s' if channels > 1 else ''}"
+    yield f"## Limits\n\n{known}{only}. It takes {images}, and was judged on {plain(record.data)} alone."
+
+
+def public(value: Any) -> Any:
+    """Return a value without the folders of whoever trained it: of full paths their last parts."""
+    if isinstance(value, Mapping):
+        return {name: public(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [public(part) for part in value]
+    if not isinstance(value, str):
+        return value
+    return Path(value).name if Path(value).is_absolute() else FOLDERS.sub("", value)
+
+
+def plain(text: object) -> str:
+    """Return a text that Markdown and HTML show as it is, in one line."""
+    return SPECIAL.sub(r"\\\1", " ".join(str(text).split()))
+
+
+def slug(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", text).strip("-.").lower() or "data"
+
+
+def without_stop(text: str) -> str:
+    return text.rstrip(". ")
