@@ -49,7 +49,7 @@ def run(block, language, file, namespace):
             namespace,
         )
     else:
-        for line in re.sub(r"train\.epochs \d+", "train.epochs 1", block).strip().splitlines():
+        for line in re.sub(r"(train\.epochs|--seeds) \d+", r"\1 1", block).strip().splitlines():
             program, *arguments = shlex.split(line)
             assert program == "classmates", line
             less = LESS.get("few_shot" if "few_shot" in arguments else arguments[0], [])
