@@ -52,7 +52,7 @@ def test_what_no_batch_has_had_yet_plays_no_part_where_it_is_masked(
     )
     for one in (method, live):
         one.contrast.bank.rows.neg_()
-    assert method(tiny_batch).terms["contrast"] > live(tiny_batch).terms["contrast"]
+    assert method(tiny_batch).terms["contrast"] != live(tiny_batch).terms["contrast"]
     unseen = ~method.contrast.bank.written
     assert 0 < unseen.sum() == 36 - len(tiny_batch.indices)
     before = method.eval()(tiny_batch).terms["contrast"]
