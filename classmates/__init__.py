@@ -6,6 +6,7 @@ What is public is imported when it is first used, so that ``import classmates`` 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from importlib import import_module
 from importlib.metadata import version
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from classmates.training.train import train
 
 __version__ = version("classmates")
+# Of libraries that are imported in a notebook without ipywidgets, which nothing here needs.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 __all__ = [
     "Batch",

@@ -71,9 +71,8 @@ def wrapped(text: str) -> str:
     """Return a text in lines of the terminal's width; as it is where standard error is none."""
     if not sys.stderr.isatty():
         return text
-    how = {"subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
-    width = columns() - 1
-    return "\n".join(line if len(line) <= width else textwrap.fill(line, width, **how) for line in text.splitlines())
+    words = textwrap.TextWrapper(columns() - 1, "", "  ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(line if len(line) <= words.width else words.fill(line) for line in text.splitlines())
 
 
 def rewritable() -> bool:

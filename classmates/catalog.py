@@ -11,6 +11,7 @@ from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any, Literal
 
 from classmates._outlines import OUTLINES
+from classmates._shown import Shown
 from classmates.errors import check_choice
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ def models() -> dict[str, Callable[..., object]]:
     return {name: getattr(classmates.models, name) for name in classmates.models.__all__}
 
 
-@dataclass(frozen=True)
-class Catalog:
+@dataclass(frozen=True, repr=False)
+class Catalog(Shown):
     """Names that fit a pattern, with a line on each; as text, a list to read.
 
     names: {kind: {name: line}}, the kinds being methods, models (of this package) and datasets.

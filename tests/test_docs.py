@@ -49,7 +49,7 @@ def run(block, language, file, namespace):
             namespace,
         )
     else:
-        for line in re.sub(r"train\.epochs \d+", "train.epochs 1", block).strip().splitlines():
+        for line in re.sub(r"(train\.epochs|--seeds) \d+", r"\1 1", block).strip().splitlines():
             program, *arguments = shlex.split(line)
             assert program == "classmates", line
             less = LESS.get("few_shot" if "few_shot" in arguments else arguments[0], [])
@@ -67,8 +67,9 @@ def test_what_a_page_shows_works(page, working_folder):
         assert (working_folder / "predictions.csv").exists()
 
 
-def test_the_methods_are_listed_as_the_command_lists_them():
+def test_the_methods_are_listed_as_the_command_lists_them(monkeypatch):
     """After a change of a method's facts: put what `classmates list methods` prints in the place of that block."""
+    monkeypatch.setenv("COLUMNS", "80")
     assert f"```text\n{catalog('methods')}\n```" in (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
 
 

@@ -5,11 +5,14 @@ import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from uv import find_uv_bin
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,3 +70,15 @@ def test_the_image_and_ci_call_what_there_is():
         called = re.findall(r'^(?!#).*?\bmake(?:", "| )(\w+)', (ROOT / file).read_text(), re.MULTILINE)
         assert called
         assert set(called) <= targets, file
+
+
+def test_the_lock_file_is_of_these_dependencies():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    texts = [
+        *project["dependencies"],
+        *(text for extra in project["optional-dependencies"].values() for text in extra),
+    ]
+    declared = {(canonicalize_name(wanted.name), str(wanted.specifier)) for wanted in map(Requirement, texts)}
+    packages = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    (own,) = (package for package in packages if package["name"] == project["name"])
+    assert {(wanted["name"], wanted.get("specifier", "")) for wanted in own["metadata"]["requires-dist"]} == declared

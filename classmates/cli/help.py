@@ -174,8 +174,8 @@ def description(thing: Callable[..., Any], start: str = "") -> str:
 
 def examples(lines: Sequence[str]) -> str | None:
     """Return commands to copy, long ones over several lines."""
-    how = {"width": get_terminal_size().columns - 8, "break_long_words": False, "break_on_hyphens": False}
-    wrapped = [" \\\n      ".join(textwrap.wrap(line, **how)) for line in lines]
+    words = textwrap.TextWrapper(get_terminal_size().columns - 8, break_long_words=False, break_on_hyphens=False)
+    wrapped = [" \\\n      ".join(words.wrap(line)) for line in lines]
     return "\n  ".join(["Examples:", *wrapped]) if lines else None
 
 

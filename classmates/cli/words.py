@@ -35,7 +35,7 @@ def read(typed: Sequence[str], arguments: Mapping[str, Argument], positions: Seq
     while left:
         word = left.popleft()
         if is_value(word):
-            if word.startswith("-") and not NUMBER.match(word):
+            if word.startswith("-") and word != "-" and not NUMBER.match(word):  # - alone is standard input
                 raise UserError(
                     f"unknown flag '{word}': flags begin with two dashes, such as --{next(iter(arguments))}"
                 )

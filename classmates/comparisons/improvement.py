@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from classmates._files import whole_file
+from classmates._shown import Shown
 from classmates.comparisons.statistics import ImageDifference
 from classmates.tasks.protocol import MetricFormat
 
@@ -35,8 +36,8 @@ class Tried(NamedTuple):
     status: str
 
 
-@dataclass(frozen=True)
-class Improvement:
+@dataclass(frozen=True, repr=False)
+class Improvement(Shown):
     """The methods tried to make a network better, and the result on test images; as text, the verdict.
 
     Args:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from classmates._files import output_file
+from classmates._progress import note
 from classmates.deployment.early_exit import EarlyExits, export_early_exit
 from classmates.deployment.formats import FORMATS, Runner, Source, require
 from classmates.deployment.measured import Exports, Request, export_measured, formats_of
@@ -212,10 +213,10 @@ def export_file(
             )
         if preprocessing:
             off_by = add_preparation(path, source.card)
-            print(f"{out}: pixels that it prepares differ from the student's by at most {off_by} of 255")
+            note(f"{out}: pixels that it prepares differ from the student's by at most {off_by} of 255")
     batches = " and ".join(str(size) for size in sizes)
     told = f"{values} differ from the student's by at most {difference:.1e}"
-    print(f"{out}: {told} (batches of {batches} random images)")
+    note(f"{out}: {told} (batches of {batches} random images)")
     return out
 
 

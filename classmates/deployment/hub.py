@@ -87,7 +87,7 @@ def prepare(run: Path, folder: Path, repo: str, license: str | None) -> None:
         (model_card(run) if WRITTEN in own else own).replace(REPOSITORY, repo), ignore_metadata_errors=True
     )
     if license is not None:
-        text.data.license = license
+        text.data["license"] = license
     (folder / CARD_FILE).write_text(str(text), encoding="utf-8")
 
 

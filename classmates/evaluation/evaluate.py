@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from classmates._files import output_file, require_writable
 from classmates._progress import note
+from classmates._shown import Shown
 from classmates._yaml import read_yaml
 from classmates.data.batches.loaders import eval_loader
 from classmates.errors import UserError, unknown
@@ -31,7 +32,7 @@ from classmates.tasks.task import Task
 SPLITS = ("test", "val", "train")
 
 
-class StudentScores(dict[str, Metric]):
+class StudentScores(Shown, dict[str, Metric]):
     """The metrics of a student by name, as in ``scores["top1"].value``; as text, a table.
 
     Args:
@@ -55,6 +56,11 @@ class StudentScores(dict[str, Metric]):
         self.drawn = drawn
         self.temperature = temperature
         self.before = before
+
+    @property
+    def headline(self) -> str:
+        main = self.protocol.main
+        return f"{main.name} {main.text(self[self.protocol.headline].value)}"
 
     def __str__(self) -> str:
         count = self[self.protocol.headline].count

@@ -61,7 +61,7 @@ def predict(
     Args:
         run: the run's folder, or hf:OWNER/NAME of the Hub, with @REVISION as it was then.
         images: image files, folders whose images are all taken, those in folders below them too, patterns such as
-            'photos/**/*.jpg' in quotes, and - for a list on standard input, one a line.
+            ``photos/**/*.jpg`` in quotes, and - for a list on standard input, one a line.
         top: how many classes to give for each image, the most probable first.
         on_bad_image: what to do about images that cannot be read: "skip" leaves them out and says which, "error"
             names one and gives no answer. Of each class of the support one must be readable.

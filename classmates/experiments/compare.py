@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from classmates._shown import Shown
 from classmates.comparisons.page import as_text, comparison_table, write_comparison
 from classmates.comparisons.recipe import Recipe
 from classmates.errors import UserError, check_choice
@@ -23,8 +24,8 @@ from classmates.experiments.running import run_all
 from classmates.experiments.workers import Place, workers_on
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Shown):
     """A finished comparison.
 
     folder: where everything is. recipe: what was compared. plan: its runs. runs: a line each, as ``read_runs`` has

@@ -28,7 +28,7 @@ from classmates.experiments.records import state_of
 from classmates.experiments.running import deadline_after, run_all
 from classmates.experiments.sweep import validation
 from classmates.experiments.workers import workers_on
-from classmates.reporting.model_card import CARD_FILE
+from classmates.reporting.model_card import write_model_card
 from classmates.reporting.page import duration
 from classmates.runs.exits import EXITS
 from classmates.runs.record import RunRecord
@@ -229,8 +229,9 @@ def notes_on(ledger: Ledger, jobs: Sequence[Job], records: Records) -> list[str]
 
 
 def copy_student(run: Path, folder: Path) -> None:
-    """Copy a run's student and its settings, each file whole or not at all."""
+    """Copy a run's student, settings and result, each file whole or not at all, and write its model card."""
     exits = [EXITS] if (run / EXITS).exists() else []
-    for name in (WEIGHTS, CARD, "config.yaml", "result.json", CARD_FILE, *exits):
+    for name in (WEIGHTS, CARD, "config.yaml", "result.json", *exits):
         with whole_file(folder / name) as path:
             shutil.copyfile(run / name, path)
+    write_model_card(folder)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from classmates._shown import Shown
 from classmates.experiments.budget import place
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.pace import seconds_per_epoch, training_left
@@ -17,8 +18,8 @@ from classmates.experiments.records import state_of
 from classmates.reporting.page import duration
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, repr=False)
+class Plan(Shown):
     """The runs that are wanted; as text a line for each row, model and data set.
 
     folder: where they are or would be. jobs: every run. ledger: what is there already. note: what else is to be said.
@@ -28,6 +29,10 @@ class Plan:
     jobs: Sequence[Job]
     ledger: Ledger
     note: str = ""
+
+    @property
+    def headline(self) -> str:
+        return self._rest()
 
     def __str__(self) -> str:
         states = pd.DataFrame([state_of(self.ledger, job, self.ledger.status(job)) for job in self.jobs])

@@ -12,6 +12,7 @@ import yaml
 
 from classmates._csv import as_csv
 from classmates._files import whole_file
+from classmates._shown import Shown
 from classmates.comparisons.recipe import Base, Recipe, read_seeds
 from classmates.errors import UserError, check_choice
 from classmates.experiments.ledger import Ledger
@@ -29,8 +30,8 @@ from classmates.tasks.protocol import MetricFormat, ProtocolRecord
 Search = Literal["grid", "random"]
 
 
-@dataclass(frozen=True)
-class Sweep:
+@dataclass(frozen=True, repr=False)
+class Sweep(Shown):
     """The result of a search.
 
     folder: where everything is. trials: a line each, best first: what was tried, ``val`` and ``val_std`` (the
@@ -43,6 +44,10 @@ class Sweep:
     trials: pd.DataFrame
     best: Mapping[str, Any]
     metric: MetricFormat
+
+    @property
+    def headline(self) -> str:
+        return f"{len(self.trials)} trials, the best in {self.folder / 'best.yaml'}"
 
     def __str__(self) -> str:
         shown = self.trials.copy()

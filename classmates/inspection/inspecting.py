@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from torch.utils.data import Dataset
 
+from classmates._shown import Shown
 from classmates.data.augmentation import Augmentation
 from classmates.data.loading import CannotSplit, load
 from classmates.data.parts import ImageData, Split
@@ -33,8 +34,8 @@ MODES = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Inspection:
+@dataclass(frozen=True, eq=False, repr=False)
+class Inspection(Shown):
     """A data set in numbers; as text, a page to read.
 
     Args:

@@ -151,8 +151,8 @@ def _anchors(embeddings: Tensor, temperature: float) -> Tensor:
 
 
 def _mean(positive: Tensor, negative_mean: Tensor, negatives: Negatives) -> Tensor:
-    """ē of each anchor, [M, B, M−1], over one positive and K negatives; without any negative those count as zeros."""
-    k = negatives.num_negatives
+    """ē of each anchor, [M, B, M−1], over one positive and K negatives; without negatives, of the positive alone."""
+    k = (negatives.num_negatives * (negatives.counts > 0))[:, None]
     return (positive.exp() + k * negative_mean) / (k + 1)
 
 

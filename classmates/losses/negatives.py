@@ -64,6 +64,13 @@ class ClassOrder(nn.Module):
         self.register_buffer("starts", counts.cumsum(0) - counts, persistent=False)
         self.register_buffer("counts", counts, persistent=False)
 
+    def others(self, labels: Tensor, written: Tensor | None) -> Tensor:
+        """Return how many samples are of other classes than each of ``labels`` [B]: of all, or of ``written`` [N]."""
+        if written is None:
+            return len(self.labels) - self.counts[labels]
+        by_class = torch.zeros_like(self.counts).index_add(0, self.labels, written.to(self.counts.dtype))
+        return written.sum() - by_class[labels]
+
     def draw(self, labels: Tensor, num_negatives: int) -> Tensor:
         """Draw indices [B, K] of samples of classes not ``labels`` [B]: uniform, independent, with replacement."""
         count = self.counts[labels][:, None]
@@ -125,12 +132,14 @@ class Negatives(ABC):
     rows: [M, ·, d], what the negatives are taken from. labels: [B], the classes of the batch.
     num_negatives: K of Eq. 7 and 8, the weight of an anchor's negatives, however many rows stand for them.
     counts: [B], V, how many rows stand for each sample's K; each of them weighs K/V.
+    written: which of the bank's rows [N], or of the rows here, are embeddings and may be negatives; None if all are.
     """
 
     rows: Tensor
     labels: Tensor
     num_negatives: int
     counts: Tensor
+    written: Tensor | None = None
 
     @abstractmethod
     def blocks(self) -> Iterator[Block]:
@@ -151,7 +160,7 @@ class IndependentNegatives(Negatives):
         mask = torch.zeros(1, 1, device=self.rows.device)
         for indices in self.indices.split(max(1, self.rows_per_block // len(self.indices)), dim=1):
             rows = self.rows.index_select(1, indices.flatten()).unflatten(1, indices.shape)
-            yield Block(rows, mask)
+            yield Block(rows, mask if self.written is None else mask.masked_fill(~self.written[indices], -torch.inf))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -162,12 +171,17 @@ class CommonNegatives(Negatives):
 
     def blocks(self) -> Iterator[Block]:
         mask = torch.zeros((), device=self.rows.device)
-        parts = self.rows.split(self.rows_per_block, dim=1), self.row_labels.split(self.rows_per_block)
-        for rows, row_labels in zip(*parts, strict=True):
-            yield Block(rows[:, None], mask.masked_fill(row_labels == self.labels[:, None], -torch.inf))
+        for first in range(0, self.rows.shape[1], self.rows_per_block):
+            part = slice(first, first + self.rows_per_block)
+            left_out = self.row_labels[part] == self.labels[:, None]
+            if self.written is not None:
+                left_out |= ~self.written[part]
+            yield Block(self.rows[:, None, part], mask.masked_fill(left_out, -torch.inf))
 
 
-def independent_negatives(rows: Tensor, classes: ClassOrder, labels: Tensor, num_negatives: int) -> Negatives:
+def independent_negatives(
+    rows: Tensor, classes: ClassOrder, labels: Tensor, num_negatives: int, *, written: Tensor | None = None
+) -> Negatives:
     """K rows for each sample of the batch, drawn with replacement from the samples of other classes, as published.
 
     The released code draws without replacement on CIFAR-100 and with it on ImageNet; the means are the same.
@@ -177,6 +191,8 @@ def independent_negatives(rows: Tensor, classes: ClassOrder, labels: Tensor, num
         classes: the training samples by class.
         labels: [B], the classes of the batch.
         num_negatives: K.
+        written: [N], which rows may be negatives; all if not given. Of K drawn rows those that may not are left out,
+            and the others weigh K/V each.
 
     Raises:
         UserError: K is below 1.
@@ -184,12 +200,20 @@ def independent_negatives(rows: Tensor, classes: ClassOrder, labels: Tensor, num
     """
     _check(rows, classes, num_negatives)
     indices = classes.draw(labels, num_negatives)
-    counts = torch.full_like(labels, num_negatives)
-    return IndependentNegatives(rows=rows, labels=labels, num_negatives=num_negatives, counts=counts, indices=indices)
+    counts = torch.full_like(labels, num_negatives) if written is None else written[indices].sum(1)
+    return IndependentNegatives(
+        rows=rows, labels=labels, num_negatives=num_negatives, counts=counts, written=written, indices=indices
+    )
 
 
 def shared_negatives(
-    rows: Tensor, classes: ClassOrder, labels: Tensor, num_negatives: int, *, drawn: int | None = None
+    rows: Tensor,
+    classes: ClassOrder,
+    labels: Tensor,
+    num_negatives: int,
+    *,
+    drawn: int | None = None,
+    written: Tensor | None = None,
 ) -> Negatives:
     """One draw of rows, with replacement, for the whole batch; arguments and errors as ``independent_negatives``.
 
@@ -203,24 +227,35 @@ def shared_negatives(
     _check(rows, classes, num_negatives)
     indices = torch.randint(rows.shape[1], (drawn or num_negatives,), device=rows.device)
     row_labels = classes.labels[indices]
+    others = row_labels != labels[:, None]
+    if written is not None:
+        written = written[indices]
+        others &= written
     return CommonNegatives(
         rows=rows.index_select(1, indices),
         labels=labels,
         num_negatives=num_negatives,
-        counts=(row_labels != labels[:, None]).sum(1),
+        counts=others.sum(1),
+        written=written,
         row_labels=row_labels,
     )
 
 
-def all_negatives(rows: Tensor, classes: ClassOrder, labels: Tensor, num_negatives: int) -> Negatives:
+def all_negatives(
+    rows: Tensor, classes: ClassOrder, labels: Tensor, num_negatives: int, *, written: Tensor | None = None
+) -> Negatives:
     """Every row of another class, weighing K/V each if there are V; arguments and errors as above.
 
     This is what the two drawn forms are on average, without their noise, at a cost that grows with N and not with K.
     """
     _check(rows, classes, num_negatives)
-    counts = len(classes.labels) - classes.counts[labels]
     return CommonNegatives(
-        rows=rows, labels=labels, num_negatives=num_negatives, counts=counts, row_labels=classes.labels
+        rows=rows,
+        labels=labels,
+        num_negatives=num_negatives,
+        counts=classes.others(labels, written),
+        written=written,
+        row_labels=classes.labels,
     )
 
 
@@ -234,7 +269,9 @@ def every_row(rows: Tensor, batch: int) -> Negatives:
     )
 
 
-def enough_negatives(rows: Tensor, classes: ClassOrder, labels: Tensor, num_negatives: int) -> Negatives:
+def enough_negatives(
+    rows: Tensor, classes: ClassOrder, labels: Tensor, num_negatives: int, *, written: Tensor | None = None
+) -> Negatives:
     """Every row of banks of up to 8,192 rows (or K, if that is more), of larger ones a shared draw of that many.
 
     So the cost stops growing with N where the noise of the draw is small beside that of the batch. Arguments and
@@ -242,8 +279,8 @@ def enough_negatives(rows: Tensor, classes: ClassOrder, labels: Tensor, num_nega
     """
     enough = max(num_negatives, ENOUGH_ROWS)
     if rows.shape[1] <= enough:
-        return all_negatives(rows, classes, labels, num_negatives)
-    return shared_negatives(rows, classes, labels, num_negatives, drawn=enough)
+        return all_negatives(rows, classes, labels, num_negatives, written=written)
+    return shared_negatives(rows, classes, labels, num_negatives, drawn=enough, written=written)
 
 
 def _check(rows: Tensor, classes: ClassOrder, num_negatives: int) -> None:

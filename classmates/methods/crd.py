@@ -10,7 +10,7 @@ from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.methods.about import About
 from classmates.methods.checks import check_temperature
 from classmates.methods.teacher_method import CachingTeacherOptions, TeacherMethod
-from classmates.networks.memory.bank_contrast import BankContrast, BankDtype, Draw, Normaliser
+from classmates.networks.memory.bank_contrast import BankContrast, BankDtype, Draw, Normaliser, Unwritten
 
 
 class CRD(TeacherMethod):
@@ -34,6 +34,9 @@ class CRD(TeacherMethod):
         dimension: size of the embeddings that are contrasted; 128.
         momentum: of the memory banks; 0.5.
         bank_dtype: bfloat16 halves the banks' memory and traffic.
+        unwritten: what stands in the banks for images that no batch has had yet: unit vectors at "random" (released
+            code), or "masked": they are no negatives, and as positives the present embeddings take their place, which
+            needs the normaliser "batch" or "lagged".
 
     Raises:
         UserError: no teacher, one that does not fit the data, K or d below 1, a temperature not above 0, or words
@@ -55,6 +58,7 @@ class CRD(TeacherMethod):
         dimension: int = 128,
         momentum: float = 0.5,
         bank_dtype: BankDtype = "float32",
+        unwritten: Unwritten = "random",
         **teacher: Unpack[CachingTeacherOptions],
     ):
         check_temperature(temperature=temperature)
@@ -69,6 +73,7 @@ class CRD(TeacherMethod):
             dimension=dimension,
             momentum=momentum,
             bank_dtype=bank_dtype,
+            unwritten=unwritten,
         )
         for text in self.contrast.notes:
             self.note(text)

@@ -19,7 +19,7 @@ from classmates.methods.about import About
 from classmates.methods.base import Deploy, Method, Views
 from classmates.methods.checks import check_temperature
 from classmates.networks.backbone.observe import stack_logits
-from classmates.networks.memory.bank_contrast import BankContrast, BankDtype, Draw, Normaliser, Positives
+from classmates.networks.memory.bank_contrast import BankContrast, BankDtype, Draw, Normaliser, Positives, Unwritten
 from classmates.networks.peers.peers import Peers, Start
 
 Distilled = Literal["task", "classifier"]
@@ -66,6 +66,9 @@ class MCL(Method):
         dimension: size of the embeddings that are contrasted; 128.
         momentum: of the memory banks; 0.5.
         bank_dtype: bfloat16 halves the banks' memory and traffic.
+        unwritten: what stands in the banks for images that no batch has had yet: unit vectors at "random" (released
+            code), or "masked": they are no negatives, and as positives the present embeddings take their place, which
+            needs the normaliser "batch" or "lagged".
 
     Raises:
         UserError: fewer than 2 peers, K or d below 1, temperatures not above 0, words that are none of an option's,
@@ -109,6 +112,7 @@ class MCL(Method):
         dimension: int = 128,
         momentum: float = 0.5,
         bank_dtype: BankDtype = "float32",
+        unwritten: Unwritten = "random",
     ):
         if peers < 2:
             raise UserError(f"peers={peers}: MCL contrasts peers with each other and needs at least 2")
@@ -139,6 +143,7 @@ class MCL(Method):
             dimension=dimension,
             momentum=momentum,
             bank_dtype=bank_dtype,
+            unwritten=unwritten,
         )
         for text in self.contrast.notes:
             self.note(text)

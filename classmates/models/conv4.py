@@ -20,12 +20,14 @@ class Conv4(Backbone):
         num_classes: as in ``Backbone``; 0, the embedding itself, is what prototypes are made of.
         in_chans: channels of the image.
         img_size: pixels a side of the images that a classifier is made for; without one any size will do.
+        uniform_scales: whether the BatchNorm scales begin as U(0, 1), as torch drew them until version 1.2 and some
+            releases do to this day, and not as 1.
 
     Raises:
         UserError: in ``forward``, where there is a classifier and the images are not of ``img_size``.
     """
 
-    def __init__(self, *, num_classes: int, in_chans: int, img_size: int = 84) -> None:
+    def __init__(self, *, num_classes: int, in_chans: int, img_size: int = 84, uniform_scales: bool = False) -> None:
         stages = []
         for number in range(4):
             convolution = Conv2dNormActivation(64 if number else in_chans, 64, 3, bias=True)
@@ -34,6 +36,10 @@ class Conv4(Backbone):
         self.global_pool = nn.Flatten()
         self.head_hidden_size = self.num_features * (img_size // 16) ** 2
         self.reset_classifier(num_classes)
+        if uniform_scales:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    nn.init.uniform_(module.weight)
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         embedding = super().forward_head(features, pre_logits=True)
@@ -56,8 +62,5 @@ class Conv4(Backbone):
     std=IMAGENET_DEFAULT_STD,
 )
 def conv4(**kwargs: Any) -> Backbone:
-    """Conv-4 for 84×84 images, embedding 1600, by default without a classifier. Torch's own initialisation.
-
-    Some releases draw the BatchNorm scales from U(0, 1), as torch did at their time; here they start at 1.
-    """
+    """Conv-4 for 84×84 images, embedding 1600, by default without a classifier. Torch's own initialisation."""
     return Conv4(**kwargs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,14 @@ CARD_FILE = "README.md"
 REPOSITORY = "OWNER/NAME"
 """The place of the repository's name in a card that is not on the Hub yet."""
 WRITTEN = "<!-- Written by classmates. Without this line `classmates push` takes this file as it is. -->"
+NOT_COMPARED = "With no other method: `classmates improve` and `classmates compare` tell whether the method helped."
 LICENCE = (
     "The licence of the weights is for whoever publishes them to say; those of the training images, and of weights "
     "that training began from, if any, hold too."
 )
 SHOWN_CLASSES = 50
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
+FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^/\s'\"]+/)+")
 SHOWN_SETTINGS = ("epochs", "batch_size", "optimizer", "lr", "schedule", "warmup_epochs", "image_size", "pretrained")
 """The settings that a card says; ``config.yaml`` has every one."""
 
@@ -40,7 +42,9 @@ def model_card(folder: Path) -> str:
     """Return the card of the finished run in a folder: metadata in YAML, and a page in Markdown."""
     record = RunRecord.from_json((folder / "result.json").read_text(encoding="utf-8"))
     student = json.loads((folder / "student.json").read_text(encoding="utf-8"))
-    parts = [WRITTEN, f"# {plain(record.name)}", *page(record, student)]
+    verdict = folder / "verdict.json"  # of ``improve``
+    lines = json.loads(verdict.read_text(encoding="utf-8"))["lines"] if verdict.is_file() else [NOT_COMPARED]
+    parts = [WRITTEN, f"# {plain(record.name)}", *page(record, student, lines)]
     body = "\n\n".join(parts)
     return f"---\n{metadata(record, student).to_yaml()}\n---\n\n{body}\n"
 
@@ -80,8 +84,8 @@ def judged(record: RunRecord) -> tuple[str, Scores]:
     return "validation", record.validation.last.scores["student"] if record.validation else {}
 
 
-def page(record: RunRecord, student: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the paragraphs of the card."""
+def page(record: RunRecord, student: Mapping[str, Any], compared: Sequence[str]) -> Iterator[str]:
+    """Yield the paragraphs of the card. compared: what a comparison with other methods has found, in sentences."""
     size = f"{record.student.parameters:,} parameters and {record.student.multiply_adds:,} multiply-adds an image"
     yield f"{plain(record.model)}, trained with {plain(record.method)} on {plain(record.data)}: {size}."
     yield from (f"**Warning**: {plain(warning)}." for warning in map(without_stop, record.warnings))
@@ -90,6 +94,7 @@ def page(record: RunRecord, student: Mapping[str, Any]) -> Iterator[str]:
     steps = [f"{number}. {plain(step)}" for number, step in enumerate(student.get("preparation", []), start=1)]
     yield "\n".join(["Images are prepared like this, which `predict` does by itself:", "", *steps])
     yield from scores_of(record)
+    yield "\n".join(["## Compared", "", *(f"- {plain(public(line))}" for line in compared)])
     yield from calibration(student)
     yield from training(record)
     yield from limits(record, student)
@@ -141,7 +146,7 @@ def training(record: RunRecord) -> Iterator[str]:
     cost = f"{record.training.epochs} epochs, {duration(record.training.seconds)}"
     yield f"## Training\n\n{record.train_images:,} images of {plain(record.data)}, {cost}."
     yield "\n".join(["| setting | value |", "|---|---|", *rows])
-    notes = [f"- {plain(note)}" for note in record.notes]
+    notes = [f"- {plain(public(note))}" for note in record.notes]
     yield from ["\n".join(notes)] if notes else []
 
 
@@ -161,12 +166,14 @@ def limits(record: RunRecord, student: Mapping[str, Any]) -> Iterator[str]:
 
 
 def public(value: Any) -> Any:
-    """Return a value without the folders of whoever trained it: of a full path its last part."""
+    """Return a value without the folders of whoever trained it: of full paths their last parts."""
     if isinstance(value, Mapping):
         return {name: public(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
         return [public(part) for part in value]
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+    if not isinstance(value, str):
+        return value
+    return Path(value).name if Path(value).is_absolute() else FOLDERS.sub("", value)
 
 
 def plain(text: object) -> str:

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from torch import nn
 
 from classmates._files import whole_file
+from classmates._shown import Shown
 from classmates.data.batches.loaders import eval_loader
 from classmates.data.loading import ImageData, Split
 from classmates.errors import NonFiniteLoss, UserError
@@ -41,8 +42,8 @@ from classmates.training.scoring import (
 )
 
 
-@dataclass(frozen=True)
-class Result:
+@dataclass(frozen=True, repr=False)
+class Result(Shown):
     """The result of ``train``.
 
     student: the trained network, plain and in evaluation mode. method: all that was trained, for those that can do

@@ -7,8 +7,8 @@ from torch import nn
 def vit(num_classes: int, in_chans: int) -> nn.Module:
     """Make four blocks of width 48 over 16 patches of 2x2 pixels: 114,000 parameters.
 
-    The classifier sees the mean of the patches, and weights begin by their layers' widths: from timm's usual ones, small
-    for layers this narrow, it takes twice as many epochs.
+    The classifier sees the mean of the patches. Weights begin by their layers' widths: timm's usual ones are too
+    small for layers this narrow, and take twice as many epochs.
     """
     return timm.create_model(
         "vit_tiny_patch16_224",

@@ -49,7 +49,7 @@ def test_the_file_gives_what_predict_gives(tmp_path, capsys, input_shape, resize
     pixels = np.repeat(pixels[..., None], input_shape[0], axis=2)
     Image.fromarray(pixels.squeeze()).save(tmp_path / "image.png")
     path = export(tmp_path, preprocessing=True)
-    assert "pixels that it prepares differ from the student's by at most" in capsys.readouterr().out
+    assert "pixels that it prepares differ from the student's by at most" in capsys.readouterr().err
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     [(name, kind)] = [(one.name, one.type) for one in session.get_inputs()]
     assert (name, kind) == ("pixels", "tensor(uint8)")

@@ -1,6 +1,8 @@
 """A student in Python: pair and whole, answers for files, open images and tensors, calibrated or not."""
 
+import io
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -84,6 +86,13 @@ def test_answers_are_explained_and_written(sd_run, digits, tmp_path, capsys):
     names = sorted(path.name for path in (tmp_path / "why").iterdir())
     assert names == [f"{number}-{number}-{row['class']}.png" for number, row in enumerate(rows)]
     assert Image.open(tmp_path / "why" / names[0]).size == (224, 224)
+
+
+def test_a_list_of_images_on_standard_input(sd_run, digits, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{digits / '1.png'}\n{digits / '0.png'}\n"))
+    assert main(["predict", str(sd_run), "-", "--show", "jsonl"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["file"] for row in rows] == [str(digits / "1.png"), str(digits / "0.png")]
 
 
 @pytest.mark.parametrize(

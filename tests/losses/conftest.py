@@ -39,7 +39,15 @@ class Case:
     """Random banks and a batch: every sample has its class, and its row in the banks."""
 
     def __init__(
-        self, draw, peers=PEERS, batch=BATCH, samples=SAMPLES, dimension=DIMENSION, k=K, dtype=torch.float64
+        self,
+        draw,
+        peers=PEERS,
+        batch=BATCH,
+        samples=SAMPLES,
+        dimension=DIMENSION,
+        k=K,
+        dtype=torch.float64,
+        written=None,
     ):
         torch.manual_seed(0)
         self.classes = ClassOrder(torch.arange(samples) % 4)
@@ -47,7 +55,7 @@ class Case:
         self.labels = self.classes.labels[self.indices]
         self.embeddings = unit(peers, batch, dimension).requires_grad_()
         self.rows = unit(peers, samples, dimension).to(dtype)
-        self.negatives: Negatives = draw(self.rows, self.classes, self.labels, k)
+        self.negatives: Negatives = draw(self.rows, self.classes, self.labels, k, written=written)
 
     def positives(self, kind: str) -> Tensor:
         return self.embeddings if kind == "live" else self.rows[:, self.indices]
@@ -63,10 +71,14 @@ class Case:
 
 def negatives_of(negatives: Negatives, peer: int, sample: int) -> list[Tensor]:
     """The rows of one peer's bank that one sample is contrasted with."""
+
+    def written(row) -> bool:
+        return negatives.written is None or bool(negatives.written[row])
+
     if isinstance(negatives, IndependentNegatives):
-        return [negatives.rows[peer, j] for j in negatives.indices[sample]]
-    own = negatives.labels[sample]
-    return [row for row, c in zip(negatives.rows[peer], negatives.row_labels, strict=True) if c != own]
+        return [negatives.rows[peer, j] for j in negatives.indices[sample] if written(j)]
+    other = negatives.row_labels != negatives.labels[sample]
+    return [row for j, row in enumerate(negatives.rows[peer]) if other[j] and written(j)]
 
 
 def published(embeddings, positives, negatives, normaliser, temperature=TEMPERATURE, pairs=None) -> Tensor:

@@ -54,6 +54,30 @@ def test_value_and_gradient_are_those_of_the_equations(draw, normaliser, positiv
 
 
 @each_draw
+@each_normaliser
+def test_rows_that_are_not_written_are_no_negatives(draw, normaliser):
+    written = torch.rand(SAMPLES, generator=torch.Generator().manual_seed(3)) < 0.4
+    case = Case(draw, written=written)
+    case.rows[:, ~written] = 1e3  # would show
+    positives = case.positives("live")
+    normaliser = case.normaliser(normaliser) if normaliser == "batch" else torch.full((PEERS, PEERS), 0.3).double()
+    loss = contrast_loss(case.embeddings, positives, case.negatives, temperature=TEMPERATURE, normaliser=normaliser)
+    expected = published(case.embeddings, positives, case.negatives, normaliser)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(term, case.embeddings)[0] for term in (loss, expected)))
+
+
+@each_draw
+def test_with_no_row_written_the_positives_alone_teach(draw):
+    case = Case(draw, written=torch.zeros(SAMPLES, dtype=torch.bool))
+    loss = contrast_loss(case.embeddings, case.positives("live"), case.negatives, temperature=TEMPERATURE)
+    exponentials = (torch.einsum("aid,bid->abi", case.embeddings, case.embeddings) / TEMPERATURE).exp()
+    pairs = exponentials[~torch.eye(PEERS, dtype=torch.bool)].detach()  # ē is the mean of e⁺
+    torch.testing.assert_close(loss.detach(), (1 + K * pairs.mean(1, keepdim=True) / pairs).log().mean(1).sum())
+    assert torch.autograd.grad(loss, case.embeddings)[0].abs().sum() > 0.1
+
+
+@each_draw
 def test_the_kept_normaliser_of_a_batch_is_what_that_batch_uses(draw):
     case = Case(draw)
     arguments = (case.embeddings, case.positives("bank"), case.negatives)

@@ -29,17 +29,19 @@ def test_independent_draws_leave_out_the_class_of_the_anchor(labels: list[int], 
     assert (classes.labels[drawn] != classes.labels[:, None]).all()
 
 
-@given(labels=any_labels, k=st.integers(1, 40))
+@given(labels=any_labels, k=st.integers(1, 40), some=st.none() | st.integers(0, 2**60))
 @settings(deadline=None)
-def test_common_rows_leave_out_the_class_of_the_anchor_and_nothing_else(labels: list[int], k: int):
+def test_common_rows_leave_out_the_class_of_the_anchor_and_nothing_else(labels: list[int], k: int, some: int | None):
+    written = None if some is None else torch.tensor([bool(some >> row & 1) for row in range(len(labels))])
+    allowed = torch.ones(len(labels), dtype=torch.bool) if written is None else written
     classes = ClassOrder(torch.tensor(labels))
     rows = torch.arange(len(labels), dtype=torch.float32)[None, :, None].expand(2, -1, -1)  # each row is its index
     for draw in (shared_negatives, all_negatives):
-        negatives = draw(rows, classes, classes.labels, k)
+        negatives = draw(rows, classes, classes.labels, k, written=written)
         assert negatives.num_negatives == k
         for block in negatives.blocks():
-            met = classes.labels[block.rows[1, 0, :, 0].long()]
-            assert torch.equal(block.mask == 0, met != classes.labels[:, None])
+            met = block.rows[1, 0, :, 0].long()
+            assert torch.equal(block.mask == 0, (classes.labels[met] != classes.labels[:, None]) & allowed[met])
             assert (block.mask[block.mask != 0] == -torch.inf).all()
         counted = sum((block.mask == 0).sum(1) for block in negatives.blocks())
         assert torch.equal(negatives.counts, counted)

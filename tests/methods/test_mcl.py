@@ -41,6 +41,26 @@ def test_banks_learn_of_a_batch_after_it_was_used(make_mcl: Callable[..., MCL], 
     torch.testing.assert_close(method.contrast.bank.rows.norm(dim=-1), torch.ones(3, 36))
 
 
+def test_what_no_batch_has_had_yet_plays_no_part_where_it_is_masked(
+    make_mcl: Callable[..., MCL], tiny_batch: Batch
+) -> None:
+    method = make_mcl(unwritten="masked", negatives="all")
+    live = make_mcl(unwritten="masked", negatives="all", positives="live")
+    assert method(tiny_batch).terms["contrast"] == live(tiny_batch).terms["contrast"]  # in the first step
+    torch.testing.assert_close(
+        method.contrast.bank.read(tiny_batch.indices), method.contrast.projections(method(tiny_batch).outputs)
+    )
+    for one in (method, live):
+        one.contrast.bank.rows.copy_(one.contrast.bank.rows.roll(1, dims=-1))
+    assert method(tiny_batch).terms["contrast"] != live(tiny_batch).terms["contrast"]
+    unseen = ~method.contrast.bank.written
+    assert 0 < unseen.sum() == 36 - len(tiny_batch.indices)
+    before = method.eval()(tiny_batch).terms["contrast"]
+    method.contrast.classes.labels[unseen] = 0  # whatever is said of them
+    method.contrast.classes.counts.copy_(method.contrast.classes.labels.bincount(minlength=4))
+    assert method(tiny_batch).terms["contrast"] == before
+
+
 def test_evaluation_and_beta_0_leave_the_banks_alone(make_mcl: Callable[..., MCL], tiny_batch: Batch) -> None:
     evaluated, without = make_mcl().eval(), make_mcl(beta=0.0)
     for method in (evaluated, without):
@@ -145,6 +165,9 @@ def _noise(samples: int) -> Batch:
         ({"positives": "bnk"}, "unknown positives 'bnk': did you mean 'bank'"),
         ({"normaliser": "first"}, "unknown normaliser 'first': did you mean 'first_batch'"),
         ({"negatives": "every"}, "unknown negatives 'every': there are: all, auto, independent, shared"),
+        ({"unwritten": "mask"}, "unknown unwritten 'mask': did you mean 'masked'"),
+        ({"unwritten": "masked", "normaliser": "anchor"}, "unwritten='masked' and normaliser='anchor'"),
+        ({"unwritten": "masked", "normaliser": "first_batch"}, "use the normaliser batch or lagged"),
         ({"bank_dtype": "float16"}, "unknown bank_dtype 'float16': did you mean .*'bfloat16'"),
         ({"start": "new"}, "unknown start 'new': there are: fresh, identical, same"),
         ({"share": "stage9"}, "share='stage9' is no stage"),

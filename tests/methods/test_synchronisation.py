@@ -45,6 +45,14 @@ def test_a_step_waits_for_nothing(
     assert counts(step).operations > 20
 
 
+@pytest.mark.parametrize("negatives", ["independent", "shared", "all"])
+def test_masking_what_was_never_written_waits_for_nothing(
+    negatives: str, make_mcl: Callable[..., Method], tiny_batch: Batch
+) -> None:
+    method = make_mcl(unwritten="masked", negatives=negatives)
+    assert waiting_lines(step_of(method, tiny_batch)) == []
+
+
 class Looks(Baseline):
     """Lets a value decide, as no method may."""
 

@@ -147,3 +147,13 @@ def test_conv4_is_an_embedding_until_it_is_given_classes():
     assert small(torch.randn(1, 1, 28, 28)).shape == (1, 5)
     small.reset_classifier(5, "avg")  # pooled, it takes any size
     assert small(torch.randn(1, 1, 48, 48)).shape == (1, 5)
+
+
+@pytest.mark.parametrize("uniform", [False, True])
+def test_conv4_s_normalisation_begins_at_1_or_uniformly(uniform):
+    network = timm.create_model("conv4", uniform_scales=uniform)
+    scales = torch.cat([module.weight for module in network.modules() if isinstance(module, nn.BatchNorm2d)])
+    assert len(scales) == 256
+    assert ((scales >= 0) & (scales <= 1)).all()
+    assert scales.mean().item() == pytest.approx(0.5 if uniform else 1.0, abs=0.1)
+    assert (scales.std() > 0.2) == uniform

@@ -95,7 +95,16 @@ def test_warnings_come_first_and_data_of_the_hub_are_named(run):
 
 def test_no_folder_of_a_persons_machine_is_told():
     given = {"data": "/home/somebody/photos", "list": ["/a/b.pt", 3], "relative": "photos/birds", "none": None}
-    assert public(given) == {"data": "photos", "list": ["b.pt", 3], "relative": "photos/birds", "none": None}
+    given["note"] = "left out: 2, such as '/home/somebody/a b.png', see https://example.org/a/b"
+    assert public(given) == {"data": "photos", "list": ["b.pt", 3], "relative": "photos/birds", "none": None} | {
+        "note": "left out: 2, such as 'a b.png', see https://example.org/a/b"
+    }
+
+
+def test_what_improve_has_found_stands_in_the_card(run):
+    assert "With no other method" in model_card(run)
+    (run / "verdict.json").write_text(json.dumps({"lines": ["MCL helped: +1.5 points"]}))
+    assert "- MCL helped: +1.5 points" in model_card(run)
 
 
 @pytest.mark.parametrize("text", ["a_b*c*", "[x](y)", "<script>", "a|b\nc", "`code`", "# head", "&lt;"])

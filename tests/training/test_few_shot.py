@@ -18,7 +18,7 @@ from classmates.methods import DML, MCL
 from classmates.runs.reading import read_run
 from classmates.runs.record import read_record
 from classmates.runs.student import load_student
-from classmates.tasks.episodes import EpisodeProtocol
+from classmates.tasks.episodes import EpisodeProtocol, RunningEpisodes
 from classmates.tasks.few_shot import FewShot
 from classmates.training.train import train
 from tests.fixtures.drawings import drawings
@@ -64,6 +64,24 @@ def test_a_run_has_every_network_its_episodes_and_their_hash(run):
     assert len(evaluation.wrong_images) == 2 * 2 * (2 + 6)
     best = found.metrics["val/student/loss"].idxmin() + 1
     assert record.validation.best.epoch == best
+
+
+def test_the_epoch_of_the_lowest_loss_is_kept_and_the_last_one_is_named_beside_it(tmp_path, monkeypatch):
+    """With patience 2 the fourth epoch is the last; accuracy, which does not choose, is best in the third."""
+    scores = iter([(1.0, 0.5), (0.5, 0.6), (0.7, 0.9), (0.6, 0.7), (0.1, 1.0)])
+    monkeypatch.setattr(
+        RunningEpisodes, "compute", lambda _: dict(zip(("loss", "accuracy"), next(scores), strict=True))
+    )
+    result = train(**{**QUICK, "epochs": 5}, out=tmp_path / "run", keep="best", patience=2)
+    record = result.record
+    assert record.stopped_early
+    assert (record.validation.best.epoch, record.validation.last.epoch) == (2, 4)
+    assert record.test != record.test_last
+    assert all(f"test, epoch {epoch} " in str(result) for epoch in (2, 4))
+    best = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=False)
+    assert best["epoch"] == 1
+    scored = evaluate(tmp_path / "run", accelerator="cpu")
+    assert scored["accuracy"].value == record.test["student"]["accuracy"].value
 
 
 def test_the_deployed_student_returns_embeddings_and_is_scored_as_before(run):

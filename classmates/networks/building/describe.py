@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from classmates._own_code import is_file_name
+from classmates._shown import Shown
 from classmates.contracts import DataSpec
 from classmates.errors import UserError
 from classmates.networks.backbone.architecture import Architecture, inspect_network
@@ -36,8 +37,8 @@ class Division:
     owned: int
 
 
-@dataclass(frozen=True)
-class Description:
+@dataclass(frozen=True, repr=False)
+class Description(Shown):
     """A network in numbers; as text, a page to read.
 
     name: as it was given. architecture: its stages, embedding and classifier. parameters, multiply_adds: of the whole

@@ -26,6 +26,7 @@ from classmates.networks.memory.memory_bank import MemoryBank
 Positives = Literal["bank", "live"]
 Normaliser = Literal["batch", "anchor", "first_batch", "lagged"]
 Draw = Literal["auto", "independent", "shared", "all"]
+Unwritten = Literal["random", "masked"]
 BankDtype = Literal["float32", "bfloat16"]
 LAG = 0.9  # how much of the lagged normaliser stays from one step to the next
 DRAWS: dict[Draw, Callable[..., Negatives]] = {
@@ -53,9 +54,12 @@ class BankContrast(nn.Module):
         dimension: of the projected embeddings.
         momentum: of the banks.
         bank_dtype: of the banks' rows.
+        unwritten: what stands for samples that no batch has had yet: "random" unit vectors, or "masked": they are no
+            negatives, and as positives the partner's present embeddings take their place.
 
     Raises:
-        UserError: K or d below 1, words that are none of an option's, or all samples of one class.
+        UserError: K or d below 1, words that are none of an option's, all samples of one class, or a normaliser that
+            cannot do without the rows that are masked.
 
     Attributes:
         notes: what had to be decided for the data at hand.
@@ -76,6 +80,7 @@ class BankContrast(nn.Module):
         dimension: int,
         momentum: float,
         bank_dtype: BankDtype,
+        unwritten: Unwritten = "random",
     ):
         super().__init__()
         if num_negatives < 1:
@@ -84,6 +89,12 @@ class BankContrast(nn.Module):
         check_choice("normaliser", normaliser, Normaliser)
         check_choice("negatives", negatives, Draw)
         check_choice("bank_dtype", bank_dtype, BankDtype)
+        check_choice("unwritten", unwritten, Unwritten)
+        if unwritten == "masked" and normaliser in ("anchor", "first_batch"):
+            raise UserError(
+                f"unwritten='masked' and normaliser='{normaliser}', which goes by banks that are still empty in the "
+                "first step: use the normaliser batch or lagged"
+            )
         self.temperature = temperature
         self.positives = positives
         self.normaliser = normaliser
@@ -99,7 +110,9 @@ class BankContrast(nn.Module):
             else []
         )
         peers = len(widths)
-        self.bank = MemoryBank(peers, len(labels), dimension, momentum=momentum, dtype=BANK_DTYPES[bank_dtype])
+        self.masks = unwritten == "masked"
+        dtype = BANK_DTYPES[bank_dtype]
+        self.bank = MemoryBank(peers, len(labels), dimension, momentum=momentum, dtype=dtype, empty=self.masks)
         self.projections = UnitProjections(widths, dimension)
         # log ē of earlier batches, [M, M], once there were any: what "first_batch" and "lagged" go by.
         self.register_buffer("log_mean", torch.zeros(peers, peers))
@@ -108,11 +121,11 @@ class BankContrast(nn.Module):
     def forward(self, outputs: list[NetworkOutput], batch: Batch) -> Tensor:
         """Return the contrast (MCL-OKD, Eq. 9), a scalar; in training mode the banks then learn of the batch."""
         embeddings = self.projections(outputs)
-        positives = embeddings if self.positives == "live" else self.bank.read(batch.indices)
-        negatives = self.draw(self.bank.rows, self.classes, batch.labels, self.num_negatives)
+        written = self.bank.written if self.masks else None
+        negatives = self.draw(self.bank.rows, self.classes, batch.labels, self.num_negatives, written=written)
         loss, log_mean = multi_view_contrast(
             embeddings,
-            positives,
+            self._positives(embeddings, batch.indices, written),
             negatives,
             temperature=self.temperature,
             normaliser=self._known_normaliser(embeddings),
@@ -121,6 +134,12 @@ class BankContrast(nn.Module):
             self._remember(log_mean)
             self.bank.write(batch.indices, embeddings.detach())
         return loss
+
+    def _positives(self, embeddings: Tensor, indices: Tensor, written: Tensor | None) -> Tensor:
+        if self.positives == "live":
+            return embeddings
+        remembered = self.bank.read(indices)
+        return remembered if written is None else torch.where(written[indices, None], remembered, embeddings)
 
     def _known_normaliser(self, embeddings: Tensor) -> Literal["batch"] | Tensor:
         if self.normaliser == "anchor":

@@ -16,6 +16,7 @@ class MemoryBank(nn.Module):
 
     The rows are part of the ``state_dict``, so that training goes on where it stopped. They start as random unit
     vectors; the released code starts from U(−√(3/d), √(3/d)), of unit length only on average, until the first write.
+    An empty bank starts as zeros instead, which tell what was never written and leave no trace in the first write.
 
     Under ``torch.distributed`` every process holds all rows and learns of every other's batch in ``write``. The first
     write begins with the rows of the first process, so from then on the banks are equal, and nothing of them but the
@@ -27,6 +28,7 @@ class MemoryBank(nn.Module):
         dimension: d, the size of an embedding.
         momentum: how much of the old row stays in the new one; 0.5 in the paper.
         dtype: of the rows; ``torch.bfloat16`` halves memory and traffic.
+        empty: whether rows are zeros until they are written.
 
     Raises:
         UserError: a size below 1; momentum outside [0, 1).
@@ -36,7 +38,14 @@ class MemoryBank(nn.Module):
     rows: Tensor
 
     def __init__(
-        self, peers: int, samples: int, dimension: int, *, momentum: float = 0.5, dtype: torch.dtype = torch.float32
+        self,
+        peers: int,
+        samples: int,
+        dimension: int,
+        *,
+        momentum: float = 0.5,
+        dtype: torch.dtype = torch.float32,
+        empty: bool = False,
     ) -> None:
         super().__init__()
         if min(peers, samples, dimension) < 1:
@@ -49,7 +58,14 @@ class MemoryBank(nn.Module):
         require_memory(f"dimension={dimension}", f"the embeddings of {samples:,} samples by {peers} peers", size)
         self.momentum = momentum
         self.equal = False  # on all processes
-        self.register_buffer("rows", F.normalize(torch.randn(peers, samples, dimension), dim=-1).to(dtype))
+        shape = (peers, samples, dimension)
+        start = torch.zeros(shape) if empty else F.normalize(torch.randn(shape), dim=-1)
+        self.register_buffer("rows", start.to(dtype))
+
+    @property
+    def written(self) -> Tensor:
+        """Which samples' rows of an empty bank have been written, [N]; all peers' are at once."""
+        return self.rows[0].any(dim=-1)
 
     def read(self, indices: Tensor) -> Tensor:
         """Return a copy of the rows of samples ``indices`` [B]: [M, B, d], in the bank's dtype."""

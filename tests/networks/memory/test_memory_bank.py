@@ -27,6 +27,22 @@ def test_rows_have_unit_norm_before_and_after_a_write(dtype, tolerance):
     assert bank.rows.dtype == bank.read(torch.tensor([0])).dtype == dtype
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_first_write_into_an_empty_bank_is_the_embedding_itself(dtype):
+    torch.manual_seed(0)
+    bank, indices = MemoryBank(2, 6, 4, dtype=dtype, empty=True), torch.tensor([4, 1])
+    assert not bank.rows.any()
+    assert not bank.written.any()
+    first, second = unit(2, 2, 4), unit(2, 2, 4)
+    bank.write(indices, first)
+    torch.testing.assert_close(bank.read(indices), first.to(dtype))
+    assert bank.written.tolist() == [False, True, False, False, True, False]
+    bank.write(indices, second)
+    torch.testing.assert_close(
+        bank.read(indices), F.normalize(first + second, dim=-1).to(dtype), rtol=1e-2, atol=1e-2
+    )
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
 def test_a_write_moves_the_rows_of_its_samples_only(momentum):
     torch.manual_seed(0)
