@@ -63,7 +63,7 @@ def test_what_a_page_shows_works(page, working_folder):
     for language, file, block in blocks:
         run(block, language, file, namespace)
     if page == "README.md":
-        assert len(blocks) == 5
+        assert len(blocks) == 6
         assert (working_folder / "predictions.csv").exists()
 
 
