@@ -48,7 +48,7 @@ class CLILR(Method):
             temperature not above 0.
     """
 
-    about = About("online", 2018, 2.1)
+    about = About("online", 2018, 2.2)
     mixes: ClassVar[bool] = True
 
     def __init__(

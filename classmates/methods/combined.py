@@ -36,7 +36,7 @@ class Combined(Method):
             with no term but the labels' where another has that.
     """
 
-    about = About("several", None, 3.2)
+    about = About("several", None, 3.3)
 
     def __init__(self, network: nn.Module, data: DataSpec, *, methods: Sequence[Part] = ("CORSD", "MCL")):
         if len(methods) < 2:

@@ -88,7 +88,7 @@ class CORSD(Method):
             needs batches of its own.
     """
 
-    about = About("self", 2023, 1.2, needs="batches of triplets of images")
+    about = About("self", 2023, 1.1, needs="batches of triplets of images")
 
     def __init__(
         self,

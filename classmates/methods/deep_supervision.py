@@ -34,7 +34,7 @@ class DeepSupervision(Method):
         UserError: a weight below 0, fewer than 2 ``depths``, or an ``initialisation`` that is neither.
     """
 
-    about = About("control", 2015, 1.3)
+    about = About("control", 2015, 1.1)
     mixes: ClassVar[bool] = True
 
     def __init__(

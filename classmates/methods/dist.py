@@ -34,7 +34,7 @@ class DIST(TeacherMethod):
             3 classes, between which there is nothing to correlate.
     """
 
-    about = About("teacher", 2022, 1.3)
+    about = About("teacher", 2022, 1.4)
     mixes: ClassVar[bool] = True
     from_logits: ClassVar[Sequence[str]] = ("inter", "intra")
 

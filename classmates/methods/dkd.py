@@ -39,7 +39,7 @@ class DKD(TeacherMethod):
             than 3 classes, of which there is nothing to rank.
     """
 
-    about = About("teacher", 2022, 1.3)
+    about = About("teacher", 2022, 1.2)
     lengths: ClassVar[tuple[str, ...]] = ("warmup",)
     from_logits: ClassVar[Sequence[str]] = ("target", "non_target")
 

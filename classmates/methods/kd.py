@@ -32,7 +32,7 @@ class KD(TeacherMethod):
         UserError: no teacher, one that does not fit the data, or a temperature not above 0.
     """
 
-    about = About("teacher", 2015, 1.3)
+    about = About("teacher", 2015, 1.2)
     mixes: ClassVar[bool] = True
     from_logits: ClassVar[Sequence[str]] = ("distillation",)
     renamed: ClassVar[Mapping[str, str]] = {"remember": "cache"}

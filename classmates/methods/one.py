@@ -78,7 +78,7 @@ class ONE(Method):
             none of an option's, and what ``Peers`` refuses.
     """
 
-    about = About("online", 2018, 1.5)
+    about = About("online", 2018, 1.4)
     mixes: ClassVar[bool] = True
     lengths: ClassVar[tuple[str, ...]] = ("ramp",)
 

@@ -37,7 +37,7 @@ class ReviewKD(TeacherMethod):
         UserError: no teacher, one that does not fit the data, or a warm-up below 0.
     """
 
-    about = About("teacher", 2021, 2.6)
+    about = About("teacher", 2021, 1.9)
     mixes: ClassVar[bool] = True
     lengths: ClassVar[tuple[str, ...]] = ("warmup",)
 

@@ -76,7 +76,7 @@ class SD(DeepSupervision):
             option's, fewer than 2 ``depths``, or a ``skip`` that leaves no embedding to compare.
     """
 
-    about = About("self", 2021, 1.3)
+    about = About("self", 2021, 1.2)
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ class SP(TeacherMethod):
         UserError: no teacher, or one that does not fit the data.
     """
 
-    about = About("teacher", 2019, 1.3)
+    about = About("teacher", 2019, 1.2)
     mixes: ClassVar[bool] = True
 
     def __init__(

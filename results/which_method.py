@@ -1,0 +1,68 @@
+"""Put what the evidence says into docs/which_method.md.
+
+    python -m results.which_method
+
+Each finished comparison in results/evidence/ goes between the two comments that name its folder; everything else
+stays as it is, and so does a section whose comparison is not finished.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.harness import markdown
+from results.photos.write_up import put
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "which_method.md"
+EVIDENCE = HERE / "evidence"
+
+
+def section(folder: Path) -> str:
+    """Return a comparison's verdict and a short table for each of its models."""
+    verdict = next(
+        line for line in (folder / "table.md").read_text(encoding="utf-8").splitlines() if line.startswith("**")
+    )
+    tables = pd.read_csv(folder / "table.csv").groupby("model", sort=False)
+    parts = [verdict]
+    for model, table in tables:
+        parts += [f"{model}:"] if len(tables) > 1 else []
+        parts.append(markdown(short(table)))
+    return "\n\n".join([*parts, f"[Everything about it](../results/evidence/{folder.name}/table.md)"])
+
+
+def short(table: pd.DataFrame) -> pd.DataFrame:
+    """Return of each row its mean, its difference to the reference and its cost, the best first."""
+    ordered = table.sort_values("mean", ascending=table["better_if"].iloc[0] == "less")
+    columns = {
+        "mean ± std": [f"{row.mean:.2f} ± {row.std:.2f}" for row in ordered.itertuples()],
+        f"− {table['reference'].iloc[0]} [95 %]": [difference(row) for row in ordered.itertuples()],
+        "× training time": [f"{row.training_ratio:.1f}" for row in ordered.itertuples()],
+        "seeds": [str(row.seeds) for row in ordered.itertuples()],
+    }
+    return pd.DataFrame(columns, index=pd.Index(ordered["row"], name="method"))
+
+
+def difference(row: Any) -> str:
+    """Return a difference with its interval, and a mark where it outlasts the correction for the number of rows.
+
+    row: of a comparison's table, as ``itertuples`` gives it.
+    """
+    if pd.isna(row.difference):
+        return "reference" if row.row == row.reference else ""
+    mark = "▲ " if row.marked else "▼ " if row.marked_worse else ""
+    numbers = " ".join(f"{value:+.2f}" for value in (row.difference, row.low, row.high)).replace("-", "−").split()
+    return f"{mark}{numbers[0]} [{numbers[1]}, {numbers[2]}]"
+
+
+def main() -> None:
+    for folder in sorted(EVIDENCE.iterdir()):
+        if (folder / "table.csv").exists() and f"<!-- {folder.name} -->" in PAGE.read_text(encoding="utf-8"):
+            put(PAGE, folder.name, section(folder))
+
+
+if __name__ == "__main__":
+    main()

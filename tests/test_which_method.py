@@ -1,0 +1,36 @@
+"""The page that helps to choose a method says what the evidence says, and has a place for each comparison."""
+
+import pandas as pd
+import pytest
+
+from classmates.comparisons.recipe import recipes_folder
+from results.which_method import EVIDENCE, PAGE, difference, section
+
+RECIPES = sorted(file.stem for file in (recipes_folder() / "evidence").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_comparison_stands_on_the_page_as_it_came_out(name: str) -> None:
+    """After a new result: python -m results.which_method."""
+    page = PAGE.read_text(encoding="utf-8")
+    assert f"<!-- {name} -->" in page
+    if (EVIDENCE / name / "table.csv").exists():
+        assert section(EVIDENCE / name) in page
+    else:
+        assert f"Not finished: `recipes/evidence/{name}.yaml`." in page
+
+
+@pytest.mark.parametrize(
+    ("marks", "written"),
+    [
+        ({}, "−1.50 [−3.00, +0.00]"),
+        ({"marked": True}, "▲ −1.50 [−3.00, +0.00]"),
+        ({"marked_worse": True}, "▼ −1.50 [−3.00, +0.00]"),
+        ({"difference": float("nan")}, ""),
+        ({"difference": float("nan"), "row": "Baseline"}, "reference"),
+    ],
+)
+def test_only_what_outlasts_the_correction_is_marked(marks: dict[str, object], written: str) -> None:
+    row = {"row": "MCL", "reference": "Baseline", "difference": -1.5, "low": -3.0, "high": 0.0}
+    row |= {"marked": False, "marked_worse": False, **marks}
+    assert difference(next(pd.DataFrame([row]).itertuples())) == written
