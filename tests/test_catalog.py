@@ -32,12 +32,12 @@ def test_everything_is_listed_with_a_line_on_it():
 
 
 def test_methods_are_grouped_with_year_cost_and_needs():
-    lines = str(catalog("methods")).splitlines()
-    heads = [line.partition(",")[0].partition(":")[0] for line in lines[2:] if line and not line.startswith(" ")]
+    lines = str(catalog("methods")).partition("\n\n")[2].splitlines()
+    heads = [line.partition(",")[0].partition(":")[0] for line in lines if line and not line.startswith(" ")]
     assert heads == [
         "Controls", "Self-distillation", "Online distillation", "Several methods at once", "With a teacher"
     ]  # fmt: skip
-    listed = [line.split()[0] for line in lines[2:] if line.startswith("  ") and line[2] != " "]
+    listed = [line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "]
     assert sorted(listed) == sorted(methods())
     mcl = " ".join("\n".join(lines).partition("  MCL  ")[2].partition("\n  PCL")[0].split())
     assert mcl.startswith(f"{MCL.about.year} {MCL.about.cost}x Peers contrast")

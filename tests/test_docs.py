@@ -16,7 +16,7 @@ PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "d
 BLOCK = re.compile(r"^```(python|bash)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 QUICK = ["--epochs", "1", "--accelerator", "cpu", "--report", "false", "--loggers", "[]"]
 LESS = {
-    "train": [*QUICK, "--batch_size", "12"],
+    "train": [*QUICK, "--batch_size", "12", "--train_size", "36"],
     "few_shot": [*QUICK, "--task.episodes", "5", "--task.eval_episodes", "20"],
     "compare": ["--train.train_size", "60", "--train.accelerator", "cpu", "--workers", "0"],
     "improve": ["--train.epochs", "1", "--train.accelerator", "cpu", "--seeds", "1", "--workers", "0"],
@@ -63,7 +63,7 @@ def test_what_a_page_shows_works(page, working_folder):
     for language, file, block in blocks:
         run(block, language, file, namespace)
     if page == "README.md":
-        assert len(blocks) == 5
+        assert len(blocks) == 6
         assert (working_folder / "predictions.csv").exists()
 
 

@@ -19,9 +19,9 @@ from classmates.reporting.theme import BLUE, INK, VERMILION, save, styled
 
 HERE = Path(__file__).resolve().parent
 SETS = {
-    "photos": "629 photos,\nfine-tuned, n = 5",
-    "digits-100": "100 digits,\nfrom scratch, n = 5",
-    "superclasses-2000": "2,000 images of CIFAR-100,\nfrom scratch, n = 3",
+    "photos": "629 photos,\nfine-tuned",
+    "digits-100": "100 digits,\nfrom scratch",
+    "digits-100-today": "the same digits,\nlater methods",
 }
 """Folders of this one in the order of the columns, and what stands above each."""
 
@@ -48,7 +48,7 @@ def draw(axes: Axes, rows: dict[str, Row], names: list[str]) -> None:
         axes.plot([low, high], [place, place], color=clear, linewidth=1.4, alpha=1 if clear != INK else 0.5)
         axes.plot(mean, place, "o", color=clear, markersize=4)
         axes.annotate(
-            f"{float(row['time_ratio']):.1f} ×",
+            f"{float(row['training_ratio']):.1f} ×",
             (1, place),
             xycoords=("axes fraction", "data"),
             xytext=(4, 0),
@@ -57,7 +57,7 @@ def draw(axes: Axes, rows: dict[str, Row], names: list[str]) -> None:
             fontsize=8,
         )
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlabel("points over Baseline")
+    axes.set_xlabel(f"points over Baseline, {max(int(row['seeds']) for row in rows.values())} seeds")
     axes.grid(axis="y", visible=False)
 
 
@@ -70,7 +70,7 @@ def main() -> None:
             gains.setdefault(name, []).append(float(row["difference"]))
     names = sorted(gains, key=lambda name: -sum(gains[name]) / len(gains[name]))
     figure = Figure(figsize=(9.5, 0.8 + 0.24 * len(names)))
-    panels = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
+    panels = figure.subplots(1, len(tables), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (folder, rows) in zip(panels, tables.items(), strict=True):
         draw(axes, rows, names)
         axes.set_title(SETS[folder], loc="left")

@@ -51,8 +51,10 @@ CASES = {
             "--schedule CosineAnnealingLR --schedule_args.T_max 0", "schedule CosineAnnealingLR", "schedule_args"
         ),
         of_train("--schedule StepLR --schedule_args.step_size 0", "schedule StepLR", "ZeroDivisionError"),
-        of_train("--schedule MultiStepLR --schedule_args.milestones abc", "'milestones' takes Iterable[int]", "abc"),
-        of_train("--schedule MultiStepLR --schedule_args.milestones [a,b]", "'milestones' takes Iterable[int]"),
+        of_train(
+            "--schedule MultiStepLR --schedule_args.milestones abc", "'milestones' takes", "Iterable[int]", "abc"
+        ),
+        of_train("--schedule MultiStepLR --schedule_args.milestones [a,b]", "'milestones' takes", "Iterable[int]"),
         of_train("--schedule CosineAnnealingLR --schedule_args.eta_min .nan", "schedule_args.eta_min=nan"),
         of_train("--schedule CosineAnnealingLR --schedule_args.eta_min abc", "'eta_min' takes float", "abc"),
         of_train("--schedule CosineAnnealingLR --schedule_args.last_epoch 5", "schedule CosineAnnealingLR"),

@@ -74,7 +74,7 @@ def expected(run: Path, images: Tensor) -> Tensor:
 def test_onnx_gives_the_students_logits_for_any_batch(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = export(run)
     assert path == run / "student.onnx"
-    said = capsys.readouterr().out.strip()
+    said = capsys.readouterr().err.strip()
     difference = re.fullmatch(r".*student.onnx: logits differ .* at most ([\d.e+-]+) \(batches of 1 and 5 .*\)", said)
     assert difference is not None
     assert float(difference[1]) < 1e-5

@@ -50,7 +50,7 @@ def test_onnx_and_the_prototypes_in_it_answer_as_predict_does(
     run = save_run(tmp_path / "run")
     path = export(run, what="embedding", prototypes=run / "new.safetensors", trust_code=True)
     assert path == run / "embedding.onnx"
-    assert "embedding.onnx: embeddings differ from the student's by at most" in capsys.readouterr().out
+    assert "embedding.onnx: embeddings differ from the student's by at most" in capsys.readouterr().err
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     metadata = session.get_modelmeta().custom_metadata_map
     kept = json.loads(metadata["prototypes"])

@@ -136,7 +136,7 @@ def test_classes_that_are_missing_are_said_and_the_others_keep_their_numbers(run
     pixels = (images.images[chosen].permute(0, 3, 1, 2) / 255 - card.mean[0]) / card.std[0]
     with torch.no_grad():
         assert values(scores) == close_to(score(student(pixels), images.labels[chosen]))
-    assert "'some' has no image of classes '0', '1', '3', '4', '5' and 3 more classes" in capsys.readouterr().out
+    assert "'some' has no image of classes '0', '1', '3', '4', '5' and 3 more classes" in capsys.readouterr().err
 
 
 def test_a_dataset_in_python_is_scored_whole(run):

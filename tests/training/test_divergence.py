@@ -103,4 +103,4 @@ def test_a_rate_that_diverges_ends_in_a_sentence(small_train, tmp_path, capsys, 
     with pytest.raises((UserError, NonFiniteLoss), match=r"[aA] lower --lr"):
         small_train(out=tmp_path / "run", lr=lr)
     assert (tmp_path / "run").exists() is (lr == 1000.0)
-    assert ("most likely diverge" in capsys.readouterr().out) is (lr == 1000.0)
+    assert ("most likely diverge" in capsys.readouterr().err) is (lr == 1000.0)

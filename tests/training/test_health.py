@@ -68,7 +68,7 @@ def test_a_report_that_fails_loses_nothing(small_train, tmp_path, monkeypatch, c
     result = small_train(out=tmp_path / "run", epochs=1, report=True)
     assert (tmp_path / "run" / "student.safetensors").exists()
     assert result.record.test
-    assert "could not be written (no room); `classmates report" in capsys.readouterr().out
+    assert "could not be written (no room); `classmates report" in capsys.readouterr().err
 
 
 def test_a_student_that_cannot_be_scored_is_on_disk(small_train, tmp_path, monkeypatch):

@@ -41,6 +41,7 @@ def test_a_run_leaves_everything_it_says(small_train, small_mcl, tmp_path):
         "evaluation.npz",
         "result.json",
         "report.html",
+        "README.md",
     }
     record = read_record(tmp_path / "run" / "result.json")
     assert record == result.record
