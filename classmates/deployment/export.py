@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,12 +23,22 @@ from classmates.deployment.preparation import add_preparation
 from classmates.errors import UserError, check_choice, first_line
 from classmates.evaluation.networks import load_for_answers
 from classmates.runs.exits import load_exits
+from classmates.runs.hub import is_on_hub
 from classmates.runs.prototypes import load_prototypes
 from classmates.runs.student import StudentCard, load_embedder, load_student
 
 What = Literal["student", "embedding", "early_exit"]
 PLAIN = ("safetensors", "onnx", "torch")
 """The formats that are compared on random images alone: they give what the student gives but for rounding."""
+UNUSED = {
+    "one format": ("data", "data_dir", "threads", "calibration_images", "most_lost"),
+    "formats": ("format", "preprocessing", "tolerance"),
+    "what early_exit": (
+        *("format", "formats", "prototypes", "calibrated", "preprocessing"),
+        *("dynamic_batch", "tolerance", "calibration_images", "most_lost"),
+    ),
+}
+"""The arguments of ``export`` that mean nothing to each way of writing."""
 
 
 def export(
@@ -107,19 +118,16 @@ def export(
             format cannot express, prototypes of another student or without the embedding, a difference above the
             tolerance, no temperature in the card, or no exits. Nothing is left behind.
     """
+    given = locals()
     check_choice("what", what, What)
     for name, count in {"threads": threads, "calibration_images": calibration_images}.items():
         if count < 1:
             raise UserError(f"{name} is {count}; give 1 or more")
+    way = "what early_exit" if what == "early_exit" else "one format" if formats is None else "formats"
+    check_used(way, given)
+    if out is None and is_on_hub(run):
+        raise UserError(f"'{run}' is on the Hub: say where to write, with out")
     if what == "early_exit":
-        check_alone(
-            "what early_exit",
-            format=format != "onnx",
-            formats=formats is not None,
-            prototypes=prototypes,
-            calibrated=calibrated,
-            preprocessing=preprocessing,
-        )
         exits, card = load_exits(run, network, trust_code=trust_code)
         images = Images(Path(run), card, data, data_dir)
         return export_early_exit(Path(run), exits, card, images, Path(out or run), threads)
@@ -132,18 +140,17 @@ def export(
         if calibrated and format == "safetensors":
             raise UserError("calibrated changes logits, and safetensors holds weights alone: leave it out")
         return export_file(source, format, out, Path(run) / what, tolerance, preprocessing)
-    check_alone("formats", format=format != "onnx", preprocessing=preprocessing)
     images = Images(Path(run), source.card, data, data_dir)
     source = replace(source, calibration=lambda: calibration(images, calibration_images, source.dynamic_batch))
     request = Request(source, images, what, Path(out or run), threads, most_lost)
     return export_measured(Path(run), request, formats_of(formats))
 
 
-def check_alone(with_what: str, **others: object) -> None:
-    """Raise UserError for the first argument that is given where it means nothing."""
-    for name, given in others.items():
-        if given:
-            raise UserError(f"{name} does not go with {with_what}: leave it out")
+def check_used(way: str, given: Mapping[str, Any]) -> None:
+    """Raise UserError for the first argument that is given though it means nothing to this way of writing."""
+    for name in UNUSED[way]:
+        if given[name] != inspect.signature(export).parameters[name].default:
+            raise UserError(f"{name} does not go with {way}: leave it out")
 
 
 def source_of(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from classmates._files import output_file, require_writable
-from classmates._progress import note
+from classmates._progress import note, say
 from classmates._shown import Shown
 from classmates._yaml import read_yaml
 from classmates.data.batches.loaders import eval_loader
@@ -178,7 +178,8 @@ def fitted_in_card(run: str | Path, of_validation: Callable[[], Predictions]) ->
     """Return the temperature in a student's card; where there is none, fit it on validation and put it there."""
     card = read_card(run)
     if card.temperature is None:
-        found = of_validation()
+        with say(notes=False):  # they are said of the images that are scored
+            found = of_validation()
         card = replace(card, temperature=fitted_temperature(found.logits["student"], found.labels))
         write_card(run, card)
     return temperature_in(card, run)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from classmates import export, load_student
 from classmates.deployment import measured, measuring
+from classmates.deployment.export import UNUSED
 from classmates.deployment.formats import FORMATS
 from classmates.errors import UserError
 from classmates.runs.record import read_record
@@ -83,13 +85,39 @@ def test_single_images(sd_copy):
     ("given", "said"),
     [
         ({"formats": ["onx"]}, "unknown format 'onx': did you mean 'onnx'"),
-        ({"formats": ["onnx"], "preprocessing": True}, "preprocessing does not go with formats"),
         ({"format": "onnx-int8"}, "--formats onnx-int8 measures that one"),
         ({"threads": 0}, "threads is 0; give 1 or more"),
         ({"calibrated": True}, "not calibrated yet: `classmates evaluate"),
-        ({"what": "early_exit", "formats": ["onnx"]}, "formats does not go with what early_exit"),
     ],
 )
 def test_wrong_input(sd_run, given, said):
     with pytest.raises(UserError, match=said):
         export(sd_run, **given)
+
+
+WAYS = {"one format": {}, "formats": {"formats": ["onnx"]}, "what early_exit": {"what": "early_exit"}}
+OTHERS = {
+    "format": "torch",
+    "formats": ["onnx"],
+    "prototypes": Path("prototypes.safetensors"),
+    "calibrated": True,
+    "preprocessing": True,
+    "dynamic_batch": False,
+    "tolerance": 1.0,
+    "data": "digits",
+    "data_dir": "folder",
+    "threads": 2,
+    "calibration_images": 5,
+    "most_lost": 0.5,
+}
+
+
+@pytest.mark.parametrize(("way", "name"), [(way, name) for way, names in UNUSED.items() for name in names])
+def test_what_means_nothing_is_refused(sd_run, way, name):
+    with pytest.raises(UserError, match=f"{name} does not go with {way}: leave it out"):
+        export(sd_run, **(WAYS[way] | {name: OTHERS[name]}))
+
+
+def test_a_student_of_the_hub_needs_a_place():
+    with pytest.raises(UserError, match=r"'hf:someone/student' is on the Hub: say where to write"):
+        export("hf:someone/student")
