@@ -10,6 +10,9 @@ from PIL import Image
 
 from classmates import cli
 from classmates.catalog import list as catalog
+from classmates.cli.commands import COMMANDS
+from classmates.cli.words import check_names, read
+from classmates.configuration.arguments import arguments_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))]
@@ -79,3 +82,22 @@ def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         if not target.startswith("http"):
             assert ((ROOT / page).parent / target).exists(), target
+
+
+SHOWN = re.compile(r"^(?:#? +|\$ )?classmates ((?:.*\\\n)*.*)$|`classmates ([^`]*)`", re.MULTILINE)
+"""A command on a line of its own, which backslashes carry on, in code or in a recipe's head; or one in a sentence."""
+RECIPES = [str(file.relative_to(ROOT)) for file in sorted((ROOT / "recipes").rglob("*.yaml"))]
+
+
+@pytest.mark.parametrize("page", [*PAGES, *RECIPES])
+def test_every_command_that_is_shown_can_be_typed(page):
+    for line, inline in SHOWN.findall((ROOT / page).read_text(encoding="utf-8")):
+        typed = re.sub(r"\\\n#?", " ", line or inline)
+        name, *words = shlex.split(re.split(r" [>|] ", typed)[0], comments=True) or [""]
+        if name not in COMMANDS:  # a sentence that begins so
+            continue
+        arguments = arguments_of(COMMANDS[name].outline())
+        words = [word for word in words if word not in ("--help", "--quiet", "--verbose", "...")]
+        if inline and words and words[-1].startswith("--"):
+            words.append("VALUE")  # only the flag is spoken of
+        check_names(name, read(words, arguments, COMMANDS[name].positions), arguments)
