@@ -35,7 +35,7 @@ TOPICS = {
         ),
         "Fine-tuning": ("layer_decay", "new_parts_lr", "freeze_stages", "freeze_epochs"),
         "Hardware": ("accelerator", "devices", "num_nodes", "strategy", "deterministic"),
-        "Speed": ("precision", "memory_format", "compile", "recompute"),
+        "Speed": ("precision", "memory_format", "step", "recompute"),
         "Output": ("test", "loggers", "report", "progress"),
     },
     "improve": {

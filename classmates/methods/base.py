@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -75,6 +75,7 @@ class Method(nn.Module, ABC):
         notes: what it had to decide for the data at hand.
         deploys_average: whether the student becomes the average of all peers' weights when training ends.
         epoch, epochs: where training is (from 0) and how long it is; set by whoever drives the loop, read by ramps.
+        phase: what a step depends on beside its batch and what is learnt; steps of one phase are computed alike.
     """
 
     about: ClassVar[About]
@@ -128,18 +129,34 @@ class Method(nn.Module, ABC):
         self.networks = networks
         self.views = len(networks) if views == "own" else 1
         self.deploys_average = alike and deploy != "student"
-        self.epoch = 0
+        self._epoch = 0
         self.epochs = 1
+        self.epoch_is_read = False
         self.notes: list[str] = []
         if self.views > 1 and not data.augmented:
             self.note("views='own', but the images are not augmented: all networks see the same")
+
+    @property
+    def epoch(self) -> int:
+        """The epoch, from 0."""
+        self.epoch_is_read = True
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, number: int) -> None:
+        self._epoch = number
+
+    @property
+    def phase(self) -> Hashable:
+        """The weights of all terms now; and the epoch itself, where something else than ramps has asked for it."""
+        return tuple(self.weight(name) for name in self.weights), self._epoch if self.epoch_is_read else None
 
     def weight(self, name: str, epoch: int | None = None) -> float:
         """Return the factor in front of a term at an epoch (now, if not given): its weight times its ramp."""
         ramp = self.ramps.get(name)
         if ramp is None:
             return self.weights[name]
-        return self.weights[name] * ramp(self.epoch if epoch is None else epoch, self.epochs)
+        return self.weights[name] * ramp(self._epoch if epoch is None else epoch, self.epochs)
 
     @classmethod
     def scale_lengths(cls, options: Mapping[str, Any], factor: float) -> dict[str, Any]:
@@ -231,7 +248,7 @@ class Method(nn.Module, ABC):
         weights = {name: self.weight(name) for name in offered}
         terms = {name: term() for name, term in offered.items() if weights[name] != 0}
         if not terms:
-            raise UserError(f"every term of {type(self).__name__} has weight 0 in epoch {self.epoch} (from 0)")
+            raise UserError(f"every term of {type(self).__name__} has weight 0 in epoch {self._epoch} (from 0)")
         total = torch.stack([weights[name] * term.float() for name, term in terms.items()]).sum()
         return Output(outputs, terms, total)
 

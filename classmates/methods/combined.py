@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -67,10 +67,15 @@ class Combined(Method):
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         terms: dict[str, Terms] = {}
         for name, part in self.methods():
-            part.epoch, part.epochs = self.epoch, self.epochs
+            part.epoch, part.epochs = self._epoch, self.epochs
             own = self.outputs_for(name, outputs)
             terms[name] = {**part.label_terms(own, batch), **part.terms(own, batch)}
         return by_term(terms)
+
+    @property
+    def phase(self) -> Hashable:
+        """Its own and that of each of its methods."""
+        return super().phase, tuple(part.phase for _, part in self.methods())
 
     def outputs_for(self, name: str, outputs: list[NetworkOutput]) -> list[NetworkOutput]:
         """Return the outputs of the networks that a method works on: all, or the student's."""

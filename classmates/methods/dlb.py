@@ -79,7 +79,7 @@ class DLB(Method):
         before = self.predictions_before(repeated, indices[0::2])
         loss = softened_kl(repeated, before, self.temperature, standardise=self.standardise)
         if self.training:
-            self.last_indices, self.last_logits = gather(indices[1::2]), gather(logits[1::2].detach())
+            self.keep(gather(indices[1::2]), gather(logits[1::2].detach()))
         return loss
 
     def predictions_before(self, logits: Tensor, indices: Tensor) -> Tensor:
@@ -89,6 +89,14 @@ class DLB(Method):
             return logits.detach()
         known = before.to(indices.device) == indices
         return torch.where(known[:, None], last.to(logits), logits.detach())
+
+    def keep(self, indices: Tensor, logits: Tensor) -> None:
+        """Keep what the next step is to remember, in the same place where there is one of the size."""
+        if all(getattr(self.last_logits, name) == getattr(logits, name) for name in ("shape", "device", "dtype")):
+            self.last_indices.copy_(indices)
+            self.last_logits.copy_(logits)
+        else:
+            self.last_indices, self.last_logits = indices.clone(), logits.clone()
 
     def get_extra_state(self) -> dict[str, Tensor]:
         return {"indices": self.last_indices, "logits": self.last_logits}

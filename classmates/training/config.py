@@ -24,6 +24,7 @@ from classmates.runs.record import Kept
 from classmates.runs.task_spec import TaskLike, TaskSpec, task_of
 from classmates.tasks.task import Task
 from classmates.training.acceleration import MemoryFormat
+from classmates.training.graphed_steps import StepKind
 from classmates.training.recipes import NAMES
 
 ClassWeights = Literal["none", "balanced"]
@@ -95,7 +96,7 @@ class TrainConfig:
     strategy: str
     precision: str
     memory_format: MemoryFormat
-    compile: bool
+    step: StepKind
     recompute: Recompute
     deterministic: bool
     max_time: str | None
@@ -151,9 +152,10 @@ class TrainConfig:
         check_choice("keep", self.keep, Kept)
         if self.freeze_epochs is not None and not self.freeze_stages:
             raise UserError(f"freeze_epochs={self.freeze_epochs}: say which, with freeze_stages")
-        if self.compile and self.recompute != "nothing":
+        check_choice("step", self.step, StepKind)
+        if self.step == "compile" and self.recompute != "nothing":
             raise UserError(
-                f"compile and recompute='{self.recompute}' both change how the networks run: choose one of them"
+                f"step='compile' and recompute='{self.recompute}' both change how the networks run: choose one"
             )
         if isinstance(self.model, nn.Module) and (self.pretrained or self.model_args):
             raise UserError(

@@ -24,6 +24,7 @@ from classmates.networks.building.weights import require_matching
 from classmates.networks.memory.gather import local_buffers
 from classmates.tasks.protocol import Protocol
 from classmates.training.divergence import check_weights
+from classmates.training.graphed_steps import GraphedSteps
 
 CHECK_EVERY = 50  # steps between checks of losses and weights, which make the host wait for the device
 
@@ -91,6 +92,7 @@ class TrainingModule(L.LightningModule):
         seed: of the run; every step starts from a random state made of it, the step and the process, so that going on
             from a checkpoint needs no other.
         mix: makes the mixed images and their targets of each training batch; none if not given.
+        graphs: makes what takes whole steps as CUDA graphs, or None where they are not to be, which is usual.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class TrainingModule(L.LightningModule):
         loaders: Callable[[int, int, torch.device], tuple[Any, Any]],
         seed: int,
         mix: Callable[[Batch], Batch] | None = None,
+        graphs: Callable[[L.Trainer], GraphedSteps | None] = lambda trainer: None,
     ):
         super().__init__()
         self.method = method
@@ -109,6 +112,9 @@ class TrainingModule(L.LightningModule):
         self.make_loaders = loaders
         self.seed = seed
         self.mix = mix
+        self.make_graphs = graphs
+        self.graphs: GraphedSteps | None = None
+        self.graphed = False  # whether the last step was a graph's, update included
         self.meter = TermMeter()
         self.protocol: Protocol = method.task.protocol
         self.scores: dict[str, torchmetrics.Metric] = {}
@@ -134,9 +140,12 @@ class TrainingModule(L.LightningModule):
 
     def on_train_start(self) -> None:
         take_back()
+        self.graphs = self.make_graphs(self.trainer)
 
     def on_train_epoch_start(self) -> None:
         self.meter.reset()
+        if self.graphs is not None:
+            self.graphs.begin_epoch()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         self.method.epoch = self.current_epoch
@@ -147,13 +156,34 @@ class TrainingModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         if self.mix is not None:
             batch = self.mix(batch)
-        output = self.method(batch)
+        whole = None if self.graphs is None else self.graphs(batch)
+        self.graphed = whole is not None
+        output = self.method(batch) if whole is None else whole
         self.meter.update(output, self.global_step)
         if batch_idx % CHECK_EVERY == CHECK_EVERY - 1:
             self.check()
         elif self.device.type == "cpu":
             self.meter.check()
         return output.total
+
+    def backward(self, loss: Tensor, *args: Any, **options: Any) -> None:
+        """Take the backward pass, unless a graph has."""
+        if not self.graphed:
+            super().backward(loss, *args, **options)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Begin with no gradients, unless a graph has used them already."""
+        if not self.graphed:
+            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """Take the step and update the weights, unless a graph has updated them with the step."""
+        if self.graphs is None:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+            return
+        loss = optimizer_closure()
+        if not self.graphed:
+            super().optimizer_step(epoch, batch_idx, optimizer, lambda: loss)
 
     def check(self) -> None:
         """Raise NonFiniteLoss if a loss or a weight says that training has diverged; waits for the device.

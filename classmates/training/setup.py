@@ -39,6 +39,7 @@ from classmates.training.callbacks import AtomicCheckpointIO, watchers
 from classmates.training.config import RunConfig, TrainConfig, describe_method
 from classmates.training.divergence import check_rate
 from classmates.training.finetuning import FrozenStages, PeerAverage, WeightAverage, new_parts
+from classmates.training.graphed_steps import GraphedSteps, against_graphs
 from classmates.training.loggers import make_loggers
 from classmates.training.module import TrainingModule
 from classmates.training.optimisation import (
@@ -51,6 +52,7 @@ from classmates.training.optimisation import (
 )
 from classmates.training.ranks import check_strategy
 from classmates.training.rehearsal import rehearse
+from classmates.training.step_graph import How
 
 
 def load_images(config: TrainConfig) -> ImageData:
@@ -114,7 +116,7 @@ def build_method(config: RunConfig, images: ImageData) -> tuple[Method, list[str
         built = config.method(network, spec)
     built.check_peers_differ()
     check_mixing(built, config.augmentation)
-    if config.compile:
+    if config.step == "compile":
         built.networks.compile_parts()
     built.networks.recompute_parts(config.recompute)
     if config.begins_from_weights and len(built.networks) > 1 and built.networks.start == "fresh":
@@ -193,8 +195,14 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> tup
         training = train_loader(images, shard, config.augmentation, seed=config.seed, views=method.views, **how)
         return training, None if images.val is None else eval_loader(images, images.val, config.batch_size, **how)
 
+    def graphs(trainer: L.Trainer) -> GraphedSteps | None:
+        if config.step not in ("auto", "graph") or against_graphs(trainer):
+            return None
+        how = How(trainer.precision_plugin.train_step_context, config.gradient_clip)
+        return GraphedSteps(method, trainer.optimizers[0], how, faster=config.step == "auto")
+
     mixed = partial(mix, num_classes=images.num_classes, augmentation=config.augmentation)
-    return TrainingModule(method, optimizer, schedules, loaders, config.seed, mixed), notes
+    return TrainingModule(method, optimizer, schedules, loaders, config.seed, mixed, graphs), notes
 
 
 def make_trainer(config: RunConfig, run: RunFolder, module: TrainingModule, *, validates: bool) -> L.Trainer:
@@ -246,6 +254,8 @@ def make_trainer(config: RunConfig, run: RunFolder, module: TrainingModule, *, v
     ) as error:  # it names the setting
         raise UserError(f"accelerator, devices, strategy, precision or max_time: {error}") from error
     check_strategy(trainer, config.strategy)
+    if config.step == "graph" and (why := against_graphs(trainer)):
+        raise UserError(f"step='graph': {why}; say step='eager', or leave it out")
     return trainer
 
 

@@ -20,6 +20,7 @@ from classmates.tasks.classification import Classification
 from classmates.tasks.task import Task
 from classmates.training.acceleration import MemoryFormat
 from classmates.training.config import ClassWeights, TrainConfig
+from classmates.training.graphed_steps import StepKind
 from classmates.training.result import Result
 from classmates.training.run import train_configured
 
@@ -74,7 +75,7 @@ def train(
     strategy: str = "auto",
     precision: str = "auto",
     memory_format: MemoryFormat = "auto",
-    compile: bool = False,
+    step: StepKind = "auto",
     recompute: Recompute = "nothing",
     deterministic: bool = False,
     max_time: str | None = None,
@@ -157,7 +158,9 @@ def train(
         precision: "32-true", "bf16-mixed" or "16-mixed"; "auto" times a few steps of the network and takes the
             fastest, bf16-mixed only on devices that compute in it.
         memory_format: how maps lie in memory, "contiguous" or "channels_last"; "auto" takes the faster one.
-        compile: torch.compile for the networks; worth it on GPUs, not on CPUs.
+        step: how training steps run: "eager", an operation at a time; "graph", each as one CUDA graph, which on a GPU
+            saves small networks most of their time; "compile", the networks by torch.compile, which takes minutes to
+            begin; "auto" takes graphs where they prove to compute the same, and faster.
         recompute: run "shared" stages or "all" of them again in backward instead of keeping what they computed, which
             saves memory and takes time; BatchNorm's statistics stay as they would have been.
         deterministic: bit-for-bit the same on the same machine, also on a GPU, at some cost.
@@ -226,7 +229,7 @@ def train(
             strategy=strategy,
             precision=precision,
             memory_format=memory_format,
-            compile=compile,
+            step=step,
             recompute=recompute,
             deterministic=deterministic,
             max_time=max_time,

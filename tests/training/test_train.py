@@ -201,7 +201,7 @@ def test_a_non_finite_term_stops_at_once_and_is_named(small_train, tmp_path):
         ({"max_time": "soon"}, "max_time"),
         ({"recompute": "everything"}, "unknown recompute 'everything'"),
         ({"recompute": "shared"}, "share nothing; say 'all'"),
-        ({"recompute": "all", "compile": True}, "choose one"),
+        ({"recompute": "all", "step": "compile"}, "choose one"),
         ({"seed": -1}, "seed=-1: give a number from 0"),
         ({"gradient_clip": -1.0}, r"gradient_clip=-1\.0"),
         ({"num_workers": -1}, "num_workers is -1"),
