@@ -15,7 +15,7 @@ INTERFACES := tests/models/test_backbone.py tests/models/test_deployment.py test
 	tests/training/test_callbacks.py tests/data/readers/test_parquet.py tests/data/readers/test_hub.py tests/test_recipes.py \
 	tests/test_own_code.py tests/comparisons/test_formats.py tests/reporting/test_figures.py
 
-.PHONY: setup demo test oldest lint docs bench clean
+.PHONY: setup demo test gpu oldest lint docs bench clean
 
 setup: $(VENV)/.installed
 
@@ -39,6 +39,9 @@ demo: setup  ## train a small network with MCL-OKD on handwritten digits and wri
 
 test: setup  ## the whole test suite
 	$(BIN)/python -m pytest
+
+gpu: setup  ## the tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu
 
 oldest: .venv-oldest/.installed  ## what other libraries do for this one, at the oldest versions that are allowed
 	.venv-oldest/bin/python -m pytest $(INTERFACES)

@@ -14,6 +14,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.harness import Function, counts, flops, interleave, milliseconds, peak_memory, write
 from benchmarks.training_step import Make, TrainingStep
 from classmates.methods import CORSD, MCL, Baseline
+from classmates.training.step_graph import How, StepGraph
 
 FAST = {"precision": "bf16-mixed", "memory_format": "channels_last"}
 CASES: tuple[tuple[str, Make, str, int], ...] = (
@@ -73,18 +74,10 @@ def ways(quick: bool) -> Iterable[tuple[str, Callable[[Make, str, int], Function
 
 
 def graphed(step: TrainingStep) -> Function:
-    """The whole step, update included, as one CUDA graph: replaying it launches everything at once."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            step()
-    torch.cuda.current_stream().wait_stream(side)
-    step.optimizer.zero_grad()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay
+    """The whole step, update included, as training replays it: on another batch of the same shape."""
+    step()
+    graph = StepGraph(step.method, step.optimizer, How(step.autocast, None), step.batch)
+    return lambda: graph.replay(step.batch) and None
 
 
 def synchronisations(step: Function) -> int:

@@ -93,6 +93,26 @@ def test_lengths_are_options_and_attributes(
     assert method.ramps.keys() <= method.weights.keys()
 
 
+def test_no_step_counts_on_the_host(
+    kind: type[Method], build: Build, batch_for: BatchFor, tiny_network: Make, tiny_data: DataSpec
+) -> None:
+    """What changes from step to step lies in tensors: a step that is replayed as a graph has all else as constants."""
+    method = build(kind, tiny_network(), tiny_data)
+    batch = batch_for(method)
+    seen = []
+    for _ in range(3):
+        method(batch).total.backward()
+        seen.append(
+            {
+                f"{where}.{name}": value
+                for where, module in method.named_modules()
+                for name, value in vars(module).items()
+                if isinstance(value, int | float | str)
+            }
+        )
+    assert seen[1] == seen[2]
+
+
 def test_the_student_is_the_network_that_was_given(
     kind: type[Method], build: Build, batch_for: BatchFor, tiny_network: Make, tiny_data: DataSpec
 ) -> None:

@@ -50,7 +50,7 @@ def test_terms_and_gradients_are_those_of_the_cpu(
     for (name, on_cpu), moved in zip(slow.named_parameters(), fast.parameters(), strict=True):
         if on_cpu.grad is not None:
             difference = (moved.grad.cpu() - on_cpu.grad).norm()
-            assert difference < 1e-3 * on_cpu.grad.norm() + 1e-5, name
+            assert difference < 1e-3 * on_cpu.grad.norm() + 1e-4, name
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -68,7 +68,7 @@ def test_graphs_go_with_settings(settings: dict[str, Any], train: Train, capsys:
     said = " ".join(capsys.readouterr().err.split())
     changes_by_the_step = "schedule" in settings or settings.get("optimizer") == "NAdam"
     assert ("steps run as one CUDA graph" in said) == (not changes_by_the_step)
-    assert apart(graphs, plain) < 0.1 * apart(train(Baseline, "eager", seed=1, **settings), plain)
+    assert apart(graphs, plain) < 0.2 * apart(train(Baseline, "eager", seed=1, **settings), plain)
 
 
 class Looks(Baseline):

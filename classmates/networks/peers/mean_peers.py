@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch import Tensor, nn
 
 from classmates.contracts import Batch, NetworkOutput
 from classmates.networks.peers.peers import Peers
@@ -24,26 +23,25 @@ class MeanPeers(nn.Module):
         decay: δ, how much stays from step to step.
     """
 
+    steps: Tensor
+
     def __init__(self, peers: Peers, decay: float):
         super().__init__()
         self.peers = copy.deepcopy(peers).requires_grad_(False)
         self.decay = decay
-        self.steps = 0
+        self.register_buffer("steps", torch.zeros(()))  # on the device: a step that is replayed counts there too
 
     @torch.no_grad()
     def follow(self, peers: Peers) -> None:
         """Move the weights towards those of the peers."""
-        decay = min(1 - 1 / max(self.steps, 1), self.decay)
-        get_ema_multi_avg_fn(decay)(list(self.peers.parameters()), list(peers.parameters()), None)
+        decay = (1 - 1 / self.steps.clamp(min=1)).clamp(max=self.decay)
+        means = list(self.peers.parameters())
+        now = torch._foreach_mul(list(peers.parameters()), 1 - decay)
+        torch._foreach_mul_(means, decay)
+        torch._foreach_add_(means, now)
         self.steps += 1
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> list[NetworkOutput]:
         """Return each mean teacher's output of the images, of its own view of them where there are several."""
         return self.peers.forward_each(batch.views) if batch.views else self.peers(batch.images)
-
-    def get_extra_state(self) -> int:
-        return self.steps
-
-    def set_extra_state(self, state: int) -> None:
-        self.steps = state
