@@ -96,7 +96,7 @@ def test_lengths_are_options_and_attributes(
 def test_no_step_counts_on_the_host(
     kind: type[Method], build: Build, batch_for: BatchFor, tiny_network: Make, tiny_data: DataSpec
 ) -> None:
-    """What changes from step to step lies in tensors: a step that is replayed as a graph has all else as constants."""
+    """What changes from step to step lies in tensors: all else is constant in a graph."""
     method = build(kind, tiny_network(), tiny_data)
     batch = batch_for(method)
     seen = []
