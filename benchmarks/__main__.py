@@ -22,6 +22,7 @@ BENCHMARKS = (
     "trainer",
     "few_shot",
     "gpu",
+    "sharing",
     "scaling",
     "scale",
 )

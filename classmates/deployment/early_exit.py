@@ -16,6 +16,7 @@ from classmates._csv import as_csv
 from classmates._files import output_file
 from classmates._machine import cpu_name
 from classmates._progress import bar
+from classmates._threads import torch_threads
 from classmates.deployment.early_exit_graph import early_exit_model, every_exit_model
 from classmates.deployment.early_exit_table import EarlyExits, Point
 from classmates.deployment.figures import exit_curve
@@ -29,7 +30,6 @@ from classmates.deployment.measuring import (
     latency_of,
     paired_difference,
     torch_runner,
-    torch_threads,
 )
 from classmates.errors import UserError, first_line
 from classmates.evaluation.exits import score_exits, tune_thresholds

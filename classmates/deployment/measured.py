@@ -16,6 +16,7 @@ from classmates._csv import as_csv
 from classmates._files import output_file
 from classmates._machine import cpu_name
 from classmates._progress import bar
+from classmates._threads import torch_threads
 from classmates.deployment.formats import FORMATS, MEASURED, Format, Source
 from classmates.deployment.measuring import (
     BATCH,
@@ -25,7 +26,6 @@ from classmates.deployment.measuring import (
     compared,
     latency,
     torch_runner,
-    torch_threads,
 )
 from classmates.deployment.text import aligned, signed_points, threads_of, wrapped
 from classmates.errors import UserError, first_line, unknown

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -153,17 +152,6 @@ def latency(runner: Callable[[Tensor], Any], images: Tensor) -> Latency:
         runner(images)
         times.append(time.perf_counter() - start)
     return latency_of(times)
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Let PyTorch use so many threads within the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def torch_runner(network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from classmates.deployment.measuring import compared, latency, latency_of, paired_difference, torch_threads
+from classmates.deployment.measuring import compared, latency, latency_of, paired_difference
 from classmates.tasks.classification import ClassificationProtocol
 
 
@@ -35,10 +35,3 @@ def test_times():
     found = latency(lambda images: (calls.append(len(images)), time.sleep(0.002)), torch.zeros(3, 1))
     assert found.median >= 2
     assert set(calls) == {3}
-
-
-def test_threads_are_as_before_afterwards():
-    before = torch.get_num_threads()
-    with torch_threads(before + 1):
-        assert torch.get_num_threads() == before + 1
-    assert torch.get_num_threads() == before

@@ -105,6 +105,18 @@ def test_a_step_that_cannot_be_captured_stays_plain(
     assert "steps do not run as a CUDA graph: it could not be captured (operation not permitted" in said
 
 
+def test_a_trial_that_does_not_fit_is_not_begun(
+    monkeypatch: pytest.MonkeyPatch, played: list[str], train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = train(classmates.Baseline, "eager")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1000, 1000))
+    capsys.readouterr()
+    assert same(train(classmates.Baseline, "graph", accelerator="cpu"), plain)
+    assert "the steps to compare it with need" in " ".join(capsys.readouterr().err.split())
+    assert not played
+
+
 @pytest.mark.parametrize("method", [classmates.Baseline, methods.DLB])
 def test_a_graph_that_computes_something_else_is_found_and_undone(
     method: Any, monkeypatch: pytest.MonkeyPatch, played: list[str], train: Train, capsys: pytest.CaptureFixture[str]

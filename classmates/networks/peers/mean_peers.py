@@ -35,8 +35,8 @@ class MeanPeers(nn.Module):
     def follow(self, peers: Peers) -> None:
         """Move the weights towards those of the peers."""
         decay = (1 - 1 / self.steps.clamp(min=1)).clamp(max=self.decay)
-        means = list(self.peers.parameters())
-        now = torch._foreach_mul(list(peers.parameters()), 1 - decay)
+        means: list[Tensor] = list(self.peers.parameters())
+        now: list[Tensor] = list(torch._foreach_mul(list[Tensor](peers.parameters()), 1 - decay))
         torch._foreach_mul_(means, decay)
         torch._foreach_add_(means, now)
         self.steps += 1
