@@ -64,7 +64,7 @@ def together(count: int, seconds: float, environment: Mapping[str, str]) -> list
 
 @contextmanager
 def mps() -> Iterator[Mapping[str, str]]:
-    """Yield the environment of processes that share the GPU by a server of NVIDIA's MPS, which ends with the block."""
+    """Yield the environment of processes that share the GPU by a server of NVIDIA's MPS, until the block ends."""
     with tempfile.TemporaryDirectory() as folder:
         places = {"CUDA_MPS_PIPE_DIRECTORY": folder, "CUDA_MPS_LOG_DIRECTORY": folder}
         environment = {**os.environ, **places}
