@@ -22,12 +22,11 @@ EVIDENCE = HERE / "evidence"
 
 
 def section(folder: Path) -> str:
-    """Return a comparison's verdict and a short table for each of its models."""
-    verdict = next(
-        line for line in (folder / "table.md").read_text(encoding="utf-8").splitlines() if line.startswith("**")
-    )
+    """Return a comparison's verdicts, and a short table for each of its models."""
+    lines = (folder / "table.md").read_text(encoding="utf-8").splitlines()
+    verdicts = [line for line in lines if line.startswith("**")]  # one a model
     tables = pd.read_csv(folder / "table.csv").groupby("model", sort=False)
-    parts = [verdict]
+    parts = [*verdicts]
     for model, table in tables:
         parts += [f"{model}:"] if len(tables) > 1 else []
         parts.append(markdown(short(table)))
