@@ -22,6 +22,7 @@ SETS = {
     "photos": "629 photos,\nfine-tuned",
     "digits-100": "100 digits,\nfrom scratch",
     "digits-100-today": "the same digits,\nlater methods",
+    "transformers": "500 digits,\na transformer",
 }
 """Folders of this one in the order of the columns, and what stands above each."""
 
