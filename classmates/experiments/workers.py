@@ -10,9 +10,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from select import select
 from typing import Any, Literal, Protocol
 
 import torch
@@ -144,47 +145,91 @@ class Processes:
     """
 
     def __init__(self, ledger: Ledger, count: int):
+        gpus, threads = visible_gpus(), str(max(1, torch.get_num_threads() // count))
         self.ledger = ledger
-        self.slots: list[tuple[subprocess.Popen[bytes], Job] | None] = [None] * count
-        self.threads = str(max(1, torch.get_num_threads() // count))
-        self.gpus = visible_gpus()
+        self.slots: list[Slot] = []
+        for number in range(count):
+            gpu = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
+            self.slots.append(Slot(ledger, {**os.environ, "OMP_NUM_THREADS": threads, **gpu}, lasts=not gpus))
 
     @property
     def free(self) -> int:
-        return self.slots.count(None)
+        return sum(slot.job is None for slot in self.slots)
 
     def start(self, job: Job) -> None:
-        slot = self.slots.index(None)
-        environment = {**os.environ, "OMP_NUM_THREADS": self.threads}
-        if self.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
-        command = [sys.executable, "-m", "classmates.experiments.worker", str(self.ledger.folder), job.name]
-        with self.ledger.log(job).open("ab") as log:
-            process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log)
-        self.slots[slot] = (process, job)
+        next(slot for slot in self.slots if slot.job is None).start(job)
 
     def ended(self) -> list[tuple[Job, bool]]:
         found = []
-        for slot, entry in enumerate(self.slots):
-            if entry is not None and entry[0].poll() is not None:
-                process, job = entry
-                self.slots[slot] = None
-                if process.returncode not in (0, ELSEWHERE):
-                    how = how_it_ended(process.returncode)
-                    self.ledger.note_failure(job, f"its process {how}; see its log; the same command goes on with it")
-                found.append((job, process.returncode != ELSEWHERE))
+        for slot in self.slots:
+            job, code = slot.job, slot.code()
+            if job is None or code is None:
+                continue
+            if code not in (0, ELSEWHERE):
+                how = how_it_ended(code)
+                self.ledger.note_failure(job, f"its process {how}; see its log; the same command goes on with it")
+            found.append((job, code != ELSEWHERE))
         return found
 
     def stop(self) -> None:
-        running = [entry[0] for entry in self.slots if entry is not None]
+        running = [slot.process for slot in self.slots if slot.process is not None]
         for process in running:
             process.terminate()
         for process in running:
-            try:
-                process.wait(GRACE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            with process:  # closes its pipes
+                try:
+                    process.wait(GRACE)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+
+
+class Slot:
+    """A place for one run at a time: a process that forks for every run, so that imports are made once.
+
+    Args:
+        ledger: of the comparison.
+        environment: of the process.
+        lasts: whether it serves one run after the other. CUDA does not survive a fork: with GPUs each has its own.
+    """
+
+    def __init__(self, ledger: Ledger, environment: Mapping[str, str], *, lasts: bool):
+        self.ledger, self.environment, self.lasts = ledger, environment, lasts
+        self.process: subprocess.Popen[bytes] | None = None
+        self.job: Job | None = None
+
+    def start(self, job: Job) -> None:
+        """Begin a run."""
+        if self.process is None or self.process.poll() is not None:
+            command = [sys.executable, "-m", "classmates.experiments.worker", str(self.ledger.folder)]
+            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+            with self.ledger.log(job).open("ab") as log:
+                self.process = subprocess.Popen(command, env=self.environment, stderr=log, **pipes)
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{job.name}\n".encode())
+        self.process.stdin.flush()
+        self.job = job
+
+    def code(self) -> int | None:
+        """Return the exit code of the run, once, when it has ended; else None."""
+        if self.process is None or self.job is None:
+            return None
+        assert self.process.stdout is not None
+        if not select([self.process.stdout], [], [], 0)[0]:
+            return None
+        line = self.process.stdout.readline()
+        code = int(line) if line else self.process.wait()
+        self.job = None
+        if not (line and self.lasts):
+            self.end()
+        return code
+
+    def end(self) -> None:
+        """Let the process end, which has no run."""
+        if self.process is not None:
+            with self.process as process:
+                assert process.stdin is not None
+                process.stdin.close()
+            self.process = None
 
 
 def workers_on(place: Place, ledger: Ledger, count: int, gpus_per_run: float) -> Workers:

@@ -1,6 +1,6 @@
 """Commands that are ended from outside: a failure that is told, how to go on, and nobody who trains on.
 
-The two tests are what every run of the suite can afford. The long campaign, by hand: ``python -m
+These tests are what every run of the suite can afford. The long campaign, by hand: ``python -m
 tests.campaign.signals_by_hand``.
 """
 
@@ -44,8 +44,26 @@ def test_a_worker_ends_with_a_comparison_that_is_killed(commands, tmp_path):
     process = commands.start(typed, log)
     wait_for(lambda: list(ledger.runs.glob("*/checkpoints/last.ckpt")))
     (worker,) = children(process.pid)
+    (run,) = children(worker)
     os.kill(process.pid, signal.SIGKILL)
-    wait_for(lambda: not is_alive(worker))
+    wait_for(lambda: not is_alive(run) and not is_alive(worker))
     (job,) = ledger.every_job()
     assert ledger.status(job) == "interrupted"
     assert "ended by SIGTERM; the command of the comparison goes on" in ledger.log(job).read_text()
+
+
+@pytest.mark.parametrize("whose", ["worker", "run"])
+def test_a_run_ends_with_the_process_that_it_comes_from(whose, commands, tmp_path):
+    """And is a failed run, of which the ledger says how its process ended."""
+    ledger, log = Ledger(tmp_path / "ledger"), tmp_path / "log"
+    typed = f"compare --recipe none --methods Baseline --seeds 1 --workers 1 {COMPARED} --out {ledger.folder}"
+    process = commands.start(typed, log)
+    wait_for(lambda: list(ledger.runs.glob("*/checkpoints/last.ckpt")))
+    (worker,) = children(process.pid)
+    (run,) = children(worker)
+    os.kill({"worker": worker, "run": run}[whose], signal.SIGKILL)
+    wait_for(lambda: not is_alive(run))
+    process.join(60)
+    assert not is_alive(worker)
+    (job,) = ledger.every_job()
+    assert "its process was ended by SIGKILL" in ledger.failure(job)["error"]

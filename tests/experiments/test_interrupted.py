@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from classmates.experiments import workers
 from classmates.experiments.ledger import Ledger
 from tests.fixtures.small_comparison import TINY, every_run, states
 
@@ -117,6 +118,20 @@ def test_runs_in_processes_of_their_own(tmp_path, small):
     assert comparison.runs["status"].tolist() == ["done", "failed"]
     assert "ended with code 9" in comparison.runs["failure"][1]
     assert small.made == []
+
+
+def test_a_process_serves_one_run_after_the_other_and_shares_no_state(small, monkeypatch):
+    """What a run leaves behind in its process is not there in the next: seeds, threads, the environment."""
+    started = []
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        workers.subprocess, "Popen", lambda *given, **how: started.append(given) or popen(*given, **how)
+    )
+    several = small(seeds=3, workers=1)
+    assert several.runs["status"].tolist() == ["done"] * 3
+    assert sum("classmates.experiments.worker" in str(command) for command in started) == 1
+    alone = small(seeds=[2], workers=1, out=several.folder.parent / "alone")
+    assert alone.runs["student"][0] == several.runs["student"][2]
 
 
 def test_the_lock_is_the_processes_and_ends_with_it(small):
