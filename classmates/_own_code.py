@@ -69,7 +69,7 @@ def load_named(kind: str, name: str) -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, TypeError, ValueError) as error:  # the last two: '.a.B', 'a..B'
-        file = Path(*module.split(".")).with_suffix(".py")
+        file = Path(f"{module.replace('.', '/')}.py")
         if isinstance(error, ModuleNotFoundError) and file.is_file():
             return load_class(kind, f"{file}:{attribute}")
         raise UserError(f"{kind} '{name}' cannot be imported: {error}; one of your own is FILE.py:CLASS") from error

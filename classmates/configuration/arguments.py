@@ -30,6 +30,10 @@ class Argument:
         return self.default is inspect.Parameter.empty
 
     @property
+    def takes_null(self) -> bool:
+        return self.default is None or self.type is Any or NoneType in alternatives(self.type)
+
+    @property
     def is_class(self) -> bool:
         """Return whether it takes the name of a class; that class's options then follow with a dot."""
         return self.returns is not None

@@ -167,6 +167,13 @@ class Settings:
             if argument.required and name not in self.values:
                 raise UserError(f"{self.command} needs {name.upper()}: {argument.help.rstrip('.')}")
 
+    def check_nulls(self) -> None:
+        """Raise UserError for the first null in the place of a value; jsonargparse takes one for none given."""
+        for name, value in self.values.items():
+            argument = self.find(name)
+            if value is None and argument is not None and not argument.takes_null:
+                raise UserError(f"{self.spelled[name]} takes {in_words(argument.type)}, not 'null'")
+
     def every_name(self) -> Iterator[str]:
         yield from names_of(self.arguments)
         for name, argument in self.arguments.items():
@@ -176,6 +183,7 @@ class Settings:
     def typed(self) -> dict[str, Any]:
         """Return every argument with its typed value; UserError for an unknown name or a value of another type."""
         self.check_names()
+        self.check_nulls()
         parser = ArgumentParser(exit_on_error=False)
         for name, argument in self.arguments.items():
             default = None if argument.required else argument.default

@@ -87,11 +87,12 @@ def open_safetensors(paths: Sequence[Path], source: Source, threads: int | None)
 def traced(network: nn.Module, source: Source) -> torch.export.ExportedProgram:
     """Return a network as torch.export has it."""
     shape = source.card.input_shape
+    # Not strict, as newer PyTorch has it by default: 2.7 refuses the exits' hooks otherwise.
     if not source.dynamic_batch:
-        return torch.export.export(network, (torch.zeros(1, *shape),))
+        return torch.export.export(network, (torch.zeros(1, *shape),), strict=False)
     # Two images: torch.export would take a batch of one for a constant.
     batch = torch.export.Dim("batch")
-    return torch.export.export(network, (torch.zeros(2, *shape),), dynamic_shapes=({0: batch},))
+    return torch.export.export(network, (torch.zeros(2, *shape),), dynamic_shapes=({0: batch},), strict=False)
 
 
 def write_torch(paths: Sequence[Path], source: Source) -> None:

@@ -76,6 +76,8 @@ CASES = {
         of_train("--method MCL --method.beta .nan", "method.beta=nan"),
         of_train("--model_args.drop_rate .inf", "model_args.drop_rate=inf"),
         of_train("--stages []", "stages=[]"),
+        of_file("own.yaml", "augmentation: {mixup: null}", "train --config own.yaml", "mixup", "takes NUMBER"),
+        of_file("own.yaml", "method: {class_path: MCL, init_args: {beta: null}}", "train --config own.yaml", "beta"),
         Case("sweep --space.lr [.nan] --out out", ("space.lr=nan",)),
         Case("sweep --search random --space.epochs integers(1.2,1.8)", ("integers(1.2,1.8)", "no whole number")),
         Case("sweep --search random --space.lr uniform(0,1e999)", ("uniform(0,1e999)",)),
@@ -109,6 +111,8 @@ CASES = {
         of_file("own.yaml", "method: {class_path: .a.B}", "train --config own.yaml", "method '.a.B'"),
         of_file("own.yaml", "method: {class_path: {a: b}}", "train --config own.yaml", "is no name"),
         of_train("--method a..B", "method 'a..B' cannot be imported"),
+        of_train("--method ../..", "method '../..' cannot be imported"),
+        of_train("--method /.B", "method '/.B' cannot be imported"),
         of_recipe("settings: {method: [MCL]}", "is no name"),
     ],
     "a model": [
