@@ -1,8 +1,8 @@
 """The process of a comparison's runs: ``python -m classmates.experiments.worker FOLDER``.
 
 It reads the names of runs from its standard input, a line each, and forks for every one: what takes seconds to import
-is imported once, and yet each run has memory of its own, and ends on its own. To its standard output it writes the exit
-code of each, a line. When its input closes, whoever started it has ended, and so does all of it.
+is imported once, and yet each run has memory of its own, and ends on its own. To its standard output it writes the
+exit code of each, a line. When its input closes, whoever started it has ended, and so does all of it.
 """
 
 from __future__ import annotations
