@@ -75,7 +75,6 @@ class Method(nn.Module, ABC):
         notes: what it had to decide for the data at hand.
         deploys_average: whether the student becomes the average of all peers' weights when training ends.
         epoch, epochs: where training is (from 0) and how long it is; set by whoever drives the loop, read by ramps.
-        phase: what a step depends on beside its batch and what is learnt; steps of one phase are computed alike.
     """
 
     about: ClassVar[About]
@@ -148,7 +147,10 @@ class Method(nn.Module, ABC):
 
     @property
     def phase(self) -> Hashable:
-        """The weights of all terms now; and the epoch itself, where something else than ramps has asked for it."""
+        """What a step depends on beside its batch and what is learnt; steps of one phase are computed alike.
+
+        The weights of all terms now; and the epoch itself, where something else than ramps has asked for it.
+        """
         return tuple(self.weight(name) for name in self.weights), self._epoch if self.epoch_is_read else None
 
     def weight(self, name: str, epoch: int | None = None) -> float:
