@@ -97,7 +97,7 @@ def drawn_from_shard(shard: Shard, labels: Tensor, num_negatives: int, *, drawn:
 
 
 def enough_of_shard(shard: Shard, labels: Tensor, num_negatives: int) -> ShardNegatives:
-    """All rows where the whole bank has up to 8,192 (or K, if that is more), else a draw of that many by all shards."""
+    """All rows where the whole bank has up to 8,192 (or K, if that is more), else one draw of that many."""
     enough = max(num_negatives, ENOUGH_ROWS)
     if shard.samples <= enough:
         return all_of_shard(shard, labels, num_negatives)
