@@ -52,9 +52,9 @@ def test_shares_begin_as_the_whole_bank_does(small_pieces, monkeypatch, dtype):
 def test_each_process_writes_and_fetches_its_own_rows_alone(monkeypatch):
     torch.manual_seed(0)
     whole = MemoryBank(2, 9, 4)
-    start = whole.state_dict()
+    start = whole.rows.clone()
     for indices in ([6, 2, 5, 1, 2, 7], [4, 0, 8], [1, 1, 5]):  # the last two are of few processes
-        whole.load_state_dict({name: value.clone() for name, value in start.items()})
+        whole.load_state_dict({"rows": start})
         embeddings = F.normalize(torch.randn(2, len(indices), 4), dim=-1)
         batch, fetched = torch.tensor(indices), torch.zeros(2, len(indices), 4)
         expected = whole.read(batch)
@@ -63,16 +63,11 @@ def test_each_process_writes_and_fetches_its_own_rows_alone(monkeypatch):
         for rank in range(4):
             as_process(monkeypatch, rank, 4)
             bank = ShardedBank(2, 9, 4)
-            bank.load_state_dict({"rows": MemoryBank(2, 9, 4).rows})
-            bank.load_state_dict(start_of(start))
+            bank.load_state_dict({"rows": start})
             fetched += bank.fetch(batch)
             bank.write(batch, embeddings)
             assert torch.equal(bank.rows, whole.rows[:, rank::4])
         assert torch.equal(fetched, expected)
-
-
-def start_of(state):
-    return {name: value.clone() for name, value in state.items()}
 
 
 def test_a_state_is_of_one_share_or_of_all(monkeypatch):

@@ -138,6 +138,7 @@ def drawn_as(shards, labels):
 @pytest.mark.parametrize("name", CASES)
 def test_value_gradient_and_bank_are_those_of_the_whole_bank_on_one_process(given, results, name, world):
     whole, found = made(sharded=False, **CASES[name]), [of_rank[name] for of_rank in results[world]]
+    tolerance = 5e-3 if name == "bfloat16" else 1e-5  # products with bfloat16 rows are rounded to bfloat16
     before = given["steps"] * (world // 2)  # what 4 processes go on from is what 2 have done
     for number, (inputs, indices) in enumerate(before):
         ranks = [of_rank[name] for of_rank in results[2 if number < STEPS else world]] if world == 4 else found
@@ -149,7 +150,7 @@ def test_value_gradient_and_bank_are_those_of_the_whole_bank_on_one_process(give
         values, of_ranks, log_means = zip(*(rank["steps"][place] for rank in ranks), strict=True)
         torch.testing.assert_close(sum(values) / len(ranks), value, rtol=1e-5, atol=0)
         for expected, *parts in zip(gradients, *of_ranks, strict=True):
-            assert (sum(parts) / len(parts) - expected).norm() < 1e-5 * expected.norm()
+            assert (sum(parts) / len(parts) - expected).norm() < tolerance * expected.norm()
         for log_mean in log_means:
             torch.testing.assert_close(log_mean, whole.log_mean, rtol=1e-5, atol=1e-6)
     for rank, one in enumerate(found):
@@ -204,6 +205,6 @@ def test_on_one_process_it_is_the_whole_bank_from_the_start(given, name):
 
 def test_rows_for_each_anchor_are_refused():
     with pytest.raises(
-        UserError, match="bank=sharded and negatives=independent: .* use negatives=shared, all or auto"
+        UserError, match=r"bank=sharded and negatives=independent: .*: use negatives=shared"
     ):
         made(sharded=True, negatives="independent")
