@@ -1,4 +1,4 @@
-"""A training with a sharded bank: two processes make what one makes, and any number goes on from its checkpoint."""
+"""A training with a sharded bank: several processes make what one makes, and any number goes on from a checkpoint."""
 
 import subprocess
 import sys
@@ -71,25 +71,19 @@ def trained(tmp_path):
     return run
 
 
-def test_two_processes_train_as_one_and_others_go_on(trained, tmp_path):
-    whole, two = trained("one", 1, kind="whole"), trained("two", 2)
-    rows = two["state_dict"]["method.contrast.bank.rows"]
-    assert whole["state_dict"].keys() == two["state_dict"].keys()
-    for name, value in whole["state_dict"].items():
-        if isinstance(value, torch.Tensor):
-            torch.testing.assert_close(two["state_dict"][name], value, rtol=1e-3, atol=1e-5, msg=name)
-    for rank in range(2):
-        assert torch.equal(torch.load(tmp_path / f"two-{rank}of2.pt"), rows[:, rank::2])
-
-
-def test_a_run_goes_on_with_another_number_of_processes(trained, tmp_path):
-    kept = trained("run", 2, until=1)
-    for devices, epoch in ((4, 1), (1, 2)):
+def test_any_number_of_processes_goes_on_and_makes_what_one_makes(trained, tmp_path):
+    kept = trained("run", 4, until=1)
+    for devices, epoch, until in ((1, 1, 2), (2, 2, 9)):
         assert kept["epoch"] == epoch - 1
         rows = kept["state_dict"]["method.contrast.bank.rows"]
-        kept = trained("run", devices, until=epoch + 1 if devices > 1 else 9)
+        kept = trained("run", devices, until)
         for rank in range(devices):
             assert torch.equal(torch.load(tmp_path / f"run-from{epoch}-{rank}.pt"), rows[:, rank::devices])
-    expected = trained("one", 1)["state_dict"]
-    for name in ("method.contrast.bank.rows", "method.contrast.projections.layers.0.weight"):
-        torch.testing.assert_close(kept["state_dict"][name], expected[name], rtol=1e-3, atol=1e-4)
+    rows = kept["state_dict"]["method.contrast.bank.rows"]
+    for rank in range(2):
+        assert torch.equal(torch.load(tmp_path / f"run-{rank}of2.pt"), rows[:, rank::2])
+    whole = trained("one", 1, kind="whole")["state_dict"]
+    assert whole.keys() == kept["state_dict"].keys()
+    for name, value in whole.items():
+        if isinstance(value, torch.Tensor):
+            torch.testing.assert_close(kept["state_dict"][name], value, rtol=1e-3, atol=1e-5, msg=name)

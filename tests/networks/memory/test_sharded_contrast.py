@@ -204,7 +204,5 @@ def test_on_one_process_it_is_the_whole_bank_from_the_start(given, name):
 
 
 def test_rows_for_each_anchor_are_refused():
-    with pytest.raises(
-        UserError, match=r"bank=sharded and negatives=independent: .*: use negatives=shared"
-    ):
+    with pytest.raises(UserError, match=r"bank=sharded and negatives=independent: .*: use negatives=shared"):
         made(sharded=True, negatives="independent")
