@@ -14,7 +14,7 @@ from classmates.errors import UserError
 from classmates.networks.memory.gather import gather_to_first, last_occurrence, place
 from classmates.networks.memory.memory_bank import check_bank, refreshed
 
-AT_ONCE = 2**16  # rows that are drawn or gathered at a time, a multiple of 16
+AT_ONCE = 2**16  # rows that are drawn or gathered at a time, of all processes; a multiple of 16
 
 
 class ShardedBank(nn.Module):
@@ -127,9 +127,10 @@ class ShardedBank(nn.Module):
             return
         peers, samples, dimension = self.shape
         whole = torch.empty(self.shape if rank == 0 else (peers, 0, dimension), dtype=self.rows.dtype)
-        for first in range(0, -(-samples // processes), AT_ONCE):
-            for shard, rows in enumerate(gather_to_first(self._padded(first))):
-                into = whole[:, first * processes + shard : (first + AT_ONCE) * processes : processes]
+        count = max(1, AT_ONCE // processes)
+        for first in range(0, -(-samples // processes), count):
+            for shard, rows in enumerate(gather_to_first(self._padded(first, count))):
+                into = whole[:, first * processes + shard : (first + count) * processes : processes]
                 into.copy_(rows[:, : into.shape[1]])
         state[prefix + "rows"] = whole
 
@@ -184,9 +185,9 @@ class ShardedBank(nn.Module):
         own = indices % processes == rank
         return own, (indices // processes).clamp(max=self.rows.shape[1] - 1)
 
-    def _padded(self, first: int) -> Tensor:
-        """Return ``AT_ONCE`` rows from ``first`` on, or as many as the largest shard has; zeros for one it lacks."""
-        count = min(AT_ONCE, -(-self.shape[1] // self._where[1]) - first)
+    def _padded(self, first: int, count: int) -> Tensor:
+        """Return ``count`` rows from ``first`` on, or as many as the largest shard has; zeros for one it lacks."""
+        count = min(count, -(-self.shape[1] // self._where[1]) - first)
         rows = self.rows[:, first : first + count]
         return F.pad(rows, (0, 0, 0, count - rows.shape[1]))
 

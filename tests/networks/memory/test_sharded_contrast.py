@@ -31,11 +31,13 @@ import torch
 import torch.distributed as dist
 from classmates.losses.sharded_contrast import Processes, sharded_contrast
 from classmates.losses.shards import Shard, all_of_shard
+from classmates.networks.memory import sharded_bank
 from classmates.networks.memory.gather import add, add_own, gather, own_state, whole_state
 from tests.networks.memory.test_sharded_contrast import CASES, LABELS, SAMPLES, made, step
 
 rank, world, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 torch.set_num_threads(1)
+sharded_bank.AT_ONCE = 16  # so that there are several pieces
 dist.init_process_group("gloo", init_method=f"file://{folder}/meeting{world}", rank=rank, world_size=world)
 given, results = torch.load(f"{folder}/given.pt"), {}
 for name, options in CASES.items():
