@@ -108,23 +108,21 @@ class ShardedBank(nn.Module):
             indices: [A], which samples, of all processes in the order of their ranks.
             embeddings: [M, A, d], unit vectors, any floating dtype.
         """
-        own, _ = self._local(indices)
+        own, local = self._local(indices)
         # The shapes must not depend on which samples are this process's: in the places of others it writes an own one
         # once more or, where it has none of the batch, what is there already.
         chosen = torch.where(own, torch.arange(len(indices), device=indices.device), own.to(torch.int64).argmax())
-        local = self._local(indices)[1][chosen]
-        old = self.rows.index_select(1, local)
+        places = local[chosen]
+        old = self.rows.index_select(1, places)
         new = refreshed(old, embeddings[:, last_occurrence(indices)[chosen]], self.momentum)
-        self.rows.index_copy_(1, local, torch.where(own[chosen, None], new, old))
+        self.rows.index_copy_(1, places, torch.where(own[chosen, None], new, old))
 
     def to_whole(self, state: dict[str, Any], prefix: str) -> None:
         """Put all rows, on the CPU, where this process's are, on the first process; all take part."""
-        self.open()
-        own = state.pop(prefix + self._name)
-        rank, processes = self._where
-        if processes == 1:
-            state[prefix + "rows"] = own
+        if prefix + "rows" in state:  # of one process
             return
+        rank, processes = self._where
+        del state[prefix + self._name]
         peers, samples, dimension = self.shape
         whole = torch.empty(self.shape if rank == 0 else (peers, 0, dimension), dtype=self.rows.dtype)
         count = max(1, AT_ONCE // processes)
