@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import pandas as pd
 from benchmarks.harness import flops, write
 from benchmarks.training_step import TrainingStep
 from classmates.losses.negatives import ENOUGH_ROWS
+from classmates.losses.shards import BATCHES_AT_ONCE
 from classmates.methods import CORSD, MCL, Baseline
 
 DATA = {"ImageNet-1k": 1_281_167, "ImageNet-21k": 14_197_122, "400 M images": 400_000_000}
@@ -72,10 +74,15 @@ def count(make: Callable, model: str, size: int, *, images: int) -> Network:
 
 
 def bank(data: str, samples: int, gpus: int, network: Network) -> dict[str, object]:
-    """One row of the table. Sharded, each GPU has N/G rows and all G·B anchors: equal products, 1/G of the bytes."""
+    """One row of the table. Sharded, each GPU has N/G rows and all G·B anchors: equal products, 1/G of the memory.
+
+    ``sharded_mb``: what is gathered (embeddings, labels, indices) and added (positives, gradients, values, counts of
+    negatives and twice the pairs' means) in a step; a shard is read once for every few GPUs' anchors.
+    """
     whole = PEERS * samples * DIMENSION * BFLOAT16
     embeddings = gpus * BATCH * (PEERS * DIMENSION * FLOAT32 + INT64)
-    returned = gpus * BATCH * PAIRS * (DIMENSION + 2) * FLOAT32
+    sharded = gpus * BATCH * ((3 * PEERS * DIMENSION + 1) * FLOAT32 + 3 * INT64) + 2 * PAIRS * FLOAT32
+    reads = math.ceil(gpus / BATCHES_AT_ONCE)
     return {
         "data": data,
         "gpus": gpus,
@@ -87,10 +94,10 @@ def bank(data: str, samples: int, gpus: int, network: Network) -> dict[str, obje
         "all_tflop": contrast_flops(samples) / TFLOP,
         "all_ms": contrast_ms(samples, whole),
         "all_lagged_ms": contrast_ms(samples, whole, passes=1),
-        "all_sharded_ms": contrast_ms(samples, whole / gpus, passes=1),
+        "all_sharded_ms": contrast_ms(samples, whole / gpus * reads, passes=1),
         "auto_tflop": contrast_flops(min(samples, ENOUGH_ROWS)) / TFLOP,
         "embeddings_mb": embeddings / 1e6,
-        "sharded_mb": (embeddings + returned) / 1e6,
+        "sharded_mb": sharded / 1e6,
     }
 
 

@@ -79,18 +79,18 @@ def multi_view_contrast(
     """
     with torch.autocast(embeddings.device.type, enabled=False):
         anchors, positive = _pairs(embeddings, positives, negatives, temperature)
-        banks, partners = _ordered_pairs(len(embeddings), embeddings.device)
+        banks, partners = ordered_pairs(len(embeddings), embeddings.device)
         constant = positive.detach()
         if isinstance(normaliser, Tensor):
             of_pairs = normaliser.to(positive.dtype)[partners, banks]
             known = of_pairs[:, None] if of_pairs.ndim == 2 else of_pairs.mT
         elif normaliser == "batch":
-            known = _mean(constant, _negative_mean(anchors, negatives, temperature), negatives).mean(1, True).log()
+            known = _mean(constant, negative_mean(anchors, negatives, temperature), negatives).mean(1, True).log()
         else:
             raise unknown("normaliser", normaliser, ["batch"])
         offset = known + math.log(negatives.num_negatives)
-        repulsion, ratio = _Repulsion.apply(anchors, offset, negatives, temperature)
-        loss = (F.softplus(offset - positive) + negatives.num_negatives * repulsion).mean(1).sum()
+        repelled, ratio = _Repulsion.apply(anchors, offset, negatives, temperature)
+        loss = (F.softplus(offset - positive) + negatives.num_negatives * repelled).mean(1).sum()
         log_mean = positive.new_zeros(len(embeddings), len(embeddings))
         log_mean[partners, banks] = _mean(constant, ratio * offset.exp(), negatives).mean(1).log()
         return Contrast(loss, log_mean)
@@ -111,15 +111,15 @@ def anchor_log_mean(embeddings: Tensor, rows: Tensor, temperature: float) -> Ten
         Constants; ``[a, b]`` is for anchors of peer a in the bank of peer b, the diagonal, no pair, is 0.
     """
     with torch.autocast(embeddings.device.type, enabled=False):
-        anchors = _anchors(embeddings, temperature)
-        banks, partners = _ordered_pairs(len(embeddings), embeddings.device)
-        means = _negative_mean(anchors, every_row(rows, embeddings.shape[1]), temperature)
+        anchors = anchors_of(embeddings, temperature)
+        banks, partners = ordered_pairs(len(embeddings), embeddings.device)
+        means = negative_mean(anchors, every_row(rows, embeddings.shape[1]), temperature)
         log_mean = means.new_zeros(len(embeddings), len(embeddings), embeddings.shape[1])
         log_mean[partners, banks] = means.log().mT
         return log_mean
 
 
-def _ordered_pairs(peers: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def ordered_pairs(peers: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the banks' peers [M, 1] and, for each of them, all other peers [M, M−1]."""
     banks = torch.arange(peers, device=device)[:, None]
     return banks, (banks + torch.arange(1, peers, device=device)) % peers
@@ -134,36 +134,54 @@ def _pairs(embeddings: Tensor, positives: Tensor, negatives: Negatives, temperat
             f"embeddings {tuple(embeddings.shape)} and positives {tuple(positives.shape)} must both be "
             f"{expected}, [peers, batch, dimension], to go with the negatives"
         )
-    anchors = _anchors(embeddings, temperature)
+    anchors = anchors_of(embeddings, temperature)
     return anchors, (anchors * positives.detach()[:, :, None]).sum(-1) / temperature
 
 
-def _anchors(embeddings: Tensor, temperature: float) -> Tensor:
+def anchors_of(embeddings: Tensor, temperature: float) -> Tensor:
     """Return each bank's anchors, [M, B, M−1, d], in a precision in which exponentials at this temperature fit."""
     if len(embeddings) < 2:
         raise UserError(f"{len(embeddings)} peer cannot contrast with itself; multi-view contrast needs at least 2")
     if not temperature > 0:
         raise UserError(f"the temperature of the contrast is {temperature}; it must be above 0")
-    _, partners = _ordered_pairs(len(embeddings), embeddings.device)
+    _, partners = ordered_pairs(len(embeddings), embeddings.device)
     least = torch.float32 if temperature >= LEAST_FLOAT32_TEMPERATURE else torch.float64
     embeddings = embeddings.to(torch.promote_types(embeddings.dtype, least))
     return embeddings[partners].transpose(1, 2).contiguous()
 
 
-def _mean(positive: Tensor, negative_mean: Tensor, negatives: Negatives) -> Tensor:
+def _mean(positive: Tensor, of_negatives: Tensor, negatives: Negatives) -> Tensor:
     """ē of each anchor, [M, B, M−1], over one positive and K negatives; without negatives, of the positive alone."""
     k = (negatives.num_negatives * (negatives.counts > 0))[:, None]
-    return (positive.exp() + k * negative_mean) / (k + 1)
+    return (positive.exp() + k * of_negatives) / (k + 1)
 
 
 @torch.no_grad()
-def _negative_mean(anchors: Tensor, negatives: Negatives, temperature: float) -> Tensor:
+def negative_mean(anchors: Tensor, negatives: Negatives, temperature: float) -> Tensor:
     """Return the mean of e⁻ = exp(s⁻/τ) over each anchor's negatives, [M, B, M−1]."""
     queries = anchors / temperature
     total = torch.zeros_like(anchors[..., 0])
     for block in negatives.blocks():
         total += block.logits(queries, torch.zeros_like(total)).exp_().sum(-1)
     return total / negatives.counts.clamp(min=1)[:, None]
+
+
+@torch.no_grad()
+def repulsion(
+    anchors: Tensor, offset: Tensor, negatives: Negatives, temperature: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the means of log(1 + r) and of r, [M, B, M−1] each, and the gradient of the first, [M, B, M−1, d].
+
+    As ``negative_mean`` they are sums over the negatives divided by ``negatives.counts``: where a part of the rows is
+    at hand, and the counts are those of all, the results of all parts add up to the whole.
+    """
+    queries = anchors / temperature
+    value, ratio_sum = (torch.zeros_like(anchors[..., 0]) for _ in range(2))
+    gradient = torch.zeros_like(anchors)
+    for block in negatives.blocks():
+        _repel(block, queries, offset, value, ratio_sum, gradient)
+    count = negatives.counts.clamp(min=1).to(anchors.dtype)[:, None]
+    return value / count, ratio_sum / count, gradient / (temperature * count[..., None])
 
 
 class _Repulsion(torch.autograd.Function):
@@ -178,16 +196,10 @@ class _Repulsion(torch.autograd.Function):
     def forward(
         ctx: Any, anchors: Tensor, offset: Tensor, negatives: Negatives, temperature: float
     ) -> tuple[Tensor, Tensor]:
-        queries = anchors / temperature
-        value, ratio_sum = (torch.zeros_like(anchors[..., 0]) for _ in range(2))
-        gradient = torch.zeros_like(anchors)
-        for block in negatives.blocks():
-            _repel(block, queries, offset, value, ratio_sum, gradient)
-        count = negatives.counts.clamp(min=1).to(anchors.dtype)[:, None]
-        ratio_mean = ratio_sum / count
-        ctx.save_for_backward(gradient / (temperature * count[..., None]))
+        value, ratio_mean, gradient = repulsion(anchors, offset, negatives, temperature)
+        ctx.save_for_backward(gradient)
         ctx.mark_non_differentiable(ratio_mean)
-        return value / count, ratio_mean
+        return value, ratio_mean
 
     @staticmethod
     @once_differentiable

@@ -20,10 +20,13 @@ from classmates.methods.base import Deploy, Method, Views
 from classmates.methods.checks import check_temperature
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.memory.bank_contrast import BankContrast, BankDtype, Draw, Normaliser, Positives, Unwritten
+from classmates.networks.memory.sharded_contrast import ShardedBankContrast
 from classmates.networks.peers.peers import Peers, Start
 
 Distilled = Literal["task", "classifier"]
 Learners = Literal["student", "all"]
+Bank = Literal["whole", "sharded"]
+BANKS: dict[Bank, type[BankContrast]] = {"whole": BankContrast, "sharded": ShardedBankContrast}
 
 
 class MCL(Method):
@@ -65,6 +68,8 @@ class MCL(Method):
             is "all" up to 8,192 training samples (or K) and above a shared draw of that many.
         dimension: size of the embeddings that are contrasted; 128.
         momentum: of the memory banks; 0.5.
+        bank: "whole" on every GPU, or "sharded": of G GPUs each keeps 1/G of the rows and contrasts all GPUs' images
+            with them, to the result of one GPU with all images; not with ``negatives`` "independent".
         bank_dtype: bfloat16 halves the banks' memory and traffic.
         unwritten: what stands in the banks for images that no batch has had yet: unit vectors at "random" (released
             code), or "masked": they are no negatives, and as positives the present embeddings take their place, which
@@ -111,6 +116,7 @@ class MCL(Method):
         negatives: Draw = "auto",
         dimension: int = 128,
         momentum: float = 0.5,
+        bank: Bank = "whole",
         bank_dtype: BankDtype = "float32",
         unwritten: Unwritten = "random",
     ):
@@ -119,6 +125,7 @@ class MCL(Method):
         check_temperature(temperature=temperature, contrast_temperature=contrast_temperature)
         check_choice("distil_to", distil_to, Learners)
         check_choice("distilled", distilled, Distilled)
+        check_choice("bank", bank, Bank)
         networks = Peers(network, data, peers, share=share, start=start, peer_models=peer_models)
         super().__init__(
             networks,
@@ -132,7 +139,7 @@ class MCL(Method):
         self.temperature = temperature
         self.distil_to = distil_to
         self.standardise = standardise
-        self.contrast = BankContrast(
+        self.contrast = BANKS[bank](
             [architecture.embedding for architecture in networks.architectures],
             data.labels,
             num_negatives=num_negatives,

@@ -21,7 +21,7 @@ from classmates.data.batches.randomness import stream_seed
 from classmates.errors import NonFiniteLoss
 from classmates.methods.base import Method, Output
 from classmates.networks.building.weights import require_matching
-from classmates.networks.memory.gather import local_buffers
+from classmates.networks.memory.gather import local_buffers, own_state, whole_state
 from classmates.tasks.protocol import Protocol
 from classmates.training.divergence import check_weights
 from classmates.training.graphed_steps import GraphedSteps
@@ -215,10 +215,11 @@ class TrainingModule(L.LightningModule):
         self.log(self.protocol.monitored, self.validation["student"][chosen_by], rank_zero_only=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        whole_state(self, checkpoint["state_dict"])
         checkpoint["terms"] = self.meter.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        require_matching(self, checkpoint["state_dict"], "the checkpoint")
+        require_matching(self, own_state(self, checkpoint["state_dict"]), "the checkpoint")
         self.meter.load_state_dict(checkpoint["terms"])
 
 

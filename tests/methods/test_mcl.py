@@ -168,6 +168,8 @@ def _noise(samples: int) -> Batch:
         ({"unwritten": "mask"}, "unknown unwritten 'mask': did you mean 'masked'"),
         ({"unwritten": "masked", "normaliser": "anchor"}, "unwritten='masked' and normaliser='anchor'"),
         ({"unwritten": "masked", "normaliser": "first_batch"}, "use the normaliser batch or lagged"),
+        ({"bank": "shards"}, "unknown bank 'shards': did you mean 'sharded'"),
+        ({"bank": "sharded", "negatives": "independent"}, "bank=sharded and negatives=independent"),
         ({"bank_dtype": "float16"}, "unknown bank_dtype 'float16': did you mean .*'bfloat16'"),
         ({"start": "new"}, "unknown start 'new': there are: fresh, identical, same"),
         ({"share": "stage9"}, "share='stage9' is no stage"),

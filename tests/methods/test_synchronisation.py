@@ -53,6 +53,13 @@ def test_masking_what_was_never_written_waits_for_nothing(
     assert waiting_lines(step_of(method, tiny_batch)) == []
 
 
+@pytest.mark.parametrize("options", [{}, {"negatives": "shared"}, {"normaliser": "anchor"}, {"unwritten": "masked"}])
+def test_a_sharded_bank_waits_for_nothing(
+    options: dict[str, str], make_mcl: Callable[..., Method], tiny_batch: Batch
+) -> None:
+    assert waiting_lines(step_of(make_mcl(bank="sharded", **options), tiny_batch)) == []
+
+
 class Looks(Baseline):
     """Lets a value decide, as no method may."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +65,9 @@ class BankContrast(nn.Module):
         notes: what had to be decided for the data at hand.
     """
 
+    bank_type: ClassVar[Callable[..., Any]] = MemoryBank
+    draws: ClassVar[Mapping[Draw, Callable[..., Negatives]]] = DRAWS
+    bank: MemoryBank
     log_mean: Tensor
 
     def __init__(
@@ -98,7 +101,7 @@ class BankContrast(nn.Module):
         self.temperature = temperature
         self.positives = positives
         self.normaliser = normaliser
-        self.draw = DRAWS[negatives]
+        self.draw = self.draws[negatives]
         self.classes = ClassOrder(labels)
         self.num_negatives = min(num_negatives, self.classes.pool)
         self.notes = (
@@ -112,7 +115,7 @@ class BankContrast(nn.Module):
         peers = len(widths)
         self.masks = unwritten == "masked"
         dtype = BANK_DTYPES[bank_dtype]
-        self.bank = MemoryBank(peers, len(labels), dimension, momentum=momentum, dtype=dtype, empty=self.masks)
+        self.bank = self.bank_type(peers, len(labels), dimension, momentum=momentum, dtype=dtype, empty=self.masks)
         self.projections = UnitProjections(widths, dimension)
         # log ē of earlier batches, [M, M], once there were any: what "first_batch" and "lagged" go by.
         self.register_buffer("log_mean", torch.zeros(peers, peers))
@@ -144,6 +147,9 @@ class BankContrast(nn.Module):
     def _known_normaliser(self, embeddings: Tensor) -> Literal["batch"] | Tensor:
         if self.normaliser == "anchor":
             return anchor_log_mean(embeddings, self.bank.rows, self.temperature)
+        return self._kept_normaliser()
+
+    def _kept_normaliser(self) -> Literal["batch"] | Tensor:
         return self.log_mean if self.normaliser != "batch" and self.log_mean_known else "batch"
 
     def _remember(self, log_mean: Tensor) -> None:

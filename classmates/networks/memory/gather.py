@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any, Protocol, runtime_checkable
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+
+@runtime_checkable
+class Sharded(Protocol):
+    """A part of a method of which each process has its own share; both change a ``state_dict`` in place."""
+
+    def to_whole(self, state: dict[str, Any], prefix: str) -> None:
+        """Put the whole into it in the place of the share, on the first process; all take part."""
+
+    def to_own(self, state: dict[str, Any], prefix: str) -> None:
+        """Put this process's share into it in the place of the whole."""
+
+
+def place() -> tuple[int, int]:
+    """Return the rank of this process and the number of all; (0, 1) without ``torch.distributed``."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return 0, 1
+    return dist.get_rank(), dist.get_world_size()
 
 
 def gather(tensor: Tensor, dim: int = 0) -> Tensor:
@@ -17,6 +38,39 @@ def gather(tensor: Tensor, dim: int = 0) -> Tensor:
     parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, tensor.contiguous())
     return torch.cat(parts, dim)
+
+
+def gather_to_first(tensor: Tensor) -> list[Tensor]:
+    """Return all processes' tensors, of one shape, in the order of their ranks, on the first process; else none."""
+    rank, processes = place()
+    if processes == 1:
+        return [tensor]
+    parts = [torch.empty_like(tensor) for _ in range(processes)] if rank == 0 else []
+    dist.gather(tensor.contiguous(), parts or None, 0)
+    return parts
+
+
+def add(tensor: Tensor) -> Tensor:
+    """Return the sum of all processes' tensors, of one shape; no gradient passes."""
+    if place()[1] == 1:
+        return tensor
+    total = tensor.clone()
+    dist.all_reduce(total)
+    return total
+
+
+def add_own(tensor: Tensor, dim: int = 0) -> Tensor:
+    """Return this process's part, along ``dim``, of the sum of all processes' tensors; no gradient passes.
+
+    The parts are of equal length, in the order of ranks, as ``gather`` has joined them.
+    """
+    processes = place()[1]
+    if processes == 1:
+        return tensor
+    tensor = tensor.movedim(dim, 0).contiguous()
+    own = tensor.new_empty(len(tensor) // processes, *tensor.shape[1:])
+    dist.reduce_scatter_tensor(own, tensor)
+    return own.movedim(0, dim)
 
 
 def own_part(gathered: Tensor) -> Tensor:
@@ -40,6 +94,26 @@ def local_buffers(module: nn.Module) -> list[str]:
     """
     parts = module.named_modules()
     return [f"{path}.{name}".lstrip(".") for path, part in parts for name in getattr(part, "local_buffers", ())]
+
+
+def whole_state(module: nn.Module, state: dict[str, Any]) -> None:
+    """Make a ``state_dict`` of ``module`` one for any number of processes, in place, on the first; all take part."""
+    for prefix, part in _sharded(module):
+        part.to_whole(state, prefix)
+
+
+def own_state(module: nn.Module, state: dict[str, Any]) -> dict[str, Any]:
+    """Return what this process takes of a state that ``whole_state`` has made."""
+    own = dict(state)
+    for prefix, part in _sharded(module):
+        part.to_own(own, prefix)
+    return own
+
+
+def _sharded(module: nn.Module) -> Iterable[tuple[str, Sharded]]:
+    for path, part in module.named_modules():
+        if isinstance(part, Sharded):
+            yield f"{path}.".lstrip("."), part
 
 
 def last_occurrence(indices: Tensor) -> Tensor:

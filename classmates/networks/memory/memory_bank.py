@@ -48,12 +48,7 @@ class MemoryBank(nn.Module):
         empty: bool = False,
     ) -> None:
         super().__init__()
-        if min(peers, samples, dimension) < 1:
-            raise UserError(
-                f"a memory bank of {peers} peers x {samples} samples x {dimension} dimensions has no rows"
-            )
-        if not 0 <= momentum < 1:
-            raise UserError(f"the memory bank's momentum is {momentum}; it must be at least 0 and below 1")
+        check_bank(peers, samples, dimension, momentum)
         size = peers * samples * dimension * torch.float32.itemsize
         require_memory(f"dimension={dimension}", f"the embeddings of {samples:,} samples by {peers} peers", size)
         self.momentum = momentum
@@ -95,6 +90,19 @@ class MemoryBank(nn.Module):
             from_first(self.rows)
             self.equal = True
         indices, embeddings = gather(indices), gather(embeddings, dim=1)
-        embeddings = embeddings[:, last_occurrence(indices)].float()
-        updated = self.momentum * self.read(indices).float() + (1 - self.momentum) * embeddings
-        self.rows.index_copy_(1, indices, F.normalize(updated, dim=-1).to(self.rows.dtype))
+        embeddings = embeddings[:, last_occurrence(indices)]
+        self.rows.index_copy_(1, indices, refreshed(self.read(indices), embeddings, self.momentum))
+
+
+def refreshed(rows: Tensor, embeddings: Tensor, momentum: float) -> Tensor:
+    """Return normalise(momentum·row + (1 − momentum)·embedding), computed in float32, in the rows' dtype."""
+    updated = momentum * rows.float() + (1 - momentum) * embeddings.float()
+    return F.normalize(updated, dim=-1).to(rows.dtype)
+
+
+def check_bank(peers: int, samples: int, dimension: int, momentum: float) -> None:
+    """Raise UserError for a bank without rows, or a momentum outside [0, 1)."""
+    if min(peers, samples, dimension) < 1:
+        raise UserError(f"a memory bank of {peers} peers x {samples} samples x {dimension} dimensions has no rows")
+    if not 0 <= momentum < 1:
+        raise UserError(f"the memory bank's momentum is {momentum}; it must be at least 0 and below 1")

@@ -6,18 +6,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from classmates.networks.memory.gather import from_first, gather, last_occurrence, local_buffers
+from classmates.networks.memory.gather import (
+    add,
+    add_own,
+    from_first,
+    gather,
+    gather_to_first,
+    last_occurrence,
+    local_buffers,
+    own_state,
+    place,
+    whole_state,
+)
 
 PROCESS = """
 import sys
 import torch
 import torch.distributed as dist
-from classmates.networks.memory.gather import from_first, gather, own_part
+from classmates.networks.memory.gather import add, add_own, from_first, gather, gather_to_first, own_part, place
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
 rows = torch.arange(6.0).view(2, 3) + 10 * rank
 gathered = gather(rows), gather(rows.T, dim=1)
+assert torch.equal(own_part(gathered[0]), rows)
+assert place() == (rank, 2)
+first = gather_to_first(rows)
+assert len(first) == (2 if rank == 0 else 0)
+assert not first or torch.equal(torch.cat(first), gathered[0])
+assert torch.equal(add(rows), gathered[0][:2] + gathered[0][2:])
+assert torch.equal(add_own(rows), add(rows)[rank : rank + 1])
+assert torch.equal(add_own(rows.T, 1), add(rows.T)[:, rank : rank + 1])
 assert torch.equal(own_part(gathered[0]), rows)
 from_first(rows)
 torch.save((*gathered, rows), f"{folder}/{rank}.pt")
@@ -43,7 +62,9 @@ def test_every_process_gets_all_batches_in_the_order_of_ranks(tmp_path):
 
 def test_one_process_keeps_its_own():
     rows = torch.randn(3, 2)
-    assert gather(rows) is rows
+    assert gather(rows) is add(rows) is add_own(rows) is rows
+    assert gather_to_first(rows)[0] is rows
+    assert place() == (0, 1)
     kept = rows.clone()
     from_first(rows)
     assert torch.equal(rows, kept)
@@ -56,6 +77,23 @@ def test_local_buffers_are_named_in_full_wherever_they_are():
     assert local_buffers(Rows()) == ["rows", "labels"]
     outer = nn.Sequential(nn.BatchNorm2d(2), nn.ModuleDict({"bank": Rows()}))
     assert local_buffers(outer) == ["1.bank.rows", "1.bank.labels"]
+
+
+def test_what_is_shared_out_is_put_together_and_taken_apart_wherever_it_is():
+    class Part(nn.Module):
+        def to_whole(self, state, prefix):
+            state[f"{prefix}rows"] = "whole"
+
+        def to_own(self, state, prefix):
+            state[f"{prefix}rows"] = "own"
+
+    module = nn.ModuleDict({"bank": Part(), "other": nn.Sequential(Part(), nn.Linear(1, 1))})
+    state = {}
+    whole_state(module, state)
+    assert state == {"bank.rows": "whole", "other.0.rows": "whole"}
+    assert own_state(module, state) == {"bank.rows": "own", "other.0.rows": "own"}
+    assert own_state(Part(), {}) == {"rows": "own"}
+    assert state["bank.rows"] == "whole"
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=20))
