@@ -57,7 +57,7 @@ def test_masking_what_was_never_written_waits_for_nothing(
 def test_a_sharded_bank_waits_for_nothing(
     options: dict[str, str], make_mcl: Callable[..., Method], tiny_batch: Batch
 ) -> None:
-    assert waiting_lines(step_of(make_mcl(bank="sharded", **options), tiny_batch)) == []
+    assert waiting_lines(step_of(make_mcl(**{"bank": "sharded", "negatives": "all", **options}), tiny_batch)) == []
 
 
 class Looks(Baseline):
