@@ -1,8 +1,9 @@
-"""The process of a comparison's runs: ``python -m classmates.experiments.worker FOLDER``.
+"""The process of a comparison's runs: ``python -m classmates.experiments.worker FOLDER [NAME]``.
 
-It reads the names of runs from its standard input, a line each, and forks for every one: what takes seconds to import
-is imported once, and yet each run has memory of its own, and ends on its own. To its standard output it writes the
-exit code of each, a line. When its input closes, whoever started it has ended, and so does all of it.
+With the name of a run it makes that. Without, it reads names from its standard input, a line each, and forks for
+every one: what takes seconds to import is imported once, and yet each run has memory of its own, and ends on its own;
+to its standard output it writes the exit code of each, a line. When its input closes, whoever started it has ended,
+and so does all of it.
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ ELSEWHERE = 75
 """Exit code of a process that found its run taken by another one."""
 
 
-def main(folder: str) -> int:
-    """Make runs of the ledger, or go on with them, one after the other; return the exit code."""
+def main(folder: str, name: str | None = None) -> int:
+    """Make one run of the ledger, or go on with it; or one after the other. Return the exit code."""
     try:
         with ended_by_signals():
+            if name is not None:
+                end_with_parent(sys.stdin.fileno())
             from classmates.experiments import workers  # noqa: F401 - takes seconds, before any fork
 
+            if name is not None:
+                return run(Path(folder), name)
             for line in sys.stdin:
                 print(in_a_fork(Path(folder), line.rstrip("\n")), flush=True)
     except KeyboardInterrupt as stop:
@@ -43,7 +48,10 @@ def in_a_fork(folder: Path, name: str) -> int:
         code = 1
         try:
             os.close(writes)
-            code = run(folder, name, reads)
+            write_to_log(folder, name)
+            for pipe in (reads, sys.stdin.fileno()):
+                end_with_parent(pipe)
+            code = run(folder, name)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -62,18 +70,21 @@ def in_a_fork(folder: Path, name: str) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def run(folder: Path, name: str, pipe: int) -> int:
-    """Make one run, in its process, which ends with those that it comes from; return the exit code."""
+def write_to_log(folder: Path, name: str) -> None:
+    """Let all that this process writes go into the log of a run."""
     from classmates.experiments.ledger import Ledger
-    from classmates.experiments.workers import run_job
 
     ledger = Ledger(folder)
     with ledger.log(ledger.job(name)).open("ab") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
+        for output in (sys.stdout, sys.stderr):
+            os.dup2(log.fileno(), output.fileno())
+
+
+def run(folder: Path, name: str) -> int:
+    """Make one run in this process; return the exit code."""
+    from classmates.experiments.workers import run_job
+
     try:
-        end_with_parent(pipe)
-        end_with_parent(0)
         return 0 if run_job(folder, name) else ELSEWHERE
     except KeyboardInterrupt as stop:
         print(f"{str(stop) or 'interrupted'}; the command of the comparison goes on", file=sys.stderr)

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from select import select
 from typing import Any, Literal, Protocol
@@ -150,7 +150,9 @@ class Processes:
         self.slots: list[Slot] = []
         for number in range(count):
             gpu = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
-            self.slots.append(Slot(ledger, {**os.environ, "OMP_NUM_THREADS": threads, **gpu}, lasts=not gpus))
+            # CUDA does not survive a fork, nor do libraries of macOS.
+            forks = not gpus and sys.platform == "linux"
+            self.slots.append(Slot(ledger, {**os.environ, "OMP_NUM_THREADS": threads, **gpu}, forks=forks))
 
     @property
     def free(self) -> int:
@@ -184,52 +186,53 @@ class Processes:
 
 
 class Slot:
-    """A place for one run at a time: a process that forks for every run, so that imports are made once.
+    """A place for one run at a time.
 
     Args:
         ledger: of the comparison.
-        environment: of the process.
-        lasts: whether it serves one run after the other. CUDA does not survive a fork: with GPUs each has its own.
+        environment: of its processes.
+        forks: whether one process serves all runs and forks for each, so that imports are made once, or each run is a
+            new process.
     """
 
-    def __init__(self, ledger: Ledger, environment: Mapping[str, str], *, lasts: bool):
-        self.ledger, self.environment, self.lasts = ledger, environment, lasts
+    def __init__(self, ledger: Ledger, environment: Mapping[str, str], *, forks: bool):
+        self.ledger, self.environment, self.forks = ledger, environment, forks
         self.process: subprocess.Popen[bytes] | None = None
         self.job: Job | None = None
 
     def start(self, job: Job) -> None:
         """Begin a run."""
-        if self.process is None or self.process.poll() is not None:
-            command = [sys.executable, "-m", "classmates.experiments.worker", str(self.ledger.folder)]
-            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-            with self.ledger.log(job).open("ab") as log:
-                self.process = subprocess.Popen(command, env=self.environment, stderr=log, **pipes)
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{job.name}\n".encode())
-        self.process.stdin.flush()
         self.job = job
+        if self.process is None:
+            command = [sys.executable, "-m", "classmates.experiments.worker", str(self.ledger.folder)]
+            with self.ledger.log(job).open("ab") as log:
+                self.process = subprocess.Popen(
+                    command if self.forks else [*command, job.name],
+                    env=self.environment,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE if self.forks else log,
+                    stderr=log,
+                    bufsize=0,
+                )
+        if self.forks:
+            assert self.process.stdin is not None
+            with suppress(BrokenPipeError):  # it has ended, which ``code`` will tell
+                self.process.stdin.write(f"{job.name}\n".encode())
 
     def code(self) -> int | None:
         """Return the exit code of the run, once, when it has ended; else None."""
         if self.process is None or self.job is None:
             return None
-        assert self.process.stdout is not None
-        if not select([self.process.stdout], [], [], 0)[0]:
-            return None
-        line = self.process.stdout.readline()
-        code = int(line) if line else self.process.wait()
-        self.job = None
-        if not (line and self.lasts):
-            self.end()
+        code = self.process.poll()
+        if self.process.stdout is not None and select([self.process.stdout], [], [], 0)[0]:
+            line = self.process.stdout.readline()
+            code = int(line) if line else self.process.wait()
+        if code is not None:
+            self.job = None
+        if self.process.poll() is not None:
+            with self.process:  # closes its pipes
+                self.process = None
         return code
-
-    def end(self) -> None:
-        """Let the process end, which has no run."""
-        if self.process is not None:
-            with self.process as process:
-                assert process.stdin is not None
-                process.stdin.close()
-            self.process = None
 
 
 def workers_on(place: Place, ledger: Ledger, count: int, gpus_per_run: float) -> Workers:

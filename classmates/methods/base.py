@@ -128,8 +128,7 @@ class Method(nn.Module, ABC):
         self.networks = networks
         self.views = len(networks) if views == "own" else 1
         self.deploys_average = alike and deploy != "student"
-        self._epoch = 0
-        self.epochs = 1
+        self._epoch, self.epochs = 0, 1
         self.epoch_is_read = False
         self.notes: list[str] = []
         if self.views > 1 and not data.augmented:
@@ -147,18 +146,13 @@ class Method(nn.Module, ABC):
 
     @property
     def phase(self) -> Hashable:
-        """What a step depends on beside its batch and what is learnt; steps of one phase are computed alike.
-
-        The weights of all terms now; and the epoch itself, where something else than ramps has asked for it.
-        """
+        """What steps that are computed alike share: the terms' weights, and the epoch if not only ramps read it."""
         return tuple(self.weight(name) for name in self.weights), self._epoch if self.epoch_is_read else None
 
     def weight(self, name: str, epoch: int | None = None) -> float:
         """Return the factor in front of a term at an epoch (now, if not given): its weight times its ramp."""
-        ramp = self.ramps.get(name)
-        if ramp is None:
-            return self.weights[name]
-        return self.weights[name] * ramp(self._epoch if epoch is None else epoch, self.epochs)
+        ramp, now = self.ramps.get(name), self._epoch if epoch is None else epoch
+        return self.weights[name] * (1.0 if ramp is None else ramp(now, self.epochs))
 
     @classmethod
     def scale_lengths(cls, options: Mapping[str, Any], factor: float) -> dict[str, Any]:

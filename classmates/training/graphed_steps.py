@@ -10,6 +10,7 @@ from typing import Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -24,7 +25,8 @@ COMPARED = 3
 """Steps that are compared: what one keeps for the next shows in the second."""
 ALIKE = 0.05
 """Largest difference of a term and of a step's change to all weights, relative to it; rounding makes less."""
-
+WITHIN = ("on_before_backward", "on_after_backward", "on_before_optimizer_step", "on_before_zero_grad")
+"""What callbacks may do between the parts of a step, which a graph takes as one."""
 COPIES = 6
 """Of all numbers, in a trial: the copy with its gradients and momenta, and those before a step."""
 
@@ -39,6 +41,10 @@ def against_graphs(trainer: L.Trainer) -> str | None:
         return f"with accumulate={trainer.accumulate_grad_batches} a batch is not a whole step"
     if trainer.scaler is not None:
         return "float16 scales its losses by what the host reads in each step"
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        for hook in WITHIN:
+            if getattr(type(callback), hook) is not getattr(Callback, hook):
+                return f"{type(callback).__name__}.{hook} looks into the step"
     return None
 
 

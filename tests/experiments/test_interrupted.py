@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from classmates.experiments import workers
 from classmates.experiments.ledger import Ledger
@@ -120,17 +121,19 @@ def test_runs_in_processes_of_their_own(tmp_path, small):
     assert small.made == []
 
 
-def test_a_process_serves_one_run_after_the_other_and_shares_no_state(small, monkeypatch):
-    """What a run leaves behind in its process is not there in the next: seeds, threads, the environment."""
+@pytest.mark.parametrize(("gpus", "processes"), [([], 1), (["0"], 3)], ids=["forks", "with a GPU"])
+def test_what_a_run_leaves_behind_is_not_there_in_the_next(gpus, processes, small, monkeypatch):
+    """One process imports and forks for each run; where there is a GPU, which survives no fork, each is a new one."""
     started = []
     popen = subprocess.Popen
-    monkeypatch.setattr(
-        workers.subprocess, "Popen", lambda *given, **how: started.append(given) or popen(*given, **how)
-    )
+    monkeypatch.setattr(workers, "visible_gpus", lambda: gpus)
+    monkeypatch.setattr(workers.subprocess, "Popen", lambda *run, **how: started.append(run[0]) or popen(*run, **how))
     several = small(seeds=3, workers=1)
     assert several.runs["status"].tolist() == ["done"] * 3
-    assert sum("classmates.experiments.worker" in str(command) for command in started) == 1
-    alone = small(seeds=[2], workers=1, out=several.folder.parent / "alone")
+    commands = [command for command in started if "classmates.experiments.worker" in command]
+    assert len(commands) == processes
+    assert all((command[-1] in [job.name for job in several.plan]) == bool(gpus) for command in commands)
+    alone = small(seeds=[2], workers=0, out=several.folder.parent / "alone")
     assert alone.runs["student"][0] == several.runs["student"][2]
 
 

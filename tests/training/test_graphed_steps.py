@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 import classmates
@@ -18,6 +20,7 @@ from classmates.data.augmentation import Augmentation
 from classmates.errors import UserError
 from classmates.methods.base import Output
 from classmates.training import graphed_steps, setup, step_graph
+from classmates.training.finetuning import WeightAverage
 from classmates.training.result import Result
 
 CASES: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -161,3 +164,26 @@ def test_a_graph_that_is_no_faster_is_not_used_unless_asked_for(
 def test_graphs_that_are_asked_for_in_vain_are_refused(settings: dict[str, Any], why: str, train: Train) -> None:
     with pytest.raises(UserError, match=why):
         train(classmates.Baseline, "graph", **settings)
+
+
+class Looks(Callback):
+    def on_before_optimizer_step(self, *_: Any) -> None:
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({}, None),
+        ({"accumulate_grad_batches": 2}, "accumulate=2"),
+        ({"callbacks": [Looks()]}, "Looks.on_before_optimizer_step looks into the step"),
+        ({"callbacks": [WeightAverage(0.9)]}, None),
+    ],
+)
+def test_what_speaks_against_graphs(
+    settings: dict[str, Any], why: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, **settings)
+    monkeypatch.setattr(type(trainer.strategy), "root_device", torch.device("cuda"))
+    found = graphed_steps.against_graphs(trainer)
+    assert found == why or (why and found and why in found)
