@@ -37,7 +37,7 @@ def short(table: pd.DataFrame) -> pd.DataFrame:
     """Return of each row its mean, its difference to the reference and its cost, the best first."""
     ordered = table.sort_values("mean", ascending=table["better_if"].iloc[0] == "less")
     columns = {
-        "mean ± std": [f"{row.mean:.2f} ± {row.std:.2f}" for row in ordered.itertuples()],
+        "mean ± std": [spread(row) for row in ordered.itertuples()],
         f"− {table['reference'].iloc[0]} [95 %]": [difference(row) for row in ordered.itertuples()],
         "× training time": [f"{row.training_ratio:.1f}" for row in ordered.itertuples()],
         "seeds": [str(row.seeds) for row in ordered.itertuples()],
@@ -45,13 +45,20 @@ def short(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(ordered["row"], name="method"))
 
 
+def spread(row: Any) -> str:
+    """Return a row's mean and its standard deviation, which one seed does not have."""
+    return f"{row.mean:.2f}" if pd.isna(row.std) else f"{row.mean:.2f} ± {row.std:.2f}"
+
+
 def difference(row: Any) -> str:
     """Return a difference with its interval, and a mark where it outlasts the correction for the number of rows.
 
-    row: of a comparison's table, as ``itertuples`` gives it.
+    row: of a comparison's table, as ``itertuples`` gives it; of one seed it has no interval.
     """
     if pd.isna(row.difference):
         return "reference" if row.row == row.reference else ""
+    if pd.isna(row.low):
+        return f"{row.difference:+.2f}".replace("-", "−")
     mark = "▲ " if row.marked else "▼ " if row.marked_worse else ""
     numbers = " ".join(f"{value:+.2f}" for value in (row.difference, row.low, row.high)).replace("-", "−").split()
     return f"{mark}{numbers[0]} [{numbers[1]}, {numbers[2]}]"

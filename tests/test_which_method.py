@@ -26,6 +26,7 @@ def test_a_comparison_stands_on_the_page_as_it_came_out(name: str) -> None:
         ({}, "−1.50 [−3.00, +0.00]"),
         ({"marked": True}, "▲ −1.50 [−3.00, +0.00]"),
         ({"marked_worse": True}, "▼ −1.50 [−3.00, +0.00]"),
+        ({"low": float("nan"), "high": float("nan")}, "−1.50"),
         ({"difference": float("nan")}, ""),
         ({"difference": float("nan"), "row": "Baseline"}, "reference"),
     ],

@@ -178,8 +178,9 @@ def repulsion(
     queries = anchors / temperature
     value, ratio_sum = (torch.zeros_like(anchors[..., 0]) for _ in range(2))
     gradient = torch.zeros_like(anchors)
+    halvings = _halvings(temperature, value.dtype)
     for block in negatives.blocks():
-        _repel(block, queries, offset, value, ratio_sum, gradient)
+        _repel(block, queries, offset, halvings, value, ratio_sum, gradient)
     count = negatives.counts.clamp(min=1).to(anchors.dtype)[:, None]
     return value / count, ratio_sum / count, gradient / (temperature * count[..., None])
 
@@ -208,12 +209,33 @@ class _Repulsion(torch.autograd.Function):
         return grad_output[..., None] * gradient, None, None, None
 
 
-def _repel(block: Block, queries: Tensor, offset: Tensor, value: Tensor, ratio_sum: Tensor, gradient: Tensor) -> None:
+def _repel(
+    block: Block, queries: Tensor, offset: Tensor, halvings: int, value: Tensor, ratio_sum: Tensor, gradient: Tensor
+) -> None:
     """Add what a block contributes to the three sums, in place; a function, so that its memory is free at once."""
     ratio = block.logits(queries, offset).exp_()
     ratio_sum += ratio.sum(-1)
-    # One exponential gives all. log1p would take as long as all the rest together; what 1 + r loses of a small r,
-    # 6e-8 to either side, does not add up over thousands of rows.
-    increased = ratio + 1
-    block.add_weighted_sum(gradient, ratio.div_(increased))
-    value += increased.log_().sum(-1)
+    weights = ratio + 1
+    block.add_weighted_sum(gradient, torch.div(ratio, weights, out=weights))
+    value += sum_of_log1p(ratio, halvings)
+
+
+def sum_of_log1p(numbers: Tensor, halvings: int) -> Tensor:
+    """Return Σ log(1 + x) over the last dimension, overwriting x: one logarithm for each 2^halvings numbers.
+
+    (1 + x)(1 + y) = 1 + (x + y + xy), which is taken without the 1, so that nothing is lost of small numbers. That costs
+    a third of the logarithms it saves. Where an odd count is left, the halving ends.
+    """
+    for _ in range(halvings):
+        half, odd = divmod(numbers.shape[-1], 2)
+        if odd:
+            break
+        first, second = numbers[..., :half], numbers[..., half:]
+        numbers = first.add_(second.addcmul_(second, first))
+    return numbers.log1p_().sum(-1)
+
+
+def _halvings(temperature: float, dtype: torch.dtype) -> int:
+    """Return how often 1 + r may be multiplied in pairs without overflow: of unit vectors r is at most exp(2/τ)."""
+    factors = math.log(torch.finfo(dtype).max) * temperature / 2.1  # 2.1: rounded unit vectors are a little longer
+    return max(0, min(2, math.floor(math.log2(factors))))  # a third halving would save next to nothing

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from classmates.errors import UserError
-from classmates.losses.contrast import anchor_log_mean
+from classmates.losses.contrast import anchor_log_mean, sum_of_log1p
 from classmates.losses.negatives import (
     ClassOrder,
     CommonNegatives,
@@ -232,3 +232,30 @@ def test_wrong_arguments_are_named():
     alone = all_negatives(case.rows[:1], case.classes, case.labels, K)
     with pytest.raises(UserError, match="1 peer cannot contrast with itself"):
         contrast_loss(embeddings[:1], embeddings[:1], alone, temperature=0.1)
+
+
+@pytest.mark.parametrize("halvings", [0, 1, 2])
+@pytest.mark.parametrize("count", [0, 1, 2, 6, 7, 8, 96])
+@pytest.mark.parametrize("size", [1e-9, 1e-4, 1.0, 1e8])
+def test_logarithms_of_products_sum_to_those_of_the_numbers(size, count, halvings):
+    numbers = size * torch.rand(3, count)
+    expected = numbers.double().log1p().sum(-1)
+    torch.testing.assert_close(sum_of_log1p(numbers, halvings).double(), expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("temperature", [0.02, 0.034, 0.05, 0.07, 0.1, 0.5, 5.0])
+def test_the_largest_ratios_at_a_temperature_do_not_overflow(temperature):
+    """Every negative lies on the anchor, and the normaliser is as small as unit vectors allow."""
+    rows = torch.full((2, 64, DIMENSION), DIMENSION**-0.5)
+    labels = torch.tensor([0])
+    negatives = CommonNegatives(
+        rows=rows, labels=labels, num_negatives=1, counts=torch.tensor([64]), row_labels=torch.ones(64)
+    )
+    embeddings = rows[:, :1]
+    least = torch.full((2, 2), -1 / temperature, dtype=torch.float64)
+
+    loss = contrast_loss(embeddings, -embeddings, negatives, temperature=temperature, normaliser=least)
+
+    each = math.log1p(math.exp(2 / temperature))
+    positive = math.log(2.0)  # K·ē/e⁺ = 1
+    assert loss.item() == pytest.approx(2 * (each + positive), rel=1e-5)
