@@ -223,8 +223,8 @@ def _repel(
 def sum_of_log1p(numbers: Tensor, halvings: int) -> Tensor:
     """Return Σ log(1 + x) over the last dimension, overwriting x: one logarithm for each 2^halvings numbers.
 
-    (1 + x)(1 + y) = 1 + (x + y + xy), which is taken without the 1, so that nothing is lost of small numbers. That costs
-    a third of the logarithms it saves. Where an odd count is left, the halving ends.
+    (1 + x)(1 + y) = 1 + (x + y + xy), which is taken without the 1, so that nothing is lost of small numbers. That
+    costs a third of the logarithms it saves. Where an odd count is left, the halving ends.
     """
     for _ in range(halvings):
         half, odd = divmod(numbers.shape[-1], 2)
