@@ -36,9 +36,9 @@ def scaled_distances(embeddings: Tensor) -> Tensor:
 def relational_angle(student: Tensor, teacher: Tensor, vertices: Tensor | None = None) -> Tensor:
     """Return Huber's loss between the cosines of the angles ∠(i, k, j) at every vertex k (eq. 8 and 9).
 
-    student, teacher: [B, D], of any widths. vertices: the numbers of those samples at which angles are looked at, of
-    which the loss is the mean; all if not given. Returns a scalar, float32. A few vertices are looked at at a time, and
-    their angles are made once more for the backward pass: neither B³ cosines nor B² differences ever exist together.
+    student, teacher: [B, D], of any widths. vertices: the numbers of those samples that are vertices; all if not
+    given. Returns a scalar, float32, the mean over these. A few vertices are looked at at a time, and their angles
+    are made once more for the backward pass: neither B³ cosines nor B² differences ever exist together.
     """
     if vertices is None:
         vertices = torch.arange(len(student), device=student.device)

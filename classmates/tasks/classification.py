@@ -16,8 +16,8 @@ from classmates.data.parts import ImageData, Split
 from classmates.data.readers.listing import listed
 from classmates.errors import UserError
 from classmates.losses.peers import peers_cross_entropy
-from classmates.networks.memory.gather import mean
 from classmates.networks.backbone.observe import stack_logits
+from classmates.networks.memory.gather import mean
 from classmates.tasks.metrics import METRICS, TOP1, RunningAccuracy, read_version_1, score
 from classmates.tasks.protocol import MetricFormat, Protocol, Scores
 from classmates.tasks.task import Task

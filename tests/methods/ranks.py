@@ -1,7 +1,8 @@
 """Train every method in 1, 2 and 4 processes, a few steps each, and keep what each of them saw, computed and has.
 
-``python -m tests.methods.ranks FOLDER`` writes FOLDER/RANKofSIZE.pt, a dict by case. It imports once and forks: the
-processes of a size are one process group for all cases, and each trains as ``train`` does with strategy "ddp".
+``python -m tests.methods.ranks FOLDER`` writes FOLDER/RANKofSIZE.pt, a dict by case, of those that are named after
+it or else of all. It imports once and forks: the processes of a size are one process group for all cases, and each
+case is a call of ``train`` with strategy "ddp".
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.environments.lightning import find_free_network_port
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
+from PIL.Image import Image
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torchvision.transforms.functional import to_pil_image
 
 from classmates.contracts import Batch
 from classmates.data.augmentation import Augmentation
@@ -33,7 +36,7 @@ SIZES = (1, 2, 4)
 CLASSES = 4
 BATCH = 96  # of 4 processes each has two groups of eight or more, and whole pairs and triplets
 VARIANTS: dict[str, dict[str, Any]] = {
-    "CORSD, summed": {"method": "CORSD", "calibration_reduction": "sum"},
+    "CORSD, summed": {"method": "CORSD", "calibration_reduction": "sum", "sigma": 1.0},
     "MCL, lagged": {"method": "MCL", "normaliser": "lagged"},
     "MCL, sharded": {"method": "MCL", "bank": "sharded"},
 }
@@ -45,19 +48,25 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """Settings of the whole run, with Baseline."""
 
 
-class Images(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    """Noise; 192 of them are for training, as many of each class or, if not ``even``, of the first as of all others."""
+class Images(torch.utils.data.Dataset[tuple[Image, int]]):
+    """Noise, 192 images of it for training: of all classes equally many or, if not ``even``, of the first more.
+
+    The test images that are split off are not looked at.
+    """
 
     def __init__(self, *, even: bool = True):
-        self.noise = torch.rand(240, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-        self.classes = range(CLASSES)
-        self.labels = torch.arange(240) % CLASSES * (1 if even else torch.arange(240) % 2)
+        noise = torch.rand(240, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+        self.noise = [to_pil_image(one) for one in noise]
+        self.even = even
 
     def __len__(self) -> int:
         return len(self.noise)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.noise[index], int(self.labels[index])
+    def __getitem__(self, index: int) -> tuple[Image, int]:
+        return self.noise[index], 0 if index % 3 == 0 and not self.even else index % CLASSES
+
+
+IMAGES = {even: Images(even=even) for even in (True, False)}
 
 
 class Witness(Callback):
@@ -69,14 +78,19 @@ class Witness(Callback):
 
     def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Batch, number: int) -> None:
         self.batches.append(batch)
-        for part in module.modules():
-            if isinstance(part, _BatchNorm):
-                part.eval()
+        freeze(module)
 
     def on_before_optimizer_step(self, trainer: L.Trainer, module: L.LightningModule, optimizer: Any) -> None:
         assert isinstance(module, TrainingModule)
         parameters = module.method.named_parameters()
         self.gradients.append({name: one.grad.clone() for name, one in parameters if one.grad is not None})
+
+
+def freeze(module: nn.Module) -> None:
+    """Put BatchNorm into evaluation mode, wherever it is."""
+    for part in module.modules():
+        if isinstance(part, _BatchNorm):
+            part.eval()
 
 
 def network(seed: int = 0) -> TinyNetwork:
@@ -105,11 +119,11 @@ def trained(case: str, arguments: dict[str, Any], size: int, folder: Path) -> di
     how: dict[str, Any] = {"precision": "32-true", "memory_format": "contiguous", "recipe": "none", "num_workers": 0}
     quiet: dict[str, Any] = {"test": False, "report": False, "progress": False, "val_fraction": 0}
     result = train(
-        Images(even=case != "class weights"),
+        IMAGES[case != "class weights"],
         network(),
         epochs=2,
         batch_size=BATCH,
-        lr=0.1,
+        lr=0.01,
         out=folder / f"{case} {size}",
         callbacks=[witness],
         **where,
@@ -117,16 +131,21 @@ def trained(case: str, arguments: dict[str, Any], size: int, folder: Path) -> di
         **quiet,
         **arguments,
     )
-    state = result.method.state_dict()
-    return {"batches": [tuple(batch) for batch in witness.batches], "gradients": witness.gradients, "state": state}
+    return {
+        "first": tuple(witness.batches[0]),
+        "indices": [batch.indices for batch in witness.batches],
+        "gradients": witness.gradients,
+        "state": result.method.state_dict(),
+    }
 
 
-def process(rank: int, size: int, port: int, folder: Path) -> None:
+def process(rank: int, size: int, port: int, folder: Path, names: Sequence[str]) -> None:
     """Go through all cases as one process of several; what one raises is kept in its place."""
     if size > 1:
         os.environ.update(LOCAL_RANK=str(rank), MASTER_PORT=str(port))
     kept: dict[str, Any] = {}
-    for case, arguments in cases().items():
+    chosen = {case: arguments for case, arguments in cases().items() if case in names or not names}
+    for case, arguments in chosen.items():
         try:
             kept[case] = trained(case, arguments, size, folder)
         except Exception:
@@ -134,7 +153,8 @@ def process(rank: int, size: int, port: int, folder: Path) -> None:
     torch.save(kept, folder / f"{rank}of{size}.pt")
 
 
-def main(folder: Path) -> int:
+def main(folder: Path, *names: str) -> bool:
+    """Start all processes; return whether one of them has failed."""
     children = []
     for size in SIZES:
         port = find_free_network_port()
@@ -142,15 +162,15 @@ def main(folder: Path) -> int:
             child = os.fork()
             if not child:
                 try:
-                    process(rank, size, port, folder)
+                    process(rank, size, port, folder, names)
                 except BaseException:
                     traceback.print_exc()
                     os._exit(1)
-                print(rank, size, os.times(), flush=True)
                 os._exit(0)
             children.append(child)
-    return max(os.waitpid(child, 0)[1] for child in children)
+    codes = [os.waitpid(child, 0)[1] for child in children]
+    return any(codes)
 
 
 if __name__ == "__main__":
-    sys.exit(int(main(Path(sys.argv[1])) != 0))
+    sys.exit(main(Path(sys.argv[1]), *sys.argv[2:]))
