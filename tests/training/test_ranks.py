@@ -46,7 +46,7 @@ os._exit(2)
 def test_the_process_that_is_left_names_the_lost_one(tmp_path, lost, said, waits):
     """Whether the connection tells of it, or the process would wait for what never comes."""
     command = [sys.executable, "-c", PROGRAM, str(lost), waits, str(tmp_path / "store")]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert ended.returncode == (2 if lost else -9)
     assert ended.stderr.startswith(said)
     assert ended.stderr.endswith("go on with --resume true\n")
