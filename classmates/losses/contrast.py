@@ -19,6 +19,7 @@ Tensors over pairs are laid out [M, B, M−1]: the bank's peer b, the sample, th
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -50,6 +51,7 @@ def multi_view_contrast(
     *,
     temperature: float,
     normaliser: Literal["batch"] | Tensor = "batch",
+    average: Callable[[Tensor], Tensor] = lambda means: means,
 ) -> Contrast:
     """L_contrast of Eq. 9: the sum over all M(M−1) ordered pairs of peers of Eq. 8, averaged over the batch.
 
@@ -69,6 +71,7 @@ def multi_view_contrast(
         normaliser: what ē averages e over, always as a constant. ``batch`` (released code, the default): the K+1
             columns of all the batch's anchors, for each ordered pair; or known values of log ē: [M, M, B], one an
             anchor, as ``anchor_log_mean`` gives it (paper), or [M, M], such as the ``log_mean`` of earlier batches.
+        average: makes means over the batches of all processes of the means over this one.
 
     Returns:
         The loss, at least float32 whatever the autocast, and this batch's own log ē, measured along the way.
@@ -85,14 +88,15 @@ def multi_view_contrast(
             of_pairs = normaliser.to(positive.dtype)[partners, banks]
             known = of_pairs[:, None] if of_pairs.ndim == 2 else of_pairs.mT
         elif normaliser == "batch":
-            known = _mean(constant, negative_mean(anchors, negatives, temperature), negatives).mean(1, True).log()
+            of_negatives = negative_mean(anchors, negatives, temperature)
+            known = average(_mean(constant, of_negatives, negatives).mean(1, True)).log()
         else:
             raise unknown("normaliser", normaliser, ["batch"])
         offset = known + math.log(negatives.num_negatives)
         repelled, ratio = _Repulsion.apply(anchors, offset, negatives, temperature)
         loss = (F.softplus(offset - positive) + negatives.num_negatives * repelled).mean(1).sum()
         log_mean = positive.new_zeros(len(embeddings), len(embeddings))
-        log_mean[partners, banks] = _mean(constant, ratio * offset.exp(), negatives).mean(1).log()
+        log_mean[partners, banks] = average(_mean(constant, ratio * offset.exp(), negatives).mean(1)).log()
         return Contrast(loss, log_mean)
 
 

@@ -33,18 +33,21 @@ def scaled_distances(embeddings: Tensor) -> Tensor:
     return distances / mean.masked_fill(mean == 0, 1)
 
 
-def relational_angle(student: Tensor, teacher: Tensor) -> Tensor:
+def relational_angle(student: Tensor, teacher: Tensor, vertices: Tensor | None = None) -> Tensor:
     """Return Huber's loss between the cosines of the angles ∠(i, k, j) at every vertex k (eq. 8 and 9).
 
-    student, teacher: [B, D], of any widths. Returns a scalar, float32. A few vertices are looked at at a time, and
-    their angles are made once more for the backward pass: neither B³ cosines nor B² differences ever exist together.
+    student, teacher: [B, D], of any widths. vertices: the numbers of those samples that are vertices; all if not
+    given. Returns a scalar, float32, the mean over these. A few vertices are looked at at a time, and their angles
+    are made once more for the backward pass: neither B³ cosines nor B² differences ever exist together.
     """
+    if vertices is None:
+        vertices = torch.arange(len(student), device=student.device)
     student, teacher = student.float(), teacher.detach().float()
     sums = [
-        checkpoint(_angles_at, student, teacher, vertices, use_reentrant=False, preserve_rng_state=False)
-        for vertices in torch.arange(len(student), device=student.device).split(VERTICES)
+        checkpoint(_angles_at, student, teacher, some, use_reentrant=False, preserve_rng_state=False)
+        for some in vertices.split(VERTICES)
     ]
-    return torch.stack(sums).sum() / len(student) ** 3
+    return torch.stack(sums).sum() / (len(vertices) * len(student) ** 2)
 
 
 def _angles_at(student: Tensor, teacher: Tensor, vertices: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from classmates.losses.soft_targets import kl_weight, standardised
 from classmates.methods.about import About
 from classmates.methods.base import Method
 from classmates.methods.checks import check_temperature
+from classmates.networks.memory.gather import gather, gather_with_gradient
 from classmates.networks.peers.peers import Peers
 
 
@@ -77,4 +78,5 @@ class BAKE(Method):
     def distillation(self, output: NetworkOutput) -> Tensor:
         """Return KL(Q ‖ p)."""
         logits = standardised(output.logits) if self.standardise else output.logits
-        return propagated_kl(logits, output.embedding, self.omega, self.temperature)
+        everyone = gather_with_gradient(logits), gather(output.embedding.detach())
+        return propagated_kl(*everyone, self.omega, self.temperature)

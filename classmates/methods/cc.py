@@ -13,6 +13,7 @@ from classmates.errors import UserError
 from classmates.losses.similarity import correlation_congruence
 from classmates.methods.about import About
 from classmates.methods.teacher_method import CachingTeacherOptions, TeacherMethod
+from classmates.networks.memory.gather import gather, gather_with_gradient
 
 
 class CC(TeacherMethod):
@@ -64,7 +65,10 @@ class CC(TeacherMethod):
         embedding = outputs[-1].embedding
         return {
             "correlation": lambda: correlation_congruence(
-                embedding, self.teacher.outputs(batch).embedding, gamma=self.gamma, order=self.order
+                gather_with_gradient(embedding),
+                gather(self.teacher.outputs(batch).embedding),
+                gamma=self.gamma,
+                order=self.order,
             ),
         }
 

@@ -40,6 +40,7 @@ from classmates.networks.heads.relation_network import (
     RelationNetwork,
     Relations,
 )
+from classmates.networks.memory.gather import gather_with_gradient
 from classmates.networks.peers.peers import Peers
 
 Relation = Literal["learned", "distance"]
@@ -187,7 +188,7 @@ class CORSD(Method):
             ),
             "negative_distillation": lambda: self.distillation(relate().negative_logits),
             "calibration": lambda: logit_calibration(
-                *self.relate_logits(output.logits), reduction=self.calibration_reduction
+                *map(gather_with_gradient, self.relate_logits(output.logits)), reduction=self.calibration_reduction
             ),
         }
 

@@ -15,6 +15,7 @@ from classmates.losses.soft_targets import kl_weight
 from classmates.methods.about import About
 from classmates.methods.checks import check_temperature
 from classmates.methods.teacher_method import CachingTeacherOptions, TeacherMethod
+from classmates.networks.memory.gather import gather, gather_with_gradient
 
 
 class DIST(TeacherMethod):
@@ -64,5 +65,5 @@ class DIST(TeacherMethod):
         taught = cache(lambda: self.teacher_logits(batch, self.temperature))
         return {
             "inter": lambda: inter_class(logits, taught(), self.temperature),
-            "intra": lambda: intra_class(logits, taught(), self.temperature),
+            "intra": lambda: intra_class(gather_with_gradient(logits), gather(taught()), self.temperature),
         }

@@ -18,7 +18,7 @@ from classmates.losses.soft_targets import kl_weight, softened_kl
 from classmates.methods.about import About
 from classmates.methods.base import Method
 from classmates.methods.checks import check_temperature
-from classmates.networks.memory.gather import gather, own_part
+from classmates.networks.memory.gather import gather_in_turn, own_in_turn
 from classmates.networks.peers.peers import Peers
 
 
@@ -61,7 +61,7 @@ class DLB(Method):
         super().__init__(Peers(network, data), data, weights, sampling=Overlapping())
         self.temperature = temperature
         self.standardise = standardise
-        # Of the last batch's new images, of all processes, for checkpoints; how many, only the batch tells.
+        # Of the last batch's new images, of all processes in its order; how many, only the batch tells.
         self.last_indices = torch.empty(0, dtype=torch.int64)
         self.last_logits = torch.empty(0, data.num_classes)
 
@@ -79,12 +79,12 @@ class DLB(Method):
         before = self.predictions_before(repeated, indices[0::2])
         loss = softened_kl(repeated, before, self.temperature, standardise=self.standardise)
         if self.training:
-            self.keep(gather(indices[1::2]), gather(logits[1::2].detach()))
+            self.keep(gather_in_turn(indices[1::2]), gather_in_turn(logits[1::2].detach()))
         return loss
 
     def predictions_before(self, logits: Tensor, indices: Tensor) -> Tensor:
         """Return the logits of one step before, [n, K]; the present ones of images that were not new in that."""
-        before, last = own_part(self.last_indices), own_part(self.last_logits)
+        before, last = own_in_turn(self.last_indices), own_in_turn(self.last_logits)
         if len(before) != len(indices):
             return logits.detach()
         known = before.to(indices.device) == indices

@@ -23,6 +23,7 @@ from classmates.methods.base import Deploy, Method, Views
 from classmates.methods.checks import check_temperature
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.heads.projections import UnitProjections
+from classmates.networks.memory.gather import gather, gather_with_gradient
 from classmates.networks.peers.peers import Peers, Start
 
 
@@ -108,8 +109,9 @@ class MCLBatch(Method):
         self.projections = UnitProjections(widths, dimension, hidden=True)
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
-        similarity = cache(lambda: similarities(self.projections(outputs), self.contrast_temperature))
-        hard = cache(lambda: hard_terms(similarity(), batch.labels))
+        everyone = cache(lambda: gather_with_gradient(self.projections(outputs), dim=1))
+        similarity = cache(lambda: similarities(everyone(), self.contrast_temperature))
+        hard = cache(lambda: hard_terms(similarity(), gather(batch.labels)))
         return {
             "within": lambda: hard()[0],
             "soft_within": lambda: soft_within(similarity(), self.temperature),

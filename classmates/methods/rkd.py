@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from functools import cache
 from typing import ClassVar, Unpack
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.losses.rkd import relational_angle, relational_distance
 from classmates.methods.about import About
 from classmates.methods.teacher_method import CachingTeacherOptions, TeacherMethod
+from classmates.networks.memory.gather import gather, gather_with_gradient, own_part
 
 
 class RKD(TeacherMethod):
@@ -46,9 +48,14 @@ class RKD(TeacherMethod):
         super().__init__(network, data, weights={"distance": distance, "angle": angle}, **teacher)
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
-        embedding = outputs[-1].embedding
-        teacher_embedding = cache(lambda: self.teacher.outputs(batch).embedding)
+        embedding = cache(lambda: gather_with_gradient(outputs[-1].embedding))
+        taught = cache(lambda: gather(self.teacher.outputs(batch).embedding))
         return {
-            "distance": lambda: relational_distance(embedding, teacher_embedding()),
-            "angle": lambda: relational_angle(embedding, teacher_embedding()),
+            "distance": lambda: relational_distance(embedding(), taught()),
+            "angle": lambda: self.angle(embedding(), taught()),
         }
+
+    def angle(self, embedding: Tensor, taught: Tensor) -> Tensor:
+        """Return the angles' loss at the own images, between those of all processes [G·B, D]."""
+        vertices = own_part(torch.arange(len(embedding), device=embedding.device))
+        return relational_angle(embedding, taught, vertices)

@@ -21,6 +21,7 @@ from classmates.methods.about import About
 from classmates.methods.checks import check_share, check_temperature
 from classmates.methods.deep_supervision import DeepSupervision
 from classmates.networks.heads.initialisation import Initialisation
+from classmates.networks.memory.gather import gather, gather_with_gradient
 
 Distance = Literal["norm", "squared"]
 Skip = Literal["deepest", "shallowest", "none"]
@@ -126,7 +127,9 @@ class SD(DeepSupervision):
                 torch.cat([shallow().logits, output.logits[None]]), self.temperature, standardise=self.standardise
             ),
             "embeddings": lambda: embedding_distance(
-                self.adapt(shallow().embeddings[self.hinted]), output.embedding, self.distance
+                gather_with_gradient(self.adapt(shallow().embeddings[self.hinted]), dim=1),
+                gather(output.embedding.detach()),
+                self.distance,
             ),
         }
 

@@ -10,6 +10,7 @@ from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.losses.similarity import similarity_preserving
 from classmates.methods.about import About
 from classmates.methods.teacher_method import TeacherMethod, TeacherOptions
+from classmates.networks.memory.gather import gather, gather_with_gradient
 
 
 class SP(TeacherMethod):
@@ -39,4 +40,8 @@ class SP(TeacherMethod):
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         deepest = outputs[-1].stages[-1]
-        return {"similarity": lambda: similarity_preserving(deepest, self.teacher(batch.images).stages[-1])}
+        return {
+            "similarity": lambda: similarity_preserving(
+                gather_with_gradient(deepest), gather(self.teacher(batch.images).stages[-1])
+            )
+        }

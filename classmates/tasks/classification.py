@@ -17,6 +17,7 @@ from classmates.data.readers.listing import listed
 from classmates.errors import UserError
 from classmates.losses.peers import peers_cross_entropy
 from classmates.networks.backbone.observe import stack_logits
+from classmates.networks.memory.gather import mean
 from classmates.tasks.metrics import METRICS, TOP1, RunningAccuracy, read_version_1, score
 from classmates.tasks.protocol import MetricFormat, Protocol, Scores
 from classmates.tasks.task import Task
@@ -107,7 +108,11 @@ class Classification(Task):
 
     def cross_entropy(self, logits: Tensor, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
         weights = None if self.class_weights is None else on_device(tuple(self.class_weights), logits.device)
-        return peers_cross_entropy(logits, batch.truth, class_weights=weights, label_smoothing=label_smoothing)
+        own = peers_cross_entropy(logits, batch.truth, class_weights=weights, label_smoothing=label_smoothing)
+        if weights is None or batch.targets is not None:
+            return own
+        counted = weights[batch.labels].sum()  # what the mean is over, which is to be that of all processes' images
+        return own * (counted / mean(counted))
 
     def balanced(self, labels: Tensor, class_names: Sequence[str]) -> Classification:
         return replace(self, class_weights=balanced_weights(labels, class_names))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from argparse import ArgumentError
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import timm.optim
@@ -173,16 +174,21 @@ def _call(what: str, cls: Any, first: Any, arguments: Mapping[str, Any], fixed: 
         raise UserError(f"{what}: {' '.join(str(error).split())}") from error
 
 
+@cache
+def _parser(cls: Any, names: frozenset[str]) -> ArgumentParser:
+    """Return what types these arguments of a class; making it takes longer than all else of an optimiser."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(cls, skip=inspect.signature(cls).parameters.keys() - names, fail_untyped=False)
+    return parser
+
+
 def _typed(what: str, cls: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments with the types of the signature; UserError for another type."""
-    parameters = inspect.signature(cls).parameters
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(cls, skip=parameters.keys() - arguments.keys(), fail_untyped=False)
     try:
-        return dict(vars(parser.parse_object(dict(arguments))))
+        return dict(vars(_parser(cls, frozenset(arguments)).parse_object(dict(arguments))))
     except ArgumentError as error:
         wrong = next((name for name in arguments if f'"{name}"' in str(error)), None)
         if wrong is None:
             raise
-        takes = inspect.formatannotation(parameters[wrong].annotation).strip("'")
+        takes = inspect.formatannotation(inspect.signature(cls).parameters[wrong].annotation).strip("'")
         raise UserError(f"{what}: '{wrong}' takes {takes}, not {arguments[wrong]!r}") from error

@@ -73,7 +73,7 @@ def run_configured(config: TrainConfig) -> Result:
         for text in notes:
             note(text)
         built.to(memory_format=FORMATS[run_config.memory_format])
-        with told_of_lost_ranks():
+        with told_of_lost_ranks(trainer):
             fit(trainer, module, run.last if config.resume else None)
         built.networks.plain_forwards()
         built.to(memory_format=torch.contiguous_format)

@@ -58,6 +58,12 @@ def test_it_is_the_formula(loss, seed: int, batch: int, widths: tuple[int, int])
     assert value.item() == pytest.approx(by_hand(loss, student, teacher), rel=1e-3, abs=1e-6)
 
 
+def test_angles_at_some_vertices_and_at_the_others_make_all() -> None:
+    student, teacher = random_embeddings(0, 6, 3), random_embeddings(1, 6, 4)
+    parts = [relational_angle(student, teacher, vertices) for vertices in torch.arange(6).chunk(2)]
+    torch.testing.assert_close(sum(parts) / 2, relational_angle(student, teacher))
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 @settings(max_examples=20, deadline=None)
 @given(seed=seeds, factor=st.floats(0.05, 20))

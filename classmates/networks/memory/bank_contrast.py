@@ -21,6 +21,7 @@ from classmates.losses.negatives import (
     shared_negatives,
 )
 from classmates.networks.heads.projections import UnitProjections
+from classmates.networks.memory.gather import mean
 from classmates.networks.memory.memory_bank import MemoryBank
 
 Positives = Literal["bank", "live"]
@@ -132,6 +133,7 @@ class BankContrast(nn.Module):
             negatives,
             temperature=self.temperature,
             normaliser=self._known_normaliser(embeddings),
+            average=mean,
         )
         if self.training:
             self._remember(log_mean)

@@ -1,4 +1,8 @@
-"""Several processes, each of which keeps something of every training sample: one batch from all of them."""
+"""Several processes that learn from one batch: what needs all of its images gathers them, and all keep the same.
+
+Each process has its own part of the batch, and DistributedDataParallel takes the mean of their gradients. So a term
+that is a mean over images needs nothing of this; one that looks at images together does, to be that of one process.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 @runtime_checkable
@@ -40,6 +45,27 @@ def gather(tensor: Tensor, dim: int = 0) -> Tensor:
     return torch.cat(parts, dim)
 
 
+def gather_with_gradient(tensor: Tensor, dim: int = 0) -> Tensor:
+    """Return the same as ``gather``, with the gradient that all processes' losses together have in the own tensor.
+
+    A loss that every process makes of all tensors, or a loss whose mean over the processes is that of all tensors,
+    then has by DistributedDataParallel's mean the gradient that one process has. All take part in its backward pass.
+    """
+    return tensor if place()[1] == 1 else _Gathered.apply(tensor, dim)
+
+
+class _Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, dim: int) -> Tensor:
+        ctx.dim = dim
+        return gather(tensor, dim)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return add_own(gradient, ctx.dim), None
+
+
 def gather_to_first(tensor: Tensor) -> list[Tensor]:
     """Return all processes' tensors, of one shape, in the order of their ranks, on the first process; else none."""
     rank, processes = place()
@@ -57,6 +83,11 @@ def add(tensor: Tensor) -> Tensor:
     total = tensor.clone()
     dist.all_reduce(total)
     return total
+
+
+def mean(tensor: Tensor) -> Tensor:
+    """Return the mean of all processes' tensors, of one shape; no gradient passes."""
+    return add(tensor) / place()[1]
 
 
 def add_own(tensor: Tensor, dim: int = 0) -> Tensor:
@@ -78,6 +109,20 @@ def own_part(gathered: Tensor) -> Tensor:
     if not (dist.is_available() and dist.is_initialized()):
         return gathered
     return gathered.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+def gather_in_turn(tensor: Tensor) -> Tensor:
+    """Return the same as ``gather`` with the first rows of all processes first, then their second rows, and so on.
+
+    So it is in the order of the batch that they share, where a row is of a group of images: groups are dealt in turn.
+    """
+    return gather(tensor).unflatten(0, (place()[1], -1)).transpose(0, 1).flatten(0, 1)
+
+
+def own_in_turn(gathered: Tensor) -> Tensor:
+    """Return what of the tensors that ``gather_in_turn`` has joined is this process's own."""
+    rank, processes = place()
+    return gathered[rank::processes]
 
 
 def from_first(tensor: Tensor) -> None:

@@ -11,9 +11,13 @@ from classmates.networks.memory.gather import (
     add_own,
     from_first,
     gather,
+    gather_in_turn,
     gather_to_first,
+    gather_with_gradient,
     last_occurrence,
     local_buffers,
+    mean,
+    own_in_turn,
     own_state,
     place,
     whole_state,
@@ -23,7 +27,10 @@ PROCESS = """
 import sys
 import torch
 import torch.distributed as dist
-from classmates.networks.memory.gather import add, add_own, from_first, gather, gather_to_first, own_part, place
+from classmates.networks.memory.gather import (
+    add, add_own, from_first, gather, gather_in_turn, gather_to_first, gather_with_gradient, mean, own_in_turn,
+    own_part, place,
+)
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
@@ -35,6 +42,16 @@ first = gather_to_first(rows)
 assert len(first) == (2 if rank == 0 else 0)
 assert not first or torch.equal(torch.cat(first), gathered[0])
 assert torch.equal(add(rows), gathered[0][:2] + gathered[0][2:])
+assert torch.equal(mean(rows), add(rows) / 2)
+assert torch.equal(gather_in_turn(rows), gathered[0][[0, 2, 1, 3]])
+assert torch.equal(own_in_turn(gather_in_turn(rows)), rows)
+for dim in (0, 1):
+    learning = rows.clone().requires_grad_()
+    everyone = gather_with_gradient(learning, dim)
+    factors = torch.arange(12.0).view(everyone.shape)
+    (everyone * factors * (1 + rank)).sum().backward()
+    assert torch.equal(everyone, gather(rows, dim))
+    assert torch.equal(learning.grad, 3 * factors.chunk(2, dim)[rank])
 assert torch.equal(add_own(rows), add(rows)[rank : rank + 1])
 assert torch.equal(add_own(rows.T, 1), add(rows.T)[:, rank : rank + 1])
 assert torch.equal(own_part(gathered[0]), rows)
@@ -62,7 +79,9 @@ def test_every_process_gets_all_batches_in_the_order_of_ranks(tmp_path):
 
 def test_one_process_keeps_its_own():
     rows = torch.randn(3, 2)
-    assert gather(rows) is add(rows) is add_own(rows) is rows
+    assert gather(rows) is gather_with_gradient(rows) is add(rows) is add_own(rows) is rows
+    assert torch.equal(mean(rows), rows)
+    assert torch.equal(own_in_turn(gather_in_turn(rows)), rows)
     assert gather_to_first(rows)[0] is rows
     assert place() == (0, 1)
     kept = rows.clone()
