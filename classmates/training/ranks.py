@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import lightning as L
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
@@ -11,6 +13,13 @@ from torch import distributed
 from torch.distributed import DistError
 
 from classmates.errors import UserError
+from classmates.training.config import TrainConfig
+
+Value = TypeVar("Value")
+
+
+class LostProcess(UserError):
+    """Another process of the training has ended or hangs."""
 
 
 @contextmanager
@@ -18,18 +27,46 @@ def told_of_lost_ranks() -> Iterator[None]:
     """Say in a sentence that another process of the training has ended, in place of what its connection says.
 
     Raises:
-        UserError: while processes waited for each other, the connection to one of them broke or timed out.
+        LostProcess: while processes waited for each other, the connection to one of them broke or timed out.
     """
     try:
         yield
     except RuntimeError as error:
         # Gloo has no type of its own for its errors, which name its source files.
         if distributed.is_initialized() and (isinstance(error, DistError) or "gloo" in str(error).lower()):
-            raise UserError(
+            raise LostProcess(
                 f"process {distributed.get_rank()} of {distributed.get_world_size()} has lost another one, which has "
                 "ended or hangs; its own last words say why. When that is mended, go on with --resume true"
             ) from error
         raise
+
+
+def first_process() -> bool:
+    """Return whether this process is the only or the first one of a distributed run, before Lightning joins them.
+
+    Where whatever started it says its rank (Ray, torchrun), that decides: Ray may itself be started by SLURM.
+    """
+    names = ("RANK",) if "RANK" in os.environ else ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+    return all(int(os.environ.get(name, 0)) == 0 for name in names)
+
+
+def agreed(choose: Callable[[], Value]) -> Value:
+    """Return what the first process chooses, in all processes that are joined by now, as Ray's are; else the choice.
+
+    Raises:
+        LostProcess: another process has ended meanwhile.
+    """
+    if not distributed.is_initialized():
+        return choose()
+    chosen = [choose() if distributed.get_rank() == 0 else None]
+    with told_of_lost_ranks():
+        distributed.broadcast_object_list(chosen)
+    return chosen[0]  # type: ignore[return-value]
+
+
+def as_configured(config: TrainConfig) -> dict[str, Any]:
+    """Return what says to Lightning's trainer which processes there are, as the arguments of ``train`` have it."""
+    return {"devices": config.devices, "num_nodes": config.num_nodes, "strategy": config.strategy, "plugins": []}
 
 
 def check_strategy(trainer: L.Trainer, strategy: str) -> None:
