@@ -122,14 +122,14 @@ def one_process(config: TrainConfig, here: str, shared: str, said: Saying) -> Re
     Raises:
         UserError: this machine does not see what the others do; and whatever ``train`` raises.
     """
-    from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
-
     for folder, what in ((here, "the command was given in"), (shared, f"--out '{config.out}' needs")):
         if not Path(folder).is_dir():
             raise UserError(
                 f"on=ray: machine '{platform.node()}' does not see '{folder}', the folder that {what}: "
                 "take one on a file system that all machines of the cluster share, under the same path"
             )
+    from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
+
     os.chdir(here)
     resume = config.resume or agreed(partial(resumable, Path(config.out or "")))
     processes = {"devices": "auto", "strategy": RayDDPStrategy(), "plugins": [RayLightningEnvironment()]}

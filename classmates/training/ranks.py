@@ -70,8 +70,19 @@ def as_configured(config: TrainConfig) -> dict[str, Any]:
 
 
 def check_strategy(trainer: L.Trainer, strategy: str) -> None:
-    """Raise UserError for a strategy whose processes are forked or spawned: what they train is lost with them."""
+    """Check how the processes of a training are started, before they join.
+
+    Raises:
+        UserError: they are forked or spawned, and what they train is lost with them; or whatever has started them
+            (SLURM, torchrun) has started others than the arguments say.
+    """
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         raise UserError(
             f"strategy '{strategy}' starts its processes by fork or spawn, from which no network comes back: take ddp"
         )
+    cluster = getattr(trainer.strategy, "cluster_environment", None)
+    if cluster is not None:
+        try:
+            cluster.validate_settings(num_devices=trainer.num_devices, num_nodes=trainer.num_nodes)
+        except ValueError as error:
+            raise UserError(f"devices={trainer.num_devices}, num_nodes={trainer.num_nodes}: {error}") from error
