@@ -13,7 +13,7 @@ import pandas as pd
 from classmates._shown import Shown
 from classmates.comparisons.page import as_text, comparison_table, write_comparison
 from classmates.comparisons.recipe import Recipe
-from classmates.errors import UserError, check_choice
+from classmates.errors import check_choice
 from classmates.experiments.budget import Budget, equalised, pilots
 from classmates.experiments.called_for import with_model
 from classmates.experiments.ledger import Ledger
@@ -21,7 +21,8 @@ from classmates.experiments.plan import Job, choose, jobs_of, short, slug
 from classmates.experiments.preview import Plan, failures
 from classmates.experiments.records import read_runs
 from classmates.experiments.running import run_all
-from classmates.experiments.workers import Place, workers_on
+from classmates.experiments.workers import check_place, workers_on
+from classmates.training.config import Place
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,6 +61,7 @@ def compare(
     out: str | Path | None = None,
     workers: int = 1,
     on: Place = "here",
+    devices_per_run: int = 1,
     gpus_per_run: float = 1.0,
     any_version: bool = False,
     dry_run: bool = False,
@@ -88,6 +90,8 @@ def compare(
             this process, one by one; its peak memory is then that of all runs so far.
         on: "here", or "ray": on the Ray cluster that RAY_ADDRESS names, else a local one; the folder must be on a
             file system that all its machines see.
+        devices_per_run: on Ray: processes that train each run together, over all machines; each has a GPU, or a core
+            where there is none. As with --devices of train, every process sees its part of a batch.
         gpus_per_run: on Ray: GPUs of each run, or the share of one (0.25: four runs on each), where it has any.
         any_version: take finished runs of other versions of the code for what they are now.
         dry_run: only say what would be run, and what that takes.
@@ -99,11 +103,9 @@ def compare(
         UserError: anything that cannot work, before the first run starts. A run that fails stops no other.
     """
     check_choice("budget", budget, Budget)
-    check_choice("place", on, Place)
-    if workers < (1 if on == "ray" else 0):
-        raise UserError(f"workers={workers}: give 1 or more, or on this machine 0 for runs in this process")
+    check_place(on, workers, devices_per_run, gpus_per_run)
     chosen = with_model(choose(recipe, methods, models, data, seeds, reference), train or {})
-    jobs = jobs_of(chosen, train or {})
+    jobs = jobs_of(chosen, train or {}, devices_per_run)
     ledger = Ledger(Path("comparisons") / default_name(recipe, chosen) if out is None else Path(out))
     if budget != "epochs":
         short, measured = pilots(jobs), Ledger(ledger.folder / "pilots")
@@ -114,7 +116,8 @@ def compare(
             measured.add(short)
             # Runs beside one another would slow each other down by what nobody knows.
             at_a_time = min(workers, 1) if budget == "time" else workers
-            run_all(measured, short, workers_on(on, measured, at_a_time, gpus_per_run), "measuring")
+            places = workers_on(on, measured, at_a_time, devices_per_run, gpus_per_run)
+            run_all(measured, short, places, "measuring")
         jobs = equalised(jobs, measured, budget, chosen.reference or "")
     if any_version:
         jobs = [job if ledger.result(job) else ledger.same_elsewhere(job) or job for job in jobs]
@@ -122,7 +125,7 @@ def compare(
         return Plan(ledger.folder, jobs, ledger)
     chosen = replace(chosen, asked=asked(budget, train or {}))
     ledger.write_plan(chosen, jobs)
-    run_all(ledger, jobs, workers_on(on, ledger, workers, gpus_per_run), "comparing")
+    run_all(ledger, jobs, workers_on(on, ledger, workers, devices_per_run, gpus_per_run), "comparing")
     runs = read_runs(ledger, jobs)
     write_comparison(ledger.folder, chosen, runs)
     return Comparison(ledger.folder, chosen, jobs, runs)

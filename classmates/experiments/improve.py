@@ -99,7 +99,7 @@ def improve(
     if dry_run:
         return Plan(ledger.folder, jobs, ledger)
     ledger.write_plan(plan, jobs)
-    run_all(ledger, jobs, workers_on("here", ledger, workers, 1.0), "improving", deadline=deadline)
+    run_all(ledger, jobs, workers_on("here", ledger, workers, 1, 1.0), "improving", deadline=deadline)
     verdict = judged(folder, ledger, jobs, max_time)
     verdict.write()
     return verdict

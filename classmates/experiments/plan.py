@@ -157,7 +157,7 @@ def choose_reference(rows: Mapping[str, Any], reference: str | None, *, asked: b
     return reference
 
 
-def jobs_of(recipe: Recipe, overrides: Mapping[str, Any]) -> list[Job]:
+def jobs_of(recipe: Recipe, overrides: Mapping[str, Any], devices: int = 1) -> list[Job]:
     """List every run of a recipe, the seeds outermost, so that each row has one result before any has two.
 
     Every method is built once for its model and data, so that what cannot work is told before the first run.
@@ -165,13 +165,16 @@ def jobs_of(recipe: Recipe, overrides: Mapping[str, Any]) -> list[Job]:
     Args:
         recipe: with rows, models, data and seeds.
         overrides: arguments of ``train`` that go over everything else.
+        devices: of each run, in a process each.
 
     Raises:
         UserError: a setting that ``train`` does not take, of the wrong type, or that the comparison decides; or rows
             that cannot work, with the reasons.
     """
+    several = {"devices": devices, "strategy": "ddp"} if devices > 1 else {}
+    decided = {**several, "seed": recipe.seeds[0]}
     trials = [
-        trial(typed_settings(recipe, row, model, data, overrides) | {"seed": recipe.seeds[0]}, row, model, data)
+        trial(typed_settings(recipe, row, model, data, overrides) | decided, row, model, data)
         for data in recipe.data
         for model in recipe.models
         for row in recipe.rows
@@ -222,7 +225,7 @@ def typed_settings(recipe: Recipe, row: str, model: str, data: str, overrides: M
     if (typed["devices"] not in ("auto", 1, "1")) or typed["num_nodes"] != 1:
         raise UserError(
             f"row '{row}' with model '{model}': a run of a comparison takes one device; several runs at a time "
-            "(--workers, --on ray) use several"
+            "(--workers, --on ray) use several, and on Ray --devices_per_run gives each run several"
         )
     return typed
 
@@ -244,7 +247,9 @@ def add_layer(settings: Settings, layer: Mapping[str, Any], where: str) -> None:
     """Add settings; options of a method or task without its name are those of the one chosen so far."""
     for name in layer:
         if name in DECIDED:
-            raise UserError(f"{where}: '{name}' is for the comparison to say: --models, --data, --seeds or --out")
+            raise UserError(
+                f"{where}: '{name}' is for the comparison to say: --models, --data, --seeds, --out or --on"
+            )
     for name, chosen in layer.items():
         by_class = name in settings.arguments and settings.arguments[name].is_class
         if by_class and isinstance(chosen, Mapping) and "class_path" not in chosen:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from classmates.errors import UserError
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.plan import Job
 from classmates.experiments.workers import run_job
+from classmates.training.config import TrainConfig
 from classmates.training.module import TrainingModule
-
-RETRIES = 3
-"""The number of times a run goes on elsewhere, from its last checkpoint, when its machine or process is lost."""
+from classmates.training.on_ray import RETRIES, connect, require_devices, train_on_ray, uses_gpus
+from classmates.training.result import Result
 
 
 class RayTasks:
@@ -26,21 +26,21 @@ class RayTasks:
     Args:
         ledger: of the comparison.
         count: how many at a time, over all machines.
+        devices: of each run; with several, processes of their own train it.
         gpus: of each run, or the share of one, where the cluster has any.
 
     Raises:
         UserError: Ray is not installed, or no cluster answers.
     """
 
-    def __init__(self, ledger: Ledger, count: int, gpus: float):
+    def __init__(self, ledger: Ledger, count: int, devices: int, gpus: float):
         self.ray = connect()
         self.ledger = ledger
         self.count = count
         self.tasks: dict[Any, Job] = {}
-        cpus, gpus = share(self.ray, count, gpus)
         # A process for each run (max_calls), so that its peak memory is its own.
-        options = {"num_cpus": cpus, "num_gpus": gpus, "max_calls": 1, "max_retries": RETRIES}
-        self.task = self.ray.remote(**options)(run_there)
+        options = {**share(self.ray, count, devices, gpus), "max_calls": 1, "max_retries": RETRIES}
+        self.task = self.ray.remote(**options)(run_there if devices == 1 else run_over_machines)
 
     @property
     def free(self) -> int:
@@ -68,7 +68,7 @@ class RayTasks:
             self.ray.cancel(task, force=True)
 
 
-def run_with_asha(ledger: Ledger, jobs: Sequence[Job], count: int, gpus: float) -> None:
+def run_with_asha(ledger: Ledger, jobs: Sequence[Job], count: int, devices: int, gpus: float) -> None:
     """Try the jobs that are not done, as trials of Ray Tune; ASHA stops those whose student falls behind.
 
     It compares the headline metric on validation images after a ninth and a third of the epochs, and lets about a
@@ -78,6 +78,7 @@ def run_with_asha(ledger: Ledger, jobs: Sequence[Job], count: int, gpus: float) 
         ledger: of the search.
         jobs: its runs, with validation images.
         count: how many at a time.
+        devices: of each run; with several, processes of their own train it.
         gpus: of each run, or the share of one, where the cluster has any.
 
     Raises:
@@ -90,7 +91,15 @@ def run_with_asha(ledger: Ledger, jobs: Sequence[Job], count: int, gpus: float) 
     here, folder = os.getcwd(), str(ledger.folder)
 
     def trial(config: dict[str, Any]) -> None:
-        run_there(here, folder, config["name"], [Reporting(tune.report)])
+        os.chdir(here)
+        if devices == 1:
+            run_job(Path(folder), config["name"], [Reporting(tune.report)])
+            return
+        from ray.train import report
+        from ray.tune.integration.ray_train import TuneReportCallback
+
+        on_ray = partial(train_over_machines, reports=[TuneReportCallback()])
+        run_job(Path(folder), config["name"], [Reporting(report)], on_ray)
 
     left = [job for job in jobs if ledger.result(job) is None]
     if not left:
@@ -104,9 +113,9 @@ def run_with_asha(ledger: Ledger, jobs: Sequence[Job], count: int, gpus: float) 
         grace_period=max(1, epochs // 9),
         reduction_factor=3,
     )
-    cpus, gpus = share(ray, count, gpus)
+    taken = share(ray, count, devices, gpus)
     tuner = tune.Tuner(
-        tune.with_resources(trial, {"cpu": cpus, "gpu": gpus}),
+        tune.with_resources(trial, {"cpu": taken["num_cpus"], "gpu": taken["num_gpus"]}),
         param_space={"name": tune.grid_search([job.name for job in left])},
         tune_config=tune.TuneConfig(scheduler=scheduler, max_concurrent_trials=count),
         run_config=tune.RunConfig(storage_path=str(ledger.folder / "ray"), verbose=0),
@@ -132,31 +141,35 @@ class Reporting(Callback):
             self.report({"val": value if protocol.mode == "max" else -value, "epoch": epoch})
 
 
-def run_there(here: str, folder: str, name: str, callbacks: Sequence[Callback] = ()) -> bool:
-    """Make one run, from the folder that the comparison was started in."""
+def run_there(here: str, folder: str, name: str) -> bool:
+    """Make one run in this process, from the folder that the comparison was started in."""
     os.chdir(here)
-    return run_job(Path(folder), name, callbacks)
+    return run_job(Path(folder), name)
 
 
-def connect() -> Any:
-    """Return Ray, connected to the cluster that ``RAY_ADDRESS`` names, or to one that is started on this machine.
+def run_over_machines(here: str, folder: str, name: str) -> bool:
+    """Make one run by several processes of the cluster, from the folder that the comparison was started in."""
+    os.chdir(here)
+    return run_job(Path(folder), name, make=train_over_machines)
+
+
+def train_over_machines(*, reports: Sequence[Any] = (), **arguments: Any) -> Result:
+    """Train as ``train`` does with these arguments, in several processes of the cluster."""
+    return train_on_ray(TrainConfig(**arguments), reports)
+
+
+def share(ray: Any, count: int, devices: int, gpus: float) -> dict[str, float]:
+    """Return what each of ``count`` runs at a time takes of the cluster, as options of Ray's tasks.
+
+    A run of several devices takes nothing itself: its processes do, each a GPU or a core.
 
     Raises:
-        UserError: Ray is not installed, or no cluster answers.
+        UserError: the cluster has fewer devices than all of them take.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise UserError("on=ray: Ray is not installed: pip install 'classmates[ray]'") from error
-    if not ray.is_initialized():
-        try:
-            ray.init(log_to_driver=False)
-        except ConnectionError as error:
-            raise UserError(f"on=ray: no cluster answers ({error}): check RAY_ADDRESS") from error
-    return ray
-
-
-def share(ray: Any, count: int, gpus: float) -> tuple[int, float]:
-    """Return (cores, GPUs) of each of ``count`` runs at a time."""
     resources = ray.cluster_resources()
-    return max(1, int(resources.get("CPU", 1)) // count), gpus if resources.get("GPU") else 0
+    if devices > 1:
+        asked = f"workers={count} runs at a time with devices_per_run={devices}"
+        require_devices(resources, count * devices, asked, on_gpus=uses_gpus(resources, "auto"))
+        return {"num_cpus": 0, "num_gpus": 0}
+    cores = max(1, int(resources.get("CPU", 1)) // count)
+    return {"num_cpus": cores, "num_gpus": gpus if resources.get("GPU") else 0}

@@ -14,7 +14,7 @@ from classmates.errors import UserError
 from classmates.methods.spec import MethodSpec
 from classmates.runs.spec import class_path
 
-DECIDED = ("model", "data", "seed", "out", "resume")
+DECIDED = ("model", "data", "seed", "out", "resume", "on")
 """Arguments of ``train`` that the comparison decides for each run."""
 
 

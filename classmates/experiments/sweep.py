@@ -22,10 +22,11 @@ from classmates.experiments.preview import Plan
 from classmates.experiments.rows import row_of
 from classmates.experiments.running import run_all
 from classmates.experiments.space import draws, grid, require_trials
-from classmates.experiments.workers import Place, workers_on
+from classmates.experiments.workers import check_place, workers_on
 from classmates.networks.building.build import check_model_name
 from classmates.runs.record import RunRecord
 from classmates.tasks.protocol import MetricFormat, ProtocolRecord
+from classmates.training.config import Place
 
 Search = Literal["grid", "random"]
 
@@ -77,6 +78,7 @@ def sweep(
     out: str | Path | None = None,
     workers: int = 1,
     on: Place = "here",
+    devices_per_run: int = 1,
     gpus_per_run: float = 1.0,
     dry_run: bool = False,
 ) -> Sweep | Plan:
@@ -101,6 +103,7 @@ def sweep(
         out: the folder; sweeps/NAME if not given.
         workers: how many runs at a time, each in a process of its own; 0 makes them in this process.
         on: "here", or "ray": on a Ray cluster, where trials that fall behind are stopped early (ASHA).
+        devices_per_run: on Ray: processes that train each run together, as ``compare`` has it.
         gpus_per_run: on Ray: GPUs of each run, or the share of one.
         dry_run: only say what would be run, and what that takes.
 
@@ -111,7 +114,7 @@ def sweep(
         UserError: anything that cannot work, before the first run starts; or if no trial came to its end.
     """
     check_choice("search", search, Search)
-    check_choice("place", on, Place)
+    check_place(on, workers, devices_per_run, gpus_per_run)
     check_choice("recipe", recipe, Base)
     if not space:
         raise UserError("space: there is nothing to search; give settings, such as --space.lr [0.01,0.1]")
@@ -120,8 +123,6 @@ def sweep(
     require_trials(f"trials={trials}", trials)
     if not 0 < val_fraction < 1:
         raise UserError(f"val_fraction={val_fraction}: there must be validation images to choose by, such as 0.1")
-    if workers < (1 if on == "ray" else 0):
-        raise UserError(f"workers={workers}: give 1 or more, or on this machine 0 for runs in this process")
     if "val_fraction" in (train or {}):
         raise UserError("--train.val_fraction: give it as --val_fraction, which every trial has")
     check_model_name(model)
@@ -138,7 +139,7 @@ def sweep(
         rows=dict.fromkeys(settings, row),
         models_settings={model: {**(train or {}), "rows": settings}},
     )
-    jobs = jobs_of(plan, {"val_fraction": val_fraction})
+    jobs = jobs_of(plan, {"val_fraction": val_fraction}, devices_per_run)
     ledger = Ledger(
         Path("sweeps") / "-".join(map(slug, (label, short(model), short(data)))) if out is None else Path(out)
     )
@@ -148,9 +149,9 @@ def sweep(
     if on == "ray":
         from classmates.experiments.ray_workers import run_with_asha  # an optional extra
 
-        run_with_asha(ledger, jobs, workers, gpus_per_run)
+        run_with_asha(ledger, jobs, workers, devices_per_run, gpus_per_run)
     else:
-        run_all(ledger, jobs, workers_on(on, ledger, workers, gpus_per_run), "searching")
+        run_all(ledger, jobs, workers_on(on, ledger, workers, devices_per_run, gpus_per_run), "searching")
     return chosen(ledger, plan, jobs, settings)
 
 

@@ -7,43 +7,46 @@ sees the folder, share the work.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from select import select
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 
-from classmates._files import exclusive
 from classmates._signals import how_it_ended
 from classmates.configuration.arguments import arguments_of
 from classmates.configuration.settings import Settings
-from classmates.errors import UserError
+from classmates.errors import UserError, check_choice
 from classmates.experiments.identity import code_version, config_hash
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.plan import Job
 from classmates.experiments.worker import ELSEWHERE
-from classmates.runs.folder import RunFolder, stored_settings
-from classmates.training.callbacks import require_whole
+from classmates.training.config import Place
+from classmates.training.result import Result
+from classmates.training.resuming import resumable
 from classmates.training.train import train
-
-Place = Literal["here", "ray"]
 
 GRACE = 20.0
 """Seconds that a process has to end when it is asked to; it has no checkpoint to write, but a GPU to leave."""
 
 
-def run_job(folder: Path, name: str, callbacks: Sequence[Any] = ()) -> bool:
+def run_job(
+    folder: Path,
+    name: str,
+    callbacks: Sequence[Any] = (),
+    make: Callable[..., Result] | None = None,
+) -> bool:
     """Make one run of the ledger in this process, or goes on with it from its last checkpoint.
 
     Args:
         folder: of the comparison.
         name: of the run.
         callbacks: of Lightning, for this run.
+        make: what trains, with the arguments of ``train``; ``train`` itself if not given.
 
     Returns:
         False where another process has it; True otherwise, whether it came out or failed, which the ledger knows.
@@ -69,31 +72,11 @@ def run_job(folder: Path, name: str, callbacks: Sequence[Any] = ()) -> bool:
             if typed["devices"] == "auto":  # all of them would be several processes that want this one run
                 typed["devices"] = 1
             with ledger.log(job).open("a") as log, redirect_stdout(log), redirect_stderr(log):
-                train(
-                    **typed | {"out": ledger.run_folder(job), "resume": resumable(ledger, job)}, callbacks=callbacks
-                )
+                out = ledger.run_folder(job)
+                (make or train)(**typed | {"out": out, "resume": resumable(out)}, callbacks=callbacks)
         except Exception as error:
             ledger.note_failure(job, error)
     return True
-
-
-def resumable(ledger: Ledger, job: Job) -> bool:
-    """Return whether there is a checkpoint to go on from; what cannot be gone on with is removed."""
-    folder = ledger.run_folder(job)
-    if not folder.exists():
-        return False
-    cut_off = (folder / "result.json").exists() and ledger.read_result(job) is None
-    run = RunFolder(folder, job.settings, job.name)
-    try:
-        require_whole(run)
-        cut_off = cut_off or not stored_settings(folder)
-    except UserError:  # no checkpoint, or a damaged one
-        cut_off = True
-    if cut_off:
-        with exclusive(run.lock) as mine:
-            if mine:
-                shutil.rmtree(folder)
-    return not cut_off
 
 
 class Workers(Protocol):
@@ -235,7 +218,23 @@ class Slot:
         return code
 
 
-def workers_on(place: Place, ledger: Ledger, count: int, gpus_per_run: float) -> Workers:
+def check_place(place: Place, count: int, devices_per_run: int, gpus_per_run: float) -> None:
+    """Raise UserError for numbers of runs at a time, and of devices of each, that do not go with the place."""
+    check_choice("place", place, Place)
+    if count < (1 if place == "ray" else 0):
+        raise UserError(f"workers={count}: give 1 or more, or on this machine 0 for runs in this process")
+    if devices_per_run < 1:
+        raise UserError(f"devices_per_run={devices_per_run}: processes of each run, 1 or more")
+    if devices_per_run > 1 and place != "ray":
+        raise UserError(f"devices_per_run={devices_per_run}: only on Ray has a run several: add --on ray")
+    if devices_per_run > 1 and gpus_per_run != 1:
+        raise UserError(
+            f"gpus_per_run={gpus_per_run:g} and devices_per_run={devices_per_run}: each process of a run has a GPU "
+            "of its own: leave one of the two out"
+        )
+
+
+def workers_on(place: Place, ledger: Ledger, count: int, devices_per_run: int, gpus_per_run: float) -> Workers:
     """Return the place where runs are made: "here" (0: in this process) or on "ray"; ``count`` of them at a time.
 
     Raises:
@@ -244,7 +243,7 @@ def workers_on(place: Place, ledger: Ledger, count: int, gpus_per_run: float) ->
     if place == "ray":
         from classmates.experiments.ray_workers import RayTasks  # an optional extra
 
-        return RayTasks(ledger, count, gpus_per_run)
+        return RayTasks(ledger, count, devices_per_run, gpus_per_run)
     return Processes(ledger, count) if count else ThisProcess(ledger)
 
 

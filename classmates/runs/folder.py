@@ -15,7 +15,9 @@ from classmates._yaml import read_yaml
 from classmates.errors import UserError
 
 # What may differ when a run goes on: none of it changes what is computed.
-FREE_SETTINGS = {"resume", "out", "max_time", "report", "progress", "loggers", "num_workers", "checkpoint_steps"}
+FREE_SETTINGS = {
+    *("resume", "out", "on", "max_time", "report", "progress", "loggers", "num_workers", "checkpoint_steps"),
+}
 
 
 class RunFolder:

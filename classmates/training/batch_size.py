@@ -19,6 +19,7 @@ from classmates.runs.folder import stored_settings
 from classmates.training.acceleration import FORMATS, device_type
 from classmates.training.config import RunConfig
 from classmates.training.optimisation import make_optimizer
+from classmates.training.ranks import agreed
 
 LEAST_STEPS = 20
 """Steps an epoch that a batch must leave: with fewer, little is learnt in an epoch however fast it is."""
@@ -49,7 +50,11 @@ def fill_memory(
     if config.resume and config.out is not None and (stored := stored_settings(Path(config.out))):
         return replace(config, batch_size=stored["batch_size"], lr=stored["lr"]), []
     begin, most = config.batch_size, len(images.train) // LEAST_STEPS
-    size = largest_that_fits(lambda size: step_fits(config, method, images, size, torch.device(device)), begin, most)
+
+    def fits(size: int) -> bool:
+        return step_fits(config, method, images, size, torch.device(device))
+
+    size = agreed(lambda: largest_that_fits(fits, begin, most))
     factor = size / begin
     rate = config.lr * (factor if config.optimizer.lower() == "sgd" else factor**0.5) if scale_lr else config.lr
     note = f"batch_size {size}, the largest that fits of {begin} times 1, 2, 4, ... with {LEAST_STEPS} steps an epoch"

@@ -28,6 +28,7 @@ from classmates.training.graphed_steps import StepKind
 from classmates.training.recipes import NAMES
 
 ClassWeights = Literal["none", "balanced"]
+Place = Literal["here", "ray"]
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16")
 """Lightning's words for float32 weights; the last three are its short ones. Images and tests are in float32 too."""
 FROM_DATA = {
@@ -90,6 +91,7 @@ class TrainConfig:
     patience: int | None
     keep: Kept
     gradient_clip: float | None
+    on: Place
     accelerator: str
     devices: int | str
     num_nodes: int
@@ -143,7 +145,10 @@ class TrainConfig:
                 f"new_parts_lr={self.new_parts_lr}: every part is new where training begins from scratch: leave it "
                 "out, or give pretrained or model_weights"
             )
-        if isinstance(self.devices, int):
+        check_choice("on", self.on, Place)
+        if self.on == "ray":
+            self._check_on_ray()
+        elif isinstance(self.devices, int):
             require_memory(f"devices={self.devices}", "processes", self.devices * PROCESS)
         if self.accumulate < 1:
             raise UserError(f"accumulate={self.accumulate}: batches a step, 1 or more")
@@ -168,6 +173,21 @@ class TrainConfig:
         for name in FROM_DATA:
             if name in (self.model_args or {}):
                 raise UserError(f"model_args: '{name}' is not the network's to be given: {FROM_DATA[name]}")
+
+    def _check_on_ray(self) -> None:
+        """Raise UserError for what does not go with processes that Ray places."""
+        if not str(self.devices).isdecimal() or int(self.devices) < 1:
+            raise UserError(f"on=ray: devices={self.devices!r}: say how many processes, over all machines, such as 4")
+        if self.num_nodes != 1:
+            raise UserError(f"on=ray: num_nodes={self.num_nodes}: Ray chooses the machines; leave it out")
+        if self.strategy not in ("auto", "ddp"):
+            raise UserError(f"on=ray: strategy='{self.strategy}': its processes train by ddp; leave it out")
+        if self.accelerator not in ("auto", "cpu", "gpu", "cuda"):
+            raise UserError(f"on=ray: accelerator='{self.accelerator}': Ray hands out GPUs or cores; say gpu or cpu")
+        if self.out is None:
+            raise UserError(
+                "on=ray: out: name the run's folder, on a file system that all machines of the cluster share"
+            )
 
     @property
     def begins_from_weights(self) -> bool:

@@ -1,132 +1,93 @@
-"""The processes of one training: what is said when one of them is lost, and which ways of starting them work."""
+"""The processes of one training: who they are, what is said when one of them is lost, and how they may be started."""
 
 from __future__ import annotations
 
 import os
-import select
-import socket
-import sys
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from torch import distributed
 from torch.distributed import DistError
 
-from classmates._signals import GRACE, how_it_ended
 from classmates.errors import UserError
+from classmates.training.config import TrainConfig
+from classmates.training.rank_watch import RankWatch
+
+Value = TypeVar("Value")
 
 
-class RankWatch(Callback):
-    """Notices at once when another process of the training on this machine ends, and which one.
-
-    A process that waits for a lost one may wait for as long as its connection does, half an hour: where it has not
-    ended by itself ``GRACE`` seconds later, it is ended with the same words. Linux tells of the end of any process
-    (``pidfd``), however it ends; of processes elsewhere only the connection's errors tell.
-    """
-
-    def __init__(self) -> None:
-        self.lost = "another one, which has ended or hangs"
-        self.noticed, self.over = threading.Event(), threading.Event()
-
-    def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
-        """Begin, as soon as the processes know each other."""
-        if trainer.world_size == 1:
-            return
-        everyone: list[tuple[str, int]] = [("", 0)] * trainer.world_size
-        distributed.all_gather_object(everyone, (socket.gethostname(), os.getpid()))
-        watched = {
-            descriptor: rank
-            for rank, (host, number) in enumerate(everyone)
-            if host == socket.gethostname() and rank != trainer.global_rank and (descriptor := open_process(number))
-        }
-        threading.Thread(target=self._watch, args=(watched, trainer), daemon=True).start()
-
-    def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
-        """End, when all have come to the end of the training; from then on each may end when it likes."""
-        if trainer.world_size > 1:
-            trainer.strategy.barrier()
-        self.over.set()
-
-    def told(self) -> str:
-        """Return who is lost, in a sentence; the connection may have broken a moment before it is known."""
-        self.noticed.wait(1)
-        return (
-            f"process {distributed.get_rank()} of {distributed.get_world_size()} has lost {self.lost}; its own last "
-            "words say why. When that is mended, go on with --resume true"
-        )
-
-    def _watch(self, watched: Mapping[int, int], trainer: L.Trainer) -> None:
-        poll = select.poll()
-        for descriptor in watched:
-            poll.register(descriptor, select.POLLIN)
-        ended: list[tuple[int, int]] = []
-        while not (ended or self.over.is_set()):
-            ended = poll.poll(1000)
-        if ended:
-            first = ended[0][0]
-            self.lost = f"process {watched[first]}, which {how_child_ended(first)}"
-            self.noticed.set()
-            spare(trainer)
-        for descriptor in watched:
-            os.close(descriptor)
-        if ended and not self.over.wait(GRACE):
-            print(self.told(), file=sys.stderr, flush=True)
-            os._exit(UserError.exit_code)
-
-
-def open_process(number: int) -> int | None:
-    """Return a descriptor that is ready to be read when a process has ended; None where there are none."""
-    try:
-        return os.pidfd_open(number)
-    except (AttributeError, OSError):  # not Linux, an old kernel, or another container's number
-        return None
-
-
-def how_child_ended(descriptor: int) -> str:
-    """Return how a process ended, if it is a child of this one; that it has, if not."""
-    try:
-        found = os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return "has ended"
-    if found is None:
-        return "has ended"
-    return how_it_ended(found.si_status if found.si_code == os.CLD_EXITED else -found.si_status)
-
-
-def spare(trainer: L.Trainer) -> None:
-    """Keep Lightning from killing this process without a word: it does so within 5 s of the end of a child."""
-    launcher = trainer.strategy.launcher
-    if isinstance(launcher, _SubprocessScriptLauncher):
-        launcher.procs.clear()
+class LostProcess(UserError):
+    """Another process of the training has ended or hangs."""
 
 
 @contextmanager
-def told_of_lost_ranks(trainer: L.Trainer) -> Iterator[None]:
+def told_of_lost_ranks(trainer: L.Trainer | None = None) -> Iterator[None]:
     """Say in a sentence which other process of the training has ended, in place of what its connection says.
 
+    trainer: what makes the processes wait for each other; None while nobody trains yet, where it is not known which.
+
     Raises:
-        UserError: while processes waited for each other, the connection to one of them broke or timed out.
+        LostProcess: while processes waited for each other, the connection to one of them broke or timed out.
     """
     watch = RankWatch()
-    trainer.callbacks.append(watch)  # type: ignore[attr-defined]
+    if trainer is not None:
+        trainer.callbacks.append(watch)  # type: ignore[attr-defined]
     try:
         yield
     except RuntimeError as error:
         # Gloo has no type of its own for its errors, which name its source files.
         if distributed.is_initialized() and (isinstance(error, DistError) or "gloo" in str(error).lower()):
-            raise UserError(watch.told()) from error
+            raise LostProcess(watch.told()) from error
         raise
     finally:
         watch.over.set()
 
 
+def first_process() -> bool:
+    """Return whether this process is the only or the first one of a distributed run, before Lightning joins them.
+
+    Where whatever started it says its rank (Ray, torchrun), that decides: Ray may itself be started by SLURM.
+    """
+    names = ("RANK",) if "RANK" in os.environ else ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+    return all(int(os.environ.get(name, 0)) == 0 for name in names)
+
+
+def agreed(choose: Callable[[], Value]) -> Value:
+    """Return what the first process chooses, in all processes that are joined by now, as Ray's are; else the choice.
+
+    Raises:
+        LostProcess: another process has ended meanwhile.
+    """
+    if not distributed.is_initialized():
+        return choose()
+    chosen = [choose() if distributed.get_rank() == 0 else None]
+    with told_of_lost_ranks():
+        distributed.broadcast_object_list(chosen)
+    return chosen[0]  # type: ignore[return-value]
+
+
+def as_configured(config: TrainConfig) -> dict[str, Any]:
+    """Return what says to Lightning's trainer which processes there are, as the arguments of ``train`` have it."""
+    return {"devices": config.devices, "num_nodes": config.num_nodes, "strategy": config.strategy, "plugins": []}
+
+
 def check_strategy(trainer: L.Trainer, strategy: str) -> None:
-    """Raise UserError for a strategy whose processes are forked or spawned: what they train is lost with them."""
+    """Check how the processes of a training are started, before they join.
+
+    Raises:
+        UserError: they are forked or spawned, and what they train is lost with them; or whatever has started them
+            (SLURM, torchrun) has started others than the arguments say.
+    """
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         raise UserError(
             f"strategy '{strategy}' starts its processes by fork or spawn, from which no network comes back: take ddp"
         )
+    cluster = getattr(trainer.strategy, "cluster_environment", None)
+    if cluster is not None:
+        try:
+            cluster.validate_settings(num_devices=trainer.num_devices, num_nodes=trainer.num_nodes)
+        except ValueError as error:
+            raise UserError(f"devices={trainer.num_devices}, num_nodes={trainer.num_nodes}: {error}") from error

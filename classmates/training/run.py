@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -20,10 +22,10 @@ from classmates.training.acceleration import FORMATS
 from classmates.training.batch_size import fill_memory
 from classmates.training.callbacks import require_whole
 from classmates.training.config import TrainConfig
-from classmates.training.environment import first_process, keep_freed_memory
+from classmates.training.environment import keep_freed_memory
 from classmates.training.module import fit
 from classmates.training.quiet import quiet_libraries
-from classmates.training.ranks import told_of_lost_ranks
+from classmates.training.ranks import as_configured, first_process, told_of_lost_ranks
 from classmates.training.result import Result, finish
 from classmates.training.settling import settle
 from classmates.training.setup import (
@@ -40,14 +42,17 @@ from classmates.training.setup import (
 
 @ended_by_signals()
 @told_of_full_memory()
-def train_configured(config: TrainConfig) -> Result:
-    """Train as ``train`` does, from its arguments as one value."""
+def train_configured(config: TrainConfig, processes: Mapping[str, Any] | None = None) -> Result:
+    """Train as ``train`` does, from its arguments as one value.
+
+    processes: what says to Lightning's trainer which processes there are; as the arguments have it if not given.
+    """
     shown = first_process()
     with say(progress=config.progress and saying().progress, notes=shown and saying().notes), quiet_libraries():
-        return run_configured(config)
+        return run_configured(config, as_configured(config) if processes is None else processes)
 
 
-def run_configured(config: TrainConfig) -> Result:
+def run_configured(config: TrainConfig, processes: Mapping[str, Any]) -> Result:
     """Do all of it, saying what is to be said."""
     if first_process():
         require_writable(Path("runs" if config.out is None else config.out) / "config.yaml")
@@ -66,7 +71,7 @@ def run_configured(config: TrainConfig) -> Result:
     module, notes_of_rate = training_module(run_config, built, images)
     notes += notes_of_rate
     run, card = run_folder(run_config, built), student_card(run_config, images)
-    trainer = make_trainer(run_config, run, module, validates=images.val is not None)
+    trainer = make_trainer(run_config, run, module, processes, validates=images.val is not None)
     with run.opened(resume=config.resume) if first_process() else nullcontext():
         if config.resume:
             require_whole(run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -50,7 +50,7 @@ from classmates.training.optimisation import (
     make_schedule,
     make_warmup,
 )
-from classmates.training.ranks import check_strategy
+from classmates.training.ranks import agreed, check_strategy
 from classmates.training.rehearsal import rehearse
 from classmates.training.step_graph import How
 
@@ -143,7 +143,8 @@ def accelerate(config: RunConfig, method: Method, images: ImageData) -> tuple[Ru
         precision = stored.get("precision", precision) if precision == "auto" else precision
         memory_format = stored.get("memory_format", memory_format) if memory_format == "auto" else memory_format
     student = method.networks.student
-    chosen = choose(precision, memory_format, config.accelerator, student, images.input_shape, config.batch_size)
+    measured = (precision, memory_format, config.accelerator, student, images.input_shape, config.batch_size)
+    chosen = agreed(lambda: choose(*measured))
     return replace(config, precision=chosen.precision, memory_format=chosen.memory_format), chosen.notes
 
 
@@ -205,8 +206,10 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> tup
     return TrainingModule(method, optimizer, schedules, loaders, config.seed, mixed, graphs), notes
 
 
-def make_trainer(config: RunConfig, run: RunFolder, module: TrainingModule, *, validates: bool) -> L.Trainer:
-    """Make Lightning's trainer, with all that watches the run.
+def make_trainer(
+    config: RunConfig, run: RunFolder, module: TrainingModule, processes: Mapping[str, Any], *, validates: bool
+) -> L.Trainer:
+    """Make Lightning's trainer, of these ``processes``, with all that watches the run.
 
     Raises:
         UserError: hardware, precision, loggers or a time limit that cannot work.
@@ -228,16 +231,13 @@ def make_trainer(config: RunConfig, run: RunFolder, module: TrainingModule, *, v
         trainer = L.Trainer(
             max_epochs=config.epochs,
             accelerator=config.accelerator,
-            devices=config.devices,
-            num_nodes=config.num_nodes,
-            strategy=config.strategy,
+            **{**processes, "plugins": [AtomicCheckpointIO(), *processes["plugins"]]},
             precision=config.precision,  # type: ignore[arg-type]
             gradient_clip_val=config.gradient_clip,
             deterministic=config.deterministic,
             logger=loggers,
             callbacks=[*fine_tuning(config, module), *watching, *config.callbacks],
             accumulate_grad_batches=config.accumulate,
-            plugins=[AtomicCheckpointIO()],
             default_root_dir=run.folder,
             num_sanity_val_steps=0,
             limit_val_batches=1.0 if validates else 0,

@@ -19,8 +19,9 @@ from classmates.runs.record import Kept
 from classmates.tasks.classification import Classification
 from classmates.tasks.task import Task
 from classmates.training.acceleration import MemoryFormat
-from classmates.training.config import ClassWeights, TrainConfig
+from classmates.training.config import ClassWeights, Place, TrainConfig
 from classmates.training.graphed_steps import StepKind
+from classmates.training.on_ray import train_on_ray
 from classmates.training.result import Result
 from classmates.training.run import train_configured
 
@@ -69,6 +70,7 @@ def train(
     patience: int | None = None,
     keep: Kept = "last",
     gradient_clip: float | None = None,
+    on: Place = "here",
     accelerator: str = "auto",
     devices: int | str = "auto",
     num_nodes: int = 1,
@@ -151,8 +153,11 @@ def train(
         keep: deploy and score the networks of the "last" epoch, or as they were after the one that was "best" for the
             student on validation images; the last epoch's scores then stand beside them.
         gradient_clip: largest norm of the gradient.
+        on: "here", or "ray": over the machines of the Ray cluster that RAY_ADDRESS names, else of a local one, in
+            --devices processes, which are replaced when they are lost; --out must be on a file system that all its
+            machines share.
         accelerator: "cpu", "gpu", "mps" or whatever Lightning knows; "auto" takes the best there is.
-        devices: how many of them, or which.
+        devices: how many of them, or which; on Ray how many over all machines: GPUs, or cores where it has none.
         num_nodes: how many machines.
         strategy: how they work together, as Lightning names it ("ddp").
         precision: "32-true", "bf16-mixed" or "16-mixed"; "auto" times a few steps of the network and takes the
@@ -179,64 +184,64 @@ def train(
         NonFiniteLoss: a term of the loss or a weight became NaN, infinite or larger than any that is of use.
         KeyboardInterrupt: SIGTERM, SIGHUP or Ctrl-C ended it; resume goes on.
     """
-    return train_configured(
-        TrainConfig(
-            data=data,
-            model=model,
-            method=method,
-            task=task,
-            recipe=recipe,
-            epochs=epochs,
-            batch_size=batch_size,
-            lr=lr,
-            seed=seed,
-            out=out,
-            resume=resume,
-            checkpoint_steps=checkpoint_steps,
-            data_dir=data_dir,
-            label=label,
-            image_size=image_size,
-            train_size=train_size,
-            val_fraction=val_fraction,
-            on_bad_image=on_bad_image,
-            mean=mean,
-            std=std,
-            augmentation=augmentation,
-            class_weights=class_weights,
-            balanced_sampling=balanced_sampling,
-            num_workers=num_workers,
-            pretrained=pretrained,
-            model_weights=model_weights,
-            model_args=model_args,
-            stages=stages,
-            optimizer=optimizer,
-            optimizer_args=optimizer_args,
-            schedule=schedule,
-            schedule_args=schedule_args,
-            warmup_epochs=warmup_epochs,
-            layer_decay=layer_decay,
-            new_parts_lr=new_parts_lr,
-            accumulate=accumulate,
-            ema=ema,
-            freeze_stages=freeze_stages,
-            freeze_epochs=freeze_epochs,
-            patience=patience,
-            keep=keep,
-            gradient_clip=gradient_clip,
-            accelerator=accelerator,
-            devices=devices,
-            num_nodes=num_nodes,
-            strategy=strategy,
-            precision=precision,
-            memory_format=memory_format,
-            step=step,
-            recompute=recompute,
-            deterministic=deterministic,
-            max_time=max_time,
-            loggers=loggers,
-            test=test,
-            report=report,
-            progress=progress,
-            callbacks=callbacks,
-        )
+    config = TrainConfig(
+        data=data,
+        model=model,
+        method=method,
+        task=task,
+        recipe=recipe,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        seed=seed,
+        out=out,
+        resume=resume,
+        checkpoint_steps=checkpoint_steps,
+        data_dir=data_dir,
+        label=label,
+        image_size=image_size,
+        train_size=train_size,
+        val_fraction=val_fraction,
+        on_bad_image=on_bad_image,
+        mean=mean,
+        std=std,
+        augmentation=augmentation,
+        class_weights=class_weights,
+        balanced_sampling=balanced_sampling,
+        num_workers=num_workers,
+        pretrained=pretrained,
+        model_weights=model_weights,
+        model_args=model_args,
+        stages=stages,
+        optimizer=optimizer,
+        optimizer_args=optimizer_args,
+        schedule=schedule,
+        schedule_args=schedule_args,
+        warmup_epochs=warmup_epochs,
+        layer_decay=layer_decay,
+        new_parts_lr=new_parts_lr,
+        accumulate=accumulate,
+        ema=ema,
+        freeze_stages=freeze_stages,
+        freeze_epochs=freeze_epochs,
+        patience=patience,
+        keep=keep,
+        gradient_clip=gradient_clip,
+        on=on,
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=num_nodes,
+        strategy=strategy,
+        precision=precision,
+        memory_format=memory_format,
+        step=step,
+        recompute=recompute,
+        deterministic=deterministic,
+        max_time=max_time,
+        loggers=loggers,
+        test=test,
+        report=report,
+        progress=progress,
+        callbacks=callbacks,
     )
+    return train_on_ray(config) if config.on == "ray" else train_configured(config)

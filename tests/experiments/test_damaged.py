@@ -9,7 +9,7 @@ import pytest
 from classmates.experiments.compare import compare
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.pace import epoch_seconds
-from classmates.experiments.workers import resumable
+from classmates.training.resuming import resumable
 from tests.fixtures.small_comparison import every_run
 
 
@@ -80,10 +80,10 @@ def test_a_damaged_run_is_made_again(copied, name, how):
     folder = ledger.run_folder(job)
     if name != "result.json":  # as a run that was interrupted has none yet
         (folder / "result.json").unlink()
-    assert resumable(ledger, job)
+    assert resumable(folder)
     how(folder / name)
     assert ledger.result(job) is None
-    assert not resumable(ledger, job)
+    assert not resumable(folder)
     assert not folder.exists()
 
 
