@@ -25,9 +25,10 @@ from classmates.data.augmentation import Augmentation
 from classmates.data.batches.loaders import train_loader
 from classmates.data.batches.samplers import EpochSampler
 from classmates.data.batches.sampling import Shuffled
-from classmates.data.batches.streaming import decode_fast, use_any_core
+from classmates.data.batches.streaming import use_any_core
 from classmates.data.parts import Files, ImageData, Split
 from classmates.data.readers.images import decode
+from classmates.data.readers.jpeg import decode_fast
 
 BATCH = 128
 WORKERS = 2
