@@ -185,7 +185,10 @@ def dali_loader(folders: Path) -> Iterable[object]:
     from nvidia.dali import fn, pipeline_def, types
     from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
-    @pipeline_def(batch_size=BATCH, num_threads=1, device_id=None)
+    # Nothing ahead: what is made between two epochs would not be counted.
+    ahead = {"exec_async": False, "exec_pipelined": False, "prefetch_queue_depth": 1}
+
+    @pipeline_def(batch_size=BATCH, num_threads=1, device_id=None, **ahead)
     def pipeline() -> tuple[object, object]:
         contents, labels = fn.readers.file(file_root=str(folders / "train"), random_shuffle=True, name="files")
         images = fn.decoders.image_random_crop(contents, output_type=types.RGB, random_area=[0.08, 1.0])
@@ -194,7 +197,9 @@ def dali_loader(folders: Path) -> Iterable[object]:
         mirror = fn.random.coin_flip()
         return fn.crop_mirror_normalize(images, output_layout="CHW", mirror=mirror, **scale), labels
 
-    return DALIGenericIterator(pipeline(), ["images", "labels"], reader_name="files", auto_reset=True)
+    return DALIGenericIterator(
+        pipeline(), ["images", "labels"], reader_name="files", auto_reset=True, prepare_first_batch=False
+    )
 
 
 def image_folder(folders: Path) -> Iterable[object]:
