@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -193,3 +197,20 @@ def test_parts_of_different_classes_for_few_shot_learning(tmp_path, tar):
     data = load(tmp_path, classes="disjoint")
     assert [split.class_names for split in (data.train, data.val, data.test)] == [("a", "b"), ("c", "d"), ("e", "f")]
     assert data.test.labels.tolist() == [0, 1] * 5
+
+
+def test_the_script_of_the_docs_packs_class_folders(tmp_path):
+    text = Path(__file__).parents[3].joinpath("docs", "data.md").read_text(encoding="utf-8")
+    script = text.partition("```python file=pack.py\n")[2].partition("```")[0]
+    for number in range(12):
+        path = (
+            tmp_path / "photos" / ("test" if number > 7 else "train") / ("cat", "dog")[number % 2] / f"{number}.png"
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(number))
+    subprocess.run([sys.executable, "-c", script, tmp_path / "photos", tmp_path / "tars"], check=True)
+    data, packed = (load(tmp_path / kind, val_fraction=0) for kind in ("photos", "tars"))
+    assert packed.class_names == data.class_names == ("cat", "dog")
+    for split, other in ((data.train, packed.train), (data.test, packed.test)):
+        classes = dict(zip(split.images[:, 0, 0, 0].tolist(), split.labels.tolist(), strict=True))
+        assert dict(zip(other.images[:, 0, 0, 0].tolist(), other.labels.tolist(), strict=True)) == classes
