@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from importlib.metadata import version
 
 import torch
-from PIL import ExifTags, Image
+from PIL import Image
 from torch import Tensor
-from torchvision.io import ImageReadMode
-from torchvision.io import decode_jpeg as torchvision_decode_jpeg
+from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import functional as transforms
 
 from classmates.data.parts import ImageFile
 from classmates.data.readers.images import HUGE, decode
-from classmates.data.readers.opening import loaded, opened
+from classmates.data.readers.opening import PIXEL_LIMIT, loaded, opened
 
 try:
     import simplejpeg
 except ModuleNotFoundError:
     simplejpeg = None
 
-UPRIGHT = 1
-"""The EXIF orientation of an image that needs no turning."""
+METADATA = (b"Exif\0", b"http://ns.adobe.com/xap/")
+"""The beginnings of the two kinds of metadata that may say that an image is to be turned."""
 
 
 def decoder() -> str:
-    """Return the name and version of what decodes upright JPEGs in colour: simplejpeg where it is installed."""
+    """Return the name and version of what decodes plain JPEGs in colour: simplejpeg where it is installed."""
     name = "torchvision" if simplejpeg is None else "simplejpeg"
     return f"{name} {version(name)}"
 
@@ -34,26 +34,33 @@ def decoder() -> str:
 def decode_fast(file: ImageFile, channels: int) -> Tensor:
     """Decode an image like ``decode``, to uint8 [C, H, W].
 
-    Colour JPEGs are decoded by simplejpeg where it is installed and they are upright, else by torchvision: the same
-    to the bit, in half and two thirds of Pillow's time.
+    Colour JPEGs are decoded by simplejpeg where it is installed and they have no metadata, else by torchvision: the
+    same to the bit, in half and two thirds of Pillow's time.
 
     Raises:
         UnreadableImage: as in ``decode``.
     """
     if channels == 3 and not isinstance(file, Image.Image):
         file = loaded(file)
-        with opened(file) as image:  # the head alone: no more than its size, format and orientation are known
+        with suppress(RuntimeError, ValueError):  # no JPEG, or a damaged or unusual one: those below know better
+            if is_plain(file.content):
+                return torch.from_numpy(simplejpeg.decode_jpeg(file.content)).permute(2, 0, 1)
+        with opened(file) as image:  # the head alone: no more than its size and format are known
             usual_jpeg = image.format in ("JPEG", "MPO") and image.width * image.height <= HUGE
-            upright = usual_jpeg and image.getexif().get(ExifTags.Base.Orientation, UPRIGHT) == UPRIGHT
         if usual_jpeg:
-            with suppress(RuntimeError, ValueError):  # Pillow may know better; if not, it says which file it is
-                return _decode(file.content, upright)
+            with suppress(RuntimeError):  # Pillow may know better; if not, it says which file it is
+                encoded = torch.frombuffer(bytearray(file.content), dtype=torch.uint8)
+                return decode_jpeg(encoded, ImageReadMode.RGB, apply_exif_orientation=True)
     return transforms.pil_to_tensor(decode(file, channels))
 
 
-def _decode(content: bytes, upright: bool) -> Tensor:
-    """Decode a JPEG to RGB, turned upright; RuntimeError or ValueError where anything is unusual about it."""
-    if upright and simplejpeg is not None:
-        return torch.from_numpy(simplejpeg.decode_jpeg(content)).permute(2, 0, 1)
-    encoded = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-    return torchvision_decode_jpeg(encoded, ImageReadMode.RGB, apply_exif_orientation=True)
+def is_plain(content: bytes) -> bool:
+    """Return whether simplejpeg is installed and may decode a JPEG without anything being looked at but its size.
+
+    Raises:
+        ValueError: it is no JPEG.
+    """
+    if simplejpeg is None or PIXEL_LIMIT in os.environ or any(kind in content for kind in METADATA):
+        return False
+    height, width, *_ = simplejpeg.decode_jpeg_header(content)
+    return height * width <= min(HUGE, Image.MAX_IMAGE_PIXELS or HUGE)
