@@ -24,6 +24,9 @@ except ModuleNotFoundError:
 METADATA = (b"Exif\0", b"http://ns.adobe.com/xap/")
 """The beginnings of the two kinds of metadata that may say that an image is to be turned."""
 
+SAME_COLOURS = ("YCbCr", "Gray")
+"""The colour spaces that simplejpeg converts to RGB as the others do; its CMYK differs from theirs by one."""
+
 
 def decoder() -> str:
     """Return the name and version of what decodes plain JPEGs in colour: simplejpeg where it is installed."""
@@ -55,12 +58,12 @@ def decode_fast(file: ImageFile, channels: int) -> Tensor:
 
 
 def is_plain(content: bytes) -> bool:
-    """Return whether simplejpeg is installed and may decode a JPEG without anything being looked at but its size.
+    """Return whether simplejpeg is installed and gives the others' pixels of this JPEG: upright, of a usual size.
 
     Raises:
         ValueError: it is no JPEG.
     """
     if simplejpeg is None or PIXEL_LIMIT in os.environ or any(kind in content for kind in METADATA):
         return False
-    height, width, *_ = simplejpeg.decode_jpeg_header(content)
-    return height * width <= min(HUGE, Image.MAX_IMAGE_PIXELS or HUGE)
+    height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+    return colours in SAME_COLOURS and height * width <= min(HUGE, Image.MAX_IMAGE_PIXELS or HUGE)
