@@ -15,6 +15,7 @@ from benchmarks.pinning import settle
 BENCHMARKS = (
     "contrast",
     "pipeline",
+    "reading",
     "steps",
     "projections",
     "backbones",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +21,13 @@ __all__ = ["Counts", "Function", "counts", "device", "flops", "interleave", "pea
 DISTURBED = 1.35  # times the best canary: something else was running
 
 
-def interleave(candidates: Mapping[str, Function], *, rounds: int, reference: str | None = None) -> pd.DataFrame:
+def interleave(
+    candidates: Mapping[str, Function],
+    *,
+    rounds: int,
+    reference: str | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> pd.DataFrame:
     """Times of the candidates, a call of each in every round, so that all see the same state of the machine.
 
     Each is called once beforehand, unmeasured. Before every round a fixed matrix product is timed, the canary; rounds
@@ -31,6 +37,7 @@ def interleave(candidates: Mapping[str, Function], *, rounds: int, reference: st
         candidates: what is called, by name.
         rounds: how many, 1 or more.
         reference: the name of the candidate that ``ratio`` is relative to; the first if not given.
+        clock: in seconds; ``time.process_time`` is for what happens on processors alone.
 
     Returns:
         A row a candidate, the index ``name``: ``median_ms``, ``min_ms``, ``max_ms``, ``ratio`` (the median over
@@ -41,9 +48,9 @@ def interleave(candidates: Mapping[str, Function], *, rounds: int, reference: st
     canary, canaries = make_canary(), []
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
-        canaries.append(min(milliseconds(canary) for _ in range(3)))
+        canaries.append(min(milliseconds(canary, clock) for _ in range(3)))
         for name, function in candidates.items():
-            times[name].append(milliseconds(function))
+            times[name].append(milliseconds(function, clock))
     calm = [number for number, took in enumerate(canaries) if took <= DISTURBED * min(canaries)]
     base = times[reference or next(iter(candidates))]
     rows = {
@@ -65,9 +72,9 @@ def make_canary() -> Function:
     return lambda: square @ square
 
 
-def milliseconds(function: Function) -> float:
-    """How long one call takes."""
-    if device().type == "cuda":
+def milliseconds(function: Function, clock: Callable[[], float] = time.perf_counter) -> float:
+    """How long one call takes; on a GPU by its own events, unless another clock is asked for."""
+    if device().type == "cuda" and clock is time.perf_counter:
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize()
         start.record()
@@ -75,9 +82,9 @@ def milliseconds(function: Function) -> float:
         end.record()
         end.synchronize()
         return start.elapsed_time(end)
-    began = time.perf_counter()
+    began = clock()
     function()
-    return (time.perf_counter() - began) * 1000
+    return (clock() - began) * 1000
 
 
 def write(frame: pd.DataFrame, name: str, out: Path, note: str) -> None:

@@ -1,11 +1,11 @@
-"""How many images a second the loaders feed, small ones from memory and large ones from files; what decoders take."""
+"""How many images a second the loaders feed, small ones from memory and large ones from files."""
 
 from __future__ import annotations
 
 import tempfile
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,17 +17,14 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as usual
-from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as transforms
 
-from benchmarks.harness import Function, device, interleave, write
+from benchmarks.harness import device, interleave, write
 from classmates.data.augmentation import Augmentation
 from classmates.data.batches.loaders import train_loader
 from classmates.data.batches.samplers import EpochSampler
 from classmates.data.batches.sampling import Shuffled
-from classmates.data.batches.streaming import decode_fast, use_any_core
+from classmates.data.batches.streaming import use_any_core
 from classmates.data.parts import Files, ImageData, Split
-from classmates.data.readers.images import decode
 
 BATCH = 128
 WORKERS = 2
@@ -71,24 +68,9 @@ def small_images(out: Path, count: int, rounds: int) -> None:
 
 
 def large_images(out: Path, count: int, rounds: int) -> None:
-    """JPEG files of photographs: what decoding takes in one thread, and an epoch through workers."""
+    """JPEG files of photographs: an epoch through workers."""
     with tempfile.TemporaryDirectory() as folder:
         paths = photographs(Path(folder), count)
-        some = paths[:32]
-        decoders = {
-            "Pillow": lambda path: transforms.pil_to_tensor(decode(path, 3)),
-            "Pillow, half the size": draft,
-            "torchvision": lambda path: decode_fast(path, 3),
-        }
-        crop = v2.Compose([v2.RandomResizedCrop(224, antialias=True), v2.RandomHorizontalFlip()])
-        candidates = {f"decode: {name}": over(some, function) for name, function in decoders.items()}
-        candidates["decode and crop: Pillow"] = over(some, lambda path: crop(decode(path, 3)))
-        candidates["decode and crop: torchvision"] = over(some, lambda path: crop(decode_fast(path, 3)))
-        frame = one_thread(candidates, rounds)
-        frame.insert(0, "images_per_second", len(some) / frame["median_ms"] * 1000)
-        size = f"{np.mean([path.stat().st_size for path in some]) / 1000:.0f} kB"
-        write(frame, "pipeline_decoders", out, f"{len(some)} JPEGs of 500x375 pixels, {size} on average, one thread.")
-
         data = image_data(Split(torch.arange(count) % 2, paths=Listed(paths)), 224)
         sampler = EpochSampler(Shuffled(), data.train.labels, BATCH)
         steps = [usual.RandomResizedCrop(224), usual.RandomHorizontalFlip(), *TO_FLOATS]
@@ -98,7 +80,7 @@ def large_images(out: Path, count: int, rounds: int) -> None:
                 data, sampler, Augmentation(), seed=0, num_workers=WORKERS, device=device()
             ),
         }
-        note = f"An epoch of {count} such JPEGs: RandomResizedCrop to 224 pixels, flip, normalisation."
+        note = f"An epoch of {count} JPEGs of 500x375 pixels: RandomResizedCrop to 224 pixels, flip, normalisation."
         write(throughput(loaders, count, rounds), "pipeline_large", out, note)
 
 
@@ -151,30 +133,9 @@ def photographs(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def draft(path: Path) -> torch.Tensor:
-    """Decoded at half of its size, which is all that a crop of 224 of 500 pixels needs, most of the time."""
-    with Image.open(path) as image:
-        image.draft("RGB", (image.width // 2, image.height // 2))
-        return transforms.pil_to_tensor(image.convert("RGB"))
-
-
 def throughput(loaders: dict[str, Iterable[object]], count: int, rounds: int) -> pd.DataFrame:
     """Whole epochs of each loader against the first."""
     frame = interleave({name: partial(deque, loader, 0) for name, loader in loaders.items()}, rounds=rounds)
     frame.insert(0, "images_per_second", count / frame["median_ms"] * 1000)
     frame.insert(1, "speedup", 1 / frame["ratio"])
     return frame.drop(columns="ratio")
-
-
-def one_thread(candidates: dict[str, Function], rounds: int) -> pd.DataFrame:
-    """As in a worker process."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return interleave(candidates, rounds=rounds)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def over(paths: list[Path], function: Callable[[Path], object]) -> Function:
-    return lambda: deque(map(function, paths), 0)

@@ -86,7 +86,8 @@ class Catalog(Shown):
         if kind == "datasets" and not self.pattern:
             return [
                 "  and hf:NAME, a data set of the Hugging Face Hub, and your own: a folder with",
-                "  train/CLASS/* and perhaps val/ and test/, one with CLASS/*, or one of parquet files",
+                "  train/CLASS/* and perhaps val/ and test/, one with CLASS/*, or one of parquet or",
+                "  tar files; and the address of such, s3://...",
             ]
         return []
 

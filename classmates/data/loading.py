@@ -20,6 +20,8 @@ from classmates.data.readers.hub import list_hub
 from classmates.data.readers.listing import Listing, listed, read_listing, without_images
 from classmates.data.readers.parquet import find_shards, list_parquet
 from classmates.data.readers.python_dataset import read_dataset
+from classmates.data.readers.remote import is_url, local_copy
+from classmates.data.readers.webdataset import find_tars, list_webdataset
 from classmates.data.splits import TEST_FRACTION, TEST_SEED, stratified_split, stratified_subset
 from classmates.errors import UserError, check_choice, unknown
 
@@ -53,13 +55,14 @@ def load(
     Args:
         data: a map-style dataset of (image, label); ``hf:NAME`` or ``hf:NAME:CONFIG``, a data set of the Hugging Face
             Hub; a folder with ``train/CLASS/*`` and, if you have them, ``val/`` and ``test/``, or with class folders
-            right in it, or of parquet files as on the Hub; or a name (``digits``, ``cifar100``, ...). A text is a
-            folder if it has a slash or such a folder exists, else a name. Without test images, a stratified 20 % are
-            split off, always the same ones.
+            right in it, of parquet files as on the Hub, or of tar files as WebDataset has them; such files at an
+            address (``s3://...``, ``https://...``); or a name (``digits``, ``cifar100``, ...). A text is a folder if
+            it has a slash or such a folder exists, else a name. Without test images, a stratified 20 % are split
+            off, always the same ones.
         data_dir: where the files of a data set known by name are, or are downloaded to; with ``hf:``, where
             ``datasets`` keeps what it downloads.
-        label: which labels, where the data have several: a column of parquet files or of a set of the Hub, or
-            ``fine`` or ``coarse`` of ``cifar100``.
+        label: which labels, where the data have several: a column of parquet files or of a set of the Hub, the
+            extension of a tar file's labels or a field of its ``.json``, or ``fine`` or ``coarse`` of ``cifar100``.
         image_size: side in pixels. Default: the images' own where all are of one size up to 64 pixels a side, or
             square and up to 224; for others 32 or 64 where none is larger, 128 where the shorter side of half of
             them is below 160 pixels, else 224. Up to 64 the images are kept in memory.
@@ -152,6 +155,9 @@ def _find(data: str | Path, data_dir: str | Path | None, label: str | None, clas
     data_dir = None if data_dir is None else Path(data_dir).expanduser()
     if isinstance(data, str) and data.startswith("hf:"):
         return _own_classes(list_hub(data.removeprefix("hf:"), data_dir, label), classes)
+    if is_url(data):
+        listing = _find_folder(local_copy(str(data)), str(data), data_dir, label, classes)
+        return replace(listing, name=str(data).rstrip("/").rpartition("/")[2])
     if is_folder(data):
         return _find_folder(Path(data).expanduser(), str(data), data_dir, label, classes)
     if data in NAMED:
@@ -161,8 +167,8 @@ def _find(data: str | Path, data_dir: str | Path | None, label: str | None, clas
         # No error: data sets of which some have files are compared with one data_dir.
         return _noting(listing, f"data_dir '{data_dir}' is not used: {data} comes from {listing.where}")
     raise UserError(
-        f"{unknown('data set', str(data), NAMED)} (or give the path of a folder of class folders or of parquet "
-        "files, or hf:NAME for a data set of the Hub)"
+        f"{unknown('data set', str(data), NAMED)} (or give the path of a folder of class folders, of parquet "
+        "or of tar files, or hf:NAME for a data set of the Hub)"
     )
 
 
@@ -172,14 +178,20 @@ def is_folder(data: str | Path) -> bool:
 
 
 def _is_class_folders(data: object) -> bool:
-    """Return whether data are a folder of class folders, and not of parquet files."""
-    return isinstance(data, (str, Path)) and is_folder(data) and not find_shards(Path(data).expanduser())
+    """Return whether data are a folder of class folders, and not of parquet or tar files."""
+    if not isinstance(data, (str, Path)) or not is_folder(data) or is_url(data):
+        return False
+    folder = Path(data).expanduser()
+    return not find_shards(folder) and not find_tars(folder)
 
 
 def _find_folder(folder: Path, data: str, data_dir: Path | None, label: str | None, classes: Classes) -> Listing:
     if shards := find_shards(folder):
         _require_unused(f"the folder {folder}", data_dir=data_dir)
         listing = _own_classes(list_parquet(folder, shards, label=label, name=folder.resolve().name), classes)
+    elif tars := find_tars(folder):
+        _require_unused(f"the folder {folder}", data_dir=data_dir)
+        listing = _own_classes(list_webdataset(folder, tars, label=label, name=folder.resolve().name), classes)
     else:
         _require_unused(f"the folder {folder}, of class folders", data_dir=data_dir, label=label)
         listing = (list_folder if classes == "shared" else list_class_parts)(folder)

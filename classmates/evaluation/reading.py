@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from classmates.data.augmentation import normalise
-from classmates.data.batches.streaming import decode_fast
 from classmates.data.parts import ImageFile
 from classmates.data.readers.images import decode, stack
+from classmates.data.readers.jpeg import decode_fast
 from classmates.data.resizing import crop_middle, fit
 from classmates.runs.student import StudentCard
 

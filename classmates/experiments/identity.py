@@ -28,6 +28,7 @@ from classmates.data.readers.hub import list_hub
 from classmates.data.readers.listing import read_listing
 from classmates.data.readers.parquet import list_parquet
 from classmates.data.readers.paths import Paths
+from classmates.data.readers.webdataset import Members, list_webdataset
 from classmates.errors import UserError
 from classmates.methods.base import Method
 from classmates.methods.spec import MethodSpec, known_methods
@@ -206,7 +207,7 @@ def readers(data: str) -> tuple[str, ...]:
     if data.startswith("hf:"):
         kinds += [list_hub]
     elif is_folder(data):
-        kinds += [list_folder, list_class_parts, list_parquet]
+        kinds += [list_folder, list_class_parts, list_parquet, list_webdataset]
     elif data in NAMED:
         kinds += [*NAMED[data].readers, list_parquet]
     return tuple(kind.__module__ for kind in kinds)
@@ -238,7 +239,6 @@ def split_hash(split: Split) -> str:
     """
     if split.images is not None:
         return digest(split.labels, split.images)
-    if isinstance(split.paths, Paths):
-        names = (f"{path.relative_to(split.paths.root)} {path.stat().st_size}" for path in split.paths)
-        return digest(split.labels, "\n".join(names))
+    if isinstance(split.paths, Paths | Members):
+        return digest(split.labels, "\n".join(split.paths.described()))
     return digest(split.labels)

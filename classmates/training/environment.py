@@ -13,13 +13,15 @@ from pathlib import Path
 import torch
 
 from classmates._machine import cpu_name
+from classmates.data.readers.jpeg import decoder
 
 
 def environment(device: torch.device) -> dict[str, str | int | None]:
-    """Return versions, the processor, the accelerator in use and the commit of a source checkout."""
+    """Return versions, the decoder of JPEGs, the processor, the accelerator in use and a source checkout's commit."""
     packages = ("classmates", "torch", "torchvision", "timm", "lightning")
     return {
         **{name: version(name) for name in packages},
+        "jpeg_decoder": decoder(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": cpu_name(),

@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from classmates.data import resizing
-from classmates.data.resizing import crop_middle, fit, without_far_ends
+from classmates.data.resizing import PackedRandomResizedCrop, crop_middle, fit, without_far_ends
 
 
 @pytest.fixture
@@ -49,3 +49,17 @@ def test_sizes_that_are_long_themselves_keep_what_they_need():
     image = torch.zeros(1, 4, 200, dtype=torch.uint8)
     assert without_far_ends(image, (2, 100)) is image
     assert without_far_ends(image, (2, 2)).shape == (1, 4, 8 * 4)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("interpolation", [v2.InterpolationMode.BILINEAR, v2.InterpolationMode.BICUBIC])
+def test_packed_crops_are_torchvisions(channels, interpolation):
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(256, (60, 90, channels), dtype=torch.uint8, generator=generator).permute(2, 0, 1)
+    for seed in range(5):
+        made = []
+        for kind in (v2.RandomResizedCrop, PackedRandomResizedCrop):
+            torch.manual_seed(seed)
+            made.append(kind(48, interpolation=interpolation)(image))
+        assert torch.equal(*made)
+        assert made[1].permute(1, 2, 0).is_contiguous()

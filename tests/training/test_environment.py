@@ -11,7 +11,7 @@ from classmates.training.environment import environment, keep_freed_memory
 
 def test_what_is_recorded():
     found = environment(torch.device("cpu"))
-    assert {"classmates", "torch", "timm", "python", "cpu", "threads", "commit"} <= found.keys()
+    assert {"classmates", "torch", "timm", "jpeg_decoder", "python", "cpu", "threads", "commit"} <= found.keys()
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")

@@ -19,7 +19,7 @@ from classmates.data.batches.samplers import EpochSampler
 from classmates.data.batches.sampling import InOrder
 from classmates.data.batches.streaming import StreamingLoader
 from classmates.data.parts import ImageData, Split
-from classmates.data.resizing import crop_middle
+from classmates.data.resizing import PackedRandomResizedCrop, crop_middle
 from classmates.errors import UserError
 
 NOT_VARIED = Augmentation(crop_padding=0, flip=False)
@@ -59,7 +59,7 @@ def train_loader(
     if data.train.images is not None:
         return MemoryLoader(data, data.train, sampler, augmentation, **how)
     flip = data.flip if augmentation.flip is None else augmentation.flip
-    crop = v2.RandomResizedCrop(
+    crop = PackedRandomResizedCrop(
         data.image_size, scale=(augmentation.least_crop, 1.0), interpolation=InterpolationMode(data.interpolation)
     )
     steps = [crop, v2.RandomHorizontalFlip(0.5 if flip else 0.0)]

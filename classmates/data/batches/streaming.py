@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.io import ImageReadMode, decode_jpeg
-from torchvision.transforms.v2 import functional as transforms
 
 from classmates.data.augmentation import Augmentation
 from classmates.data.batches.in_memory import Loader
 from classmates.data.batches.randomness import of_view, stream_seed
 from classmates.data.batches.samplers import EpochSampler
-from classmates.data.parts import Files, ImageData, ImageFile, Split
-from classmates.data.readers.images import HUGE, decode
-from classmates.data.readers.opening import loaded, opened
+from classmates.data.parts import Files, ImageData, Split
+from classmates.data.readers.jpeg import decode_fast
 
 BATCHES_AHEAD = 2
 """The number of batches each worker makes ahead; more would only take memory where workers keep up on average."""
@@ -125,25 +120,6 @@ class _Images(Dataset[tuple[list[Tensor], int]]):
                 torch.default_generator.manual_seed(stream_seed(purpose, self.seed, epoch, position))
                 views.append(self.transform(image).permute(1, 2, 0))
         return views, index
-
-
-def decode_fast(file: ImageFile, channels: int) -> Tensor:
-    """Decode an image like ``decode``, to uint8 [C, H, W].
-
-    Colour JPEGs are decoded by torchvision, the same to the bit and in two thirds of Pillow's time.
-    """
-    if channels == 3 and not isinstance(file, Image.Image):
-        file = loaded(file)
-        with opened(file) as image:  # the head alone: no more than its size and format are known
-            usual_jpeg = image.format in ("JPEG", "MPO") and image.width * image.height <= HUGE
-        if usual_jpeg:
-            with suppress(RuntimeError):  # Pillow may know better; if not, it says which file it is
-                return decode_jpeg(
-                    torch.frombuffer(bytearray(file.content), dtype=torch.uint8),
-                    ImageReadMode.RGB,
-                    apply_exif_orientation=True,
-                )
-    return transforms.pil_to_tensor(decode(file, channels))
 
 
 def use_any_core(worker: int) -> None:

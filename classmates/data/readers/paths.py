@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import overload
 
@@ -19,10 +19,23 @@ class Paths(Sequence[Path]):
 
     def __init__(self, root: Path, names: Iterable[Sequence[str]]) -> None:
         """names: relative to ``root``, in groups (such as the files of one folder), one group in memory at a time."""
-        self.root = root
-        self._text = b"".join(os.fsencode("".join(f"{name}\0" for name in group)) for group in names)
-        ends = np.flatnonzero(np.frombuffer(self._text, np.uint8) == 0)  # no path has a zero byte
+        self._of(root, b"".join(os.fsencode("".join(f"{name}\0" for name in group)) for group in names))
+
+    @classmethod
+    def packed(cls, root: Path, text: bytes) -> Paths:
+        """Return the paths of which ``text`` has the names, a zero byte after each."""
+        paths = cls.__new__(cls)
+        paths._of(root, text)
+        return paths
+
+    def _of(self, root: Path, text: bytes) -> None:
+        self.root, self._text = root, text
+        ends = np.flatnonzero(np.frombuffer(text, np.uint8) == 0)  # no path has a zero byte
         self._starts = np.concatenate([[0], ends + 1])[: len(ends)]
+
+    def described(self) -> Iterator[str]:
+        """Yield each file's name and size, by which a data set is known again."""
+        return (f"{path.relative_to(self.root)} {path.stat().st_size}" for path in self)
 
     def take(self, indices: Tensor) -> Paths:
         """Return the paths of these indices, in their order, with the same string behind them."""

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from classmates.data.batches.streaming import decode_fast
 from classmates.data.parts import Encoded
 from classmates.data.readers import images as reading
 from classmates.data.readers.images import check, decode
+from classmates.data.readers.jpeg import decode_fast
 from classmates.data.readers.opening import EXTENSIONS, FORMATS, UnreadableImage
 
 REFUSED = ["EPS", "PDF", "ICO", "TGA", "PCX", "SGI", "IM", "MSP", "DDS", "ICNS"]
@@ -81,7 +81,7 @@ def test_a_huge_jpeg_is_decoded_at_a_fraction_of_its_size(tmp_path, monkeypatch)
     Image.fromarray(np.tile(ramp, (800, 1))).convert("RGB").save(path)
     assert decode(path, 3).size == (1200, 800)
     monkeypatch.setattr(reading, "HUGE", 1000)
-    monkeypatch.setattr("classmates.data.batches.streaming.HUGE", 1000)
+    monkeypatch.setattr("classmates.data.readers.jpeg.HUGE", 1000)
     monkeypatch.setattr(reading, "HUGE_SIDE", 200)
     assert decode(path, 3).size == (300, 200)
     assert decode_fast(path, 3).shape == (3, 200, 300)

@@ -22,6 +22,8 @@ def test_paths_are_those_that_went_in(groups, random):
     paths = Paths(root, groups)
     assert len(paths) == len(expected)
     assert list(paths) == expected
+    packed = os.fsencode("".join(f"{name}\0" for group in groups for name in group))
+    assert list(Paths.packed(root, packed)) == expected
     indices = random.sample(range(len(expected)), len(expected) // 2)
     assert list(paths.take(torch.tensor(indices, dtype=torch.int64))) == [expected[index] for index in indices]
 

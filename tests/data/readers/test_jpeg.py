@@ -1,0 +1,75 @@
+from importlib.metadata import version
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms.v2 import functional as transforms
+
+from classmates.data.parts import Encoded
+from classmates.data.readers import jpeg
+from classmates.data.readers.images import decode
+from classmates.data.readers.jpeg import decode_fast, decoder
+from classmates.data.readers.opening import UnreadableImage
+
+PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)).resize((75, 52))
+
+
+def with_orientation(number):
+    exif = Image.Exif()
+    exif[0x0112] = number
+    return {"exif": exif}
+
+
+@pytest.fixture(params=["simplejpeg", "torchvision"], autouse=True)
+def installed(request, monkeypatch):
+    """The fastest decoder that is installed."""
+    if request.param == "simplejpeg":
+        pytest.importorskip("simplejpeg")
+    else:
+        monkeypatch.setattr(jpeg, "simplejpeg", None)
+    return request.param
+
+
+@pytest.mark.parametrize(
+    ("image", "options"),
+    [
+        (PICTURE, {"quality": 90}),
+        (PICTURE, {"subsampling": 2, "progressive": True}),
+        (PICTURE.convert("L"), {}),
+        (PICTURE.convert("CMYK"), {"quality": 95}),
+        *((PICTURE, with_orientation(number)) for number in range(1, 9)),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_decoder_gives_what_pillow_does(tmp_path, image, options, channels):
+    path = tmp_path / "ein Bild 猫.jpg"
+    image.save(path, **options)
+    expected = transforms.pil_to_tensor(decode(path, channels))
+    assert torch.equal(decode_fast(path, channels), expected)
+    assert torch.equal(decode_fast(Encoded("row 1", path.read_bytes()), channels), expected)
+
+
+def test_which_decoder_it_is_can_be_told(installed):
+    assert decoder() == f"{installed} {version(installed)}"
+
+
+def test_other_formats_and_decoded_images_are_read_as_well(tmp_path):
+    PICTURE.save(tmp_path / "picture.png")
+    expected = transforms.pil_to_tensor(PICTURE)
+    assert torch.equal(decode_fast(tmp_path / "picture.png", 3), expected)
+    assert torch.equal(decode_fast(PICTURE, 3), expected)
+
+
+def test_a_jpeg_cut_off_is_named(tmp_path):
+    path = tmp_path / "cut.jpg"
+    PICTURE.save(path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(UnreadableImage, match=r"cannot read the image .*cut\.jpg"):
+        decode_fast(path, 3)
+
+
+def test_a_link_to_nothing_is_named(tmp_path):
+    (tmp_path / "link.jpg").symlink_to("gone.jpg")
+    with pytest.raises(UnreadableImage, match=r"image .*link\.jpg: it is a link to gone\.jpg, which does not exist"):
+        decode_fast(tmp_path / "link.jpg", 3)
