@@ -25,6 +25,7 @@ BENCHMARKS = (
     "sharing",
     "scaling",
     "scale",
+    "peers",
 )
 
 
