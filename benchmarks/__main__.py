@@ -26,6 +26,7 @@ BENCHMARKS = (
     "scaling",
     "scale",
     "peers",
+    "building",
 )
 
 
