@@ -26,6 +26,8 @@ BENCHMARKS = (
     "sharing",
     "scaling",
     "scale",
+    "peers",
+    "building",
 )
 
 
