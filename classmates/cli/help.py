@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 from docstring_parser import parse as parse_docstring
 
 from classmates._outlines import OUTLINES
-from classmates.configuration.arguments import Argument, alternatives, arguments_of, in_words
+from classmates.configuration.arguments import Argument, alternatives, arguments_of, flat, in_words
 
 TOPICS = {
     "train": {
@@ -87,14 +87,20 @@ EXAMPLES = {
     ),
 }
 
+CONFIG = Argument(
+    name="config",
+    type=Path,
+    default=None,
+    help="settings in YAML, named as the flags are, which go over them; or the name of a file that comes with the "
+    "package, such as recipes/demo.yaml",
+)
+"""What every command takes beside its function's arguments, and ``GENERAL``."""
 GENERAL = {
-    "--config FILE": "settings in YAML, named as the flags are, which go over them; or the name of a file that comes "
-    "with the package, such as recipes/demo.yaml",
     "--quiet": "only results and errors: no notes, no progress",
     "--verbose": "also what the libraries underneath say, and where in the code an error arose",
     "--help": "show this",
 }
-"""What every command takes."""
+"""Flags without a value that every command takes."""
 
 NAMES = {"method": "classmates.methods", "methods": "classmates.methods", "model": "classmates.models"}
 """The modules whose public names complete the value of an argument."""
@@ -140,12 +146,12 @@ def command_parser(
             if name in words:
                 add_word(group, arguments[name])
             else:
-                add_flags(group, arguments[name])
+                for flag, argument in flat({name: arguments[name]}).items():
+                    add(group, f"--{flag}", argument)
     group = parser.add_argument_group("Every command")
+    add(group, "--config", CONFIG)
     for flag, text in GENERAL.items():
-        name, _, metavar = flag.partition(" ")
-        how: dict[str, Any] = {"metavar": metavar, "type": Path} if metavar else {"action": "store_true"}
-        group.add_argument(name, help=text, **how)
+        group.add_argument(flag, help=text, action="store_true")
     return parser
 
 
@@ -153,8 +159,8 @@ def options_parser(cls: type, options: Mapping[str, Argument], flag: str) -> Arg
     """Return a class that is chosen by name, such as a method, with its options, which follow the flag with a dot."""
     parser = ArgumentParser(usage=SUPPRESS, description=description(cls, f"{cls.__name__}: "), **FORM)
     group = parser.add_argument_group(f"Options of --{flag} {cls.__name__}", None if options else "none")
-    for option in options.values():
-        add_flag(group, f"--{flag}.{option.name}", option)
+    for name, option in options.items():
+        add(group, f"--{flag}.{name}", option)
     return parser
 
 
@@ -182,27 +188,21 @@ def examples(lines: Sequence[str]) -> str | None:
 def add_word(group: _ArgumentGroup, argument: Argument) -> None:
     """Add an argument that is given by position."""
     listed = f" ({in_words(argument.type)})" if choices_of(argument) else ""
-    add(group, argument.name, argument, argument.name.upper(), listed, nargs="*" if argument.is_list else None)
+    add(group, argument.name, argument, argument.name.upper(), listed, nargs="*" if argument.item_type else None)
 
 
-def add_flags(group: _ArgumentGroup, argument: Argument) -> None:
-    """Add the flag of an argument, or those of the fields of a dataclass."""
-    for field in argument.fields.values():
-        add_flag(group, f"--{argument.name}.{field.name}", field)
-    if argument.is_mapping:
-        add(group, f"--{argument.name}.NAME", argument, "VALUE")
-    elif not argument.fields:
-        add_flag(group, f"--{argument.name}", argument)
-
-
-def add_flag(group: _ArgumentGroup, flag: str, argument: Argument) -> None:
-    add(group, flag, argument, in_words(argument.type))
-
-
-def add(group: _ArgumentGroup, name: str, argument: Argument, takes: str, more: str = "", **how: Any) -> None:
+def add(
+    group: _ArgumentGroup, name: str, argument: Argument, takes: str | None = None, more: str = "", **how: Any
+) -> None:
     """Add an argument: its name as typed, what it takes, its help, and what completes its value."""
     how["type"] = Path if Path in alternatives(argument.type) else None
-    group.add_argument(name, metavar=takes, help=help_of(argument) + more, choices=choices_of(argument), **how)
+    group.add_argument(
+        name,
+        metavar=takes or in_words(argument.type),
+        help=help_of(argument) + more,
+        choices=choices_of(argument),
+        **how,
+    )
 
 
 def choices_of(argument: Argument) -> list[str] | None:
@@ -232,5 +232,5 @@ def escaped(text: str) -> str:
 
 def placeholder(argument: Argument) -> str:
     """Write an argument that is given by position for the usage line: ``RUN``, ``IMAGES ...``, ``[WHAT]``."""
-    text = argument.name.upper() + (" ..." if argument.is_list else "")
+    text = argument.name.upper() + (" ..." if argument.item_type else "")
     return text if argument.required else f"[{text}]"
