@@ -40,10 +40,10 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
-def nearest(name: str, choices: Iterable[str], count: int = 3, *, see: str = "") -> str:
+def nearest(name: str, choices: Iterable[str], count: int = 3, *, listed: bool = False) -> str:
     """Return the known names most like ``name``, to end a sentence; where none is like it, every name or the first.
 
-    see: the command that shows every name, which is then said instead of some of many.
+    listed: whether ``classmates list`` shows them, which is then said instead of some of many names.
     """
     names = sorted(choices)
     lowered: dict[str, str] = {}
@@ -52,8 +52,8 @@ def nearest(name: str, choices: Iterable[str], count: int = 3, *, see: str = "")
     close = [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=count, cutoff=0.5)]
     if close:
         return f"did you mean {' or '.join(repr(match) for match in close)}?"
-    if len(names) > SHOWN and see:
-        return f"`{see}` shows every name"
+    if len(names) > SHOWN and listed:
+        return "`classmates list` shows every name"
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"there are: {', '.join(names[:SHOWN])}{more}"
 
@@ -62,8 +62,7 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> UserError:
     """Return the error for a name that is not known: ``unknown method 'MLC': did you mean 'MCL'?``"""
     text = str(name)
     shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
-    see = "classmates list" if kind in LISTED else ""
-    return UserError(f"unknown {kind} '{shown}': {nearest(shown, choices, see=see)}")
+    return UserError(f"unknown {kind} '{shown}': {nearest(shown, choices, listed=kind in LISTED)}")
 
 
 def check_choice(option: str, value: object, words: Any) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from classmates.configuration.arguments import Argument, flat, in_words, named
-from classmates.errors import UserError, nearest
+from classmates.configuration.arguments import Argument, flat, in_words, likely, named
+from classmates.errors import UserError
 
 VERY = 0.75
 """From this likeness on a flag is taken for another one that was mistyped; options of methods are less like it."""
@@ -68,7 +68,7 @@ def check_name(name: str, arguments: Mapping[str, Argument], known: Mapping[str,
     head = name.partition(".")[0]
     of_class = head in arguments and arguments[head].base is not None
     if not of_class and not named(name, known) and get_close_matches(name, known, 1, VERY):
-        raise UserError(f"unknown flag '--{name}': {nearest(name, known)}")
+        raise UserError(f"unknown flag '--{name}': {likely(name, known, '')}")
 
 
 def value_of(name: str, left: deque[str], arguments: Mapping[str, Argument], known: Mapping[str, Argument]) -> str:

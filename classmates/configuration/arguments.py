@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -95,6 +96,12 @@ def named(name: str, known: Mapping[str, Argument]) -> Argument | None:
     """Return what has this name among those that ``flat`` gives; None where there is none."""
     head, dot, _ = name.partition(".")
     return known.get(name) or known.get(f"{head}{dot}{ANY_NAME}")
+
+
+def likely(name: str, names: Iterable[str], see: str) -> str:
+    """Return the names most like an unknown one, or else the command that shows every one."""
+    close = get_close_matches(name, list(names), cutoff=0.5)
+    return f"did you mean {' or '.join(map(repr, close))}?" if close else f"`{see}` shows every one"
 
 
 def typable(hint: Any) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from classmates.configuration.arguments import ANY_NAME, Argument, arguments_of
-from classmates.errors import UserError, nearest
+from classmates.configuration.arguments import ANY_NAME, Argument, arguments_of, likely
+from classmates.errors import UserError
 from classmates.methods.spec import MethodSpec
 from classmates.runs.spec import Spec, class_path, takes_any_option
 from classmates.runs.task_spec import TaskSpec
@@ -40,7 +40,7 @@ def unknown_option(option: str, kind: type[Any], flag: str, command: str) -> Use
     elif not options:
         hint = "it has none"
     else:
-        hint = nearest(option, options, see=f"classmates {command} --{flag}.help {kind.__name__}")
+        hint = likely(option, options, f"classmates {command} --{flag}.help {kind.__name__}")
     return UserError(f"unknown option of {kind.__name__} '{option}': {hint}")
 
 

@@ -17,8 +17,8 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from classmates._yaml import read_yaml
-from classmates.configuration.arguments import Argument, flat, in_words, named
-from classmates.errors import UserError, check_finite, nearest
+from classmates.configuration.arguments import Argument, flat, in_words, likely, named
+from classmates.errors import UserError, check_finite
 
 
 class Settings:
@@ -158,7 +158,7 @@ class Settings:
             return UserError(f"{self.spelled[name]} is an option of a {head}: say which with --{head}")
         if head in self.kinds:
             return self.classes.unknown_option(option, self.kinds[head], head, self.command)
-        hint = nearest(name, known, see=f"classmates {self.command} --help")
+        hint = likely(name, known, f"classmates {self.command} --help")
         return UserError(f"unknown {self.spelled[name]}: {hint}")
 
     def typed_value(self, name: str, known: Mapping[str, Argument]) -> Any:
