@@ -16,7 +16,7 @@ from classmates._progress import say, saying, wrapped
 from classmates._signals import ended_by_signals, exit_code
 from classmates.cli.commands import COMMANDS
 from classmates.cli.fitting import fitted
-from classmates.cli.help import command_parser, options_parser, overview_parser
+from classmates.cli.help import CONFIG, command_parser, options_parser, overview_parser
 from classmates.configuration.arguments import arguments_of
 from classmates.errors import NonFiniteLoss, UserError, unknown
 
@@ -111,7 +111,7 @@ def shortened(path: str | bytes) -> str:
 def run(command: str, typed: list[str]) -> int:
     """Run the function of a command and print what it returns, or print its help; return the exit code."""
     # What takes PyTorch comes last: help and wrong flags need none of it.
-    from classmates.cli.words import check_names, read
+    from classmates.cli.words import read
     from classmates.comparisons.recipe import find_settings
     from classmates.configuration.settings import Settings
 
@@ -119,25 +119,18 @@ def run(command: str, typed: list[str]) -> int:
     if "-h" in typed or "--help" in typed:
         print(command_parser(command, entry.outline(), entry.positions).format_help())
         return 0
-    arguments = arguments_of(entry.outline())
-    given = read(typed, arguments, entry.positions)
-    check_names(command, given, arguments)
+    flags = read(typed, arguments_of(entry.outline()) | {"config": CONFIG}, entry.positions)
     function = getattr(import_module(entry.home), entry.function)
     settings = Settings(command, arguments_of(function))
-    flags, files = [], []
-    for flag, text in given:
-        if flag == "config":
-            files.append(find_settings(text))
-        elif flag.endswith(".help") and flag.removesuffix(".help") in arguments:
-            chosen = flag.removesuffix(".help")
-            kind = settings.classes.family_for(settings.arguments[chosen]).find(text)
+    for flag, text in flags:
+        chosen = flag.removesuffix(".help")
+        if chosen != flag and chosen in settings.kinds:
+            kind = settings.find(chosen, text)
             print(options_parser(kind, settings.classes.options_of(kind), chosen).format_help())
             return 0
-        else:
-            flags.append((flag, text))
-    for file in files:
-        settings.add_file(file, method=dict(flags).get("method"))
-    settings.add_flags(flags)
+        if flag == "config":
+            settings.add_file(find_settings(text), method=dict(flags).get("method"))
+    settings.add_flags((flag, value) for flag, value in flags if flag != "config")
     result = function(**settings.typed())
     shown = entry.show(result)
     if shown:

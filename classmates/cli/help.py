@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter, _ArgumentGroup, _SubParsersAction
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from shutil import get_terminal_size
@@ -13,53 +14,40 @@ from typing import Any, Literal, get_args, get_origin
 from docstring_parser import parse as parse_docstring
 
 from classmates._outlines import OUTLINES
-from classmates.configuration.arguments import Argument, alternatives, arguments_of, in_words
+from classmates.configuration.arguments import Argument, alternatives, arguments_of, flat, in_words
 
 TOPICS = {
     "train": {
-        "What to learn": ("data", "model", "method", "task", "recipe"),
-        "The run": (
-            *("epochs", "batch_size", "lr", "seed", "out", "resume", "checkpoint_steps", "max_time", "patience"),
-            "keep",
-        ),
-        "Data": (
-            *("data_dir", "label", "image_size", "mean", "std", "train_size", "val_fraction", "on_bad_image"),
-            "num_workers",
-        ),
-        "Unequal classes": ("class_weights", "balanced_sampling"),
-        "Augmentation": ("augmentation",),
-        "The network": ("pretrained", "model_weights", "model_args", "stages"),
-        "Optimisation": (
-            *("optimizer", "optimizer_args", "schedule", "schedule_args", "warmup_epochs", "gradient_clip"),
-            *("accumulate", "ema"),
-        ),
-        "Fine-tuning": ("layer_decay", "new_parts_lr", "freeze_stages", "freeze_epochs"),
-        "Hardware": ("accelerator", "devices", "num_nodes", "strategy", "deterministic"),
-        "Speed": ("precision", "memory_format", "step", "recompute"),
-        "Output": ("test", "loggers", "report", "progress"),
+        "data": "What to learn",
+        "epochs": "The run",
+        "data_dir": "Data",
+        "augmentation": "Augmentation",
+        "class_weights": "Unequal classes",
+        "num_workers": "Data",
+        "pretrained": "The network",
+        "optimizer": "Optimisation",
+        "layer_decay": "Fine-tuning",
+        "accumulate": "Optimisation",
+        "freeze_stages": "Fine-tuning",
+        "patience": "The run",
+        "gradient_clip": "Optimisation",
+        "accelerator": "Hardware",
+        "precision": "Speed",
+        "deterministic": "Hardware",
+        "max_time": "The run",
+        "loggers": "Output",
     },
-    "improve": {
-        "What is tried": ("data", "model", "methods", "seeds", "max_time"),
-        "How it is trained": ("train", "val_fraction"),
-        "Where it runs": ("out", "workers", "dry_run"),
-    },
+    "improve": {"data": "What is tried", "val_fraction": "How it is trained", "out": "Where it runs"},
     "compare": {
-        "What is compared": ("methods", "models", "data", "seeds", "recipe", "reference"),
-        "How it is trained": ("train", "budget"),
-        "Where it runs": ("out", "workers", "on", "gpus_per_run", "any_version", "dry_run"),
+        "methods": "What is compared",
+        "train": "How it is trained",
+        "reference": "What is compared",
+        "out": "Where it runs",
     },
-    "sweep": {
-        "What is searched": ("method", "model", "data", "space", "search", "trials", "seeds"),
-        "How it is trained": ("recipe", "train", "val_fraction"),
-        "Where it runs": ("out", "workers", "on", "gpus_per_run", "dry_run"),
-    },
-    "data": {
-        "The data": ("data_dir", "label", "image_size", "val_fraction", "seed"),
-        "The contact sheet": ("out",),
-        "Augmentation": ("augmentation",),
-    },
+    "sweep": {"method": "What is searched", "recipe": "How it is trained", "out": "Where it runs"},
+    "data": {"data_dir": "The data", "augmentation": "Augmentation", "out": "The contact sheet"},
 }
-"""Which arguments belong together, by command and in the order shown; the rest are "Options"."""
+"""The topic from each of these arguments on, in the signature's order, by command; else it is "Options"."""
 
 EXAMPLES = {
     "": (
@@ -87,14 +75,20 @@ EXAMPLES = {
     ),
 }
 
+CONFIG = Argument(
+    name="config",
+    type=Path,
+    default=None,
+    help="settings in YAML, named as the flags are, which go over them; or the name of a file that comes with the "
+    "package, such as recipes/demo.yaml",
+)
+"""What every command takes beside its function's arguments, and ``GENERAL``."""
 GENERAL = {
-    "--config FILE": "settings in YAML, named as the flags are, which go over them; or the name of a file that comes "
-    "with the package, such as recipes/demo.yaml",
     "--quiet": "only results and errors: no notes, no progress",
     "--verbose": "also what the libraries underneath say, and where in the code an error arose",
     "--help": "show this",
 }
-"""What every command takes."""
+"""Flags without a value that every command takes."""
 
 NAMES = {"method": "classmates.methods", "methods": "classmates.methods", "model": "classmates.models"}
 """The modules whose public names complete the value of an argument."""
@@ -123,7 +117,7 @@ def command_parser(
     words: the arguments that are given by position. make: makes the parser, from texts.
     """
     arguments = arguments_of(function)
-    placeholders = (placeholder(arguments[word]) for word in words)
+    placeholders = [placeholder(arguments[word]) for word in words]
     parser = make(
         prog=f"classmates {command}",
         usage=" ".join(["classmates", command, *placeholders, "[--FLAG VALUE ...]"]),
@@ -131,21 +125,20 @@ def command_parser(
         epilog=examples(EXAMPLES.get(command, ())),
         **FORM,
     )
-    topics = TOPICS.get(command, {})
-    placed = {*words, *(name for names in topics.values() for name in names)}
-    rest = [name for name in arguments if name not in placed]
-    for title, names in {"Given without a flag": words, **topics, "Options": rest}.items():
-        group = parser.add_argument_group(title)
-        for name in names:
-            if name in words:
-                add_word(group, arguments[name])
-            else:
-                add_flags(group, arguments[name])
+    group = parser.add_argument_group("Given without a flag")
+    for name in words:
+        add_word(group, arguments.pop(name))
+    title, groups = "Options", {}
+    for name, argument in arguments.items():
+        title = TOPICS.get(command, {}).get(name, title)
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        for flag, part in flat({name: argument}).items():
+            add(groups[title], f"--{flag}", part)
     group = parser.add_argument_group("Every command")
+    add(group, "--config", CONFIG)
     for flag, text in GENERAL.items():
-        name, _, metavar = flag.partition(" ")
-        how: dict[str, Any] = {"metavar": metavar, "type": Path} if metavar else {"action": "store_true"}
-        group.add_argument(name, help=text, **how)
+        group.add_argument(flag, help=text, action="store_true")
     return parser
 
 
@@ -153,8 +146,8 @@ def options_parser(cls: type, options: Mapping[str, Argument], flag: str) -> Arg
     """Return a class that is chosen by name, such as a method, with its options, which follow the flag with a dot."""
     parser = ArgumentParser(usage=SUPPRESS, description=description(cls, f"{cls.__name__}: "), **FORM)
     group = parser.add_argument_group(f"Options of --{flag} {cls.__name__}", None if options else "none")
-    for option in options.values():
-        add_flag(group, f"--{flag}.{option.name}", option)
+    for name, option in options.items():
+        add(group, f"--{flag}.{name}", option)
     return parser
 
 
@@ -182,27 +175,14 @@ def examples(lines: Sequence[str]) -> str | None:
 def add_word(group: _ArgumentGroup, argument: Argument) -> None:
     """Add an argument that is given by position."""
     listed = f" ({in_words(argument.type)})" if choices_of(argument) else ""
-    add(group, argument.name, argument, argument.name.upper(), listed, nargs="*" if argument.is_list else None)
+    told = replace(argument, help=argument.help.rstrip(".") + listed)
+    add(group, argument.name, told, metavar=argument.name.upper(), nargs="*" if argument.item_type else None)
 
 
-def add_flags(group: _ArgumentGroup, argument: Argument) -> None:
-    """Add the flag of an argument, or those of the fields of a dataclass."""
-    for field in argument.fields.values():
-        add_flag(group, f"--{argument.name}.{field.name}", field)
-    if argument.is_mapping:
-        add(group, f"--{argument.name}.NAME", argument, "VALUE")
-    elif not argument.fields:
-        add_flag(group, f"--{argument.name}", argument)
-
-
-def add_flag(group: _ArgumentGroup, flag: str, argument: Argument) -> None:
-    add(group, flag, argument, in_words(argument.type))
-
-
-def add(group: _ArgumentGroup, name: str, argument: Argument, takes: str, more: str = "", **how: Any) -> None:
+def add(group: _ArgumentGroup, name: str, argument: Argument, **how: Any) -> None:
     """Add an argument: its name as typed, what it takes, its help, and what completes its value."""
-    how["type"] = Path if Path in alternatives(argument.type) else None
-    group.add_argument(name, metavar=takes, help=help_of(argument) + more, choices=choices_of(argument), **how)
+    how = {"metavar": in_words(argument.type), "type": Path if Path in alternatives(argument.type) else None, **how}
+    group.add_argument(name, help=help_of(argument), choices=choices_of(argument), **how)
 
 
 def choices_of(argument: Argument) -> list[str] | None:
@@ -232,5 +212,5 @@ def escaped(text: str) -> str:
 
 def placeholder(argument: Argument) -> str:
     """Write an argument that is given by position for the usage line: ``RUN``, ``IMAGES ...``, ``[WHAT]``."""
-    text = argument.name.upper() + (" ..." if argument.is_list else "")
+    text = argument.name.upper() + (" ..." if argument.item_type else "")
     return text if argument.required else f"[{text}]"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
 
-from classmates.configuration.arguments import Argument, in_words, likely, names_of, nearly
+from classmates.configuration.arguments import Argument, flat, in_words, likely, named
 from classmates.errors import UserError
 
 VERY = 0.75
@@ -15,8 +16,8 @@ VERY = 0.75
 NUMBER = re.compile(r"-\.?\d")
 
 
-def read(typed: Sequence[str], arguments: Mapping[str, Argument], positions: Sequence[str]) -> list[tuple[str, str]]:
-    """Return (name, text) of every flag, and of every word without one, in the order typed.
+def read(typed: Sequence[str], arguments: Mapping[str, Argument], positions: Sequence[str]) -> list[tuple[str, Any]]:
+    """Return (name, text) of every flag, and of the words without one, in the order typed.
 
     Takes ``--name value``, ``--name=value``, dashes for underscores, dotted names (``--method.peers``), the name of a
     list without its s (``--model resnet20`` where there are ``models``), and a flag that is true or false alone.
@@ -27,68 +28,56 @@ def read(typed: Sequence[str], arguments: Mapping[str, Argument], positions: Seq
         positions: which of them are given without a flag, in their order; a list among them takes all that is left.
 
     Raises:
-        UserError: a flag without a value, or a word that is none too many.
+        UserError: a flag that is like another one, a flag without a value, or a word that is none too many.
     """
-    left = deque(typed)
-    flags: list[tuple[str, str]] = []
+    known, left = flat(arguments), deque(typed)
+    flags: list[tuple[str, Any]] = []
     words: list[str] = []
     while left:
         word = left.popleft()
-        if is_value(word):
-            if word.startswith("-") and word != "-" and not NUMBER.match(word):  # - alone is standard input
-                raise UserError(
-                    f"unknown flag '{word}': flags begin with two dashes, such as --{next(iter(arguments))}"
-                )
+        if word.startswith("--"):
+            name, equals, text = word[2:].partition("=")
+            name = full_name(name.replace("-", "_"), arguments)
+            check_name(name, arguments, known)
+            flags.append((name, text if equals else value_of(name, left, arguments, known)))
+        elif word.startswith("-") and word != "-" and not NUMBER.match(word):  # - alone is standard input
+            raise UserError(f"unknown flag '{word}': flags begin with two dashes, such as --{next(iter(arguments))}")
+        else:
             words.append(word)
-            continue
-        name, equals, text = word[2:].partition("=")
-        name = full_name(name.replace("-", "_"), arguments)
-        if not equals and name in arguments and arguments[name].type is bool and not (left and is_value(left[0])):
-            text = "true"
-        elif not equals and left and is_value(left[0]):
-            text = left.popleft()
-        elif not equals and name.partition(".")[0] in (*arguments, "config"):  # an unknown name is another error
-            takes = in_words(arguments[name].type) if name in arguments else "VALUE"
-            raise UserError(f"--{name} needs a value: --{name} {takes}")
-        flags.append((name, text))
-    return [*flags, *by_position(words, arguments, [name for name in positions if name not in dict(flags)])]
+    for name in positions:
+        if words and name not in dict(flags):
+            several = arguments[name].item_type is not None
+            flags.append((name, words if several else words[0]))
+            words = [] if several else words[1:]
+    if words:
+        raise UserError(f"'{words[0]}' is one word too many: every value follows its flag, --FLAG VALUE")
+    return flags
 
 
 def full_name(name: str, arguments: Mapping[str, Argument]) -> str:
     """Return the argument's name, of which a list's may lack its s."""
     several = arguments.get(f"{name}s")
-    return f"{name}s" if name not in arguments and several is not None and several.is_list else name
+    return f"{name}s" if name not in arguments and several is not None and several.item_type else name
 
 
-def check_names(command: str, flags: Iterable[tuple[str, str]], arguments: Mapping[str, Argument]) -> None:
+def check_name(name: str, arguments: Mapping[str, Argument], known: Mapping[str, Argument]) -> None:
     """Raise UserError for a flag that is none and is very much like one that there is.
 
     Any other may be like an option of the method, which is for ``Settings`` to tell.
     """
-    for name, _ in flags:
-        head, _, part = name.partition(".")
-        known = arguments.get(head)
-        right = head == "config" or (known is not None and (not known.fields or part in known.fields))
-        names = list(names_of(arguments))
-        if not right and nearly(name, names, VERY):
-            raise UserError(f"unknown flag '--{name}': {likely(name, names, '')}")
+    head = name.partition(".")[0]
+    of_class = head in arguments and arguments[head].base is not None
+    if not of_class and not named(name, known) and get_close_matches(name, known, 1, VERY):
+        raise UserError(f"unknown flag '--{name}': {likely(name, known, '')}")
 
 
-def is_value(word: str) -> bool:
-    return not word.startswith("--")
-
-
-def by_position(
-    words: list[str], arguments: Mapping[str, Argument], positions: Sequence[str]
-) -> list[tuple[str, str]]:
-    """Return the words without a flag, under the names that they are given for."""
-    found = []
-    for name in positions:
-        if words and arguments[name].is_list:
-            found.append((name, json.dumps(words)))
-            words = []
-        elif words:
-            found.append((name, words.pop(0)))
-    if words:
-        raise UserError(f"'{words[0]}' is one word too many: every value follows its flag, --FLAG VALUE")
-    return found
+def value_of(name: str, left: deque[str], arguments: Mapping[str, Argument], known: Mapping[str, Argument]) -> str:
+    """Take the value of a flag from the words that are left, where it is there; true is one that need not be."""
+    argument = named(name, known)
+    if left and not left[0].startswith("--"):
+        return left.popleft()
+    if argument is not None and argument.type is bool:
+        return "true"
+    if name.partition(".")[0] in arguments:  # an unknown name is another error
+        raise UserError(f"--{name} needs a value: --{name} {in_words(argument.type) if argument else 'VALUE'}")
+    return ""

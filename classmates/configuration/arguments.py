@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin
 
 from docstring_parser import parse as parse_docstring
 
 WORDS = {str: "TEXT", int: "INT", float: "NUMBER", bool: "true|false", Path: "PATH", NoneType: "null", Any: "VALUE"}
 """The types that can be typed on a command line, and their words in help and errors."""
+ANY_NAME = "NAME"
+"""Stands for a part of any name, in the place of those that are known."""
 
 
 @dataclass(frozen=True)
@@ -34,61 +36,41 @@ class Argument:
         return self.default is None or self.type is Any or NoneType in alternatives(self.type)
 
     @property
-    def is_class(self) -> bool:
-        """Return whether it takes the name of a class; that class's options then follow with a dot."""
-        return self.returns is not None
-
-    @property
-    def returns(self) -> Any:
-        """The class that those that it takes by name derive from; None for all else."""
-        made = [get_args(part)[-1] for part in alternatives(self.type) if get_origin(part) is Callable]
-        return made[0] if made else None
-
-    @property
-    def is_mapping(self) -> bool:
-        """Return whether it takes names of any kind; they follow with a dot."""
-        return any(get_origin(part) is Mapping for part in alternatives(self.type))
-
-    @property
-    def is_list(self) -> bool:
-        return self.item_type is not None
+    def base(self) -> Any:
+        """The class from which those derive that it takes by name, their options after a dot; None for all else."""
+        return next((get_args(part)[-1] for part in alternatives(self.type) if get_origin(part) is Callable), None)
 
     @property
     def item_type(self) -> Any:
         """The type of a list's items; None for all else."""
-        lists = [part for part in alternatives(self.type) if get_origin(part) in (list, Sequence)]
-        return get_args(lists[0])[0] if lists else None
+        lists = (part for part in alternatives(self.type) if get_origin(part) in (list, Sequence))
+        return next((get_args(part)[0] for part in lists), None)
 
     @property
-    def has_parts(self) -> bool:
-        """Return whether something may follow its name and a dot."""
-        return self.is_class or self.is_mapping or bool(self.fields)
-
-    @property
-    def fields(self) -> dict[str, Argument]:
-        """The arguments of a dataclass, which follow with a dot; empty for all else."""
-        return arguments_of(self.type) if is_dataclass(self.type) and isinstance(self.type, type) else {}
+    def parts(self) -> dict[str, Argument]:
+        """What follows its name and a dot: the fields of a dataclass, any name of a mapping; empty for all else."""
+        if is_dataclass(self.type):
+            return arguments_of(self.type)
+        mapping = any(get_origin(part) is Mapping for part in alternatives(self.type))
+        return {ANY_NAME: Argument(ANY_NAME, Any, None, self.help)} if mapping else {}
 
 
-def arguments_of(thing: Callable[..., Any]) -> dict[str, Argument]:
-    """Return every argument that can be typed, by name; the others (a Lightning callback) are for Python alone."""
-    hints = get_type_hints(thing.__init__ if inspect.isclass(thing) else thing)
-    parameters = {
-        name: parameter.replace(annotation=hints.get(name, Any))
-        for name, parameter in inspect.signature(thing).parameters.items()
-        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+def arguments_of(
+    thing: Callable[..., Any], parameters: Mapping[str, inspect.Parameter] | None = None
+) -> dict[str, Argument]:
+    """Return every argument that can be typed, by name; the others (a Lightning callback) are for Python alone.
+
+    parameters: those of ``thing``, where they are more than its signature tells.
+    """
+    if parameters is None:
+        parameters = inspect.signature(thing, eval_str=True).parameters
+    hints = {name: typable(parameter.annotation) for name, parameter in parameters.items()}
+    texts = described(thing)
+    return {
+        name: Argument(name, hint, parameters[name].default, texts.get(name, ""))
+        for name, hint in hints.items()
+        if hint is not None
     }
-    return arguments_from(parameters, described(thing))
-
-
-def arguments_from(parameters: Mapping[str, inspect.Parameter], help_texts: Mapping[str, str]) -> dict[str, Argument]:
-    """Return those of the parameters, whose annotations are types, that can be typed."""
-    found = {}
-    for name, parameter in parameters.items():
-        hint = typable(parameter.annotation)
-        if hint is not None:
-            found[name] = Argument(name, hint, parameter.default, help_texts.get(name, ""))
-    return found
 
 
 def described(thing: Callable[..., Any]) -> dict[str, str]:
@@ -102,18 +84,36 @@ def described(thing: Callable[..., Any]) -> dict[str, str]:
     }
 
 
+def flat(arguments: Mapping[str, Argument]) -> dict[str, Argument]:
+    """Return what is given a value, by name: an argument itself, or each of its parts (``augmentation.flip``)."""
+    found = {}
+    for name, argument in arguments.items():
+        found |= {f"{name}.{part}": inner for part, inner in argument.parts.items()} or {name: argument}
+    return found
+
+
+def named(name: str, known: Mapping[str, Argument]) -> Argument | None:
+    """Return what has this name among those that ``flat`` gives; None where there is none."""
+    head, dot, _ = name.partition(".")
+    return known.get(name) or known.get(f"{head}{dot}{ANY_NAME}")
+
+
+def likely(name: str, names: Iterable[str], see: str) -> str:
+    """Return the names most like an unknown one, or else the command that shows every one."""
+    close = get_close_matches(name, list(names), cutoff=0.5)
+    return f"did you mean {' or '.join(map(repr, close))}?" if close else f"`{see}` shows every one"
+
+
 def typable(hint: Any) -> Any:
     """Return an annotation without the classes whose objects cannot be typed; None where nothing is left."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         kept = [part for part in map(typable, parts) if part is not None]
         return Union[tuple(kept)] if any(part is not NoneType for part in kept) else None  # noqa: UP007
-    if origin in (list, Sequence):
+    if origin in (list, Sequence, tuple):
         item = typable(parts[0])
-        return None if item is None else origin[item]
-    if origin is tuple:  # of any length
-        item = typable(parts[0])
-        return None if item is None else tuple[item, ...]  # type: ignore[valid-type]
+        items = (item, ...) if origin is tuple else item  # a tuple is one of any length
+        return None if item is None else origin[items]
     if origin in (Literal, Callable, Mapping) or hint in WORDS or is_dataclass(hint):
         return hint
     return None
@@ -132,25 +132,6 @@ def in_words(hint: Any) -> str:
     if origin is Mapping:
         return "{NAME: VALUE,...}"
     return WORDS.get(hint, "NAME")
-
-
-def names_of(arguments: Mapping[str, Argument]) -> Iterator[str]:
-    """Yield what can be typed before a value, but for the options of a class that is chosen by name."""
-    for name, argument in arguments.items():
-        if not argument.fields:
-            yield f"{name}.NAME" if argument.is_mapping else name
-        yield from (f"{name}.{part}" for part in argument.fields)
-
-
-def nearly(name: str, names: Iterable[str], cutoff: float = 0.5) -> list[str]:
-    """Return the names most like another. cutoff: the least likeness, 1 for the same name."""
-    return difflib.get_close_matches(name, list(names), cutoff=cutoff)
-
-
-def likely(name: str, names: Iterable[str], see: str) -> str:
-    """Return the names most like an unknown one, or else the command that shows every one."""
-    close = nearly(name, names)
-    return f"did you mean {' or '.join(map(repr, close))}?" if close else f"`{see}` shows every one"
 
 
 def alternatives(hint: Any) -> tuple[Any, ...]:

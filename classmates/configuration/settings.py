@@ -1,17 +1,15 @@
 """Arguments collected from YAML files and flags, checked by name, and turned into what a function takes.
 
-Jsonargparse turns text into typed values and binds the chosen method's options. Names are checked before it sees
-them, so that a wrong one is told with the nearest right one.
+Names are checked here, so that a wrong one is told with the nearest right one; jsonargparse makes a typed value of
+each text.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from argparse import ArgumentError
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
-from functools import cached_property
+from dataclasses import is_dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,22 +17,32 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from classmates._yaml import read_yaml
-from classmates.configuration.arguments import Argument, in_words, likely, names_of
+from classmates.configuration.arguments import Argument, flat, in_words, likely, named
 from classmates.errors import UserError, check_finite
 
 
 class Settings:
-    """The values that a command was given, by name, which may have a dot (``method.peers``). What comes later wins.
+    """What a command was given, by name, which may have a dot (``method.peers``). What comes later wins.
 
     Args:
         command: the command's name.
         arguments: what it takes, by name.
+
+    Attributes:
+        kinds: the class that is chosen for each argument that takes one by name; None where none is.
+        values: of all else, at first the defaults.
+        spelled: how the user gave each value, for errors.
     """
 
     def __init__(self, command: str, arguments: Mapping[str, Argument]):
         self.command = command
         self.arguments = arguments
-        self.values: dict[str, Any] = {}
+        self.kinds = {name: argument.default for name, argument in arguments.items() if argument.base}
+        self.values = {
+            name: argument.default
+            for name, argument in arguments.items()
+            if not (argument.base or argument.parts or argument.required)
+        }
         self.spelled: dict[str, str] = {}
 
     @cached_property
@@ -63,53 +71,44 @@ class Settings:
         def spell(name: str) -> str:
             return f"key '{name}' in {path}"
 
-        by_method = {} if "methods" in self.arguments else content.pop("methods", {})
+        by_method = content.pop("methods", {}) if "method" in self.kinds else {}
         self.add({str(name): value for name, value in content.items()}, spell)
         if by_method:
-            kind = self.chosen("method") if method is None else self.classes.MethodSpec.find(method)
+            kind = self.kinds["method"] if method is None else self.find("method", method)
             self.add(self.classes.for_method(by_method, kind), spell)
 
-    def add_flags(self, flags: Iterable[tuple[str, str]]) -> None:
-        given = {name: self.listed(name, text) for name, text in flags}
+    def add_flags(self, flags: Iterable[tuple[str, Any]]) -> None:
+        """Add flags, in the order typed."""
+        given = {name: self.listed(name, value) for name, value in flags}
         self.add(given, lambda name: f"flag '--{name}'")
 
-    def listed(self, name: str, text: str) -> str | list[str]:
-        """Return a flag's text, in brackets where it is a list without them (``resnet20,vgg16``); of texts, the list.
-
-        YAML has no names of files that are not Unicode.
-        """
+    def listed(self, name: str, value: Any) -> Any:
+        """Return what a flag gives for a list: its items, which commas may part (``resnet20,vgg16``)."""
         kind = self.arguments[name].item_type if name in self.arguments else None
-        if kind is str and text.startswith("["):
-            with suppress(ValueError):
-                items = json.loads(text)
-                return items if all(isinstance(item, str) for item in items) else text
-        if text.startswith("[") or text == "null" or (kind is int and "," not in text):
-            return text
-        if kind is str:
-            return cut_at_commas(text)
-        return f"[{text}]" if kind is int else text
+        if kind not in (int, str) or isinstance(value, list) or value.startswith("[") or value == "null":
+            return value
+        return value if kind is int and "," not in value else cut_at_commas(value)
 
     def add(self, given: Mapping[str, Any], spell: Callable[[str], str]) -> None:
         """Add values; ``spell`` says of a name how the user gave it, for errors."""
-        flat = dict(self.flatten(given))
-        for name in [name for name in flat if name in self.arguments and self.arguments[name].is_class]:
-            if flat[name] is not None:
-                flat[name] = self.classes.family_for(self.arguments[name]).find(flat[name])
-            if flat[name] is not self.chosen(name):  # the options so far were another one's
-                self.forget_parts(name)
-        flat = {self.present_name(name, flat): value for name, value in flat.items()}
-        for name in flat:
-            if f"{name}_args" in self.arguments and flat[name] != self.chosen(name):
+        new = dict(self.flatten(given))
+        for name in [name for name in self.kinds if name in new]:
+            kind = self.find(name, new.pop(name))
+            if kind is not self.kinds[name]:
+                self.forget_parts(name)  # options of the one so far
+            self.kinds[name] = kind
+        for name in new:
+            if f"{name}_args" in self.arguments and new[name] != self.values.get(name):
                 self.forget_parts(f"{name}_args")  # another optimiser's, another schedule's
-        self.values |= flat
-        self.spelled |= {name: spell(name) for name in flat}
+        for name, value in new.items():
+            head, _, part = name.partition(".")
+            kind = self.kinds.get(head)
+            present = name if kind is None else f"{head}.{kind.renamed.get(part, part)}"
+            self.values[present], self.spelled[present] = value, spell(present)
 
-    def present_name(self, name: str, given: Mapping[str, Any]) -> str:
-        """Return the present name of a method's option that is given by the name it had in earlier versions."""
-        head, _, part = name.partition(".")
-        by_class = bool(part) and head in self.arguments and self.arguments[head].is_class
-        kind = given.get(head, self.chosen(head)) if by_class else None
-        return name if kind is None else f"{head}.{kind.renamed.get(part, part)}"
+    def find(self, name: str, called: Any) -> Any:
+        """Return the class that an argument takes by what it is called; None stays None."""
+        return None if called is None else self.classes.family_of(self.arguments[name].base).find(called)
 
     def forget_parts(self, name: str) -> None:
         """Drop what was given under an argument's name and a dot."""
@@ -119,112 +118,79 @@ class Settings:
         """Yield the values, nested ones by dotted names, and the name of a class by that of its argument."""
         for name, value in given.items():
             argument = self.arguments.get(name)
-            if argument is None or not argument.has_parts or not isinstance(value, Mapping | None):
+            nested = argument is not None and (argument.base or argument.parts)
+            if argument is None or not nested or not isinstance(value, Mapping | None):
                 yield name, value
                 continue
-            parts = {str(part): inner for part, inner in (value or {}).items()}
-            if argument.is_class:
+            parts = dict(value or {})
+            if argument.base:
                 yield name, parts.pop("class_path", argument.default)
                 options = parts.pop("init_args", None) or {}
                 if not isinstance(options, Mapping):
                     raise UserError(f"{name}: init_args must have lines 'option: value', not {options!r}")
-                parts |= {str(option): inner for option, inner in options.items()}
+                parts |= options
             yield from ((f"{name}.{part}", inner) for part, inner in parts.items())
-
-    def chosen(self, name: str) -> Any:
-        """Return the class, or another value, that the argument ``name`` has for now."""
-        return self.values.get(name, self.arguments[name].default)
-
-    def parts_of(self, argument: Argument) -> dict[str, Argument]:
-        """Return what may follow the argument's name and a dot, where that is known."""
-        if not argument.is_class:
-            return argument.fields
-        chosen = self.chosen(argument.name)
-        return {} if chosen is None else self.classes.options_of(chosen)
-
-    def find(self, name: str) -> Argument | None:
-        """Return the argument of this name, dotted or not; None where there is none."""
-        head, _, part = name.partition(".")
-        argument = self.arguments.get(head)
-        if argument is None or not part:
-            return None if argument is None or argument.fields or argument.is_mapping else argument
-        if argument.is_class and self.chosen(head) is None:
-            raise UserError(f"{self.spelled[name]} is an option of a {head}: say which with --{head}")
-        if argument.is_mapping or (argument.is_class and self.classes.takes_any_option(self.chosen(head))):
-            return Argument(part, Any, None, "")
-        return self.parts_of(argument).get(part)
-
-    def check_names(self) -> None:
-        """Raise UserError for the first unknown name and for the first that is missing."""
-        for name in self.values:
-            if self.find(name) is None:
-                head, _, part = name.partition(".")
-                if head in self.arguments and self.arguments[head].is_class:
-                    raise self.classes.unknown_option(part, self.chosen(head), head, self.command)
-                hint = likely(name, self.every_name(), f"classmates {self.command} --help")
-                raise UserError(f"unknown {self.spelled[name]}: {hint}")
-        for name, argument in self.arguments.items():
-            if argument.required and name not in self.values:
-                raise UserError(f"{self.command} needs {name.upper()}: {argument.help.rstrip('.')}")
-
-    def check_nulls(self) -> None:
-        """Raise UserError for the first null in the place of a value; jsonargparse takes one for none given."""
-        for name, value in self.values.items():
-            argument = self.find(name)
-            if value is None and argument is not None and not argument.takes_null:
-                raise UserError(f"{self.spelled[name]} takes {in_words(argument.type)}, not 'null'")
-
-    def every_name(self) -> Iterator[str]:
-        yield from names_of(self.arguments)
-        for name, argument in self.arguments.items():
-            if argument.is_class:
-                yield from (f"{name}.{part}" for part in self.parts_of(argument))
 
     def typed(self) -> dict[str, Any]:
         """Return every argument with its typed value; UserError for an unknown name or a value of another type."""
-        self.check_names()
-        self.check_nulls()
-        parser = ArgumentParser(exit_on_error=False)
+        known = self.known()
+        for name in self.values:
+            if named(name, known) is None:
+                raise self.unknown(name, known)
         for name, argument in self.arguments.items():
-            default = None if argument.required else argument.default
-            parser.add_argument(f"--{name}", type=argument.type, default=default)
+            if argument.required and name not in self.values:
+                raise UserError(f"{self.command} needs {name.upper()}: {argument.help.rstrip('.')}")
+        values = {name: self.typed_value(name, known) for name in self.values}
+        return {name: self.whole(name, argument, values) for name, argument in self.arguments.items()}
+
+    def known(self) -> dict[str, Argument]:
+        """Return all that can be given a value, by name; among it the options of the classes that are chosen."""
+        known = flat(self.arguments)
+        for name, kind in self.kinds.items():
+            options = {} if kind is None else self.classes.options_of(kind)
+            known |= {f"{name}.{option}": argument for option, argument in options.items()}
+        return known
+
+    def unknown(self, name: str, known: Iterable[str]) -> UserError:
+        """Make the error for a name that is not known."""
+        head, _, option = name.partition(".")
+        if head in self.kinds and self.kinds[head] is None:
+            return UserError(f"{self.spelled[name]} is an option of a {head}: say which with --{head}")
+        if head in self.kinds:
+            return self.classes.unknown_option(option, self.kinds[head], head, self.command)
+        hint = likely(name, known, f"classmates {self.command} --help")
+        return UserError(f"unknown {self.spelled[name]}: {hint}")
+
+    def typed_value(self, name: str, known: Mapping[str, Argument]) -> Any:
+        """Return one value with its type; UserError for another, and for a number that is not finite."""
+        argument, value = named(name, known), self.values[name]
+        assert argument is not None  # names have been checked
         try:
-            typed = dict(vars(parser.instantiate(parser.parse_object(self.nested()))))
+            if value is None and not argument.takes_null:  # which jsonargparse takes for none given
+                raise ArgumentError(None, "null")
+            typed = parser_for(argument.type).parse_object({"value": value}).as_dict()["value"]
         except ArgumentError as error:
-            raise self.wrong_value(str(error)) from error
-        for name, value in typed.items():
-            if self.arguments[name].is_class and value is not None:
-                family = self.classes.family_for(self.arguments[name])
-                typed[name] = self.classes.as_spec(value, family, self.given_parts(name))
-                check_finite(name, typed[name].options)
-            else:
-                check_finite(name, value)
+            shown = "null" if value is None else value
+            raise UserError(f"{self.spelled[name]} takes {in_words(argument.type)}, not '{shown}'") from error
+        check_finite(name, typed)
         return typed
 
-    def given_parts(self, name: str) -> frozenset[str]:
-        """Return what was given under an argument's name and a dot."""
-        return frozenset(key.partition(".")[2] for key in self.values if key.startswith(f"{name}."))
+    def whole(self, name: str, argument: Argument, values: Mapping[str, Any]) -> Any:
+        """Return an argument made of its typed value, or of those of its parts."""
+        parts = {key.partition(".")[2]: value for key, value in values.items() if key.startswith(f"{name}.")}
+        if name in self.kinds:
+            return self.kinds[name] and self.classes.spec_of(self.kinds[name], parts)
+        if is_dataclass(argument.type):
+            return replace(argument.default, **parts)
+        return values.get(name, parts or argument.default)
 
-    def nested(self) -> dict[str, Any]:
-        """Return the values as jsonargparse wants them."""
-        nested: dict[str, Any] = {}
-        for name, value in sorted(self.values.items()):  # a class comes before its options
-            head, _, part = name.partition(".")
-            if not part:
-                nested[head] = self.classes.as_class(value) if isinstance(value, type) else value
-            elif self.arguments[head].is_class:
-                nested.setdefault(head, self.classes.as_class(self.chosen(head)))["init_args"][part] = value
-            else:
-                nested[head] = {**(nested.get(head) or {}), part: value}
-        return nested
 
-    def wrong_value(self, message: str) -> UserError:
-        """Put jsonargparse's message, which names the arguments from the outermost inwards, into plain words."""
-        name = ".".join(re.findall(r'Parser key "([\w.]+)"', message))
-        argument = self.find(name)
-        if argument is None or name not in self.values:
-            return UserError(message)
-        return UserError(f"{self.spelled[name]} takes {in_words(argument.type)}, not '{self.values[name]}'")
+@cache
+def parser_for(hint: Any) -> ArgumentParser:
+    """Return what makes typed values for an annotation."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=hint)
+    return parser
 
 
 def cut_at_commas(text: str) -> list[str]:

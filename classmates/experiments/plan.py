@@ -217,7 +217,7 @@ def typed_settings(recipe: Recipe, row: str, model: str, data: str, overrides: M
     settings.add(
         {"progress": False, "method": recipe.rows[row].get("method", {})}, lambda name: f"key of row '{row}'"
     )
-    settings.add(base_settings(settings.chosen("method"), recipe.base), str)
+    settings.add(base_settings(settings.kinds["method"], recipe.base), str)
     for where, layer in layers(recipe, row, model, overrides):
         add_layer(settings, layer, where)
     settings.add({"model": model, "data": data}, str)
@@ -251,7 +251,6 @@ def add_layer(settings: Settings, layer: Mapping[str, Any], where: str) -> None:
                 f"{where}: '{name}' is for the comparison to say: --models, --data, --seeds, --out or --on"
             )
     for name, chosen in layer.items():
-        by_class = name in settings.arguments and settings.arguments[name].is_class
-        if by_class and isinstance(chosen, Mapping) and "class_path" not in chosen:
-            layer = {**layer, name: {"class_path": class_path(settings.chosen(name)), **chosen}}
+        if name in settings.kinds and isinstance(chosen, Mapping) and "class_path" not in chosen:
+            layer = {**layer, name: {"class_path": class_path(settings.kinds[name]), **chosen}}
     settings.add(layer, lambda name: f"key '{name}' in {where}")
