@@ -17,7 +17,7 @@ from typing import Any
 
 from classmates._files import require_writable
 from classmates._progress import Saying, say, saying
-from classmates._signals import ended_by_signals
+from classmates._signals import ended_by_signals, kept_handlers
 from classmates.errors import NonFiniteLoss, UserError
 from classmates.runs.folder import RunFolder
 from classmates.training.config import TrainConfig
@@ -59,7 +59,8 @@ def train_on_ray(config: TrainConfig, reports: Sequence[Any] = ()) -> Result:
         begin = ray.remote(num_cpus=0, max_retries=RETRIES)(run_group)
         task = begin.remote(config, on_gpus, os.getcwd(), shared, saying(), reports)
         try:
-            result: Result = ray.get(task)
+            # Not ray.get, which makes Ctrl-C of every signal.
+            result: Result = task.future().result()
         except KeyboardInterrupt:
             ray.cancel(task, force=True)
             ray.wait([task], timeout=GRACE)
@@ -164,7 +165,8 @@ def connect(*, logs: bool = False) -> Any:
         raise UserError("on=ray: Ray is not installed: pip install 'classmates[ray]'") from error
     if not ray.is_initialized():
         try:
-            ray.init(log_to_driver=logs)
+            with kept_handlers():
+                ray.init(log_to_driver=logs)
         except ConnectionError as error:
             raise UserError(f"on=ray: no cluster answers ({error}): check RAY_ADDRESS") from error
     return ray

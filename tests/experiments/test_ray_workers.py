@@ -1,8 +1,12 @@
-"""A real Ray on this machine: the same ledger, the same results."""
+"""A real Ray on this machine, of two nodes: the same ledger, the same results."""
+
+import os
 
 import pytest
 
+from classmates.errors import UserError
 from classmates.experiments.compare import compare
+from classmates.experiments.ledger import Ledger
 from classmates.experiments.sweep import sweep
 
 pytestmark = pytest.mark.ray
@@ -13,9 +17,16 @@ TINY = {"train_size": 60, "batch_size": 20, "epochs": 2, "accelerator": "cpu", "
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
-    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
+    from ray.cluster_utils import Cluster
+
+    # Ray's processes are of low priority otherwise, and hardly run on a machine that does something else.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    two = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    two.add_node(num_cpus=1)
+    ray.init(address=two.address, log_to_driver=False)
     yield
     ray.shutdown()
+    two.shutdown()
 
 
 def test_runs_on_ray_are_the_runs_of_this_process(tmp_path):
@@ -29,7 +40,19 @@ def test_runs_on_ray_are_the_runs_of_this_process(tmp_path):
     assert "batch_size is 20" in failed.runs["failure"][0]
 
 
-def test_asha_stops_what_falls_behind(tmp_path):
+def test_each_run_has_several_devices(tmp_path):
+    given = {"recipe": "none", "train": TINY, "out": tmp_path / "several", "on": "ray", "devices_per_run": 2}
+    several = compare(["Baseline", "LabelSmoothing"], seeds=1, **given)
+    assert several.runs["status"].tolist() == ["done", "done"]
+    for job in several.plan:
+        config = Ledger(several.folder).result(job).config
+        assert (config["devices"], config["strategy"]) == (2, "ddp")
+    with pytest.raises(UserError, match=r"workers=2 runs at a time with devices_per_run=2: .* it has 2:"):
+        compare(["Baseline"], seeds=2, workers=2, **given)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_asha_stops_what_falls_behind(tmp_path, devices):
     rates = [0.05, 1e-5, 1e-6]
     found = sweep(
         space={"lr": rates},
@@ -38,6 +61,7 @@ def test_asha_stops_what_falls_behind(tmp_path):
         out=tmp_path / "sweep",
         on="ray",
         workers=1,
+        devices_per_run=devices,
     )
     assert found.best["lr"] == 0.05
     epochs = dict(zip(found.trials["lr"], found.trials["epochs"], strict=True))
