@@ -111,8 +111,9 @@ def run_group(
     except ControllerError as error:
         raise error.controller_failure from error
     except WorkerGroupError as error:
+        how = ", ".join(sorted({type(one).__name__ for one in error.worker_failures.values()}))
         raise UserError(
-            f"on=ray: processes of this training were lost {RETRIES + 1} times: {error}. "
+            f"on=ray: processes of this training were lost {RETRIES + 1} times, at last by {how}; see Ray's logs. "
             "When that is mended, go on with --resume true"
         ) from error
 
