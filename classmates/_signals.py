@@ -46,6 +46,22 @@ def ended_by_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
+@contextmanager
+def kept_handlers() -> Iterator[None]:
+    """Put the handlers of SIGTERM and SIGHUP back where a library replaces them within; in the main thread.
+
+    Ray's driver would abort on SIGTERM, by a handler below Python's.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in SIGNALS} if main else {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # None is one from below Python, which cannot be set from here
+                signal.signal(number, handler)
+
+
 def take_back() -> None:
     """Put the handler of ``ended_by_signals`` back where Lightning has put it behind its own.
 

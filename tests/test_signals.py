@@ -6,7 +6,15 @@ import sys
 
 import pytest
 
-from classmates._signals import SIGNALS, Ended, ended_by_signals, exit_code, how_it_ended, take_back
+from classmates._signals import (
+    SIGNALS,
+    Ended,
+    ended_by_signals,
+    exit_code,
+    how_it_ended,
+    kept_handlers,
+    take_back,
+)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -20,6 +28,14 @@ def test_a_signal_is_an_interruption_with_its_own_exit_code(number):
 
 def test_ctrl_c_has_the_exit_code_that_shells_give_it():
     assert exit_code(KeyboardInterrupt()) == 130
+
+
+def test_a_handler_that_a_library_replaces_is_put_back():
+    with ended_by_signals():
+        ours = signal.getsignal(signal.SIGTERM)
+        with kept_handlers():
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+        assert signal.getsignal(signal.SIGTERM) is ours
 
 
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda number, frame: None])

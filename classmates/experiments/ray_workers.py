@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -114,8 +114,9 @@ def run_with_asha(ledger: Ledger, jobs: Sequence[Job], count: int, devices: int,
         reduction_factor=3,
     )
     taken = share(ray, count, devices, gpus)
+    # A byte of memory, because Tune takes no trial that takes nothing, as those of several devices do.
     tuner = tune.Tuner(
-        tune.with_resources(trial, {"cpu": taken["num_cpus"], "gpu": taken["num_gpus"]}),
+        tune.with_resources(trial, {"cpu": taken["num_cpus"], "gpu": taken["num_gpus"], "memory": 1}),
         param_space={"name": tune.grid_search([job.name for job in left])},
         tune_config=tune.TuneConfig(scheduler=scheduler, max_concurrent_trials=count),
         run_config=tune.RunConfig(storage_path=str(ledger.folder / "ray"), verbose=0),
@@ -171,5 +172,11 @@ def share(ray: Any, count: int, devices: int, gpus: float) -> dict[str, float]:
         asked = f"workers={count} runs at a time with devices_per_run={devices}"
         require_devices(resources, count * devices, asked, on_gpus=uses_gpus(resources, "auto"))
         return {"num_cpus": 0, "num_gpus": 0}
-    cores = max(1, int(resources.get("CPU", 1)) // count)
-    return {"num_cpus": cores, "num_gpus": gpus if resources.get("GPU") else 0}
+    return {"num_cpus": cores_of_each(ray.nodes(), count), "num_gpus": gpus if resources.get("GPU") else 0}
+
+
+def cores_of_each(nodes: Iterable[Mapping[str, Any]], count: int) -> int:
+    """Return the most cores that each of ``count`` runs can have at the same time, none on two of the machines."""
+    cores = [int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]]
+    fitting = [each for each in range(1, max(cores, default=0) + 1) if sum(of // each for of in cores) >= count]
+    return max(fitting, default=1)

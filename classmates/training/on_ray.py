@@ -17,7 +17,7 @@ from typing import Any
 
 from classmates._files import require_writable
 from classmates._progress import Saying, say, saying
-from classmates._signals import ended_by_signals
+from classmates._signals import ended_by_signals, kept_handlers
 from classmates.errors import NonFiniteLoss, UserError
 from classmates.runs.folder import RunFolder
 from classmates.training.config import TrainConfig
@@ -59,7 +59,8 @@ def train_on_ray(config: TrainConfig, reports: Sequence[Any] = ()) -> Result:
         begin = ray.remote(num_cpus=0, max_retries=RETRIES)(run_group)
         task = begin.remote(config, on_gpus, os.getcwd(), shared, saying(), reports)
         try:
-            result: Result = ray.get(task)
+            # Not ray.get, which makes Ctrl-C of every signal.
+            result: Result = task.future().result()
         except KeyboardInterrupt:
             ray.cancel(task, force=True)
             ray.wait([task], timeout=GRACE)
@@ -110,8 +111,9 @@ def run_group(
     except ControllerError as error:
         raise error.controller_failure from error
     except WorkerGroupError as error:
+        how = ", ".join(sorted({type(one).__name__ for one in error.worker_failures.values()}))
         raise UserError(
-            f"on=ray: processes of this training were lost {RETRIES + 1} times: {error}. "
+            f"on=ray: processes of this training were lost {RETRIES + 1} times, at last by {how}; see Ray's logs. "
             "When that is mended, go on with --resume true"
         ) from error
 
@@ -164,7 +166,8 @@ def connect(*, logs: bool = False) -> Any:
         raise UserError("on=ray: Ray is not installed: pip install 'classmates[ray]'") from error
     if not ray.is_initialized():
         try:
-            ray.init(log_to_driver=logs)
+            with kept_handlers():
+                ray.init(log_to_driver=logs)
         except ConnectionError as error:
             raise UserError(f"on=ray: no cluster answers ({error}): check RAY_ADDRESS") from error
     return ray

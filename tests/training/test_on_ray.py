@@ -230,7 +230,7 @@ def test_a_signal_ends_the_processes(cluster, tmp_path, number):
     assert table.stat().st_size == size  # nobody trains any more
 
 
-def wait_until(true, seconds=300):
+def wait_until(true, seconds=480):
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
