@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.transforms.functional import to_pil_image
 
+from classmates._signals import end_with_parent
 from classmates.contracts import Batch
 from classmates.data.augmentation import Augmentation
 from classmates.methods.spec import known_methods
@@ -36,11 +37,12 @@ SIZES = (1, 2, 4)
 CLASSES = 4
 BATCH = 96  # of 4 processes each has two groups of eight or more, and whole pairs and triplets
 VARIANTS: dict[str, dict[str, Any]] = {
+    "BAKE, mostly": {"method": "BAKE", "lam": 100.0, "omega": 0.9},
     "CORSD, summed": {"method": "CORSD", "calibration_reduction": "sum", "sigma": 1.0},
     "MCL, lagged": {"method": "MCL", "normaliser": "lagged"},
     "MCL, sharded": {"method": "MCL", "bank": "sharded"},
 }
-"""Options that add up over a batch in another way than the defaults do."""
+"""Options that add up over a batch in another way than the defaults do, or by which what looks at it weighs more."""
 SETTINGS: dict[str, dict[str, Any]] = {
     "class weights": {"class_weights": "balanced"},
     "Mixup": {"augmentation": Augmentation(mixup=1.0)},
@@ -156,11 +158,14 @@ def process(rank: int, size: int, port: int, folder: Path, names: Sequence[str])
 def main(folder: Path, *names: str) -> bool:
     """Start all processes; return whether one of them has failed."""
     children = []
+    reading, writing = os.pipe()  # which ends with this process
     for size in SIZES:
         port = find_free_network_port()
         for rank in range(size):
             child = os.fork()
             if not child:
+                os.close(writing)
+                end_with_parent(reading)
                 try:
                     process(rank, size, port, folder, names)
                 except BaseException:

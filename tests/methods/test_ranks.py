@@ -35,7 +35,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[Kept]]:
     """What each process of each size has kept, by case."""
     folder = tmp_path_factory.mktemp("ranks")
     command = [sys.executable, "-m", "tests.methods.ranks", str(folder)]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1500)
     assert ended.returncode == 0, ended.stderr
     return {size: [torch.load(folder / f"{rank}of{size}.pt") for rank in range(size)] for size in SIZES}
 
