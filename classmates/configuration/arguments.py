@@ -49,7 +49,7 @@ class Argument:
     @property
     def parts(self) -> dict[str, Argument]:
         """What follows its name and a dot: the fields of a dataclass, any name of a mapping; empty for all else."""
-        if is_dataclass(self.type):
+        if isinstance(self.type, type) and is_dataclass(self.type):
             return arguments_of(self.type)
         mapping = any(get_origin(part) is Mapping for part in alternatives(self.type))
         return {ANY_NAME: Argument(ANY_NAME, Any, None, self.help)} if mapping else {}
@@ -86,7 +86,7 @@ def described(thing: Callable[..., Any]) -> dict[str, str]:
 
 def flat(arguments: Mapping[str, Argument]) -> dict[str, Argument]:
     """Return what is given a value, by name: an argument itself, or each of its parts (``augmentation.flip``)."""
-    found = {}
+    found: dict[str, Argument] = {}
     for name, argument in arguments.items():
         found |= {f"{name}.{part}": inner for part, inner in argument.parts.items()} or {name: argument}
     return found
