@@ -53,6 +53,7 @@ def test_nothing_of_a_dropped_method_stays(
 
 RESIDENT = """
 import resource, warnings
+import torch
 from pathlib import Path
 from classmates import CORSD, MCL, SD, Baseline, DataSpec
 from classmates.networks.building.build import build_model
