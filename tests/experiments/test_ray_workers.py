@@ -59,9 +59,10 @@ def test_runs_on_ray_are_the_runs_of_this_process(cluster, tmp_path):
     here = compare(["Baseline"], out=tmp_path / "here", workers=0, **given)
     assert there.runs["status"].tolist() == ["done", "done"]
     assert there.runs["student"].tolist() == here.runs["student"].tolist()
-    failed = compare(["CORSD"], out=tmp_path / "there", on="ray", workers=2, **given)
+    diverging = given | {"train": TINY | {"lr": 1000.0}}
+    failed = compare(["Baseline"], out=tmp_path / "there", on="ray", workers=2, **diverging)
     assert failed.runs["status"].tolist()[:2] == ["failed", "failed"]
-    assert "batch_size is 20" in failed.runs["failure"][0]
+    assert "NonFiniteLoss" in failed.runs["failure"][0]
 
 
 @pytest.mark.ray
