@@ -54,6 +54,7 @@ def test_nothing_of_a_dropped_method_stays(
 RESIDENT = """
 import resource, warnings
 from pathlib import Path
+import torch
 from classmates import CORSD, MCL, SD, Baseline, DataSpec
 from classmates.networks.building.build import build_model
 
