@@ -55,6 +55,7 @@ RESIDENT = """
 import resource, warnings
 import torch
 from pathlib import Path
+import torch
 from classmates import CORSD, MCL, SD, Baseline, DataSpec
 from classmates.networks.building.build import build_model
 
