@@ -53,7 +53,6 @@ def test_nothing_of_a_dropped_method_stays(
 
 RESIDENT = """
 import resource, warnings
-import torch
 from pathlib import Path
 import torch
 from classmates import CORSD, MCL, SD, Baseline, DataSpec
