@@ -36,11 +36,11 @@ from tests.conftest import TinyNetwork
 SIZES = (1, 2, 4)
 CLASSES = 4
 BATCH = 96  # of 4 processes each has two groups of eight or more, and whole pairs and triplets
-VARIANTS: dict[str, dict[str, Any]] = {
-    "BAKE, mostly": {"method": "BAKE", "lam": 100.0, "omega": 0.9},
-    "CORSD, summed": {"method": "CORSD", "calibration_reduction": "sum", "sigma": 1.0},
-    "MCL, lagged": {"method": "MCL", "normaliser": "lagged"},
-    "MCL, sharded": {"method": "MCL", "bank": "sharded"},
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "BAKE, mostly": ("BAKE", {"lam": 100.0, "omega": 0.9}),
+    "CORSD, summed": ("CORSD", {"calibration_reduction": "sum", "sigma": 1.0}),
+    "MCL, lagged": ("MCL", {"normaliser": "lagged"}),
+    "MCL, sharded": ("MCL", {"bank": "sharded"}),
 }
 """Options that add up over a batch in another way than the defaults do, or by which what looks at it weighs more."""
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -110,7 +110,7 @@ def method_of(name: str, **options: Any) -> Callable[..., Any]:
 def cases() -> dict[str, dict[str, Any]]:
     """Return arguments of ``train`` by case: every method there is, some of their options, some other settings."""
     methods = {name: {"method": method_of(name)} for name in known_methods()}
-    variants = {name: {"method": method_of(options.pop("method"), **options)} for name, options in VARIANTS.items()}
+    variants = {name: {"method": method_of(kind, **options)} for name, (kind, options) in VARIANTS.items()}
     return methods | variants | SETTINGS
 
 

@@ -62,14 +62,15 @@ def test_what_it_keeps_goes_through_a_checkpoint(method, batch_for, tiny_network
 
 def test_a_process_finds_its_own_among_those_of_all(method, batch_for, monkeypatch):
     """A checkpoint, which the first process writes, has what every one goes on with."""
+
+    def in_turn(mine):
+        return torch.stack([torch.zeros_like(mine), mine], dim=1).flatten(0, 1)
+
     second = batch_for(method, 1)
     own = method(batch_for(method)).outputs[-1].logits.detach()[1::2]
     alone = method(second).terms["distillation"]
-    place = "classmates.methods.dlb"
-    monkeypatch.setattr(
-        f"{place}.gather_in_turn", lambda mine: torch.stack([torch.zeros_like(mine), mine], 1).flatten(0, 1)
-    )
-    monkeypatch.setattr(f"{place}.own_in_turn", lambda all: all[1::2])
+    monkeypatch.setattr("classmates.methods.dlb.gather_in_turn", in_turn)
+    monkeypatch.setattr("classmates.methods.dlb.own_in_turn", lambda all: all[1::2])
     method.train()(batch_for(method))
     assert torch.equal(method.get_extra_state()["logits"][1::2], own)
     assert method(second).terms["distillation"] == alone

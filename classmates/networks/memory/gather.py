@@ -100,7 +100,9 @@ def add_own(tensor: Tensor, dim: int = 0) -> Tensor:
         return tensor
     tensor = tensor.movedim(dim, 0).contiguous()
     own = tensor.new_empty(len(tensor) // processes, *tensor.shape[1:])
-    dist.reduce_scatter_tensor(own, tensor)
+    # The second name is that of older versions, and in newer ones warns at every call.
+    reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+    reduce_scatter(own, tensor)
     return own.movedim(0, dim)
 
 
