@@ -28,15 +28,17 @@ def options_of(kind: type[Any]) -> dict[str, Argument]:
 
 def spec_of(kind: type[Any], options: Mapping[str, Any]) -> Spec:
     """Return the spec of a method or task with the options that were given."""
-    return family_of(kind)(class_path(kind), {name: as_given(value) for name, value in options.items()})
+    return family_of(kind)(class_path(kind), {name: shortened(value) for name, value in options.items()})
 
 
-def as_given(value: Any) -> Any:
-    """Return a typed value with each method in it as YAML has it: jsonargparse adds every default to its options."""
-    if isinstance(value, Mapping) and "class_path" in value:
-        spec = MethodSpec(value["class_path"], value.get("init_args") or {})
-        return {"class_path": spec.class_path, "init_args": dict(spec.options)}
-    return [as_given(item) for item in value] if isinstance(value, list | tuple) else value
+def shortened(value: Any) -> Any:
+    """Return an option with each method in it as YAML has it, without the defaults that jsonargparse adds to it."""
+    if isinstance(value, list):
+        return [shortened(item) for item in value]
+    if not isinstance(value, Mapping) or value.keys() != {"class_path", "init_args"}:
+        return value
+    spec = spec_of(MethodSpec.find(value["class_path"]), value["init_args"])
+    return {"class_path": spec.class_path, "init_args": dict(spec.options)}
 
 
 def unknown_option(option: str, kind: type[Any], flag: str, command: str) -> UserError:
