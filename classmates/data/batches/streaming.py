@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from classmates.data.augmentation import Augmentation
+from classmates.data.batches.copying import on_device
 from classmates.data.batches.in_memory import Loader
 from classmates.data.batches.randomness import of_view, stream_seed
 from classmates.data.batches.samplers import EpochSampler
@@ -62,11 +63,8 @@ class StreamingLoader(Loader):
         return (more if self.loader.num_workers < cores else "") + smaller
 
     def pixels(self) -> Iterator[tuple[Sequence[Tensor], Tensor]]:
-        for views, indices in self.loader:
-            yield (
-                [view.to(self.device, non_blocking=True) for view in views],
-                indices.to(self.device, non_blocking=True),
-            )
+        for *views, indices in on_device(([*views, indices] for views, indices in self.loader), self.device):
+            yield views, indices
 
     @property
     def _iterator(self) -> Any:
