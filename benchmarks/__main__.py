@@ -28,6 +28,7 @@ BENCHMARKS = (
     "scale",
     "peers",
     "building",
+    "starting",
 )
 
 
