@@ -23,6 +23,7 @@ BENCHMARKS = (
     "trainer",
     "few_shot",
     "gpu",
+    "costs",
     "sharing",
     "scaling",
     "scale",

@@ -1,4 +1,4 @@
-"""On a GPU: whole steps eager, compiled and as one CUDA graph; how far from the peak; where the time goes."""
+"""On a GPU: whole steps eager, compiled and as one CUDA graph; how far from the peak."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.harness import Function, counts, flops, interleave, milliseconds, peak_memory, write
 from benchmarks.training_step import Make, TrainingStep
@@ -34,7 +33,7 @@ def main(out: Path, quick: bool) -> None:
     if not torch.cuda.is_available():
         print("gpu: there is no CUDA device here, so nothing is measured")
         return
-    frames, costs = [], []
+    frames = []
     peak = peak_flops()
     for name, make, model, batch_size in CASES:
         plain = TrainingStep(make, model, batch_size)
@@ -49,19 +48,12 @@ def main(out: Path, quick: bool) -> None:
         frame["synchronisations"] = [synchronisations(step) for step in steps.values()]
         frame.index = pd.Index([f"{name}, {way}" for way in steps], name="name")
         frames.append(frame)
-        costs += [{"name": name, **cost} for cost in largest_costs(steps["bfloat16, channels-last"])]
     write(
         pd.concat(frames),
         "gpu",
         out,
         f"Whole training steps, 3x32x32 images, N = 50,000. share_of_peak is of the {peak / 1e12:.0f} TFLOP/s that a "
         "bfloat16 matrix product reached here; operations are the eager step's; synchronisations those CUDA saw.",
-    )
-    write(
-        pd.DataFrame(costs).set_index("name"),
-        "gpu_costs",
-        out,
-        "The three largest costs on the GPU of one step in bfloat16, channels-last, not compiled.",
     )
 
 
@@ -97,11 +89,3 @@ def peak_flops() -> float:
     square = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
     best = min(milliseconds(lambda: square @ square) for _ in range(20))
     return 2 * 8192**3 / best * 1000
-
-
-def largest_costs(step: Function) -> list[dict[str, object]]:
-    """The three operators with the most time of their own on the device."""
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as recorded:
-        step()
-    events = sorted(recorded.key_averages(), key=lambda event: event.self_device_time_total, reverse=True)[:3]
-    return [{"operator": event.key, "us": event.self_device_time_total, "calls": event.count} for event in events]
