@@ -6,8 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-RUN = ("=", "+", "-", "@", "\t", "\r")
-"""What a cell begins with that spreadsheets take for a formula (OWASP, CSV injection)."""
+RUN = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a cell begins with that spreadsheets take for a formula (OWASP, CSV injection).
+
+The last four are = + - @ in full width.
+"""
 
 
 def as_csv(frame: pd.DataFrame) -> str:
@@ -20,4 +23,4 @@ def as_csv(frame: pd.DataFrame) -> str:
 
 def harmless(value: Any) -> Any:
     """Return a text with an apostrophe before it where it would be a formula; anything else as it is."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(RUN) else value
+    return f"'{value}" if isinstance(value, str) and value.lstrip(" ").startswith(RUN) else value

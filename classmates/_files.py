@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and their names."""
+"""Files that are whole or not there, and their names; only regular ones are read."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import fcntl
 import glob
 import os
 import re
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -110,6 +111,28 @@ def require_writable(path: Path) -> None:
             for folder in made:
                 with suppress(OSError):  # it was not made, or another process uses it by now
                     folder.rmdir()
+
+
+_NO_FILES: dict[str, Callable[[int], bool]] = {
+    "folder": stat.S_ISDIR,
+    "pipe": stat.S_ISFIFO,
+    "socket": stat.S_ISSOCK,
+    "device": lambda mode: stat.S_ISCHR(mode) or stat.S_ISBLK(mode),
+}
+
+
+def require_regular(path: Path) -> None:
+    """Raise OSError where a path leads to no regular file: to open a pipe or a device could wait for ever."""
+    mode = path.stat().st_mode
+    for kind, is_one in _NO_FILES.items():
+        if is_one(mode):
+            raise OSError(f"it is a {kind}, not a file")
+
+
+def regular_text(path: Path) -> str:
+    """Return what a regular file holds in UTF-8; OSError or ValueError where it cannot be read."""
+    require_regular(path)
+    return path.read_text(encoding="utf-8")
 
 
 def slug(text: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from classmates._files import regular_text
 from classmates.errors import UserError
 
 MOST_NODES = 100_000
@@ -76,8 +77,8 @@ def read_yaml(path: Path, what: str) -> Any:
         UserError: the file cannot be read, is no YAML, gives a key twice, or its aliases multiply.
     """
     try:
-        return parse_yaml(path.read_text(encoding="utf-8"))
+        return parse_yaml(regular_text(path))
     except OSError as error:
-        raise UserError(f"{what}: {error.strerror}") from error
+        raise UserError(f"{what}: {error.strerror or error}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # values: not UTF-8, a date that there is not
         raise UserError(f"{what} is no YAML file that can be used: {' '.join(str(error).split())}") from error

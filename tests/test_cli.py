@@ -4,6 +4,7 @@ import errno
 import functools
 import inspect
 import signal
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -218,18 +219,20 @@ def raises(error):
     return function
 
 
+GOING_ON = "go on with --resume true, or start anew if no epoch has ended"
+
+
 @pytest.mark.parametrize(
     ("ends", "code", "message"),
     [
         (raises(classmates.UserError("too small")), 2, "classmates: error: too small\n"),
         (raises(classmates.NonFiniteLoss("term 'ce'")), 3, "classmates: error: term 'ce'\n"),
-        (raises(KeyboardInterrupt()), 130, "classmates: interrupted; go on with --resume true\n"),
-        (raises(Ended(signal.SIGTERM)), 143, "classmates: ended by SIGTERM; go on with --resume true\n"),
+        (raises(KeyboardInterrupt()), 130, f"classmates: interrupted; {GOING_ON}\n"),
+        (raises(Ended(signal.SIGTERM)), 143, f"classmates: ended by SIGTERM; {GOING_ON}\n"),
         (
             raises(OSError(errno.ENOSPC, "No space left on device", "runs/metrics.csv")),
             2,
-            "classmates: error: [Errno 28] No space left on device: 'runs/metrics.csv': make space; go on with "
-            "--resume true\n",
+            f"classmates: error: [Errno 28] No space left on device: 'runs/metrics.csv': make space; {GOING_ON}\n",
         ),
     ],
 )
@@ -237,6 +240,16 @@ def test_how_a_run_ended_is_told_by_the_exit_code(ends, code, message, monkeypat
     monkeypatch.setattr("classmates.training.train.train", functools.wraps(train)(ends))
     assert main(["train"]) == code
     assert capsys.readouterr().err == message
+
+
+@pytest.mark.parametrize("typed", ["train --help", "list models", "describe resnet8"])
+def test_a_reader_that_has_seen_enough_is_no_error(typed):
+    with subprocess.Popen(
+        [sys.executable, "-m", "classmates", *split(typed)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 128 + signal.SIGPIPE
 
 
 @pytest.mark.parametrize(("states", "code"), [(["done", "failed"], 4), (["done", "other version"], 0)])

@@ -8,7 +8,9 @@ import pytest
 from classmates._csv import as_csv
 
 
-@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1"])
+@pytest.mark.parametrize(
+    "text", ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\n=1", " =1", "\uff1d1+1", "\uff201"]
+)
 def test_a_text_that_would_be_a_formula_gets_an_apostrophe(text):
     written = pd.read_csv(io.StringIO(as_csv(pd.DataFrame({text: [text, "cat"], "value": [-1.5, 2.0]}))))
     assert [*written.columns] == [f"'{text}", "value"]

@@ -10,11 +10,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from classmates._files import exclusive, output_file, remove_unfinished, require_writable, whole_file
+from classmates._files import exclusive, output_file, regular_text, remove_unfinished, require_writable, whole_file
+from classmates._yaml import read_yaml
 from classmates.comparisons.recipe import Recipe
 from classmates.data.readers.cache import cached
 from classmates.errors import UserError
 from classmates.experiments.ledger import Ledger
+from classmates.runs.folder import read_record, stored_settings
 
 
 def test_two_writers_of_one_file_are_not_in_each_others_way(tmp_path: Path) -> None:
@@ -130,3 +132,28 @@ def test_a_lock_ends_with_its_process_however_that_ends(tmp_path: Path) -> None:
     with exclusive(path) as mine:
         assert mine
     assert not path.exists()
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def link_to_a_pipe(path: Path) -> None:
+    os.mkfifo(path.with_suffix(".pipe"))
+    path.symlink_to(path.with_suffix(".pipe"))
+
+
+def link_to_a_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("make", [pipe, link_to_a_pipe, link_to_a_device, Path.mkdir])
+def test_what_would_be_read_for_ever_is_refused_in_run_folders_ledgers_and_settings(make, tmp_path: Path) -> None:
+    make(tmp_path / "result.json")
+    with pytest.raises(OSError, match="not a file"):
+        regular_text(tmp_path / "result.json")
+    assert read_record(tmp_path / "result.json") is None
+    make(tmp_path / "config.yaml")
+    assert stored_settings(tmp_path) == {}
+    with pytest.raises(UserError, match=r"settings: it is a \w+, not a file"):
+        read_yaml(tmp_path / "config.yaml", "settings")

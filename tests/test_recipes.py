@@ -1,6 +1,7 @@
 """Every recipe is one that ``train`` understands, and every method has a published and a common one."""
 
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,17 @@ def test_flags_go_over_what_a_file_says_of_a_method(tmp_path):
     other = Settings("train", arguments_of(train))
     other.add_file(file)
     assert other.typed()["batch_size"] == 10
+
+
+DISTILLERS = [
+    file
+    for file in FILES
+    if yaml.safe_load(file.read_text()).get("schedule_args", {}).get("milestones") == [150, 180, 210]
+]
+"""The recipes of RepDistiller's settings, and of those who took them over."""
+
+
+@pytest.mark.parametrize("file", DISTILLERS, ids=lambda file: file.name)
+def test_a_teacher_of_repdistillers_is_its_own(file):
+    """Its ResNet-110 is of basic blocks; ONE's, which ``resnet110`` is, of bottlenecks."""
+    assert re.search(r"--method Baseline --model (resnet110_basic|resnet56) --out", file.read_text())

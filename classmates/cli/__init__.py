@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from classmates.configuration.arguments import arguments_of
 from classmates.errors import NonFiniteLoss, UserError, unknown
 
 GOING_ON = {
-    "train": "; go on with --resume true",
+    "train": "; go on with --resume true, or start anew if no epoch has ended",
     **dict.fromkeys(("improve", "compare", "sweep"), "; the same command goes on"),
 }
 """The words that say how a command that was interrupted is continued."""
@@ -69,6 +70,9 @@ def run_or_complain(command: str, rest: list[str]) -> int:
     except KeyboardInterrupt as stop:
         print(wrapped(f"classmates: {str(stop) or 'interrupted'}{more}"), file=sys.stderr)
         return exit_code(stop)
+    except BrokenPipeError:  # whoever reads the output has seen enough, such as `head`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (Python writes out what is left when it ends)
+        return 128 + signal.SIGPIPE
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return complain(f"{error}: make space{more}", UserError.exit_code)

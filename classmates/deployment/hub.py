@@ -16,8 +16,8 @@ from classmates._yaml import read_yaml
 from classmates.errors import UserError
 from classmates.reporting.model_card import CARD_FILE, REPOSITORY, WRITTEN, model_card, public
 from classmates.runs.exits import EXITS
+from classmates.runs.folder import read_record
 from classmates.runs.hub import client
-from classmates.runs.record import read_record
 from classmates.runs.student import CARD, WEIGHTS, StudentCard, save_tensors
 
 CONFIG = "config.yaml"

@@ -23,12 +23,13 @@ from typing import Any, Literal
 
 import yaml
 
-from classmates._files import RESTING, remove_unfinished, whole_file
+from classmates._files import RESTING, regular_text, remove_unfinished, whole_file
 from classmates._yaml import read_yaml
 from classmates.comparisons.recipe import Recipe, read
 from classmates.errors import UserError
 from classmates.experiments.plan import Job
-from classmates.runs.record import RunRecord, read_record
+from classmates.runs.folder import read_record
+from classmates.runs.record import RunRecord
 
 Status = Literal["done", "running", "failed", "interrupted", "waiting"]
 
@@ -110,7 +111,7 @@ class Ledger:
     def failure(self, job: Job) -> dict[str, Any] | None:
         """Return why the last attempt failed (error, traceback, time, host), or that its result is cut off."""
         try:
-            failure = dict(json.loads(self._failure(job).read_text(encoding="utf-8")))
+            failure = dict(json.loads(regular_text(self._failure(job))))
             return {"error": "it failed, and the file that says why is damaged", **failure}
         except (OSError, ValueError, TypeError):
             pass

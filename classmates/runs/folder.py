@@ -9,10 +9,11 @@ from typing import Any
 
 import yaml
 
-from classmates._files import exclusive, output_file, remove_unfinished, require_writable
+from classmates._files import exclusive, output_file, regular_text, remove_unfinished, require_writable
 from classmates._names import in_unicode
 from classmates._yaml import read_yaml
 from classmates.errors import UserError
+from classmates.runs.record import RunRecord
 
 # What may differ when a run goes on: none of it changes what is computed.
 FREE_SETTINGS = {
@@ -113,6 +114,20 @@ def stored_settings(folder: Path) -> dict[str, Any]:
     except UserError:
         return {}
     return settings if isinstance(settings, dict) else {}
+
+
+def read_record(path: Path) -> RunRecord | None:
+    """Read a ``result.json``; None where there is no whole one.
+
+    Raises:
+        UserError: a later version wrote it, so that it is not damaged but cannot be read.
+    """
+    try:
+        return RunRecord.from_json(regular_text(path))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except (OSError, ValueError):
+        return None
 
 
 def run_name(method: str, model: object, data: object, seed: int) -> str:

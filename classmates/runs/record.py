@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from classmates.errors import UserError
@@ -161,20 +160,6 @@ class RunRecord:
             raise ValueError(f"missing: {error}") from error
         except (AttributeError, TypeError, OverflowError) as error:
             raise ValueError(str(error)) from error
-
-
-def read_record(path: Path) -> RunRecord | None:
-    """Read a ``result.json``; None where there is no whole one.
-
-    Raises:
-        UserError: a later version wrote it, so that it is not damaged but cannot be read.
-    """
-    try:
-        return RunRecord.from_json(path.read_text(encoding="utf-8"))
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    except (OSError, ValueError):
-        return None
 
 
 def _no_number(word: str) -> float:

@@ -12,7 +12,7 @@ from argparse import ArgumentError
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any, get_args
 
@@ -33,6 +33,8 @@ from classmates.runs.preparation import steps_of
 
 WEIGHTS = "student.safetensors"
 CARD = "student.json"
+LARGEST = 10_000
+"""The most pixels that a side of an image may have for a network, lest a card ask for more memory than there is."""
 BUILT_WITH = {"name", "num_classes", "pretrained"}
 """Arguments of ``build_model`` that are none of ``model_args``."""
 
@@ -89,6 +91,14 @@ class StudentCard:
             raise ValueError("it names no class")
         if min(self.input_shape) < 1 or not all(0 < value < inf for value in self.std):
             raise ValueError(f"input_shape {self.input_shape} and std {self.std} must be above 0, and finite")
+        if not all(map(isfinite, self.mean)):
+            raise ValueError(f"mean {self.mean} must be finite")
+        if isinstance(self.resize, int) and not 1 <= self.resize <= LARGEST:
+            raise ValueError(f"resize {self.resize} must be from 1 to {LARGEST:,}")
+        if max(self.input_shape) > LARGEST:
+            raise ValueError(f"input_shape {self.input_shape} must be up to {LARGEST:,} pixels a side")
+        if isinstance(self.resize, tuple) and self.resize != self.input_shape[1:]:
+            raise ValueError(f"resize {self.resize} must be a number, or the size in input_shape {self.input_shape}")
         if own := BUILT_WITH & self.model_args.keys():
             raise ValueError(f"model_args holds {', '.join(sorted(own))}, which the card says elsewhere")
         if not len(self.mean) == len(self.std) == channels:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from classmates._files import exclusive
 from classmates.errors import UserError
-from classmates.runs.folder import RunFolder, stored_settings
-from classmates.runs.record import read_record
+from classmates.runs.folder import RunFolder, read_record, stored_settings
 from classmates.training.callbacks import require_whole
 
 

@@ -32,7 +32,7 @@ def test_a_training_that_is_ended_says_how_to_go_on(commands, tmp_path, number):
     os.kill(process.pid, number)
     process.join(60)
     assert process.exitcode == 128 + number
-    assert log.read_text().splitlines()[-1].endswith("; go on with --resume true")
+    assert "; go on with --resume true" in log.read_text()
     assert "Traceback" not in log.read_text()
     assert load_checkpoint(run / "checkpoints" / "last.ckpt")["global_step"] > 0
     assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "config.yaml", "metrics.csv"]

@@ -15,7 +15,7 @@ from classmates.deployment.formats import Source, onnx_session
 from classmates.errors import UserError
 from classmates.networks.backbone.architecture import inspect_network
 from classmates.networks.heads.exits import MultiExit, ShallowExits, first_confident
-from classmates.runs.record import read_record
+from classmates.runs.folder import read_record
 from classmates.runs.student import StudentCard, read_card
 
 SHAPE = (3, 16, 16)

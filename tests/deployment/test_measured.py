@@ -15,7 +15,7 @@ from classmates.deployment import measured, measuring
 from classmates.deployment.export import UNUSED
 from classmates.deployment.formats import FORMATS
 from classmates.errors import UserError
-from classmates.runs.record import read_record
+from classmates.runs.folder import read_record
 
 
 @pytest.fixture(autouse=True)

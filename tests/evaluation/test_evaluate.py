@@ -12,7 +12,7 @@ from torch import nn
 from classmates.data import eval_loader, load
 from classmates.errors import UserError
 from classmates.evaluation.evaluate import evaluate, load_as_trained
-from classmates.runs.record import read_record
+from classmates.runs.folder import read_record
 from classmates.runs.student import StudentCard, load_student
 from classmates.tasks.classification import Classification
 from classmates.tasks.metrics import score

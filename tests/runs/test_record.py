@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from classmates.errors import UserError
-from classmates.runs.record import VERSION, EarlyExits, RunRecord, read_record
+from classmates.runs.folder import read_record
+from classmates.runs.record import VERSION, EarlyExits, RunRecord
 
 
 @pytest.fixture

@@ -195,6 +195,27 @@ def test_damaged_card(tmp_path: Path, network: nn.Module, text: str) -> None:
         load_student(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"resize": 10**9}, "resize"),
+        ({"resize": 0}, "resize"),
+        ({"resize": -1}, "resize"),
+        ({"resize": (0, 0)}, "resize"),
+        ({"resize": (10**6, 10**6)}, "resize"),
+        ({"resize": (32, 8)}, "resize"),
+        ({"input_shape": (1, 10**6, 10**6)}, "input_shape"),
+        ({"mean": (float("nan"),)}, "mean"),
+        ({"mean": (float("inf"),)}, "mean"),
+        ({"std": (float("nan"),)}, "std"),
+        ({"temperature": float("nan")}, "temperature"),
+    ],
+)
+def test_numbers_of_a_card_that_no_training_gives_are_refused(change, words) -> None:
+    with pytest.raises(ValueError, match=words):
+        replace(CARD, **change)
+
+
 class Trap:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.mkdir, ("trapped",)

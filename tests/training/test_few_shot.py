@@ -15,8 +15,8 @@ from classmates.errors import UserError
 from classmates.evaluation.evaluate import evaluate
 from classmates.losses.prototypes import episode_logits
 from classmates.methods import DML, MCL
+from classmates.runs.folder import read_record
 from classmates.runs.reading import read_run
-from classmates.runs.record import read_record
 from classmates.runs.student import load_student
 from classmates.tasks.episodes import EpisodeProtocol, RunningEpisodes
 from classmates.tasks.few_shot import FewShot

@@ -23,7 +23,8 @@ from classmates.evaluation.exits import score_exits
 from classmates.methods import CORSD, KD, MCL, Baseline, DeepSupervision
 from classmates.methods.base import Method
 from classmates.networks.peers.peers import Peers
-from classmates.runs.record import EarlyExits, read_record
+from classmates.runs.folder import read_record
+from classmates.runs.record import EarlyExits
 from classmates.runs.student import load_student
 from classmates.tasks.metrics import score
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import os
-import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from threading import Lock
 
 from PIL import Image, UnidentifiedImageError, features
 
+from classmates._files import require_regular
 from classmates.data.parts import Encoded, ImageFile
 from classmates.errors import UserError
 
@@ -36,13 +36,6 @@ EXTENSIONS = tuple(extension for extensions in FORMATS.values() for extension in
 
 PIXEL_LIMIT = "CLASSMATES_MAX_IMAGE_PIXELS"
 """The environment variable that allows larger images than Pillow does, which takes them for decompression bombs."""
-
-_NO_FILES: dict[str, Callable[[int], bool]] = {
-    "folder": stat.S_ISDIR,
-    "pipe": stat.S_ISFIFO,
-    "socket": stat.S_ISSOCK,
-    "device": lambda mode: stat.S_ISCHR(mode) or stat.S_ISBLK(mode),
-}
 
 
 class UnreadableImage(UserError):
@@ -108,14 +101,6 @@ def loaded(file: Path | Encoded) -> Encoded:
         return Encoded(str(file), file.read_bytes())
     except OSError as error:
         raise UnreadableImage(f"cannot read the image {file}: {_reason(file, error)}") from error
-
-
-def require_regular(path: Path) -> None:
-    """Raise OSError where a path leads to no regular file: to open a pipe or a device could wait for ever."""
-    mode = path.stat().st_mode
-    for kind, is_one in _NO_FILES.items():
-        if is_one(mode):
-            raise OSError(f"it is a {kind}, not a file")
 
 
 def _open(file: ImageFile) -> AbstractContextManager[Image.Image]:

@@ -6,10 +6,10 @@ import glob
 import re
 from pathlib import Path
 
+from classmates._files import require_regular
 from classmates.data.readers.cache import cache_folder
 from classmates.data.readers.hub import list_splits, require_datasets
 from classmates.data.readers.listing import Listing
-from classmates.data.readers.opening import require_regular
 from classmates.data.readers.part_names import WORDS
 from classmates.errors import UserError
 

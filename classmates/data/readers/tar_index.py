@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from classmates.data.readers.opening import EXTENSIONS, require_regular
+from classmates._files import require_regular
+from classmates.data.readers.opening import EXTENSIONS
 from classmates.errors import UserError, nearest
 
 MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)")

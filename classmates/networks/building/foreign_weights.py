@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
-from classmates.errors import UserError
+from classmates.errors import UserError, first_line
 
 
 def why_unreadable(file: Path, error: Exception) -> str:
@@ -27,7 +28,9 @@ def why_unreadable(file: Path, error: Exception) -> str:
             f"it holds more than weights ({', '.join(sorted(objects)[:3])}), and opening it could run whatever code "
             "it carries: write its weights alone, torch.save(checkpoint['state_dict'], FILE)"
         )
-    return str(error).partition("\n")[0] or type(error).__name__
+    if isinstance(error, pickle.UnpicklingError):  # PyTorch's words advise to run what is in it
+        return "it is a pickle of something else than weights, which opening it could run: write its weights alone"
+    return first_line(error)
 
 
 def without_prefix(

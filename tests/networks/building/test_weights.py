@@ -88,6 +88,16 @@ def test_no_pickle_is_run_wherever_the_weights_are(tmp_path, monkeypatch, key):
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_of_a_bare_pickle_nobody_is_advised_to_run_it(tmp_path, monkeypatch, protocol):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"state_dict": Foreign()}, protocol))
+    with pytest.raises(UserError, match="write its weights alone") as caught:
+        load_pretrained(network(), "evil.pth", (3, 32, 32))
+    assert "weights_only" not in str(caught.value)
+    assert not (tmp_path / "executed").exists()
+
+
 def test_a_file_without_a_classifier_leaves_a_new_one_that_begins_small(tmp_path):
     weights = {name: value for name, value in network().state_dict().items() if not name.startswith("fc.")}
     torch.save(weights, tmp_path / "weights.pth")
