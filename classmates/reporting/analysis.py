@@ -103,6 +103,7 @@ def feature_map(name: str, features: Floats, labels: Integers, seed: int = 0) ->
     samples = len(features)
     if samples < FEWEST_SAMPLES:
         raise ValueError(f"{samples} samples; t-SNE needs at least {FEWEST_SAMPLES}")
+    features = within_one(features)
     # A start along the principal components keeps the large-scale arrangement; features that are all alike have none.
     varied = np.count_nonzero(np.ptp(features, axis=0)) >= 2
     layout = TSNE(
@@ -114,6 +115,15 @@ def feature_map(name: str, features: Floats, labels: Integers, seed: int = 0) ->
     with threadpool_limits(1):  # at this size threads wait for one another longer than they work
         points = layout.fit_transform(features)
     return FeatureMap(name, points, features.shape[1], *clustering(features, labels))
+
+
+def within_one(features: Floats) -> Floats:
+    """Return features [s, C] times the power of two that brings the largest to between 0.5 and 1.
+
+    Neither t-SNE nor the measures of clustering depend on the scale; but squares of very large or small numbers are
+    infinite or 0 in float32, where scikit-learn's t-SNE ends the process.
+    """
+    return np.ldexp(features, -np.frexp(np.abs(features).max())[1])
 
 
 def clustering(features: Floats, labels: Integers) -> tuple[float | None, float]:

@@ -54,6 +54,17 @@ def test_separate_classes_are_seen_as_such_and_random_ones_are_not() -> None:
     assert mixed.silhouette < 0.1
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e10, 1e25, 1e36])
+def test_features_of_any_size_are_laid_out(scale: float) -> None:
+    """Squares of the largest are infinite in float32, of the smallest 0."""
+    labels = np.arange(60) % 3
+    features = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32) + 20 * labels[:, None]
+    found = feature_map("large", (features * scale).astype(np.float32), labels)
+    assert np.isfinite(found.points).all()
+    assert found.purity == 1.0
+    assert found.silhouette == pytest.approx(feature_map("usual", features, labels).silhouette, abs=1e-4)
+
+
 def test_purity_counts_images_whose_nearest_neighbour_is_of_their_class() -> None:
     """On a line at 0, 1, 3, 7, 8: neighbours are 1, 0, 1, 8, 7."""
     features = np.array([[0.0], [1.0], [3.0], [7.0], [8.0]])
