@@ -31,6 +31,7 @@ WAITING_TOLD_SECONDS = 2.0
 ROOMY = 100
 """From this many columns on the progress line also says how fast it goes."""
 IN_CHECKPOINT = (
+    "pytorch-lightning_version",
     "state_dict",
     "epoch",
     "global_step",

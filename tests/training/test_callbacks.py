@@ -2,8 +2,11 @@ import time
 
 import pandas as pd
 import pytest
+import torch
 
 from classmates.data.batches.in_memory import MemoryLoader
+from classmates.errors import UserError
+from classmates.training.callbacks import IN_CHECKPOINT, load_checkpoint
 
 
 @pytest.fixture
@@ -44,3 +47,10 @@ def test_training_that_does_not_wait_is_told_nothing(small_train, slow_images, t
     assert (rows["data_seconds"] > 0).all()
     assert (rows["data_seconds"] <= rows["seconds"]).all()
     assert "waiting for images" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("key", IN_CHECKPOINT)
+def test_a_checkpoint_that_lacks_what_lightning_wants_is_named(tmp_path, key):
+    torch.save({name: {} for name in IN_CHECKPOINT if name != key}, tmp_path / "last.ckpt")
+    with pytest.raises(UserError, match=f"last.ckpt' is no checkpoint of a training run: it lacks {key}"):
+        load_checkpoint(tmp_path / "last.ckpt")
