@@ -25,6 +25,11 @@ def is_file_name(name: str) -> bool:
     return name.endswith(".py") or ".py:" in name
 
 
+def file_of(name: str) -> Path:
+    """Return the file that ``FILE.py:CLASS`` names, or ``FILE.py``, which lacks the class."""
+    return Path(name if name.endswith(".py") else name.rpartition(":")[0])
+
+
 def load_class(kind: str, name: str) -> Any:
     """Return the class or function that ``path/to/file.py:Class`` names; runs the file, once.
 
@@ -89,7 +94,7 @@ def file_name_of(kind: type) -> str | None:
 
 def code_hash(name: str) -> str:
     """Return the SHA-256 of the file that ``FILE.py:CLASS`` names."""
-    return hashlib.sha256(Path(name.rpartition(":")[0]).read_bytes()).hexdigest()
+    return hashlib.sha256(file_of(name).read_bytes()).hexdigest()
 
 
 @cache

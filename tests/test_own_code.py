@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from classmates._own_code import code_hash, file_name_of, is_file_name, load_class, load_named
+from classmates._own_code import code_hash, file_name_of, file_of, is_file_name, load_class, load_named
 from classmates.errors import UserError
 from classmates.methods import Baseline
 
@@ -17,6 +17,11 @@ def test_file_names_are_told_from_timm_names() -> None:
         False,
         False,
     ]
+
+
+@pytest.mark.parametrize("name", ["a/net.py:Net", "a/net.py:", "a/net.py"])
+def test_the_file_of_a_name_is_known_with_and_without_a_class(name: str) -> None:
+    assert str(file_of(name)) == "a/net.py"
 
 
 OWN = """
