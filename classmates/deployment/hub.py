@@ -11,6 +11,7 @@ import yaml
 from huggingface_hub import ModelCard
 from safetensors import safe_open
 
+from classmates._names import utf8_path
 from classmates._own_code import is_file_name
 from classmates._yaml import read_yaml
 from classmates.errors import UserError
@@ -75,7 +76,7 @@ def prepare(run: Path, folder: Path, repo: str, license: str | None) -> None:
     card = StudentCard.from_json((run / CARD).read_text(encoding="utf-8"))
     if card.model is not None and is_file_name(card.model):  # whoever loads it needs the file, wherever it is there
         card = replace(card, model=public(card.model))
-        with safe_open(run / WEIGHTS, "pt") as file:
+        with utf8_path(run / WEIGHTS) as readable, safe_open(readable, "pt") as file:
             save_tensors(folder / WEIGHTS, {name: file.get_tensor(name) for name in file.keys()}, card)  # noqa: SIM118
     else:
         shutil.copyfile(run / WEIGHTS, folder / WEIGHTS)

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from classmates._files import whole_file
+from classmates._names import utf8_path
 from classmates.errors import UserError
 from classmates.networks.backbone.architecture import inspect_network
 from classmates.networks.building.weights import load_matching
@@ -52,9 +53,9 @@ def load_exits(
             "DeepSupervision; runs of earlier versions did not keep them"
         )
     try:
-        with safe_open(path, "pt") as file:
+        with utf8_path(path) as readable, safe_open(readable, "pt") as file:
             where = json.loads(file.metadata()[KEY])
-        tensors = safetensors.torch.load_file(path)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         student.stage_names = where["stages"]
         architecture = inspect_network(student, card.input_shape)
         shallow = ShallowExits(architecture, where["depths"], attention=where["attention"])

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from classmates._files import output_file
+from classmates._names import utf8_path
 from classmates.errors import UserError
 from classmates.losses.leave_one_out import dissimilarity, distances
 from classmates.losses.prototypes import Distance
@@ -72,7 +73,7 @@ class Prototypes:
         require_suffix(path)
         with output_file(path) as file:
             metadata = {"format": "pt", KEY: json.dumps(self.described(), ensure_ascii=False)}
-            safetensors.torch.save_file({KEY: self.centres.contiguous()}, file, metadata=metadata)
+            file.write_bytes(safetensors.torch.save({KEY: self.centres.contiguous()}, metadata))
 
 
 def require_suffix(path: Path) -> None:
@@ -90,7 +91,7 @@ def load_prototypes(path: str | Path, run: str | Path) -> Prototypes:
     if not Path(path).is_file():
         raise UserError(f"there is no file of prototypes '{path}': --support FOLDER --save_prototypes FILE makes one")
     try:
-        with safe_open(path, "pt") as file:
+        with utf8_path(Path(path)) as readable, safe_open(readable, "pt") as file:
             rest = json.loads(file.metadata()[KEY])
             centres = file.get_tensor(KEY)
         fields: dict[str, Any] = {

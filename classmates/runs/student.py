@@ -22,7 +22,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from classmates._files import output_file, whole_file
-from classmates._own_code import code_hash, is_file_name
+from classmates._names import utf8_path
+from classmates._own_code import code_hash, file_of, is_file_name
 from classmates.data.parts import Interpolation
 from classmates.errors import UserError
 from classmates.networks.building.build import Output, check_model_args
@@ -213,7 +214,7 @@ def load_student(
 
 def check_code(run: Path, model: str, code: str | None, *, trusted: bool) -> None:
     """Raise UserError unless the Python file of a card is trusted, and as it was in training where that is known."""
-    file = Path(model.rpartition(":")[0])
+    file = file_of(model)
     if not trusted:
         raise UserError(
             f"the student in '{run}' is built by the Python file '{file}', which would be run: read it, and say "
@@ -267,7 +268,8 @@ def save_tensors(
 def load_weights(path: Path, network: nn.Module) -> None:
     """Load safetensors into a network; UserError if the file is damaged or names and shapes are not the network's."""
     try:
-        tensors = safetensors.torch.load_file(path)
+        with utf8_path(path) as file:
+            tensors = safetensors.torch.load_file(file)
     except SafetensorError as error:
         raise UserError(f"'{path}' is damaged or not a safetensors file: {error}") from error
     load_matching(network, tensors, str(path))

@@ -121,6 +121,19 @@ def test_a_file_is_run_only_if_it_is_trusted(tmp_path: Path, of_a_file: nn.Modul
     assert loaded is of_a_file
 
 
+def test_an_untrusted_file_is_named_where_the_card_gives_no_class(tmp_path: Path, of_a_file: nn.Module) -> None:
+    card = json.loads((tmp_path / "run" / "student.json").read_text())
+    (tmp_path / "run" / "student.json").write_text(json.dumps(card | {"model": "net.py"}))
+    with pytest.raises(UserError, match=r"built by the Python file 'net\.py', which would be run"):
+        load_student(tmp_path / "run")
+
+
+def test_a_run_is_loaded_from_a_folder_whose_name_is_not_utf8(tmp_path: Path, network: nn.Module) -> None:
+    run = tmp_path / os.fsdecode(b"run \xff")
+    save_student(run, network, CARD)
+    assert torch.equal(logits(load_student(run)[0]), logits(network))
+
+
 def test_a_card_of_an_earlier_version_has_no_hash(tmp_path: Path, of_a_file: nn.Module) -> None:
     card = json.loads((tmp_path / "run" / "student.json").read_text())
     del card["code"]

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from classmates._files import RESTING, remove_unfinished, whole_file
+from classmates._names import utf8_path
 
 FORMAT = "classmates cache 1"
 """Goes up whenever what is kept, or the way that images are decoded, changes."""
@@ -90,7 +91,7 @@ def _read(path: Path, key: str, content: str, notes: list[str]) -> dict[str, Ten
     """Return the tensors of a cache that is whole, what was asked for, and up to date; else None."""
     try:
         # Opening it compares the file's length with the sizes in its header.
-        with safe_open(path, framework="pt") as file:
+        with utf8_path(path) as readable, safe_open(readable, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except FileNotFoundError:
@@ -107,7 +108,8 @@ def _read(path: Path, key: str, content: str, notes: list[str]) -> dict[str, Ten
 def _write(path: Path, tensors: dict[str, Tensor], key: str, content: str) -> None:
     header = {"format": FORMAT, "key": key, "layout": _layout(tensors), "content": content}
     with whole_file(path) as temporary:
-        save_file(tensors, temporary, metadata=header)
+        with utf8_path(temporary.parent) as folder:
+            save_file(tensors, folder / temporary.name, metadata=header)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())  # else a power cut could leave the name with nothing behind it
 

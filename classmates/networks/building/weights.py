@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from timm.models import adapt_input_conv, clean_state_dict
 from torch import Tensor, nn
 
+from classmates._names import utf8_path
 from classmates.errors import UserError
 from classmates.networks.backbone.architecture import inspect_network
 from classmates.networks.building.foreign_weights import why_unreadable, without_prefix
@@ -80,7 +81,8 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         Exception: it is damaged, or no file of weights; what readers raise has no common type.
     """
     if file.suffix == ".safetensors":
-        return load_file(file)
+        with utf8_path(file) as readable:
+            return load_file(readable)
     found = torch.load(file, map_location="cpu", weights_only=True)
     weights = next((found[key] for key in UNDER if isinstance(found.get(key), Mapping)), found)
     for name, value in weights.items():
