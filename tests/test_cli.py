@@ -3,6 +3,7 @@
 import errno
 import functools
 import inspect
+import os
 import signal
 import subprocess
 import sys
@@ -102,6 +103,22 @@ def test_a_method_of_the_users_own_is_found_in_the_working_folder(trained_with, 
         assert arguments["method"].class_path == "own_method.py:Own"
         assert main(["train", "--method", name, "--method.strenght", "2"]) == 2
     assert sys.path == before
+
+
+def test_a_path_of_a_flag_need_not_be_utf8(trained_with):
+    for flag in ("out", "data_dir", "model_weights"):
+        assert os.fsencode(trained_with(f"--{flag}", os.fsdecode(b"o\xff"))[flag]) == b"o\xff"
+
+
+def test_arguments_of_a_choice_in_yaml_outlive_a_flag_that_makes_it_first(trained_with, tmp_path):
+    """They are dropped only where the file has made another choice itself."""
+    config = tmp_path / "config.yaml"
+    for name, first, other in (("model", "resnet8", "vgg16"), ("optimizer", "SGD", "AdamW")):
+        config.write_text(yaml.safe_dump({f"{name}_args": {"a": 1}}))
+        assert trained_with("--config", str(config), f"--{name}", first)[f"{name}_args"] == {"a": 1}
+        config.write_text(yaml.safe_dump({name: first, f"{name}_args": {"a": 1}}))
+        assert trained_with("--config", str(config), f"--{name}", first)[f"{name}_args"] == {"a": 1}
+        assert not trained_with("--config", str(config), f"--{name}", other)[f"{name}_args"]
 
 
 def test_flags_go_over_yaml_whatever_the_order(trained_with, tmp_path):

@@ -16,8 +16,9 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from classmates._names import in_unicode
 from classmates._yaml import read_yaml
-from classmates.configuration.arguments import Argument, flat, in_words, likely, named
+from classmates.configuration.arguments import Argument, alternatives, flat, in_words, likely, named
 from classmates.errors import UserError, check_finite
 
 
@@ -98,7 +99,7 @@ class Settings:
                 self.forget_parts(name)  # options of the one so far
             self.kinds[name] = kind
         for name in new:
-            if f"{name}_args" in self.arguments and new[name] != self.values.get(name):
+            if f"{name}_args" in self.arguments and self.values.get(name) not in (None, new[name]):
                 self.forget_parts(f"{name}_args")  # another optimiser's, another schedule's
         for name, value in new.items():
             head, _, part = name.partition(".")
@@ -168,6 +169,8 @@ class Settings:
         try:
             if value is None and not argument.takes_null:  # which jsonargparse takes for none given
                 raise ArgumentError(None, "null")
+            if isinstance(value, str) and value != in_unicode(value) and Path in alternatives(argument.type):
+                return Path(value)  # jsonargparse reads no text that is not Unicode
             typed = parser_for(argument.type).parse_object({"value": value}).as_dict()["value"]
         except ArgumentError as error:
             shown = "null" if value is None else value
