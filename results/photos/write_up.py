@@ -1,4 +1,4 @@
-"""Put the tables of results/photos into its README, and the verdict of `improve` into the project's README.
+"""Put the tables of results/photos into its README, and the verdicts of `improve` there and into the project's README.
 
     python results/photos/write_up.py
 
@@ -25,8 +25,9 @@ def put(page: Path, name: str, text: str) -> None:
 
 
 def main() -> None:
-    verdict = (HERE / "improve-120.txt").read_text(encoding="utf-8").strip()
-    put(HERE.parents[1] / "README.md", "verdict", f"```text\n{verdict}\n```")
+    for page, name, photos in ((HERE.parents[1] / "README.md", "verdict", 699), (HERE / "README.md", "few", 119)):
+        verdict = (HERE / f"improve-{photos}.txt").read_text(encoding="utf-8").strip()
+        put(page, name, f"```text\n{verdict}\n```")
     for table in sorted(HERE.glob("*/table.md")):
         # Of the page, what is under its title.
         put(HERE / "README.md", table.parent.name, table.read_text(encoding="utf-8").partition("\n")[2].strip())
