@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from uuid import uuid4
 
+from classmates._names import in_unicode, utf8_path
 from classmates._progress import note
 from classmates.errors import UserError
 
@@ -22,17 +23,19 @@ from classmates.errors import UserError
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a temporary name to write to; it becomes ``path`` at the end, or vanishes if anything fails.
 
-    The folder is made where there is none, and the name keeps the suffix: some writers look at it. What earlier
-    processes that were killed have left of the same file is removed.
+    The folder is made where there is none, and the name keeps the suffix: some writers look at it. It is a name of
+    Unicode throughout, which is all that some of them can write to. What earlier processes that were killed have left
+    of the same file is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_unfinished(path.parent, glob.escape(path.stem), resting=RESTING)
+    remove_unfinished(path.parent, glob.escape(in_unicode(path.stem)), resting=RESTING)
     # Random: machines that share a folder may have processes of the same number.
-    temporary = path.with_name(f".{path.stem}.{uuid4().hex}{path.suffix}")
+    temporary = path.with_name(f".{in_unicode(path.stem)}.{uuid4().hex}{in_unicode(path.suffix)}")
     temporary.touch()
     mode = temporary.stat().st_mode  # as the umask says; some writers make a file for its owner alone
     try:
-        yield temporary
+        with utf8_path(path.parent) as folder:
+            yield folder / temporary.name
         temporary.chmod(mode)
         os.replace(temporary, path)
     finally:

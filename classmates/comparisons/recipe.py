@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from classmates._names import in_unicode
 from classmates._yaml import read_yaml
 from classmates.errors import UserError, check_choice, unknown
 
@@ -74,6 +75,11 @@ class Recipe:
     figures: Sequence[str] = ()
     notes: Sequence[str] = ()
     asked: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> Recipe:
+        """The recipe with the names of its models and data as tables have them, which need not be those of files."""
+        return replace(self, models=[*map(in_unicode, self.models)], data=[*map(in_unicode, self.data)])
 
     @property
     def headline(self) -> str:

@@ -127,8 +127,8 @@ def compare(
     ledger.write_plan(chosen, jobs)
     run_all(ledger, jobs, workers_on(on, ledger, workers, devices_per_run, gpus_per_run), "comparing")
     runs = read_runs(ledger, jobs)
-    write_comparison(ledger.folder, chosen, runs)
-    return Comparison(ledger.folder, chosen, jobs, runs)
+    write_comparison(ledger.folder, chosen.shown, runs)
+    return Comparison(ledger.folder, chosen.shown, jobs, runs)
 
 
 def asked(budget: Budget, train: Mapping[str, Any]) -> dict[str, Any]:

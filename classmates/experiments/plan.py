@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from classmates._names import in_unicode
 from classmates.comparisons.recipe import Base, Recipe, load_recipe, read_seeds
 from classmates.configuration.arguments import arguments_of
 from classmates.configuration.settings import Settings
@@ -27,8 +28,9 @@ from classmates.training.train import train
 class Job:
     """A run that is wanted.
 
-    row, model, data, seed: its place in the comparison. settings: every argument of ``train`` as a plain value.
-    identity: what makes it this run and no other. given_name: of its folder, where an earlier version chose it.
+    row, model, data, seed: its place in the comparison, as tables name it. settings: every argument of ``train`` as a
+    plain value. identity: what makes it this run and no other. given_name: of its folder, where an earlier version
+    chose it.
     """
 
     row: str
@@ -188,7 +190,7 @@ def jobs_of(recipe: Recipe, overrides: Mapping[str, Any], devices: int = 1) -> l
         for tried, settings, code, data in plans:
             seeded = {**settings, "seed": seed}
             identity = Identity(config_hash(seeded), code, data)
-            jobs.append(Job(tried.row, tried.model, tried.data, seed, seeded, identity))
+            jobs.append(Job(tried.row, in_unicode(tried.model), in_unicode(tried.data), seed, seeded, identity))
     return jobs
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from classmates._names import in_unicode
 from classmates.comparisons.runs import columns, figures
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.plan import Job
@@ -58,9 +59,9 @@ def line_of(ledger: Ledger, job: Job, status: str) -> dict[str, Any]:
 def state_of(ledger: Ledger, job: Job, status: str) -> dict[str, Any]:
     """Return the part of a run's line that does not depend on its result: its place, its status, why it failed."""
     known = {"row": job.row, "model": job.model, "data": job.data, "seed": job.seed, "method": method_name(job)}
-    known |= {"status": status, "failure": None, "folder": str(ledger.run_folder(job))}
+    known |= {"status": status, "failure": None, "folder": ledger.run_folder(job)}
     failure = ledger.failure(job) if status == "failed" else None
-    return known | ({"failure": failure["error"]} if failure else {})
+    return known | ({"failure": in_unicode(failure["error"])} if failure else {})
 
 
 def method_name(job: Job) -> str:

@@ -38,7 +38,7 @@ def report(run: str | Path, *, out: str | Path | None = None) -> Path:
                 f"the runs in {folder} were not tested (test false), so that there is nothing to compare; what "
                 "`classmates improve` found is in its verdict.md"
             )
-        write_comparison(ledger.folder, recipe, runs, out)
+        write_comparison(ledger.folder, recipe.shown, runs, out)
     else:
         write_run_page(folder, out)
     return out

@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -161,6 +162,16 @@ def test_a_student_that_no_name_rebuilds(run: Path) -> None:
     images = torch.randn(4, 2, 8, 8)
     with torch.no_grad():
         torch.testing.assert_close(torch.export.load(path).module()(images), student(images))
+
+
+@pytest.mark.parametrize("format", ["onnx", "torch", "safetensors"])
+def test_names_that_are_not_utf8(run: Path, format: Any) -> None:
+    folder = run / os.fsdecode(b"folder \xff")
+    suffix = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}[format]
+    path = export(run, format=format, out=folder / os.fsdecode(b"student \xfe" + suffix.encode()))
+    assert [*folder.iterdir()] == [path]
+    assert isinstance(path, Path)
+    assert path.stat().st_size > 100
 
 
 def test_a_place_that_cannot_be_written(run: Path) -> None:

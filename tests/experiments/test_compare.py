@@ -1,12 +1,14 @@
 """Comparisons with real, tiny runs: what is repeated, what failed and why, and other versions."""
 
 import json
+import os
 from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from classmates.comparisons.recipe import Recipe
 from classmates.errors import UserError
@@ -16,6 +18,7 @@ from classmates.experiments.ledger import Ledger
 from classmates.experiments.plan import Job
 from classmates.experiments.preview import Plan
 from classmates.experiments.records import read_runs
+from classmates.experiments.report import report
 from classmates.networks.building.build import build_model
 from tests.fixtures.small_comparison import TINY, every_run, states
 
@@ -124,6 +127,24 @@ def test_what_the_command_asked_for_is_noted(small):
     assert "--train.batch_size 20" in recipe.headline
     assert asked("passes", {"method": {"peers": 2}}) == {"--budget": "passes", "--train.method.peers": 2}
     assert asked("epochs", {}) == {}
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    photos = tmp_path / os.fsdecode(b"photos \xff")
+    for shade, name in enumerate(("cat", "dog")):
+        (photos / name).mkdir(parents=True)
+        for number in range(12):
+            Image.new("RGB", (8, 8), (100 * shade + number, 0, 0)).save(photos / name / f"{number}.png")
+    settings = {**TINY, "train_size": None, "epochs": 1}
+    out = tmp_path / os.fsdecode(b"ledger \xfe")
+    comparison = compare(["Baseline"], data=[str(photos)], recipe="none", seeds=1, workers=0, out=out, train=settings)
+    assert str(comparison.runs["data"][0]).endswith(r"photos \udcff")
+    assert r"photos \udcff" in str(comparison)
+    page = out / "report.html"
+    assert r"photos \udcff" in page.read_text(encoding="utf-8")
+    again = page.read_bytes()
+    report(out)
+    assert page.read_bytes() == again
 
 
 def test_a_failed_run_stops_no_other_and_is_tried_again(small):

@@ -108,8 +108,7 @@ def _read(path: Path, key: str, content: str, notes: list[str]) -> dict[str, Ten
 def _write(path: Path, tensors: dict[str, Tensor], key: str, content: str) -> None:
     header = {"format": FORMAT, "key": key, "layout": _layout(tensors), "content": content}
     with whole_file(path) as temporary:
-        with utf8_path(temporary.parent) as folder:
-            save_file(tensors, folder / temporary.name, metadata=header)
+        save_file(tensors, temporary, metadata=header)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())  # else a power cut could leave the name with nothing behind it
 
