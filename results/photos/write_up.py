@@ -1,4 +1,4 @@
-"""Put the tables of results/photos into its README, and the verdicts of `improve` there and into the project's README.
+"""Put the tables of results/photos into its README, and what `improve` said there and into the project's README.
 
     python results/photos/write_up.py
 
