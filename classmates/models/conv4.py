@@ -30,8 +30,10 @@ class Conv4(Backbone):
     def __init__(self, *, num_classes: int, in_chans: int, img_size: int = 84, uniform_scales: bool = False) -> None:
         stages = []
         for number in range(4):
-            convolution = Conv2dNormActivation(64 if number else in_chans, 64, 3, bias=True)
-            stages.append(Stage(convolution, nn.MaxPool2d(2), channels=64, reduction=2 ** (number + 1)))
+            convolution = Conv2dNormActivation(64 if number else in_chans, 64, 3, bias=True, activation_layer=None)
+            # ReLU(max) = max(ReLU), with the same gradient, on a quarter of the values.
+            pool, relu = nn.MaxPool2d(2), nn.ReLU(inplace=True)
+            stages.append(Stage(convolution, pool, relu, channels=64, reduction=2 ** (number + 1)))
         super().__init__(nn.Identity(), stages, num_classes=0)
         self.global_pool = nn.Flatten()
         self.head_hidden_size = self.num_features * (img_size // 16) ** 2

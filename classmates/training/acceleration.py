@@ -7,10 +7,9 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import product
-from statistics import median
 from typing import Literal, NamedTuple, cast, get_args
 
 import torch
@@ -23,8 +22,8 @@ from classmates.training.environment import cpu_name
 
 MemoryFormat = Literal["auto", "contiguous", "channels_last"]
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-WARM_UP, TIMED = 1, 3
-"""Steps of each candidate: the first ones are slower."""
+WARM_UP, TIMED = 1, 4
+"""Rounds of one step of each candidate: the first ones are slower."""
 CLEARLY = 0.9
 """A candidate must take less than this share of the plain one's time; a smaller gain is noise, and not worth it."""
 
@@ -102,7 +101,7 @@ def timings(
     input_shape: tuple[int, int, int],
     batch_size: int,
     device: torch.device,
-    candidates: Iterable[tuple[str, str]],
+    candidates: Sequence[tuple[str, str]],
 ) -> dict[tuple[str, str], float]:
     """Return a training step's milliseconds by (precision, memory format), from the cache if measured before.
 
@@ -118,38 +117,57 @@ def timings(
     known: dict[str, float] = {}
     with suppress(OSError, RuntimeError, ValueError):  # no cache, or none that can be read: measured again
         known = json.loads((cache_folder() / name).read_text(encoding="utf-8"))
-    missing = [candidate for candidate in candidates if " ".join(candidate) not in known]
-    if missing:
+    if any(" ".join(candidate) not in known for candidate in candidates):
         with torch.random.fork_rng(range(torch.cuda.device_count()) if device.type == "cuda" else ()):
-            known |= {" ".join(one): _time_step(network, input_shape, batch_size, device, *one) for one in missing}
+            taken = _time_steps(network, input_shape, batch_size, device, candidates)
+        known |= {" ".join(candidate): value for candidate, value in zip(candidates, taken, strict=True)}
         with suppress(OSError, RuntimeError), whole_file(cache_folder() / name) as path:
             path.write_text(json.dumps(known), encoding="utf-8")
     return {candidate: known[" ".join(candidate)] for candidate in candidates}
 
 
-def _time_step(
+def _time_steps(
+    network: nn.Module,
+    input_shape: tuple[int, int, int],
+    batch_size: int,
+    device: torch.device,
+    candidates: Sequence[tuple[str, str]],
+) -> list[float]:
+    """Measure the least milliseconds of each candidate's forward and backward pass on noise.
+
+    A round takes a step of each: what else runs on the machine for a while then slows all of them, not one.
+    """
+    steps = [_step(network, input_shape, batch_size, device, *candidate) for candidate in candidates]
+    rounds = [[step() for step in steps] for _ in range(WARM_UP + TIMED)]
+    return [min(taken) for taken in zip(*rounds[WARM_UP:], strict=True)]
+
+
+def _step(
     network: nn.Module,
     input_shape: tuple[int, int, int],
     batch_size: int,
     device: torch.device,
     precision: str,
     memory_format: str,
-) -> float:
-    """Measure the median milliseconds of a forward and backward pass on noise."""
+) -> Callable[[], float]:
+    """Return what takes a step of a copy of the network and returns its milliseconds."""
     how = FORMATS[memory_format]
     tried = copy.deepcopy(network).to(device).to(memory_format=how).train()
     images = torch.randn(batch_size, *input_shape, device=device).to(memory_format=how)
     dtype = {"bf": torch.bfloat16, "16": torch.float16}.get(precision[:2])
-    taken = []
-    for _ in range(WARM_UP + TIMED):
+
+    def step() -> float:
         started = time.perf_counter()
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
             loss = tried(images).float().square().mean()
         loss.backward()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        taken.append(1000 * (time.perf_counter() - started))
-    return median(taken[WARM_UP:])
+        taken = 1000 * (time.perf_counter() - started)
+        tried.zero_grad()
+        return taken
+
+    return step
 
 
 def device_type(accelerator: str) -> str:

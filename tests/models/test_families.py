@@ -1,5 +1,7 @@
 """One block of each family against its formula, and what is particular to it."""
 
+import copy
+
 import pytest
 import timm
 import torch
@@ -147,6 +149,25 @@ def test_conv4_is_an_embedding_until_it_is_given_classes():
     assert small(torch.randn(1, 1, 28, 28)).shape == (1, 5)
     small.reset_classifier(5, "avg")  # pooled, it takes any size
     assert small(torch.randn(1, 1, 48, 48)).shape == (1, 5)
+
+
+def test_conv4_computes_as_published_relu_before_pooling():
+    torch.manual_seed(0)
+    network = timm.create_model("conv4").double()
+    published = nn.Sequential(
+        *(
+            nn.Sequential(*copy.deepcopy(getattr(network, info["module"])[0]), nn.ReLU(), nn.MaxPool2d(2))
+            for info in network.feature_info
+        ),
+        nn.Flatten(),
+    )
+    images = torch.randn(6, 3, 32, 32, dtype=torch.float64)
+    ours, theirs = network(images), published(images)
+    assert torch.equal(ours, theirs)
+    ours.square().sum().backward()
+    theirs.square().sum().backward()
+    for parameter, reference in zip(network.parameters(), published.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, reference.grad)
 
 
 @pytest.mark.parametrize("uniform", [False, True])

@@ -1,5 +1,8 @@
 """What "auto" becomes, and that what is chosen is what runs."""
 
+import itertools
+from pathlib import Path
+
 import pytest
 import torch
 import yaml
@@ -34,7 +37,7 @@ def chosen(precision, memory_format, accelerator, network, batch_size=8):
 def test_auto_takes_what_is_clearly_faster_and_says_what_was_measured(machine, monkeypatch, tiny_network):
     machine(gpu=False, bfloat16=True)
     taken = {("32-true", "contiguous"): 10.0, ("32-true", "channels_last"): 9.5, ("bf16-mixed", "contiguous"): 12.0}
-    monkeypatch.setattr(acceleration, "_time_step", lambda *how: taken.get(how[-2:], 4.0))
+    monkeypatch.setattr(acceleration, "_step", lambda *how: lambda: taken.get(how[-2:], 4.0))
     settled = chosen("auto", "auto", "auto", tiny_network())
     assert settled[:2] == ("bf16-mixed", "channels_last")
     (note,) = settled.notes
@@ -44,22 +47,35 @@ def test_auto_takes_what_is_clearly_faster_and_says_what_was_measured(machine, m
 
 def test_what_is_hardly_faster_is_not_taken(machine, monkeypatch, tiny_network):
     machine(gpu=False, bfloat16=False)
-    monkeypatch.setattr(acceleration, "_time_step", lambda *how: 9.5 if "channels_last" in how else 10.0)
+    monkeypatch.setattr(acceleration, "_step", lambda *how: lambda: 9.5 if "channels_last" in how else 10.0)
     assert chosen("auto", "auto", "auto", tiny_network(seed=1))[:2] == ("32-true", "contiguous")
 
 
 def test_bfloat16_is_not_tried_where_the_processor_lacks_it(machine, monkeypatch, tiny_network):
     machine(gpu=False, bfloat16=False)
     tried = []
-    monkeypatch.setattr(acceleration, "_time_step", lambda *how: tried.append(how[-2:]) or 1.0)
+    monkeypatch.setattr(acceleration, "_step", lambda *how: tried.append(how[-2:]) or (lambda: 1.0))
     chosen("auto", "auto", "cpu", tiny_network(widths=(5, 6, 7)))
     assert tried == [("32-true", "contiguous"), ("32-true", "channels_last")]
+
+
+@pytest.mark.parametrize("slowed", [range(6), range(3, 6), (4, 6), (5, 7, 9)])
+def test_what_slows_the_machine_for_a_while_does_not_choose(machine, monkeypatch, tiny_network, slowed):
+    machine(gpu=False, bfloat16=False)
+    calls, speeds = itertools.count(), {"contiguous": 10.0, "channels_last": 6.0}
+    monkeypatch.setattr(
+        acceleration, "_step", lambda *how: lambda: speeds[how[-1]] * (3 if next(calls) in slowed else 1)
+    )
+    monkeypatch.setattr(acceleration, "cache_folder", lambda: Path("/nowhere"))
+    settled = chosen("auto", "auto", "cpu", tiny_network())
+    assert settled.memory_format == "channels_last"
+    assert "channels_last 6.0, 32-true contiguous 10.0" in settled.notes[0]
 
 
 def test_a_measurement_is_made_once_and_shared_by_batches_of_nearly_one_size(machine, monkeypatch, tiny_network):
     machine(gpu=False, bfloat16=False)
     tried = []
-    monkeypatch.setattr(acceleration, "_time_step", lambda *how: tried.append(how[2]) or float(len(tried)))
+    monkeypatch.setattr(acceleration, "_step", lambda *how: tried.append(how[2]) or (lambda: 1.0))
     first = chosen("auto", "auto", "cpu", tiny_network(widths=(6, 7, 8)), batch_size=128)
     again = chosen("auto", "auto", "cpu", tiny_network(widths=(6, 7, 8), seed=3), batch_size=129)
     assert first == again
