@@ -22,7 +22,6 @@ import pandas as pd
 from benchmarks import starting
 from benchmarks.__main__ import names
 from benchmarks.harness import write
-from benchmarks.pinning import settle
 
 HERE = Path(__file__).parents[1]
 
@@ -75,5 +74,4 @@ def milliseconds(tree: Path, only: Sequence[str]) -> pd.Series:
 
 
 if __name__ == "__main__":
-    settle()
-    main()
+    main()  # nothing is settled here: pinned, this process would leave one core to those that it starts

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 
 
+def cores() -> list[int]:
+    """Return the cores that this program was started with; once its threads are pinned, it is left with one of them."""
+    return [*map(int, re.findall(r"\d+", os.environ.get("OMP_PLACES", "")))] or sorted(os.sched_getaffinity(0))
+
+
 def settings() -> dict[str, str]:
     """Environment variables that pin threads and calm the allocator, for the cores that this process may use."""
-    cores = sorted(os.sched_getaffinity(0))
     return {
         # Unpinned, threads may be packed on one core, where every barrier waits for a time slice.
-        "OMP_NUM_THREADS": str(len(cores)),
+        "OMP_NUM_THREADS": str(len(cores())),
         "OMP_PROC_BIND": "true",
-        "OMP_PLACES": ",".join(f"{{{core}}}" for core in cores),
+        "OMP_PLACES": ",".join(f"{{{core}}}" for core in cores()),
         # Otherwise glibc returns large tensors to the kernel after every step and gets them back page by page.
         "MALLOC_MMAP_THRESHOLD_": str(2**30),
         "MALLOC_TRIM_THRESHOLD_": str(2**32),

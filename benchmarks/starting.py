@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from benchmarks.harness import write
-from benchmarks.pinning import settings
+from benchmarks.pinning import cores, settings
 
 EPOCH = ("--train.epochs", "1", "--train.train_size", "200", "--train.batch_size", "50", "--workers", "2")
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -33,12 +33,17 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 
 WATCH = """
 import os, sys, time
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, map(int, sys.argv[1].split(",")))
 began, quiet = time.perf_counter(), os.open(os.devnull, os.O_RDWR)
 actions = [(os.POSIX_SPAWN_DUP2, quiet, stream) for stream in range(3)]
-_, _, usage = os.wait4(os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=actions), 0)
+_, _, usage = os.wait4(os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ, file_actions=actions), 0)
 print(usage.ru_utime + usage.ru_stime, time.perf_counter() - began, usage.ru_maxrss / 1024)
 """
-"""Runs a command and prints what it used: a small process, for the peak of a new one begins at that of its maker."""
+"""Runs a command on some cores and prints what it used.
+
+A process of its own, and a small one, for the peak of a new one begins at that of its maker.
+"""
 
 
 class Used(NamedTuple):
@@ -80,10 +85,11 @@ def measure(tree: Path, rounds: int) -> pd.DataFrame:
 def used(tree: Path, words: Sequence[str]) -> Used:
     """Run one command of a checkout, and return what it used."""
     ours = {name: value for name, value in os.environ.items() if name not in settings()}
+    on = ",".join(map(str, cores()))
     with tempfile.TemporaryDirectory() as folder:
         where = ["--out", f"{folder}/out"] if "--train.epochs" in words else []
         told = subprocess.run(
-            [sys.executable, "-c", WATCH, sys.executable, "-m", "classmates", *words, *where],
+            [sys.executable, "-c", WATCH, on, sys.executable, "-m", "classmates", *words, *where],
             cwd=folder,
             env={**ours, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,

@@ -20,6 +20,7 @@ from classmates.reporting.theme import BLUE, INK, VERMILION, save, styled
 HERE = Path(__file__).resolve().parent
 SETS = {
     "photos": "629 photos,\nfine-tuned",
+    "small-photos": "1,000 of CIFAR-100,\nfine-tuned",
     "digits-100": "100 digits,\nfrom scratch",
     "digits-100-today": "the same digits,\nlater methods",
     "transformers": "500 digits,\na transformer",
@@ -70,7 +71,7 @@ def main() -> None:
         for name, row in rows.items():
             gains.setdefault(name, []).append(float(row["difference"]))
     names = sorted(gains, key=lambda name: -sum(gains[name]) / len(gains[name]))
-    figure = Figure(figsize=(9.5, 0.8 + 0.24 * len(names)))
+    figure = Figure(figsize=(11, 0.8 + 0.24 * len(names)))
     panels = figure.subplots(1, len(tables), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (folder, rows) in zip(panels, tables.items(), strict=True):
         draw(axes, rows, names)
