@@ -1,7 +1,7 @@
 """Compares another version of this project with this one, on one machine in one run.
 
     git worktree add ../before COMMIT
-    python -m benchmarks.before ../before [--only starting,contrast] [--rounds 3] [--out results/benchmarks]
+    python -m benchmarks.before ../before [--only starting,contrast] [--rounds 3] [--quick] [--out results/benchmarks]
 
 Every round measures both versions, each by its own benchmarks but for ``starting``, which only runs commands.
 Compared are the rows that both have.
@@ -33,10 +33,14 @@ def main() -> None:
     parser.add_argument("before", type=Path, help="a checkout of the other version")
     parser.add_argument("--only", type=names, default=["starting", "contrast"], help="benchmarks of both versions")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="small sizes, as of the benchmarks themselves")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     arguments = parser.parse_args()
     measured = [
-        {when: milliseconds(tree, arguments.only) for when, tree in (("before", arguments.before), ("now", HERE))}
+        {
+            when: milliseconds(tree, arguments.only, quick=arguments.quick)
+            for when, tree in (("before", arguments.before), ("now", HERE))
+        }
         for _ in range(arguments.rounds)
     ]
     rounds = pd.concat([pd.DataFrame(one).dropna() for one in measured], keys=range(len(measured)), names=["round"])
@@ -51,14 +55,17 @@ def main() -> None:
     )
 
 
-def milliseconds(tree: Path, only: Sequence[str]) -> pd.Series:
+def milliseconds(tree: Path, only: Sequence[str], *, quick: bool = False) -> pd.Series:
     """Run a version's benchmarks and return the milliseconds of each row, by the table's name and the row's."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         others = [name for name in only if name != "starting"]
         if others:
             subprocess.run(
-                [sys.executable, "-m", "benchmarks", "--only", ",".join(others), "--out", folder],
+                [
+                    *(sys.executable, "-m", "benchmarks", "--only", ",".join(others), "--out", folder),
+                    *(["--quick"] if quick else []),
+                ],
                 cwd=tree,
                 env={**os.environ, "PYTHONPATH": str(tree.resolve())},
                 stdout=sys.stderr,

@@ -8,12 +8,17 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import Function, device, milliseconds
+from classmates._machine import has_bfloat16
 
 TRIES = 9
 
 
 class Ceilings(NamedTuple):
-    """Rates per second. flops: of a large matrix product, by dtype. bytes: read. elements: exp and log of each."""
+    """Rates per second.
+
+    flops: of a large matrix product, by the dtypes that the device multiplies in. bytes: read. elements: exp and log
+    of each.
+    """
 
     flops: dict[torch.dtype, float]
     bytes: float
@@ -28,6 +33,7 @@ def ceilings() -> Ceilings:
     """Measures them: the best of a few tries each."""
     where = device()
     side = 8192 if where.type == "cuda" else 2048
+    dtypes = [torch.float32, *([torch.bfloat16] if has_bfloat16(where) else [])]
     large = torch.randn(2**28 if where.type == "cuda" else 2**26, device=where)
     small = torch.rand(2**24 if where.type == "cuda" else 2**17, device=where)
     result = torch.empty_like(small)
@@ -42,7 +48,7 @@ def ceilings() -> Ceilings:
             torch.log(result, out=result)
 
     return Ceilings(
-        flops={dtype: 2 * side**3 / seconds(product(dtype)) for dtype in (torch.float32, torch.bfloat16)},
+        flops={dtype: 2 * side**3 / seconds(product(dtype)) for dtype in dtypes},
         bytes=large.nbytes / seconds(large.sum),
         elements=8 * len(small) / seconds(exponentials),
     )

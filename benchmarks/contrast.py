@@ -15,6 +15,7 @@ from torch import Tensor
 
 from benchmarks.ceilings import Ceilings, ceilings
 from benchmarks.harness import device, flops, interleave, peak_memory, saved_bytes, write
+from classmates._machine import has_bfloat16
 from classmates.losses.contrast import Contrast, multi_view_contrast
 from classmates.losses.negatives import (
     ClassOrder,
@@ -77,7 +78,10 @@ class Bank:
 
 
 class Work(NamedTuple):
-    """A candidate, and what it cannot do without: bytes to move, exponentials (each with a logarithm)."""
+    """A candidate, and what it cannot do without: bytes to move, exponentials (each with a logarithm).
+
+    dtype: of the products.
+    """
 
     call: Callable[[], Tensor]
     dtype: torch.dtype
@@ -187,7 +191,8 @@ def fast(
     passes = gathers + (1 if lagged else 2)
     anchors = PEERS - 1 if draw is independent_negatives else (PEERS - 1) * BATCH
     moved = passes * rows * DIMENSION * bank.rows.itemsize
-    return Work(lambda: bank.gradient(draw, k, lagged=lagged), bank.rows.dtype, moved, rows * anchors)
+    dtype = bank.rows.dtype if has_bfloat16(device()) else torch.float32
+    return Work(lambda: bank.gradient(draw, k, lagged=lagged), dtype, moved, rows * anchors)
 
 
 def table(works: dict[str, Work], limits: Ceilings, *, rounds: int, reference: str | None = None) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 
 def cores() -> list[int]:
-    """Return the cores that this program was started with; once its threads are pinned, it is left with one of them."""
+    """Return the cores that this program was started with: pinned, its first thread has one of them."""
     return [*map(int, re.findall(r"\d+", os.environ.get("OMP_PLACES", "")))] or sorted(os.sched_getaffinity(0))
 
 

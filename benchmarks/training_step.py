@@ -16,12 +16,13 @@ from torch import nn
 import classmates.models  # noqa: F401  (registers the papers' backbones)
 from benchmarks.harness import counts, device, interleave, peak_memory, saved_bytes
 from classmates import methods
+from classmates._machine import has_bfloat16
 from classmates.contracts import Batch, DataSpec
 from classmates.data.batches.samplers import EpochSampler
 from classmates.methods import Method
 from classmates.methods.teacher_method import TeacherMethod
 from classmates.networks.peers.peers import Recompute
-from classmates.training.acceleration import FORMATS, cpu_has_bfloat16, cuda_has_bfloat16
+from classmates.training.acceleration import FORMATS
 from classmates.training.optimisation import make_optimizer
 
 Make = Callable[[nn.Module, DataSpec], Method]
@@ -99,7 +100,7 @@ def measure(steps: Mapping[str, TrainingStep], *, rounds: int, reference: str | 
     live at most over what is there between steps, ``saved_mib`` what is kept for backward, ``peak_ratio`` and
     ``saved_ratio`` are relative to the reference.
     """
-    timed = {name: step for name, step in steps.items() if step.precision == "32-true" or has_bfloat16()}
+    timed = {name: step for name, step in steps.items() if step.precision == "32-true" or has_bfloat16(device())}
     times = interleave(timed, rounds=rounds, reference=reference) if timed else pd.DataFrame()
     frame = times.reindex(list(steps)).rename_axis("name")
     for name in steps.keys() - timed.keys():
@@ -115,13 +116,8 @@ def measure(steps: Mapping[str, TrainingStep], *, rounds: int, reference: str | 
     return frame
 
 
-def has_bfloat16() -> bool:
-    """Whether the device computes in bfloat16; elsewhere its timings say nothing and are left out."""
-    return cuda_has_bfloat16() if device().type == "cuda" else cpu_has_bfloat16()
-
-
 WITHOUT_BFLOAT16 = (
     ""
-    if has_bfloat16()
+    if has_bfloat16(device())
     else " This device has no bfloat16 arithmetic: steps in it are counted (memory, operations) and not timed."
 )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from pathlib import Path
+
+import torch
 
 
 def cpu_name() -> str:
@@ -14,3 +17,14 @@ def cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+@cache
+def has_bfloat16(device: torch.device) -> bool:
+    """Return whether a device multiplies in bfloat16: a GPU since Ampere, a CPU with AVX-512 BF16 or AMX.
+
+    Others convert back and forth, or take many times as long as in float32.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

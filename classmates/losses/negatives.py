@@ -19,6 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from classmates._machine import has_bfloat16
 from classmates.errors import UserError
 
 # Of each bank, so many at a time: a CPU wants the similarities (6 MB for 4 peers and 64 images) near its caches, a
@@ -88,7 +89,7 @@ class Block(NamedTuple):
     mask: [B, R] or [1, 1], what is added to a similarity: −∞ where the row is no negative of the sample, else 0.
 
     Products are made in the rows' dtype: with a bfloat16 bank each is accumulated in float32 and rounded to 8 bits.
-    That is fast on processors that multiply bfloat16; on others such a bank saves memory and costs time.
+    Where the device does not multiply in bfloat16 a block is converted first, and such a bank saves memory alone.
     """
 
     rows: Tensor
@@ -118,6 +119,8 @@ class Block(NamedTuple):
 def _add_product(total: Tensor, left: Tensor, rows: Tensor) -> None:
     """total [G, Q, S] += left (of the size of [G, Q, T]) @ rows (of the size of [G, T, S]), in the rows' dtype."""
     rows = rows.flatten(0, 1)
+    if rows.dtype == torch.bfloat16 and not has_bfloat16(rows.device):
+        rows = rows.to(total.dtype)
     left = left.to(rows.dtype).reshape(*total.shape[:2], -1)
     if rows.dtype == total.dtype:
         torch.baddbmm(total, left, rows, out=total)

@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 from classmates._files import whole_file
+from classmates._machine import cpu_name, has_bfloat16
 from classmates.data.readers.cache import cache_folder
 from classmates.errors import unknown
-from classmates.training.environment import cpu_name
 
 MemoryFormat = Literal["auto", "contiguous", "channels_last"]
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -63,7 +63,7 @@ def choose(
     if memory_format not in get_args(MemoryFormat):
         raise unknown("memory_format", memory_format, get_args(MemoryFormat))
     device = device_type(accelerator)
-    bfloat16 = {"cpu": cpu_has_bfloat16, "cuda": cuda_has_bfloat16}.get(device, bool)()
+    bfloat16 = device in ("cpu", "cuda") and has_bfloat16(torch.device(device))
     precisions = [precision] if precision != "auto" else ["32-true", *(["bf16-mixed"] if bfloat16 else [])]
     formats = [memory_format] if memory_format != "auto" else [*FORMATS]
     candidates = list(product(precisions, formats))
@@ -177,13 +177,3 @@ def device_type(accelerator: str) -> str:
     if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
         return "mps"
     return "cpu" if accelerator == "auto" else accelerator
-
-
-def cpu_has_bfloat16() -> bool:
-    """Return whether the processor multiplies in bfloat16 (AVX-512 BF16, AMX), not converting back and forth."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
-def cuda_has_bfloat16() -> bool:
-    """Return whether every visible GPU has bfloat16 in hardware (Ampere and later)."""
-    return all(torch.cuda.get_device_capability(number)[0] >= 8 for number in range(torch.cuda.device_count()))

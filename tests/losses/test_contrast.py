@@ -39,9 +39,19 @@ from tests.losses.conftest import (
 @each_normaliser
 @pytest.mark.parametrize("positive", ["live", "bank"])
 @pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float64, 1e-8), (torch.float32, 1e-5), (torch.bfloat16, 2e-2)], ids=str
+    ("dtype", "multiplies", "tolerance"),
+    [
+        (torch.float64, False, 1e-8),
+        (torch.float32, False, 1e-5),
+        (torch.bfloat16, True, 2e-2),
+        (torch.bfloat16, False, 1e-5),  # the same rows, but the products are float32's
+    ],
+    ids=str,
 )
-def test_value_and_gradient_are_those_of_the_equations(draw, normaliser, positive, dtype, tolerance):
+def test_value_and_gradient_are_those_of_the_equations(
+    draw, normaliser, positive, dtype, multiplies, tolerance, monkeypatch
+):
+    monkeypatch.setattr("classmates.losses.negatives.has_bfloat16", lambda device: multiplies)
     case = Case(draw, dtype=dtype)
     positives, normaliser = case.positives(positive), case.normaliser(normaliser)
 

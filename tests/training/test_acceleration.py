@@ -21,8 +21,7 @@ def machine(monkeypatch):
     def make(*, gpu, bfloat16):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-        monkeypatch.setattr(acceleration, "cpu_has_bfloat16", lambda: bfloat16 and not gpu)
-        monkeypatch.setattr(acceleration, "cuda_has_bfloat16", lambda: bfloat16)
+        monkeypatch.setattr(acceleration, "has_bfloat16", lambda device: bfloat16)
 
     return make
 
