@@ -123,7 +123,8 @@ def in_words(hint: Any) -> str:
     """Say what an argument of this type takes: ``INT``, ``a|b``, ``[TEXT,...]``."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        parts = tuple(part for part in parts if part is not NoneType and not (part is str and Path in parts))
+        a_text = Path in parts or any(get_origin(part) is Callable for part in parts)  # which says what it names
+        parts = tuple(part for part in parts if part is not NoneType and not (part is str and a_text))
         return "|".join(map(in_words, parts))
     if origin is Literal:
         return "|".join(map(str, parts))

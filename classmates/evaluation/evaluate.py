@@ -93,7 +93,7 @@ def evaluate(
     accelerator: str = "auto",
     calibrated: bool = False,
     out: Path | None = None,
-    task: Task | Callable[[], Task] | None = None,
+    task: Task | Callable[[], Task] | str | None = None,
     network: nn.Module | None = None,
     trust_code: bool = False,
 ) -> StudentScores:

@@ -68,8 +68,10 @@ def compare(
 ) -> Comparison | Plan:
     """Compare methods on models and data sets over several seeds; ends in tables, figures and a report.
 
-    Every run is a folder as ``train`` leaves it. The same command given again goes on where it stopped, whatever
-    stopped it, tries failed runs again and repeats nothing that is done. Several such commands share the work.
+    Every run is a folder as ``train`` leaves it, but for its own report, which takes longer than a short training:
+    ``classmates report RUN`` writes it, or --train.report true for all. The same command given again goes on where it
+    stopped, whatever stopped it, tries failed runs again and repeats nothing that is done. Several such commands
+    share the work.
 
     Args:
         methods: what is compared: names (MCL), variants (MCL(peers=2)), or YAML files of settings; with a recipe of
@@ -105,6 +107,7 @@ def compare(
     check_choice("budget", budget, Budget)
     check_place(on, workers, devices_per_run, gpus_per_run)
     chosen = with_model(choose(recipe, methods, models, data, seeds, reference), train or {})
+    chosen = replace(chosen, settings={"report": False, **chosen.settings})
     jobs = jobs_of(chosen, train or {}, devices_per_run)
     ledger = Ledger(Path("comparisons") / default_name(recipe, chosen) if out is None else Path(out))
     if budget != "epochs":

@@ -10,11 +10,12 @@ from typing import ClassVar
 from torch import nn
 
 from classmates.contracts import DataSpec
+from classmates.errors import UserError
 from classmates.methods.base import Method
 from classmates.runs.spec import Spec
 
-MethodLike = Callable[[nn.Module, DataSpec], Method]
-"""Anything that makes a method of a network and what is known of the data: a class, a ``MethodSpec``, a partial."""
+MethodLike = Callable[[nn.Module, DataSpec], Method] | str
+"""What makes a method of a network and what is known of the data (a class, ``MethodSpec``, partial), or its name."""
 
 
 @dataclass(frozen=True)
@@ -53,3 +54,18 @@ def known_methods() -> dict[str, type[Method]]:
         for name, found in public.items()
         if inspect.isclass(found) and issubclass(found, Method) and not inspect.isabstract(found)
     }
+
+
+def method_of(given: MethodLike) -> Callable[[nn.Module, DataSpec], Method]:
+    """Return what makes the method that is meant.
+
+    Raises:
+        UserError: there is no method of that name, or nothing that could make one was given.
+    """
+    making = MethodSpec.of(given) or given
+    if not callable(making):
+        raise UserError(
+            f"method={given!r}: give a method's name, such as 'MCL', its class, or what makes one of a network and a "
+            "DataSpec, such as functools.partial(MCL, peers=2)"
+        )
+    return making

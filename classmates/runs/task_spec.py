@@ -11,8 +11,8 @@ from classmates.runs.spec import Spec, class_path
 from classmates.tasks.classification import Classification
 from classmates.tasks.task import Task
 
-TaskLike = Task | Callable[[], Task]
-"""A task, or what makes one: a class, a ``TaskSpec``, a partial."""
+TaskLike = Task | Callable[[], Task] | str
+"""A task, what makes one (a class, a ``TaskSpec``, a partial), or its name."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def known_tasks() -> dict[str, type[Task]]:
     return {kind.name: kind for kind in (Classification, FewShot)}
 
 
-def task_of(given: TaskLike | str | Mapping[str, Any] | None) -> Task:
+def task_of(given: TaskLike | Mapping[str, Any] | None) -> Task:
     """Make the task that is meant: one that is made already, what makes one, its name, or settings as YAML has them.
 
     None means classification: settings of earlier versions name no task.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -13,11 +13,9 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from classmates._memory import PROCESS, require_memory
-from classmates.contracts import DataSpec
 from classmates.data.augmentation import Augmentation
 from classmates.errors import UserError, check_choice, check_finite
-from classmates.methods.base import Method
-from classmates.methods.spec import MethodSpec
+from classmates.methods.spec import MethodLike, MethodSpec, method_of
 from classmates.networks.peers.peers import Recompute
 from classmates.runs.plain_values import plain_value
 from classmates.runs.record import Kept
@@ -51,7 +49,7 @@ class TrainConfig:
 
     data: str | Path | Dataset
     model: str | nn.Module | None
-    method: Callable[[nn.Module, DataSpec], Method]
+    method: MethodLike
     task: TaskLike
     recipe: str
     epochs: int | None
@@ -112,6 +110,7 @@ class TrainConfig:
         for entry in fields(self):
             check_finite(entry.name, getattr(self, entry.name))
         _ = self.made_task
+        method_of(self.method)
         check_choice("class_weights", self.class_weights, ClassWeights)
         check_choice("precision", str(self.precision), PRECISIONS)
         check_choice("recipe", self.recipe, ("auto", "none", *NAMES))
@@ -232,7 +231,7 @@ class RunConfig(TrainConfig):
     warmup_epochs: float
 
 
-def describe_method(given: Callable[[nn.Module, DataSpec], Method]) -> dict[str, Any] | None:
+def describe_method(given: MethodLike) -> dict[str, Any] | None:
     """Return a method with all its options as plain values; None for a function, which only Python knows."""
     spec = MethodSpec.of(given)
     return None if spec is None else spec.plain()

@@ -29,9 +29,9 @@ from classmates.training.run import train_configured
 def train(
     data: str | Path | Dataset = "digits",
     model: str | nn.Module | None = None,
-    method: Callable[[nn.Module, DataSpec], Method] = Baseline,
+    method: Callable[[nn.Module, DataSpec], Method] | str = Baseline,
     *,
-    task: Task | Callable[[], Task] = Classification,
+    task: Task | Callable[[], Task] | str = Classification,
     recipe: str = "auto",
     epochs: int | None = None,
     batch_size: int | Literal["auto"] | None = None,

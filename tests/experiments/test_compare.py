@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -33,6 +34,16 @@ def test_every_run_is_a_folder_of_train_and_a_line(small):
         assert (Path(run.folder) / "student.safetensors").exists()
     assert comparison.runs["ensemble"].notna().tolist() == [False, True]
     pd.testing.assert_frame_equal(every_run(comparison.folder), comparison.runs)
+
+
+@pytest.mark.parametrize("asked_for", [{}, {"report": True}], ids=["by itself", "asked for"])
+def test_runs_have_a_report_of_their_own_only_where_it_is_asked_for(asked_for, tmp_path):
+    settings = {name: value for name, value in TINY.items() if name != "report"} | asked_for
+    compare(["Baseline"], seeds=1, recipe="none", workers=0, train=settings, out=tmp_path / "out")
+    pages = [page.relative_to(tmp_path / "out").as_posix() for page in tmp_path.glob("out/runs/*/report.html")]
+    links = re.findall(r'href="(runs/.*?)"', (tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    assert len(pages) == len(asked_for)
+    assert links == pages
 
 
 def test_what_is_done_is_not_repeated_and_more_seeds_are_added(small):

@@ -20,7 +20,7 @@ from classmates.data.batches.loaders import eval_loader
 from classmates.data.loading import load
 from classmates.errors import NonFiniteLoss, UserError
 from classmates.evaluation.exits import score_exits
-from classmates.methods import CORSD, KD, MCL, Baseline, DeepSupervision
+from classmates.methods import CORSD, CSKD, KD, MCL, Baseline, DeepSupervision
 from classmates.methods.base import Method
 from classmates.networks.peers.peers import Peers
 from classmates.runs.folder import read_record
@@ -187,6 +187,9 @@ def test_a_non_finite_term_stops_at_once_and_is_named(small_train, tmp_path):
         ({"model": "resnet9"}, "unknown model 'resnet9'.*resnet8"),
         ({"data": "digit"}, "digits"),
         ({"method": CORSD, "batch_size": 64}, "63 or 66"),
+        ({"method": "MLC"}, "unknown method 'MLC'.*'MCL'"),
+        ({"method": 3}, "method=3: give a method's name, such as 'MCL', its class"),
+        ({"task": "fewshot"}, "unknown task 'fewshot'.*'few_shot'"),
         ({"optimizer": "SDG"}, "unknown optimizer 'SDG'.*'SGD'"),
         ({"optimizer_args": {"momentun": 0.9}}, "'momentum'"),
         ({"optimizer_args": {"lr": 0.9}}, "--lr"),
@@ -261,6 +264,14 @@ def test_images_from_files_are_tested_as_they_were_trained_on(small_train, photo
     pixels = (seen * torch.tensor(card.std).view(3, 1, 1) + torch.tensor(card.mean).view(3, 1, 1)) * 255
     shown = torch.from_numpy(module.picture(images.test, 0, card)).permute(2, 0, 1)
     torch.testing.assert_close(pixels, shown.float(), atol=1e-3, rtol=0)
+
+
+def test_methods_and_tasks_go_by_name_too(small_train, tmp_path):
+    by_name = small_train(method="CSKD", task="classification", out=tmp_path / "name", epochs=1)
+    by_class = small_train(method=CSKD, out=tmp_path / "class", epochs=1)
+    assert by_name.record.config["method"]["class_path"] == "classmates.CSKD"
+    assert {**by_name.record.config, "out": ""} == {**by_class.record.config, "out": ""}
+    assert by_name.record.test == by_class.record.test
 
 
 def test_options_of_methods_are_checked(small_train, tmp_path):
