@@ -59,7 +59,7 @@ def draw(axes: Axes, rows: dict[str, Row], names: list[str]) -> None:
             fontsize=8,
         )
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlabel(f"points over Baseline, {max(int(row['seeds']) for row in rows.values())} seeds")
+    axes.set_xlabel(f"points gained, {max(int(row['seeds']) for row in rows.values())} seeds")
     axes.grid(axis="y", visible=False)
 
 
