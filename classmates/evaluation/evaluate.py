@@ -25,7 +25,7 @@ from classmates.evaluation.temperature import fitted_temperature, temperature_in
 from classmates.runs.folder import stored_settings
 from classmates.runs.hub import from_anywhere
 from classmates.runs.student import StudentCard, load_embedder, load_student, read_card, write_card
-from classmates.runs.task_spec import TaskSpec, task_of
+from classmates.runs.task_spec import TaskLike, TaskSpec, task_of
 from classmates.tasks.protocol import Metric, ProtocolRecord, Scores
 from classmates.tasks.task import Task
 
@@ -93,7 +93,7 @@ def evaluate(
     accelerator: str = "auto",
     calibrated: bool = False,
     out: Path | None = None,
-    task: Task | Callable[[], Task] | str | None = None,
+    task: TaskLike | None = None,
     network: nn.Module | None = None,
     trust_code: bool = False,
 ) -> StudentScores:
@@ -224,7 +224,7 @@ def student_predictions(
     return predictions
 
 
-def judging_task(run: Path, task: Task | Callable[[], Task] | None) -> Task:
+def judging_task(run: Path, task: TaskLike | None) -> Task:
     """Return the task by which a student is judged: the one given, else the run's own.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,14 +10,13 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 from torch.utils.data import Dataset
 
-from classmates.contracts import DataSpec
 from classmates.data.augmentation import Augmentation
-from classmates.methods.base import Method
 from classmates.methods.baseline import Baseline
+from classmates.methods.spec import MethodLike
 from classmates.networks.peers.peers import Recompute
 from classmates.runs.record import Kept
+from classmates.runs.task_spec import TaskLike
 from classmates.tasks.classification import Classification
-from classmates.tasks.task import Task
 from classmates.training.acceleration import MemoryFormat
 from classmates.training.config import ClassWeights, Place, TrainConfig
 from classmates.training.graphed_steps import StepKind
@@ -29,9 +28,9 @@ from classmates.training.run import train_configured
 def train(
     data: str | Path | Dataset = "digits",
     model: str | nn.Module | None = None,
-    method: Callable[[nn.Module, DataSpec], Method] | str = Baseline,
+    method: MethodLike = Baseline,
     *,
-    task: Task | Callable[[], Task] | str = Classification,
+    task: TaskLike = Classification,
     recipe: str = "auto",
     epochs: int | None = None,
     batch_size: int | Literal["auto"] | None = None,

@@ -1,12 +1,13 @@
 """Times are of what was called, in the calm rounds; tables say all they should."""
 
+import os
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
-from benchmarks import harness, pinning
+from benchmarks import ceilings, harness, pinning
 from benchmarks.__main__ import BENCHMARKS, names
 
 
@@ -76,3 +77,19 @@ def test_settling_starts_again_once_and_keeps_what_is_set(monkeypatch: pytest.Mo
     assert environment["OMP_PROC_BIND"] == "true"
     pinning.settle(environment)
     assert len(started) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system pins no process to cores")
+def test_a_pinned_program_still_knows_the_cores_it_was_started_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_PLACES", raising=False)
+    assert pinning.cores() == sorted(os.sched_getaffinity(0))
+    monkeypatch.setenv("OMP_PLACES", "{2},{5}")
+    assert pinning.cores() == [2, 5]
+    assert pinning.settings()["OMP_NUM_THREADS"] == "2"
+
+
+def test_ceilings_are_of_the_dtypes_that_the_device_multiplies_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ceilings, "seconds", lambda function: 1.0)
+    for multiplies, expected in ((True, {torch.float32, torch.bfloat16}), (False, {torch.float32})):
+        monkeypatch.setattr(ceilings, "has_bfloat16", lambda device, multiplies=multiplies: multiplies)
+        assert set(ceilings.ceilings().flops) == expected
