@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import textwrap
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 from tqdm import tqdm
 
 from classmates._names import in_unicode
+from classmates._text import filled
 
 Item = TypeVar("Item")
 
@@ -71,8 +71,8 @@ def wrapped(text: str) -> str:
     """Return a text in lines of the terminal's width; as it is where standard error is none."""
     if not sys.stderr.isatty():
         return text
-    words = textwrap.TextWrapper(columns() - 1, "", "  ", break_long_words=False, break_on_hyphens=False)
-    return "\n".join(line if len(line) <= words.width else words.fill(line) for line in text.splitlines())
+    width = columns() - 1
+    return "\n".join(line if len(line) <= width else "\n".join(filled(line, width)) for line in text.splitlines())
 
 
 def rewritable() -> bool:

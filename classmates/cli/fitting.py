@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+
+from classmates._text import filled
 
 GAP = re.compile(" {2,}")
 
@@ -38,7 +39,7 @@ def wrapped_line(line: str, columns: int) -> list[str]:
     indent = " " * (len(line) - len(line.lstrip()) + 2)
     joint = " \\" if line.lstrip().startswith("classmates ") else ""
     width = columns - len(joint)
-    found = textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    found = filled(line, width, indent)
     return [*(part + joint for part in found[:-1]), found[-1]]
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from classmates._text import aligned
 from classmates.comparisons.numbers import digits, interval, mark, number, plus_minus, protocol_in, signed, unit
 from classmates.comparisons.ranking import beside_published, gain, in_order
 from classmates.comparisons.runs import further
@@ -63,11 +64,7 @@ def as_text(table: pd.DataFrame) -> str:
     blocks = ["\n".join(as_lines(verdicts(table)))]
     for section in sections(table):
         marked = [_marked(section, row, lambda cell, sign: f"{cell} {sign}") for row in range(len(section.cells))]
-        widths = [max(map(len, column)) for column in zip(section.heads, *marked, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-            for line in (section.heads, *marked)
-        ]
+        lines = aligned([section.heads, *marked], left=len(section.heads))
         blocks.append("\n".join([section.title, "", *lines]))
     return "\n\n".join([*blocks, "\n".join(remarks(table))])
 

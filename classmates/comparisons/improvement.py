@@ -14,11 +14,11 @@ import pandas as pd
 
 from classmates._files import whole_file
 from classmates._shown import Shown
+from classmates._text import filled
 from classmates.comparisons.statistics import ImageDifference
 from classmates.tasks.protocol import MetricFormat
 
 BASELINE = "Baseline"
-WIDTH = 80
 
 
 class Tried(NamedTuple):
@@ -129,14 +129,11 @@ class Improvement(Shown):
             f"{name:<34}{value:>12}{cost:>8}{runs:>7} {said:.18}".rstrip() for name, value, cost, runs, said in rows
         ]
         seeds = ", ".join(map(str, self.seeds))
-        return "\n".join([*lines, *textwrap.wrap(HOW.format(metric=self.metric.name, seeds=seeds), WIDTH)])
+        return "\n".join([*lines, *filled(HOW.format(metric=self.metric.name, seeds=seeds), indent="")])
 
     def __str__(self) -> str:
-        wrapped = [
-            textwrap.fill(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-            for line in self.lines
-        ]
-        return "\n\n".join(["\n".join(wrapped), self.table, *self.notes])
+        verdict = "\n".join(part for line in self.lines for part in filled(line))
+        return "\n\n".join([verdict, self.table, *self.notes])
 
     def plain(self) -> dict[str, Any]:
         """Return it as ``verdict.json`` holds it."""

@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 
 from classmates._machine import cpu_name
+from classmates._text import aligned, filled
 from classmates.deployment.measuring import BATCH, Difference, Latency
-from classmates.deployment.text import aligned, signed_points, threads_of, wrapped
+from classmates.deployment.text import signed_points, threads_of
 
 LEAST = 0.05
 """The share of the time that is worth speaking of: repeated timings differ by about as much."""
@@ -80,15 +81,15 @@ class EarlyExits:
             rows.append([point.name, f"{point.accuracy:.2%}", difference, *times, *shares])
         return "\n".join(
             [
-                *wrapped(
+                *filled(
                     f"{self.count} test images; ms: one image in onnxruntime, mean, {threads_of(self.threads)}, "
                     f"{cpu_name()}; time, ops: of the student's, measured and counted in multiply-adds"
                 ),
                 "",
                 *aligned(rows),
                 "",
-                *wrapped(self.verdict),
-                *wrapped(
+                *filled(self.verdict),
+                *filled(
                     f"in PyTorch, {BATCH} images at a time: {self.pytorch[0].median:.3g} ms the student, "
                     f"{self.pytorch[1].median:.3g} ms answering early"
                 ),

@@ -16,6 +16,7 @@ from classmates._csv import as_csv
 from classmates._files import output_file
 from classmates._machine import cpu_name
 from classmates._progress import bar
+from classmates._text import aligned, filled
 from classmates._threads import torch_threads
 from classmates.deployment.formats import FORMATS, MEASURED, Format, Source
 from classmates.deployment.measuring import (
@@ -27,7 +28,7 @@ from classmates.deployment.measuring import (
     latency,
     torch_runner,
 )
-from classmates.deployment.text import aligned, signed_points, threads_of, wrapped
+from classmates.deployment.text import signed_points, threads_of
 from classmates.errors import UserError, first_line, unknown
 from classmates.runs.student import WEIGHTS, read_card, write_card
 from classmates.tasks.protocol import MetricFormat, ProtocolRecord
@@ -127,18 +128,18 @@ class Exports:
         )
         lines += [
             "",
-            *wrapped(
+            *filled(
                 f"milliseconds, median and 95th percentile, {threads_of(measured[0].threads or 1)}, {cpu_name()}"
             ),
             "",
         ]
         lines += aligned([TIMES, *(time_cells(row) for row in measured)])
         if any(row.threads is None for row in measured):
-            lines += wrapped("* its runtime chooses the number of threads")
+            lines += filled("* its runtime chooses the number of threads")
         for row in self.rows:
             if row.status != "kept":
-                lines += ["", *wrapped(f"not kept: {row.format}: {row.status}")]
-        return "\n".join([*lines, "", *wrapped(self.verdict), f"table: {self.table}", self.next])
+                lines += ["", *filled(f"not kept: {row.format}: {row.status}")]
+        return "\n".join([*lines, "", *filled(self.verdict), f"table: {self.table}", self.next])
 
     @property
     def verdict(self) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torchmetrics
 from torch import Tensor, nn
 
+from classmates._text import aligned
 from classmates.contracts import NetworkOutput
 
 if TYPE_CHECKING:
@@ -143,14 +144,7 @@ class ProtocolRecord:
             intervals = ["" if metric is None else how.interval(metric) for metric in metrics]
             if any(intervals):
                 columns.append(["95 % interval", *intervals])
-        widths = [max(map(len, column)) for column in columns]
-        first, *rest = widths
-        return "\n".join(
-            "  ".join(
-                [cells[0].ljust(first), *(cell.rjust(width) for cell, width in zip(cells[1:], rest, strict=True))]
-            )
-            for cells in zip(*columns, strict=True)
-        )
+        return "\n".join(aligned([*zip(*columns, strict=True)]))
 
 
 class Protocol(ABC):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from torch import nn
 
 from classmates._files import whole_file
 from classmates._shown import Shown
+from classmates._text import filled
 from classmates.data.batches.loaders import eval_loader
 from classmates.data.loading import ImageData, Split
 from classmates.errors import NonFiniteLoss, UserError
@@ -64,7 +64,10 @@ class Result(Shown):
         training, exits = self.record.training, self.record.exits
         lines = [f"{self.record.name}: {training.epochs} epochs in {training.seconds:.0f} s", ""]
         if self.record.warnings:
-            lines += [*(textwrap.fill(f"WARNING: {warning}", 80) for warning in self.record.warnings), ""]
+            lines += [
+                *(part for warning in self.record.warnings for part in filled(f"WARNING: {warning}", indent="")),
+                "",
+            ]
         if self.test:
             best = self.record.validation if self.record.kept == "best" else None
             where = "test" if best is None else f"test, epoch {best.best.epoch}"

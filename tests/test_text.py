@@ -1,0 +1,33 @@
+"""Prose keeps its words and its width; cells of a column begin or end in one place."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from classmates._text import aligned, filled
+
+WORDS = st.lists(st.text("abc/.-", min_size=1, max_size=12), min_size=1, max_size=30)
+
+
+@given(WORDS, st.integers(6, 40))
+def test_prose_keeps_every_word_whole_and_its_width_where_words_allow(words, width):
+    lines = filled(" ".join(words), width)
+    assert " ".join(lines).split() == words
+    assert all(len(line) <= width or len(line.split()) == 1 for line in lines)
+    assert [line.startswith("  ") for line in lines] == [False, *[True] * (len(lines) - 1)]
+
+
+@given(st.lists(st.tuples(*[st.text("ab", min_size=1, max_size=5)] * 3), min_size=1), st.integers(0, 3))
+def test_cells_of_a_column_begin_in_one_place_or_end_in_one(rows, left):
+    lines = aligned(rows, left)
+    widths = [max(len(row[place]) for row in rows) for place in range(3)]
+    for row, line in zip(rows, lines, strict=True):
+        start = 0
+        for place, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            assert line[start : start + width].strip() == cell
+            end = start + width
+            assert line[start] != " " if place < left else line[end - 1] != " "
+            start = end + 2
+
+
+def test_no_line_ends_in_spaces():
+    assert aligned([["method", "interval"], ["MCL", ""]]) == ["method  interval", "MCL"]
