@@ -16,7 +16,14 @@ from classmates.experiments.plan import Job
 from classmates.experiments.workers import run_job
 from classmates.training.config import TrainConfig
 from classmates.training.module import TrainingModule
-from classmates.training.on_ray import RETRIES, connect, require_devices, train_on_ray, uses_gpus
+from classmates.training.on_ray import (
+    RETRIES,
+    connect,
+    require_dashboard,
+    require_devices,
+    train_on_ray,
+    uses_gpus,
+)
 from classmates.training.result import Result
 
 
@@ -165,12 +172,13 @@ def share(ray: Any, count: int, devices: int, gpus: float) -> dict[str, float]:
     A run of several devices takes nothing itself: its processes do, each a GPU or a core.
 
     Raises:
-        UserError: the cluster has fewer devices than all of them take.
+        UserError: the cluster has fewer devices than all of them take, or several each and no dashboard.
     """
     resources = ray.cluster_resources()
     if devices > 1:
         asked = f"workers={count} runs at a time with devices_per_run={devices}"
         require_devices(resources, count * devices, asked, on_gpus=uses_gpus(resources, "auto"))
+        require_dashboard()
         return {"num_cpus": 0, "num_gpus": 0}
     return {"num_cpus": cores_of_each(ray.nodes(), count), "num_gpus": gpus if resources.get("GPU") else 0}
 

@@ -28,6 +28,8 @@ from classmates.training.run import train_configured
 
 RETRIES = 3
 """The number of times a run goes on, from its last checkpoint, when a machine or a process of it is lost."""
+DASHBOARD_SECONDS = 30
+"""Seconds that the cluster's dashboard has to answer."""
 GRACE = 20.0
 """Seconds that the processes have to end when the run is interrupted."""
 
@@ -171,6 +173,24 @@ def connect(*, logs: bool = False) -> Any:
         except ConnectionError as error:
             raise UserError(f"on=ray: no cluster answers ({error}): check RAY_ADDRESS") from error
     return ray
+
+
+def require_dashboard() -> None:
+    """Raise UserError where the cluster's dashboard does not answer.
+
+    By it Ray Train learns that a training was ended from outside, and gives back the cores or GPUs that it held;
+    without it they are never free again, and the next run waits for ever.
+    """
+    from ray.util.state import list_nodes
+    from ray.util.state.exception import RayStateApiException
+
+    try:
+        list_nodes(limit=1, timeout=DASHBOARD_SECONDS)
+    except RayStateApiException as error:
+        raise UserError(
+            "on=ray: several processes a run need the cluster's dashboard, and it does not answer: on the cluster's "
+            "head, pip install 'ray[default]' and ray start --head --include-dashboard=true"
+        ) from error
 
 
 def uses_gpus(resources: Mapping[str, float], accelerator: str) -> bool:

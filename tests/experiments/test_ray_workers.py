@@ -44,7 +44,7 @@ def cluster():
 
     # Ray's processes are of low priority otherwise, and hardly run on a machine that does something else.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    two = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    two = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": True})
     two.add_node(num_cpus=1)
     ray.init(address=two.address, log_to_driver=False)
     yield
@@ -75,6 +75,19 @@ def test_each_run_has_several_devices(cluster, tmp_path):
         assert (config["devices"], config["strategy"]) == (2, "ddp")
     with pytest.raises(UserError, match=r"workers=2 runs at a time with devices_per_run=2: .* it has 2:"):
         compare(["Baseline"], seeds=2, workers=2, **given)
+
+
+@pytest.mark.ray
+def test_several_devices_need_the_dashboard_that_frees_them(cluster, tmp_path, monkeypatch):
+    from ray.util.state.exception import ServerUnavailable
+
+    def unavailable(**how):
+        raise ServerUnavailable("no dashboard")
+
+    monkeypatch.setattr("ray.util.state.list_nodes", unavailable)
+    with pytest.raises(UserError, match=r"need the cluster.s dashboard.*--include-dashboard=true"):
+        compare(["Baseline"], recipe="none", train=TINY, out=tmp_path / "out", on="ray", devices_per_run=2)
+    assert not [*(tmp_path / "out").glob("runs/*")]
 
 
 @pytest.mark.ray
