@@ -93,7 +93,9 @@ def write(frame: pd.DataFrame, name: str, out: Path, note: str) -> None:
     Both are also printed, so that whoever waits sees what came out.
     """
     where = environment(device())
-    command = " ".join(["python -m benchmarks", *sys.argv[1:]])
+    started = getattr(sys.modules["__main__"], "__spec__", None)  # of `python -m benchmarks.before` it is that module
+    module = started.name if started is not None and started.name.startswith("benchmarks.") else "benchmarks"
+    command = " ".join([f"python -m {module.removesuffix('.__main__')}", *sys.argv[1:]])
     machine = f"{where['accelerator'] if device().type == 'cuda' else where['cpu']}, {where['threads']} threads"
     versions = ", ".join(f"{package} {where[package]}" for package in ("classmates", "torch", "python"))
     text = f"{note}\n\n{markdown(frame)}\n\nMeasured with `{command}` on {machine}; {versions}; {where['commit']}.\n"

@@ -1,6 +1,8 @@
 """Times are of what was called, in the calm rounds; tables say all they should."""
 
 import os
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pandas as pd
@@ -93,3 +95,20 @@ def test_ceilings_are_of_the_dtypes_that_the_device_multiplies_in(monkeypatch: p
     for multiplies, expected in ((True, {torch.float32, torch.bfloat16}), (False, {torch.float32})):
         monkeypatch.setattr(ceilings, "has_bfloat16", lambda device, multiplies=multiplies: multiplies)
         assert set(ceilings.ceilings().flops) == expected
+
+
+@pytest.mark.parametrize(
+    ("module", "command"),
+    [
+        ("benchmarks.__main__", "python -m benchmarks"),
+        ("benchmarks.before", "python -m benchmarks.before"),
+        ("pytest.__main__", "python -m benchmarks"),
+    ],
+)
+def test_a_table_says_by_which_command_it_was_made(
+    module: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", ModuleSpec(module, None))
+    monkeypatch.setattr(sys, "argv", ["file", "--quick"])
+    harness.write(pd.DataFrame({"ms": [1.0]}, index=pd.Index(["row"], name="name")), "table", tmp_path, "About it.")
+    assert f"Measured with `{command} --quick` on " in (tmp_path / "table.md").read_text(encoding="utf-8")
