@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 def cores() -> list[int]:
     """Return the cores that this program was started with: pinned, its first thread has one of them."""
-    return [*map(int, re.findall(r"\d+", os.environ.get("OMP_PLACES", "")))] or sorted(os.sched_getaffinity(0))
+    here = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    return [*map(int, re.findall(r"\d+", os.environ.get("OMP_PLACES", "")))] or sorted(here)
 
 
 def settings() -> dict[str, str]:

@@ -25,6 +25,7 @@ def has_bfloat16(device: torch.device) -> bool:
 
     Others convert back and forth, or take many times as long as in float32.
     """
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= 8
+    if device.type == "cuda":  # without a number: every GPU that is visible
+        numbers = range(torch.cuda.device_count()) if device.index is None else [device.index]
+        return all(torch.cuda.get_device_capability(number)[0] >= 8 for number in numbers)
     return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -107,7 +107,6 @@ def compare(
     check_choice("budget", budget, Budget)
     check_place(on, workers, devices_per_run, gpus_per_run)
     chosen = with_model(choose(recipe, methods, models, data, seeds, reference), train or {})
-    chosen = replace(chosen, settings={"report": False, **chosen.settings})
     jobs = jobs_of(chosen, train or {}, devices_per_run)
     ledger = Ledger(Path("comparisons") / default_name(recipe, chosen) if out is None else Path(out))
     if budget != "epochs":

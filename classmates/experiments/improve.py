@@ -116,7 +116,7 @@ def planned(
             note(text)
         rows = [BASELINE, *(methods or RECOMMENDED.get(found.recipe, RECOMMENDED["small-images"]))]
         wanted = choose("auto", rows, [found.model], [data], seeds, BASELINE)
-    return replace(wanted, settings={"report": False, "loggers": []})
+    return replace(wanted, settings={"loggers": []})
 
 
 def judged(folder: Path, ledger: Ledger, jobs: Sequence[Job], max_time: str | None) -> Improvement:

@@ -216,9 +216,8 @@ def typed_settings(recipe: Recipe, row: str, model: str, data: str, overrides: M
         UserError: as ``jobs_of``.
     """
     settings = Settings("train", arguments_of(train))
-    settings.add(
-        {"progress": False, "method": recipe.rows[row].get("method", {})}, lambda name: f"key of row '{row}'"
-    )
+    quiet = {"progress": False, "report": False}  # a report takes longer than a short run
+    settings.add(quiet | {"method": recipe.rows[row].get("method", {})}, lambda name: f"key of row '{row}'")
     settings.add(base_settings(settings.kinds["method"], recipe.base), str)
     for where, layer in layers(recipe, row, model, overrides):
         add_layer(settings, layer, where)

@@ -132,7 +132,6 @@ def sweep(
     plan = Recipe(
         title=f"{label}: {', '.join(space)}",
         base=recipe,
-        settings={"report": False},
         models=(model,),
         data=(data,),
         seeds=read_seeds(seeds),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -13,8 +13,10 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from classmates._memory import PROCESS, require_memory
+from classmates.contracts import DataSpec
 from classmates.data.augmentation import Augmentation
 from classmates.errors import UserError, check_choice, check_finite
+from classmates.methods.base import Method
 from classmates.methods.spec import MethodLike, MethodSpec, method_of
 from classmates.networks.peers.peers import Recompute
 from classmates.runs.plain_values import plain_value
@@ -110,7 +112,7 @@ class TrainConfig:
         for entry in fields(self):
             check_finite(entry.name, getattr(self, entry.name))
         _ = self.made_task
-        method_of(self.method)
+        _ = self.makes_method
         check_choice("class_weights", self.class_weights, ClassWeights)
         check_choice("precision", str(self.precision), PRECISIONS)
         check_choice("recipe", self.recipe, ("auto", "none", *NAMES))
@@ -192,6 +194,11 @@ class TrainConfig:
     def begins_from_weights(self) -> bool:
         """Return whether training begins from trained weights, published ones or those of a file."""
         return bool(self.pretrained) or self.model_weights is not None
+
+    @property
+    def makes_method(self) -> Callable[[nn.Module, DataSpec], Method]:
+        """What makes the method of a network and a DataSpec; UserError where nothing does."""
+        return method_of(self.method)
 
     @property
     def made_task(self) -> Task:

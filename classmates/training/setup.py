@@ -29,7 +29,6 @@ from classmates.data.parts import ImageData
 from classmates.errors import UserError
 from classmates.methods.base import Method
 from classmates.methods.mixing import check_mixing
-from classmates.methods.spec import method_of
 from classmates.networks.building.embedding import build_network
 from classmates.networks.building.published import begin_small, preparation_for, published_classes
 from classmates.networks.building.weights import load_pretrained
@@ -114,7 +113,7 @@ def build_method(config: RunConfig, images: ImageData) -> tuple[Method, list[str
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what the method notes is said with the data's notes
-        built = method_of(config.method)(network, spec)
+        built = config.makes_method(network, spec)
     built.check_peers_differ()
     check_mixing(built, config.augmentation)
     if config.step == "compile":
