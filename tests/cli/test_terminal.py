@@ -2,6 +2,8 @@
 
 from shlex import split
 
+# Its log handler keeps the standard error of the moment: not that of a test, which is closed at the end of it.
+import lightning.pytorch  # noqa: F401
 import numpy as np
 import pytest
 from PIL import Image
