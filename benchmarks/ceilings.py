@@ -16,8 +16,8 @@ TRIES = 9
 class Ceilings(NamedTuple):
     """Rates per second.
 
-    flops: of a large matrix product, by the dtypes that the device multiplies in. bytes: read. elements: exp and log
-    of each.
+    flops: of a large matrix product, by the dtypes that the device multiplies in. bytes: read. elements: a power
+    of two and a logarithm of each.
     """
 
     flops: dict[torch.dtype, float]
@@ -44,8 +44,8 @@ def ceilings() -> Ceilings:
 
     def exponentials() -> None:
         for _ in range(8):  # in the cache of a CPU, and long enough for its clock
-            torch.exp(small, out=result)
-            torch.log(result, out=result)
+            torch.exp2(small, out=result)
+            torch.log1p(result, out=result)
 
     return Ceilings(
         flops={dtype: 2 * side**3 / seconds(product(dtype)) for dtype in dtypes},

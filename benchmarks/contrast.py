@@ -113,7 +113,7 @@ def compare(out: Path, limits: Ceilings, samples: int, ks: tuple[int, ...], *, r
                 bank, shared_negatives, k, PEERS * k, gathers=2, lagged=True
             )
         works[f"all, {name}, lagged"] = fast(bank, all_negatives, ks[-1], PEERS * samples, lagged=True)
-    works["all, float32"] = fast(banks["float32"], all_negatives, ks[-1], PEERS * samples)
+        works[f"all, {name}"] = fast(bank, all_negatives, ks[-1], PEERS * samples)
     frame = table(works, limits, rounds=rounds, reference=f"gathered, K={ks[-1]}")
     note = (
         f"Value and gradient of the contrast of {PEERS} peers at batch {BATCH}, d = {DIMENSION}, N = {samples:,}. "
@@ -212,7 +212,7 @@ def table(works: dict[str, Work], limits: Ceilings, *, rounds: int, reference: s
 
 def rates(limits: Ceilings) -> str:
     products = ", ".join(f"{rate / 1e9:,.0f} GFLOP/s in {str(dtype)[6:]}" for dtype, rate in limits.flops.items())
-    return f"{products}; {limits.bytes / 1e9:,.0f} GB/s read; {limits.elements / 1e9:.2g} G exp and log/s"
+    return f"{products}; {limits.bytes / 1e9:,.0f} GB/s read; {limits.elements / 1e9:.2g} G powers and logarithms/s"
 
 
 def free_memory() -> int:

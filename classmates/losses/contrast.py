@@ -28,10 +28,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from classmates.errors import UserError, unknown
-from classmates.losses.negatives import Block, Negatives, every_row
+from classmates.losses.negatives import Negatives, every_row
 
 # From here on exp(2/τ), the largest ratio of two exponentials, times millions of rows stays within float32.
 LEAST_FLOAT32_TEMPERATURE = 1 / 30
+# Exponentials of the negatives are powers of two: the same numbers, and on a CPU up to five times as fast as exp.
+LOG2_E = math.log2(math.e)
 
 
 class Contrast(NamedTuple):
@@ -163,10 +165,10 @@ def _mean(positive: Tensor, of_negatives: Tensor, negatives: Negatives) -> Tenso
 @torch.no_grad()
 def negative_mean(anchors: Tensor, negatives: Negatives, temperature: float) -> Tensor:
     """Return the mean of e⁻ = exp(s⁻/τ) over each anchor's negatives, [M, B, M−1]."""
-    queries = anchors / temperature
+    queries = anchors * (LOG2_E / temperature)
     total = torch.zeros_like(anchors[..., 0])
     for block in negatives.blocks():
-        total += block.logits(queries, torch.zeros_like(total)).exp_().sum(-1)
+        total += block.logits(queries).exp2_().sum(-1)
     return total / negatives.counts.clamp(min=1)[:, None]
 
 
@@ -179,12 +181,16 @@ def repulsion(
     As ``negative_mean`` they are sums over the negatives divided by ``negatives.counts``: where a part of the rows is
     at hand, and the counts are those of all, the results of all parts add up to the whole.
     """
-    queries = anchors / temperature
+    queries, offset = anchors * (LOG2_E / temperature), offset * LOG2_E
     value, ratio_sum = (torch.zeros_like(anchors[..., 0]) for _ in range(2))
     gradient = torch.zeros_like(anchors)
     halvings = _halvings(temperature, value.dtype)
     for block in negatives.blocks():
-        _repel(block, queries, offset, halvings, value, ratio_sum, gradient)
+        ratio = block.logits(queries, offset).exp2_()
+        ratio_sum += ratio.sum(-1)
+        weights = torch.add(ratio, 1, out=block.scratch.take("weights", ratio.shape, ratio.dtype))
+        block.add_weighted_sum(gradient, torch.div(ratio, weights, out=weights))
+        value += sum_of_log1p(ratio, halvings)
     count = negatives.counts.clamp(min=1).to(anchors.dtype)[:, None]
     return value / count, ratio_sum / count, gradient / (temperature * count[..., None])
 
@@ -211,17 +217,6 @@ class _Repulsion(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
         return grad_output[..., None] * gradient, None, None, None
-
-
-def _repel(
-    block: Block, queries: Tensor, offset: Tensor, halvings: int, value: Tensor, ratio_sum: Tensor, gradient: Tensor
-) -> None:
-    """Add what a block contributes to the three sums, in place; a function, so that its memory is free at once."""
-    ratio = block.logits(queries, offset).exp_()
-    ratio_sum += ratio.sum(-1)
-    weights = ratio + 1
-    block.add_weighted_sum(gradient, torch.div(ratio, weights, out=weights))
-    value += sum_of_log1p(ratio, halvings)
 
 
 def sum_of_log1p(numbers: Tensor, halvings: int) -> Tensor:

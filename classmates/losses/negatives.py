@@ -14,13 +14,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from classmates._machine import has_bfloat16
 from classmates.errors import UserError
+from classmates.losses.blocks import Block, Scratch
 
 # Of each bank, so many at a time: a CPU wants the similarities (6 MB for 4 peers and 64 images) near its caches, a
 # GPU few and large operations. As many blocks in every step, so that nothing about them depends on values.
@@ -81,53 +80,6 @@ class ClassOrder(nn.Module):
         return self.order[rank + count * (rank >= self.starts[labels][:, None])]
 
 
-class Block(NamedTuple):
-    """Rows that are compared with the anchors in one batched product.
-
-    rows: [M, G, R, d]. The B samples of the batch fall into G groups of equal size, each with R rows of every bank:
-    one group where all samples meet the same rows, B groups where each has its own.
-    mask: [B, R] or [1, 1], what is added to a similarity: −∞ where the row is no negative of the sample, else 0.
-
-    Products are made in the rows' dtype: with a bfloat16 bank each is accumulated in float32 and rounded to 8 bits.
-    Where the device does not multiply in bfloat16 a block is converted first, and such a bank saves memory alone.
-    """
-
-    rows: Tensor
-    mask: Tensor
-
-    def logits(self, queries: Tensor, offset: Tensor) -> Tensor:
-        """Return products of queries [M, B, P, d] with the rows, less the offset [M, B or 1, P], plus the mask.
-
-        Returns [M, B, P, R] in the queries' dtype. Offset and mask are written first and the product added to them:
-        one pass over the largest tensor there is, instead of three.
-        """
-        logits = queries.new_empty(*queries.shape[:-1], self.rows.shape[2])
-        torch.sub(self.mask[:, None], offset[..., None].expand_as(logits), out=logits)
-        _add_product(logits.view(*self._groups(queries), -1), queries, self.rows.mT)
-        return logits
-
-    def add_weighted_sum(self, total: Tensor, weights: Tensor) -> None:
-        """Add to total [M, B, P, d], in place, the sum of the rows by weights [M, B, P, R]."""
-        _add_product(total.view(*self._groups(total), -1), weights, self.rows)
-
-    def _groups(self, queries: Tensor) -> tuple[int, int]:
-        """Return the number of products, and of anchors in each."""
-        peers, groups = self.rows.shape[:2]
-        return peers * groups, queries.shape[1] // groups * queries.shape[2]
-
-
-def _add_product(total: Tensor, left: Tensor, rows: Tensor) -> None:
-    """total [G, Q, S] += left (of the size of [G, Q, T]) @ rows (of the size of [G, T, S]), in the rows' dtype."""
-    rows = rows.flatten(0, 1)
-    if rows.dtype == torch.bfloat16 and not has_bfloat16(rows.device):
-        rows = rows.to(total.dtype)
-    left = left.to(rows.dtype).reshape(*total.shape[:2], -1)
-    if rows.dtype == total.dtype:
-        torch.baddbmm(total, left, rows, out=total)
-    else:
-        total.add_(left.bmm(rows))
-
-
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Negatives(ABC):
     """The negatives of every sample of one batch, in the bank of every peer.
@@ -146,7 +98,7 @@ class Negatives(ABC):
 
     @abstractmethod
     def blocks(self) -> Iterator[Block]:
-        """Yield all negatives, as many rows at a time as are worth holding in memory."""
+        """Yield all negatives, as many rows at a time as are worth holding in memory; blocks share their scratch."""
 
     @property
     def rows_per_block(self) -> int:
@@ -160,10 +112,11 @@ class IndependentNegatives(Negatives):
     indices: Tensor
 
     def blocks(self) -> Iterator[Block]:
-        mask = torch.zeros(1, 1, device=self.rows.device)
+        mask, scratch = torch.zeros(1, 1, device=self.rows.device), Scratch(self.rows.device)
         for indices in self.indices.split(max(1, self.rows_per_block // len(self.indices)), dim=1):
             rows = self.rows.index_select(1, indices.flatten()).unflatten(1, indices.shape)
-            yield Block(rows, mask if self.written is None else mask.masked_fill(~self.written[indices], -torch.inf))
+            left_out = mask if self.written is None else mask.masked_fill(~self.written[indices], -torch.inf)
+            yield Block.of(rows, left_out, scratch)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -173,13 +126,13 @@ class CommonNegatives(Negatives):
     row_labels: Tensor
 
     def blocks(self) -> Iterator[Block]:
-        mask = torch.zeros((), device=self.rows.device)
+        mask, scratch = torch.zeros((), device=self.rows.device), Scratch(self.rows.device)
         for first in range(0, self.rows.shape[1], self.rows_per_block):
             part = slice(first, first + self.rows_per_block)
             left_out = self.row_labels[part] == self.labels[:, None]
             if self.written is not None:
                 left_out |= ~self.written[part]
-            yield Block(self.rows[:, None, part], mask.masked_fill(left_out, -torch.inf))
+            yield Block.of(self.rows[:, None, part], mask.masked_fill(left_out, -torch.inf), scratch)
 
 
 def independent_negatives(

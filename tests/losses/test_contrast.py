@@ -51,7 +51,7 @@ from tests.losses.conftest import (
 def test_value_and_gradient_are_those_of_the_equations(
     draw, normaliser, positive, dtype, multiplies, tolerance, monkeypatch
 ):
-    monkeypatch.setattr("classmates.losses.negatives.has_bfloat16", lambda device: multiplies)
+    monkeypatch.setattr("classmates.losses.blocks.has_bfloat16", lambda device: multiplies)
     case = Case(draw, dtype=dtype)
     positives, normaliser = case.positives(positive), case.normaliser(normaliser)
 
