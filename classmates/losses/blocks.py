@@ -58,7 +58,7 @@ class Block(NamedTuple):
         """Return products of queries [M, B, P, d] with the rows, less the offset [M, B or 1, P], plus the mask.
 
         Returns [M, B, P, R] in the queries' dtype, in scratch memory. Where the product is made in that dtype, offset
-        and mask are written first and it is added to them: one pass over the largest tensor there is instead of three.
+        and mask are written first and it is added to them: one pass over the largest tensor instead of three.
         """
         logits = self.scratch.take("logits", (*queries.shape[:-1], self.rows.shape[2]), queries.dtype)
         mask, right = self.mask[:, None], self.rows.flatten(0, 1).mT
