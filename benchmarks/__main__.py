@@ -14,6 +14,7 @@ from benchmarks.pinning import settle
 
 BENCHMARKS = (
     "contrast",
+    "compiling",
     "pipeline",
     "reading",
     "steps",
