@@ -8,7 +8,7 @@ from classmates.losses.contrast import repulsion
 
 
 def test_one_pass_is_all_passes():
-    bank = Bank(3000)
+    bank = Bank(3072)  # blocks of even sizes
     expected = repulsion(*work(bank), TEMPERATURE)
     found = whole_bank(*work(bank), one_pass)
     for one, other in zip(found, expected, strict=True):
