@@ -134,7 +134,7 @@ def test_autocast_does_not_reach_them(loss) -> None:
 
 def test_angles_never_exist_all_together() -> None:
     """Nothing as large as B³, not even B²·d, is kept for the backward pass."""
-    batch, width = 64, 8
+    batch, width = 64, 32
     sizes: list[int] = []
 
     def note(tensor: Tensor) -> Tensor:
