@@ -42,9 +42,9 @@ def relational_angle(student: Tensor, teacher: Tensor, vertices: Tensor | None =
     """Return Huber's loss between the cosines of the angles ∠(i, k, j) at every vertex k (eq. 8 and 9).
 
     student, teacher: [B, D], of any widths. vertices: the numbers of those samples that are vertices; all if not
-    given. Returns a scalar, float32, the mean over these. The cosines are made of the B² distances, whatever D is; a
-    few vertices are looked at at a time, and their angles are made once more for the backward pass, so that B³ cosines
-    never exist together.
+    given. Returns a scalar, float32, the mean over these. The cosines are made of the B² distances, whatever D is. A
+    few vertices are looked at at a time, and their angles are made once more for the backward pass: B³ cosines never
+    exist together.
     """
     if vertices is None:
         vertices = torch.arange(len(student), device=student.device)
