@@ -98,7 +98,10 @@ class Negatives(ABC):
 
     @abstractmethod
     def blocks(self) -> Iterator[Block]:
-        """Yield all negatives, as many rows at a time as are worth holding in memory; blocks share their scratch."""
+        """Yield all negatives, as many rows at a time as are worth holding in memory.
+
+        They share their scratch: what one block has made is gone with the next.
+        """
 
     @property
     def rows_per_block(self) -> int:
