@@ -101,11 +101,17 @@ class Board:
         self.update("")
         self.status.close()
 
-    def show(self, running: Sequence[Job], left: Sequence[Job], at_a_time: int) -> None:
-        """Say it again where something has changed, or after a while."""
+    def show(self, running: Sequence[Job], left: Sequence[Job], places: int) -> None:
+        """Say it again where something has changed, or after a while.
+
+        running: this process's runs. left: what it would still begin. places: how many it runs at a time.
+        """
         now = [job.name for job in running]
         if now != self.shown or time.monotonic() - self.at > REFRESH:
-            seconds = self.pace.left([*running, *left], at_a_time)
+            unfinished = [job for job in left if self.ledger.result(job) is None]
+            # Other processes on the ledger go on beside this one.
+            of_others = sum(map(self.ledger.is_running, unfinished))
+            seconds = self.pace.left([*running, *unfinished], places + of_others)
             self.update(", time left unknown" if seconds is None else f", about {duration(seconds)} left")
             self.shown, self.at = now, time.monotonic()
 

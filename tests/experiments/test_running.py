@@ -1,0 +1,54 @@
+"""The line on progress: what is done, what runs, and the time that is left with every process that helps."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from classmates.experiments import running
+from classmates.experiments.running import Board
+
+HOUR = 3600.0
+
+
+class Ledger:
+    """A ledger of runs of an hour each: ``others`` are run by other processes, ``done`` have ended."""
+
+    def __init__(self, others=(), done=()):
+        self.others, self.done = others, done
+
+    def is_running(self, job):
+        return job.name in self.others
+
+    def result(self, job):
+        return job.name if job.name in self.done else None
+
+    def status(self, job):
+        return "done" if self.result(job) else "running" if self.is_running(job) else "waiting"
+
+
+class Pace:
+    def __init__(self, ledger, jobs):
+        pass
+
+    def left(self, jobs, at_a_time):
+        return HOUR * len(jobs) / at_a_time
+
+
+@pytest.mark.parametrize(
+    ("others", "done", "places", "hours"),
+    [
+        ("", "", 1, 6),  # alone
+        ("", "", 2, 3),  # two runs at a time
+        ("b", "", 1, 3),  # one other process, whose run is to be done as well
+        ("bc", "", 1, 2),
+        ("c", "b", 1, 2.5),  # what another process has ended takes no time any more
+    ],
+)
+def test_the_time_left_counts_what_other_processes_do(monkeypatch, others, done, places, hours):
+    monkeypatch.setattr(running, "Pace", Pace)
+    said = []
+    jobs = [SimpleNamespace(name=name) for name in "abcdef"]
+    with Board(Ledger(others, done), jobs, "comparing") as board:
+        monkeypatch.setattr(board.status, "describe", said.append)
+        board.show(jobs[:1], jobs[1:], places)
+    assert f"about {running.duration(hours * HOUR)} left" in said[0]
