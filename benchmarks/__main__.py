@@ -21,6 +21,7 @@ BENCHMARKS = (
     "projections",
     "backbones",
     "precision",
+    "depthwise",
     "trainer",
     "few_shot",
     "gpu",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,7 @@ from classmates.methods import Method
 from classmates.methods.teacher_method import TeacherMethod
 from classmates.networks.peers.peers import Recompute
 from classmates.training.acceleration import FORMATS
+from classmates.training.depthwise import faster_depthwise
 from classmates.training.optimisation import make_optimizer
 
 Make = Callable[[nn.Module, DataSpec], Method]
@@ -42,6 +44,7 @@ class TrainingStep:
         memory_format: "contiguous" or "channels_last".
         compiled: torch.compile for the networks.
         recompute: which parts run again in backward.
+        faster: depthwise convolutions learn as in training; else as PyTorch has them.
         size: pixels of the images.
         samples: N, the training images there are supposed to be.
     """
@@ -56,6 +59,7 @@ class TrainingStep:
         memory_format: str = "contiguous",
         compiled: bool = False,
         recompute: Recompute = "nothing",
+        faster: bool = True,
         size: int = 32,
         samples: int = SAMPLES,
     ) -> None:
@@ -83,13 +87,15 @@ class TrainingStep:
         batch = Batch(views[-1], labels[indices].to(device()), indices.to(device()))
         self.batch = batch._replace(views=views) if method.views > 1 else batch
         self.precision = precision
+        self.depthwise = faster_depthwise(self.method, device().type, precision) if faster else nullcontext()
         self.autocast = partial(torch.autocast, device().type, torch.bfloat16, enabled=precision == "bf16-mixed")
 
     def __call__(self) -> None:
         self.optimizer.zero_grad()
-        with self.autocast():
-            total = self.method(self.batch).total
-        total.backward()
+        with self.depthwise:
+            with self.autocast():
+                total = self.method(self.batch).total
+            total.backward()
         self.optimizer.step()
 
 

@@ -23,6 +23,7 @@ from classmates.methods.base import Method, Output
 from classmates.networks.building.weights import require_matching
 from classmates.networks.memory.gather import local_buffers, own_state, whole_state
 from classmates.tasks.protocol import Protocol
+from classmates.training.depthwise import faster_depthwise
 from classmates.training.divergence import check_weights
 from classmates.training.graphed_steps import GraphedSteps
 
@@ -229,8 +230,10 @@ def fit(trainer: L.Trainer, module: TrainingModule, checkpoint: Path | None) -> 
     Raises:
         KeyboardInterrupt: as Ctrl-C or a signal has raised it; Lightning makes an exit of it.
     """
+    device = trainer.strategy.root_device.type
     try:
-        trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+        with faster_depthwise(module, device, str(trainer.precision)):
+            trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):
             raise stop.__context__ from None
