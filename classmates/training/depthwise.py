@@ -1,4 +1,4 @@
-"""Gradients of depthwise convolutions in bfloat16 on a CPU, some of which PyTorch computes very slowly.
+"""Gradients of depthwise convolutions in bfloat16 on a CPU, two of which PyTorch computes very slowly.
 
 oneDNN has fast kernels for the gradient of the input where the stride is 1, and for that of the weights where the
 kernel is at most 3 wide. For others it takes a plain loop, which is two thirds of a training step of
@@ -21,7 +21,7 @@ from torch.nn.modules.utils import _pair
 from torch.overrides import TorchFunctionMode
 
 WIDEST = 3
-"""The widest kernel whose weights have a fast gradient."""
+"""The widest kernel whose weights have a fast gradient; it may be of any height."""
 
 Pair = tuple[int, int]
 
@@ -92,7 +92,7 @@ def is_slow(weight: Tensor, stride: int | Sequence[int], groups: int) -> bool:
     down, right = _pair(stride)
     if down > height or right > width:  # it passes over rows, which ``input_gradient`` would leave unwritten
         return False
-    return max(height, width) > WIDEST or max(down, right) > 1
+    return width > WIDEST or max(down, right) > 1
 
 
 class _DepthwiseConv2d(torch.autograd.Function):
@@ -154,28 +154,23 @@ def phases(size: int, out: int, kernel: int, stride: int, padding: int) -> Itera
 def weight_gradient(gradient: Tensor, image: Tensor, kernel: Sequence[int], how: Placement) -> Tensor:
     """Return the gradient of a depthwise convolution's weights, (C, 1, h, w), of which ``kernel`` is (h, w).
 
-    A wide kernel is put together from pieces of ``WIDEST`` by ``WIDEST`` at most. Each is the gradient of a small
-    kernel, for an input that is moved as far as the piece lies from the corner.
+    A wide kernel is put together from pieces of ``WIDEST`` columns. Each is the gradient of a narrow kernel, for an
+    input that is moved as far to the left as the piece lies to the right. The padding is written out, for where it is
+    large beside the input oneDNN takes its loop again.
 
     gradient: of the output, (B, C, H', W'). image: the input, (B, C, H, W).
     """
-    channels, (down, right) = image.shape[1], how.stride
-    if max(kernel) <= WIDEST:
+    (height, width), channels = kernel, image.shape[1]
+    if width <= WIDEST:
         return conv2d_weight(image, (channels, 1, *kernel), gradient, how.stride, how.padding, 1, channels)
-    padded = F.pad(image, (how.padding[1], how.padding[1], how.padding[0], how.padding[0]))
-    height, width = (min(WIDEST, extent) for extent in kernel)
-    rows, columns = down * (gradient.shape[2] - 1) + height, right * (gradient.shape[3] - 1) + width
-    made = gradient.new_empty(channels, 1, *kernel)
-    for top, left in product(*map(pieces, kernel)):
-        moved = padded[:, :, top : top + rows, left : left + columns].contiguous(memory_format=layout(image))
-        piece = conv2d_weight(moved, (channels, 1, height, width), gradient, how.stride, 0, 1, channels)
-        made[:, :, top : top + height, left : left + width] = piece
+    down, right = how.padding
+    padded, narrow = F.pad(image, (right, right, down, down)), (channels, 1, height, WIDEST)
+    columns = how.stride[1] * (gradient.shape[3] - 1) + WIDEST
+    made = gradient.new_empty(channels, 1, height, width)
+    for left in [*range(0, width - WIDEST, WIDEST), width - WIDEST]:
+        moved = padded[..., left : left + columns].contiguous(memory_format=layout(image))
+        made[..., left : left + WIDEST] = conv2d_weight(moved, narrow, gradient, how.stride, 0, 1, channels)
     return made
-
-
-def pieces(extent: int) -> list[int]:
-    """Return where the pieces of a kernel begin along an axis; the last one ends with it."""
-    return [min(start, max(0, extent - WIDEST)) for start in range(0, extent, WIDEST)]
 
 
 def layout(images: Tensor) -> torch.memory_format:
