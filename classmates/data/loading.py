@@ -57,8 +57,8 @@ def load(
             Hub; a folder with ``train/CLASS/*`` and, if you have them, ``val/`` and ``test/``, or with class folders
             right in it, of parquet files as on the Hub, or of tar files as WebDataset has them; such files at an
             address (``s3://...``, ``https://...``); or a name (``digits``, ``cifar100``, ...). A text is a folder if
-            it has a slash or such a folder exists, else a name. Without test images, a stratified 20 % are split
-            off, always the same ones.
+            it has a slash or such a folder exists, else a name; with ``data_dir``, which only names take, a name.
+            Without test images, a stratified 20 % are split off, always the same ones.
         data_dir: where the files of a data set known by name are, or are downloaded to; with ``hf:``, where
             ``datasets`` keeps what it downloads.
         label: which labels, where the data have several: a column of parquet files or of a set of the Hub, the
@@ -97,7 +97,7 @@ def load(
     images = source.train
     assert images is not None  # readers find training images or raise
     if classes == "disjoint":
-        published = isinstance(data, str) and not is_folder(data)
+        published = isinstance(data, str) and not is_folder(data, data_dir)
         return split_classes(source, train_size, val_fraction, seed, published=published)
     _require_classes(images, source.name)
     try:
@@ -142,7 +142,7 @@ def load_part(
         _require_unused("a dataset in Python", data_dir=data_dir, label=label)
         source = read_dataset(data, image_size=image_size, channels=channels)
         return replace(source, train=None, test=source.train)
-    if _is_class_folders(data):
+    if _is_class_folders(data, data_dir):
         _require_unused(f"the folder {data}, of class folders", data_dir=data_dir, label=label)
         listing = list_part(Path(data).expanduser(), part)
     else:
@@ -158,7 +158,7 @@ def _find(data: str | Path, data_dir: str | Path | None, label: str | None, clas
     if is_url(data):
         listing = _find_folder(local_copy(str(data)), str(data), data_dir, label, classes)
         return replace(listing, name=str(data).rstrip("/").rpartition("/")[2])
-    if is_folder(data):
+    if is_folder(data, data_dir):
         return _find_folder(Path(data).expanduser(), str(data), data_dir, label, classes)
     if data in NAMED:
         listing = list_named(str(data), data_dir, label, classes)
@@ -172,14 +172,16 @@ def _find(data: str | Path, data_dir: str | Path | None, label: str | None, clas
     )
 
 
-def is_folder(data: str | Path) -> bool:
-    """Return whether data are a folder and not the name of a data set."""
+def is_folder(data: str | Path, data_dir: str | Path | None = None) -> bool:
+    """Return whether data are a folder and not the name of a data set, whose files would be in ``data_dir``."""
+    if isinstance(data, str) and data in NAMED and data_dir is not None:
+        return False
     return isinstance(data, Path) or os.sep in data or "/" in data or Path(data).expanduser().is_dir()
 
 
-def _is_class_folders(data: object) -> bool:
+def _is_class_folders(data: object, data_dir: str | Path | None) -> bool:
     """Return whether data are a folder of class folders, and not of parquet or tar files."""
-    if not isinstance(data, (str, Path)) or not is_folder(data) or is_url(data):
+    if not isinstance(data, (str, Path)) or not is_folder(data, data_dir) or is_url(data):
         return False
     folder = Path(data).expanduser()
     return not find_shards(folder) and not find_tars(folder)

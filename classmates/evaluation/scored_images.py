@@ -140,7 +140,9 @@ def is_own(data: str | Path | Dataset[Any], settings: Mapping[str, Any]) -> bool
         return False
     own = str(settings["data"])
     return str(data) == own or (
-        is_folder(own) and is_folder(data) and Path(own).expanduser().resolve() == Path(data).expanduser().resolve()
+        is_folder(own, settings.get("data_dir"))
+        and is_folder(data)
+        and Path(own).expanduser().resolve() == Path(data).expanduser().resolve()
     )
 
 

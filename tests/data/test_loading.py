@@ -135,6 +135,8 @@ def test_a_folder_that_is_there_wins_over_a_name(photos, monkeypatch):
     data = load("digits")
     assert data.class_names == ("cat", "dog")
     assert any("not the data set of that name" in note for note in data.notes)
+    # What is said of files is said of the data set.
+    assert len(load("digits", data_dir="digits").class_names) == 10
 
 
 def test_what_a_text_stands_for(photos, monkeypatch):
