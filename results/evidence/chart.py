@@ -21,6 +21,7 @@ HERE = Path(__file__).resolve().parent
 SETS = {
     "photos": "629 photos,\nfine-tuned",
     "small-photos": "1,000 of CIFAR-100,\nfine-tuned",
+    "superclasses-5000": "5,000 of CIFAR-100,\nfrom scratch",
     "digits-100": "100 digits,\nfrom scratch",
     "digits-100-today": "the same digits,\nlater methods",
     "transformers": "500 digits,\na transformer",
