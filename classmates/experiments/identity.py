@@ -147,7 +147,7 @@ def code_hash(settings: Mapping[str, Any], package: Package) -> str:
         *(module for source in own for module in package.modules_of(source)),
         *(getattr(models, name).__module__ for name in texts(settings) if name in models.__all__),
         type(task_of(settings.get("task"))).__module__,
-        *readers(settings["data"], settings["data_dir"]),
+        *readers(settings["data"], settings.get("data_dir")),
     }
     listed = {kind.__module__ for kind in known_methods().values()}
     listed |= {kind.__module__ for kind in known_tasks().values()} - {Classification.__module__}
@@ -201,7 +201,7 @@ def texts(value: Any) -> Iterator[str]:
             yield from texts(json.loads(card.read_text(encoding="utf-8")).get("model"))
 
 
-def readers(data: str, data_dir: str | None) -> tuple[str, ...]:
+def readers(data: str, data_dir: str | None = None) -> tuple[str, ...]:
     """Return the modules that read a data set of this name, from these files."""
     kinds: list[Callable[..., Any]] = [read_listing]
     if data.startswith("hf:"):
