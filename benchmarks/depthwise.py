@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.harness import device, interleave, write
-from benchmarks.training_step import WITHOUT_BFLOAT16, TrainingStep
+from benchmarks.training_step import TrainingStep
 from classmates._machine import has_bfloat16
 from classmates.methods import Baseline
 
@@ -34,11 +34,12 @@ def main(out: Path, quick: bool) -> None:
             if precision == "32-true" or has_bfloat16(device())
         }
         tables.append(interleave(steps, rounds=rounds))
+    without = "" if has_bfloat16(device()) else " This device has no bfloat16 arithmetic: float32 alone."
     write(
         pd.concat(tables),
         "depthwise",
         out,
         f"A step of plain networks with depthwise convolutions on 3x{size}x{size} images at batch {batch}, channels "
         "last: in float32, in bfloat16 as PyTorch takes it, and with the gradients of training/depthwise.py. Ratios "
-        f"are to float32.{WITHOUT_BFLOAT16}",
+        f"are to float32.{without}",
     )

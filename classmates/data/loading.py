@@ -57,7 +57,7 @@ def load(
             Hub; a folder with ``train/CLASS/*`` and, if you have them, ``val/`` and ``test/``, or with class folders
             right in it, of parquet files as on the Hub, or of tar files as WebDataset has them; such files at an
             address (``s3://...``, ``https://...``); or a name (``digits``, ``cifar100``, ...). A text is a folder if
-            it has a slash or such a folder exists, else a name; with ``data_dir``, which only names take, a name.
+            it has a slash or such a folder exists, else a name; a known name is one where a ``data_dir`` is given.
             Without test images, a stratified 20 % are split off, always the same ones.
         data_dir: where the files of a data set known by name are, or are downloaded to; with ``hf:``, where
             ``datasets`` keeps what it downloads.
