@@ -2,14 +2,16 @@
 
     python results/evidence/chart.py
 
-Writes ``gains.svg`` and ``gains.png``: a column a data set, a line a method: the difference of the student's accuracy
-to Baseline with its 95 % interval, and the training time in multiples of Baseline's.
+A column a data set, a line a method: the difference of the student's accuracy to Baseline with its 95 % interval, and
+the training time in multiples of Baseline's. ``gains.svg`` and ``gains.png`` have the methods that several data sets
+have, ``gains_all.svg`` and ``gains_all.png`` every one.
 """
 
 from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -65,8 +67,8 @@ def draw(axes: Axes, rows: dict[str, Row], names: list[str]) -> None:
 
 
 @styled
-def main() -> None:
-    tables = {name: read(name) for name in SETS if (HERE / name / "table.csv").is_file()}
+def chart(tables: dict[str, dict[str, Row]], file: str) -> None:
+    """Draw these data sets side by side, the method that gains most on average first."""
     gains: dict[str, list[float]] = {}
     for rows in tables.values():
         for name, row in rows.items():
@@ -78,7 +80,22 @@ def main() -> None:
         draw(axes, rows, names)
         axes.set_title(SETS[folder], loc="left")
     panels[0].set_yticks(range(len(names)), names)
-    save(figure, HERE / "gains")
+    save(figure, HERE / file)
+
+
+def shared(tables: dict[str, dict[str, Row]]) -> dict[str, dict[str, Row]]:
+    """Return the methods of at least two data sets, and the data sets that have at least two of those."""
+    counts = Counter(name for rows in tables.values() for name in rows)
+    kept = {
+        folder: {name: row for name, row in rows.items() if counts[name] > 1} for folder, rows in tables.items()
+    }
+    return {folder: rows for folder, rows in kept.items() if len(rows) > 1}
+
+
+def main() -> None:
+    tables = {name: read(name) for name in SETS if (HERE / name / "table.csv").is_file()}
+    chart(shared(tables), "gains")
+    chart(tables, "gains_all")
 
 
 if __name__ == "__main__":
