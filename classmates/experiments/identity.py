@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -95,7 +95,7 @@ def config_hash(settings: Mapping[str, Any]) -> str:
     if task != Classification():
         spec = TaskSpec(class_path(type(task)), (settings["task"].get("init_args") or {}))
         matters["task"] = {"class_path": spec.class_path, "init_args": dict(spec.options)}
-    return digest(json.dumps(matters, sort_keys=True), *files_named(matters))
+    return digest(json.dumps(by_content(matters), sort_keys=True))
 
 
 def not_default(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,19 +104,21 @@ def not_default(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[
     return {name: value for name, value in values.items() if name not in plain or value != plain[name]}
 
 
-def files_named(value: Any) -> Iterable[bytes]:
-    """Yield the hashes of files that settings name: a teacher's student, weights to begin from, a model's source."""
+def by_content(value: Any) -> Any:
+    """Return settings with each file they name as the hash of its content: the same wherever it lies.
+
+    Such are weights to begin from, the student of a teacher's folder, and a model's source, which keeps the name in it.
+    """
     if isinstance(value, Mapping):
-        for item in value.values():
-            yield from files_named(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from files_named(item)
-    elif isinstance(value, str):
-        source = value.rpartition(":")[0] if ".py:" in value else value
+        return {name: by_content(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [by_content(item) for item in value]
+    if isinstance(value, str):
+        source, colon, name = value.rpartition(":") if ".py:" in value else (value, "", "")
         for path in (Path(source), Path(source) / "student.safetensors"):
             if path.is_file():
-                yield file_hash(path, path.stat().st_mtime_ns).encode()
+                return file_hash(path, path.stat().st_mtime_ns) + colon + name
+    return value
 
 
 @cache

@@ -109,20 +109,35 @@ def test_other_images_are_other_data(tmp_path):
     assert len({photos("one"), photos("corrupt", test_colour=3), photos("relabelled", swapped=True)}) == 3
 
 
-def test_the_content_of_files_that_are_named_counts(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("file", "settings"),
+    [
+        ("weights.pt", lambda folder: {"model_weights": f"{folder}/weights.pt"}),
+        ("network.py", lambda folder: {"model": f"{folder}/network.py:Network"}),
+        ("teacher/student.safetensors", lambda folder: {"stages": [f"{folder}/teacher"]}),
+    ],
+)
+def test_of_files_that_are_named_the_content_counts_and_not_where_they_lie(tmp_path, monkeypatch, file, settings):
     (job,) = jobs()
-    settings = {**job.settings, "model_weights": str(tmp_path / "weights.pt")}
+
+    def hashed(folder, content=None):
+        if content is not None:
+            path = tmp_path / folder / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return config_hash({**job.settings, **settings(folder)})
+
     monkeypatch.chdir(tmp_path)
-    before = config_hash(settings)
-    (tmp_path / "weights.pt").write_bytes(b"1")
-    first = config_hash(settings)
-    teacher = tmp_path / "teacher"
-    teacher.mkdir()
-    (teacher / "student.safetensors").write_bytes(b"2")
-    second = config_hash({**settings, "stages": [str(teacher)]})
-    third = config_hash({**settings, "stages": ["teacher"]})
-    (teacher / "student.safetensors").write_bytes(b"333")
-    assert len({before, first, second, third, config_hash({**settings, "stages": ["teacher"]})}) == 5
+    first = hashed("here", b"1")
+    assert hashed(tmp_path / "here") == hashed("moved", b"1") == first
+    assert len({hashed("nowhere"), first, hashed("here", b"2")}) == 3
+
+
+def test_of_a_models_file_the_name_in_it_counts_too(tmp_path):
+    (job,) = jobs()
+    (tmp_path / "networks.py").touch()
+    names = (f"{tmp_path}/networks.py:{name}" for name in ("Small", "Large"))
+    assert len({config_hash({**job.settings, "model": name}) for name in names}) == 2
 
 
 def test_lengths_of_a_schedule_follow_the_epochs():
