@@ -22,6 +22,7 @@ from classmates.reporting.theme import BLUE, INK, VERMILION, save, styled
 HERE = Path(__file__).resolve().parent
 SETS = {
     "photos": "629 photos,\nfine-tuned",
+    "photos-128": "3,068 photos,\nfine-tuned",
     "small-photos": "1,000 of CIFAR-100,\nfine-tuned",
     "superclasses-5000": "5,000 of CIFAR-100,\nfrom scratch",
     "digits-100": "100 digits,\nfrom scratch",
@@ -62,8 +63,10 @@ def draw(axes: Axes, rows: dict[str, Row], names: list[str]) -> None:
             fontsize=8,
         )
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlabel(f"points gained, {max(int(row['seeds']) for row in rows.values())} seeds")
+    seeds = sorted({int(row["seeds"]) for row in rows.values()})
+    axes.set_xlabel(f"points gained\n{' or '.join(map(str, seeds))} seeds")
     axes.grid(axis="y", visible=False)
+    axes.tick_params(axis="y", length=0)
 
 
 @styled
