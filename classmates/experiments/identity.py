@@ -107,7 +107,7 @@ def not_default(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[
 def by_content(value: Any) -> Any:
     """Return settings with each file they name as the hash of its content: the same wherever it lies.
 
-    Such are weights to begin from, the student of a teacher's folder, and a model's source, which keeps the name in it.
+    Such are weights to begin from, a teacher's student, and a model's source, which keeps the name in it.
     """
     if isinstance(value, Mapping):
         return {name: by_content(item) for name, item in value.items()}

@@ -89,9 +89,7 @@ def chart(tables: dict[str, dict[str, Row]], file: str) -> None:
 def shared(tables: dict[str, dict[str, Row]]) -> dict[str, dict[str, Row]]:
     """Return the methods of at least two data sets, and the data sets that have at least two of those."""
     counts = Counter(name for rows in tables.values() for name in rows)
-    kept = {
-        folder: {name: row for name, row in rows.items() if counts[name] > 1} for folder, rows in tables.items()
-    }
+    kept = {folder: {name: row for name, row in rows.items() if counts[name] > 1} for folder, rows in tables.items()}
     return {folder: rows for folder, rows in kept.items() if len(rows) > 1}
 
 
