@@ -93,7 +93,7 @@ def photos_from_scratch(found: Situation) -> Mapping[str, Any]:
 
 
 def small_images(found: Situation) -> Mapping[str, Any]:
-    """Return SGD with Nesterov momentum and a cosine, as in papers on CIFAR, with fewer epochs of more images."""
+    """Return SGD with Nesterov momentum and a cosine, as in papers on CIFAR, and fewer epochs of few images."""
     return {
         "epochs": 100 if found.images < 10_000 else 200,
         "optimizer": "SGD",
