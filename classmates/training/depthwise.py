@@ -156,27 +156,24 @@ def weight_gradient(gradient: Tensor, image: Tensor, kernel: Sequence[int], how:
 
     A wide kernel is put together from pieces of ``WIDEST`` columns. Each is the gradient of a narrow kernel, for an
     input that is moved as far to the left as the piece lies to the right. The padding is written out, for where it is
-    large beside the input oneDNN takes its loop again; so it is for any kernel on small images, for where a weight
-    meets nothing but padding oneDNN leaves its gradient unwritten.
+    large beside the input oneDNN takes its loop again; and where a weight meets nothing but padding, as on an input
+    one pixel wide, oneDNN may leave its gradient unwritten.
 
     gradient: of the output, (B, C, H', W'). image: the input, (B, C, H, W).
     """
     (height, width), channels = kernel, image.shape[1]
-    down, right = how.padding
     axes = zip(image.shape[2:], kernel, how.stride, strict=True)
     meets_all = all(size >= extent + step for size, extent, step in axes)  # every weight meets a pixel
     if width <= WIDEST and meets_all:
         return conv2d_weight(image, (channels, 1, *kernel), gradient, how.stride, how.padding, 1, channels)
-    padded = F.pad(image, (right, right, down, down))
-    if width <= WIDEST:
-        padded = padded.contiguous(memory_format=layout(image))
-        return conv2d_weight(padded, (channels, 1, *kernel), gradient, how.stride, 0, 1, channels)
-    narrow = (channels, 1, height, WIDEST)
-    columns = how.stride[1] * (gradient.shape[3] - 1) + WIDEST
+    down, right = how.padding
+    padded, piece = F.pad(image, (right, right, down, down)), min(width, WIDEST)
+    columns = how.stride[1] * (gradient.shape[3] - 1) + piece
     made = gradient.new_empty(channels, 1, height, width)
-    for left in [*range(0, width - WIDEST, WIDEST), width - WIDEST]:
+    for left in [*range(0, width - piece, piece), width - piece]:
         moved = padded[..., left : left + columns].contiguous(memory_format=layout(image))
-        made[..., left : left + WIDEST] = conv2d_weight(moved, narrow, gradient, how.stride, 0, 1, channels)
+        narrow = (channels, 1, height, piece)
+        made[..., left : left + piece] = conv2d_weight(moved, narrow, gradient, how.stride, 0, 1, channels)
     return made
 
 
