@@ -28,7 +28,7 @@ COMPUTED = 2
 WARM_UP, TIMED = 1, 4
 """Rounds of one step of each candidate: the first ones are slower."""
 CLEARLY = 0.9
-"""A candidate must take less than this share of the plain one's time; a smaller gain is noise, and not worth it."""
+"""A candidate must take less than this share of a plainer one's time; a smaller gain is noise, and not worth it."""
 
 
 class Acceleration(NamedTuple):
@@ -87,10 +87,9 @@ def choose(
 
 
 def fastest(milliseconds: dict[tuple[str, str], float]) -> tuple[str, str]:
-    """Return the candidate that takes least, or the first, plainest one where none is clearly faster."""
-    plain = next(iter(milliseconds))
-    best = min(milliseconds, key=lambda candidate: milliseconds[candidate])
-    return best if milliseconds[best] < CLEARLY * milliseconds[plain] else plain
+    """Return the first, plainest candidate that no other is clearly faster than."""
+    least = min(milliseconds.values())
+    return next(candidate for candidate, taken in milliseconds.items() if least >= CLEARLY * taken)
 
 
 def said(milliseconds: dict[tuple[str, str], float]) -> str:

@@ -27,6 +27,7 @@ def machine(monkeypatch):
 
 
 SHAPE = (3, 16, 16)
+AUTO = {"precision": "auto", "memory_format": "auto"}
 
 
 def chosen(precision, memory_format, accelerator, network, batch_size=8):
@@ -48,6 +49,18 @@ def test_what_is_hardly_faster_is_not_taken(machine, monkeypatch, tiny_network):
     machine(gpu=False, bfloat16=False)
     monkeypatch.setattr(acceleration, "_step", lambda *how: lambda: 9.5 if "channels_last" in how else 10.0)
     assert chosen("auto", "auto", "auto", tiny_network(seed=1))[:2] == ("32-true", "contiguous")
+
+
+def test_bfloat16_must_be_clearly_faster_than_the_best_of_float32(machine, monkeypatch, tiny_network):
+    machine(gpu=False, bfloat16=True)
+    taken = {
+        ("32-true", "contiguous"): 4.3,
+        ("32-true", "channels_last"): 3.4,
+        ("bf16-mixed", "contiguous"): 4.1,
+        ("bf16-mixed", "channels_last"): 3.3,
+    }
+    monkeypatch.setattr(acceleration, "_step", lambda *how: lambda: taken[how[-2:]])
+    assert chosen("auto", "auto", "auto", tiny_network(widths=(5, 7, 8)))[:2] == ("32-true", "channels_last")
 
 
 def test_bfloat16_is_not_tried_where_the_processor_lacks_it(machine, monkeypatch, tiny_network):
@@ -144,7 +157,7 @@ def test_what_is_chosen_is_what_runs(small_train, tmp_path, precision):
 
 
 def test_the_record_holds_what_auto_became(small_train, tmp_path):
-    result = small_train(out=tmp_path, epochs=1)
+    result = small_train(out=tmp_path, epochs=1, **AUTO)
     assert result.record.config["precision"] != "auto"
     assert result.record.config["memory_format"] in acceleration.FORMATS
     assert any("measured, ms a step" in note for note in result.record.notes)
@@ -152,9 +165,9 @@ def test_the_record_holds_what_auto_became(small_train, tmp_path):
 
 def test_a_resumed_run_keeps_what_auto_became(small_train, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="broken off"):
-        small_train(out=tmp_path, epochs=2, callbacks=[BrokenOff()])
+        small_train(out=tmp_path, epochs=2, callbacks=[BrokenOff()], **AUTO)
     before = yaml.safe_load((tmp_path / "config.yaml").read_text())
     monkeypatch.setattr(acceleration, "timings", lambda *how: pytest.fail("measured again"))
-    resumed = small_train(out=tmp_path, epochs=2, resume=True)
+    resumed = small_train(out=tmp_path, epochs=2, resume=True, **AUTO)
     for name in ("precision", "memory_format"):
         assert resumed.record.config[name] == before[name]

@@ -47,6 +47,7 @@ SCRIPT = """
     if __name__ == "__main__":
         train(data="digits", model="resnet8", method=partial(MCL, peers=2, num_negatives=8, dimension=8),
               train_size=60, batch_size=20, epochs=2, val_fraction=0, accelerator="cpu", devices=2, strategy="ddp",
+              precision="32-true", memory_format="contiguous",
               loggers=(), report=False, progress=False, out=Path(FOLDER) / NAME, callbacks=[Witness()],
               resume=RESUMED)
 """

@@ -160,7 +160,8 @@ def test_killed_in_mid_epoch_and_resumed(small_train, small_mcl, tmp_path):
                     os.kill(os.getpid(), signal.SIGKILL)
 
         train(data="digits", model="resnet8", method=partial(MCL, peers=2, num_negatives=16, dimension=8),
-              train_size=120, batch_size=30, epochs=4, accelerator="cpu", loggers=(), report=False, progress=False,
+              train_size=120, batch_size=30, epochs=4, accelerator="cpu", precision="32-true",
+              memory_format="contiguous", loggers=(), report=False, progress=False,
               out=Path({str(tmp_path / "killed")!r}), callbacks=[Kill()])
     """
     ended = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)

@@ -49,6 +49,7 @@ SCRIPT = """
                   method=partial(MCL, peers=2, share="nothing", num_negatives=8, dimension=8, negatives="all", beta=1,
                                  bank=kind),
                   accelerator="cpu", devices="auto", strategy="ddp", num_workers=0,
+                  precision="32-true", memory_format="contiguous",
                   loggers=(), report=False, progress=False, out=out, callbacks=[Witness()],
                   resume=(out / "checkpoints" / "last.ckpt").exists())
         except Stop:
