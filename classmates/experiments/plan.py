@@ -15,7 +15,7 @@ from classmates.configuration.settings import Settings
 from classmates.errors import UserError, unknown
 from classmates.experiments.checking import Trial, check_trials
 from classmates.experiments.identity import Identity, code_version, config_hash, data_fingerprint
-from classmates.experiments.rows import DECIDED, base_settings, row_of
+from classmates.experiments.rows import DECIDED, TIMES, base_settings, row_of, times_as_long
 from classmates.methods.base import scaled_length
 from classmates.methods.spec import MethodSpec
 from classmates.networks.building.build import check_model_name
@@ -129,7 +129,7 @@ def choose(
         label, row = (entry, chosen.rows[entry]) if entry in chosen.rows else row_of(entry)
         if label in rows:
             raise UserError(f"methods: '{label}' comes twice; give a variant another name by a file, NAME.yaml")
-        rows[label] = row
+        rows[label] = chosen.rows.get(label, row)
     wanted = replace(
         chosen,
         rows=rows,
@@ -181,6 +181,7 @@ def jobs_of(recipe: Recipe, overrides: Mapping[str, Any], devices: int = 1) -> l
         for model in recipe.models
         for row in recipe.rows
     ]
+    longer = {row: times_as_long(settings, row) for row, settings in recipe.rows.items()}
     plans = []
     for tried, config in zip(trials, check_trials(trials), strict=True):
         settings = plain_settings(config)
@@ -190,7 +191,9 @@ def jobs_of(recipe: Recipe, overrides: Mapping[str, Any], devices: int = 1) -> l
         for tried, settings, code, data in plans:
             seeded = {**settings, "seed": seed}
             identity = Identity(config_hash(seeded), code, data)
-            jobs.append(Job(tried.row, in_unicode(tried.model), in_unicode(tried.data), seed, seeded, identity))
+            job = Job(tried.row, in_unicode(tried.model), in_unicode(tried.data), seed, seeded, identity)
+            times = longer[tried.row]
+            jobs.append(job if times == 1 else job.with_epochs(max(1, round(times * job.epochs))))
     return jobs
 
 
@@ -238,7 +241,7 @@ def layers(
     own = dict(recipe.models_settings.get(model, {}))
     of_row = (own.pop("rows", None) or {}).get(row) or {}
     yield "the recipe's settings", recipe.settings
-    yield f"row '{row}'", recipe.rows[row]
+    yield f"row '{row}'", {name: value for name, value in recipe.rows[row].items() if name != TIMES}
     yield f"the settings of model '{model}'", own
     yield f"the settings of row '{row}' with model '{model}'", of_row
     yield "--train", overrides

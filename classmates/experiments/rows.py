@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ from classmates.runs.spec import class_path
 
 DECIDED = ("model", "data", "seed", "out", "resume", "on")
 """Arguments of ``train`` that the comparison decides for each run."""
+TIMES = "times_as_long"
+"""Key of a row: the factor by which its runs are longer than the recipe for its data has them, as ``with_epochs``."""
+LONGER = re.compile(r"(?P<entry>.+?) *\((?P<times>\d+(\.\d+)?) *[x×] as long\)")
 
 
 def row_of(entry: str) -> tuple[str, dict[str, Any]]:
@@ -23,11 +28,15 @@ def row_of(entry: str) -> tuple[str, dict[str, Any]]:
 
     Args:
         entry: a method (``MCL``), a variant of it (``MCL(peers=2, beta=0.1)``), or a YAML file of settings, such as
-            the config.yaml of a run, of which what the comparison decides is left out.
+            the config.yaml of a run, of which what the comparison decides is left out; any of them trained longer
+            (``Baseline (3 x as long)``).
 
     Raises:
         UserError: no such method or file, or a variant that is not written so.
     """
+    if longer := LONGER.fullmatch(entry.strip()):
+        label, settings = row_of(longer["entry"])
+        return f"{label} ({longer['times']} × as long)", {**settings, TIMES: float(longer["times"])}
     if entry.endswith((".yaml", ".yml")):
         settings = read_settings(Path(entry))
         if "method" not in settings:
@@ -35,6 +44,17 @@ def row_of(entry: str) -> tuple[str, dict[str, Any]]:
         return Path(entry).stem, settings
     name, options = variant(entry) if "(" in entry else (entry, {})
     return entry, {"method": {"class_path": class_path(MethodSpec.find(name)), "init_args": options}}
+
+
+def times_as_long(row: Mapping[str, Any], label: str) -> float:
+    """Return by how much the runs of a row are longer than others; UserError for what is no factor.
+
+    It is told apart from ``epochs`` because the recipe for the data may be what says how many epochs there are.
+    """
+    times = row.get(TIMES, 1)
+    if isinstance(times, bool) or not isinstance(times, int | float) or not 0 < times < inf:
+        raise UserError(f"row '{label}': {TIMES} is {times!r}; give a factor of its epochs, such as 3")
+    return float(times)
 
 
 def variant(entry: str) -> tuple[str, dict[str, Any]]:

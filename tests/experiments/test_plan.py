@@ -43,6 +43,33 @@ def test_a_variant_is_a_row_of_its_own():
     assert first.name != second.name
 
 
+def test_a_row_can_be_trained_longer():
+    plain, longer, variant = plan("Baseline", "Baseline (3 x as long)", "MCL(peers=2) (1.5 × as long)", epochs=20)
+    assert (plain.epochs, longer.epochs, variant.epochs) == (20, 60, 30)
+    assert longer.row == "Baseline (3 × as long)"
+    assert variant.row == "MCL(peers=2) (1.5 × as long)"
+    assert variant.settings["method"]["init_args"]["peers"] == 2
+    assert (longer.settings["method"], longer.settings["lr"]) == (plain.settings["method"], plain.settings["lr"])
+
+
+def test_longer_rows_follow_the_recipe_for_the_data():
+    plain, longer = plan("Baseline", "Baseline (3 x as long)", recipe="auto", train_size=120)
+    assert longer.epochs == 3 * plain.epochs
+    assert longer.settings["warmup_epochs"] == pytest.approx(3 * plain.settings["warmup_epochs"])
+
+
+@pytest.mark.parametrize("cross", ["x", "×"])
+def test_a_longer_row_of_a_recipe_is_the_recipes_own(cross):
+    chosen = choose("evidence/superclasses-5000", ["Baseline", f"Baseline (3 {cross} as long)"], [], [], None, None)
+    assert chosen.rows["Baseline (3 × as long)"] == {**BASELINE, "epochs": 300}
+
+
+@pytest.mark.parametrize("times", [0, -1, "3", True, None, float("nan"), float("inf")])
+def test_what_is_no_factor_is_told(times):
+    with pytest.raises(UserError, match=r"row 'A': times_as_long is .*; give a factor of its epochs, such as 3"):
+        jobs(rows={"A": {**BASELINE, "times_as_long": times}})
+
+
 def test_a_file_of_settings_is_a_row(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("method: {class_path: MCL, init_args: {peers: 3}}\nlr: 0.2\nseed: 7\nout: elsewhere\n")
