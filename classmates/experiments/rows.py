@@ -66,7 +66,9 @@ def variant(entry: str) -> tuple[str, dict[str, Any]]:
             raise ValueError
         options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (SyntaxError, ValueError) as error:
-        raise UserError(f"method '{entry}': write a variant as MCL(peers=2, start='same')") from error
+        raise UserError(
+            f"method '{entry}': write a variant as MCL(peers=2, start='same'), a longer row as 'MCL (3 x as long)'"
+        ) from error
     if None in options:
         raise UserError(f"method '{entry}': every option needs its name, as in MCL(peers=2)")
     return name, {str(name): value for name, value in options.items()}
