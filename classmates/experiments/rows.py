@@ -16,6 +16,8 @@ from classmates.errors import UserError
 from classmates.methods.spec import MethodSpec
 from classmates.runs.spec import class_path
 
+MIXING = ("mixup", "cutmix")
+"""Settings that come with the package and train Baseline on mixed images."""
 DECIDED = ("model", "data", "seed", "out", "resume", "on")
 """Arguments of ``train`` that the comparison decides for each run."""
 TIMES = "times_as_long"
@@ -28,8 +30,8 @@ def row_of(entry: str) -> tuple[str, dict[str, Any]]:
 
     Args:
         entry: a method (``MCL``), a variant of it (``MCL(peers=2, beta=0.1)``), or a YAML file of settings, such as
-            the config.yaml of a run, of which what the comparison decides is left out; any of them trained longer
-            (``Baseline (3 x as long)``).
+            the config.yaml of a run, of which what the comparison decides is left out; any of them on mixed images
+            (``DML + CutMix``; alone, ``CutMix`` is Baseline on them) or trained longer (``Baseline (3 x as long)``).
 
     Raises:
         UserError: no such method or file, or a variant that is not written so.
@@ -37,6 +39,11 @@ def row_of(entry: str) -> tuple[str, dict[str, Any]]:
     if longer := LONGER.fullmatch(entry.strip()):
         label, settings = row_of(longer["entry"])
         return f"{label} ({longer['times']} × as long)", {**settings, TIMES: float(longer["times"])}
+    before, _, last = entry.rpartition(" + ")
+    if last.lower() in MIXING:
+        mixed = read_settings(recipes_folder() / f"{last.lower()}.yaml")["augmentation"]
+        label, settings = row_of(before or "Baseline")
+        return entry, {**settings, "augmentation": {**settings.get("augmentation", {}), **mixed}}
     if entry.endswith((".yaml", ".yml")):
         settings = read_settings(Path(entry))
         if "method" not in settings:

@@ -58,6 +58,21 @@ def test_longer_rows_follow_the_recipe_for_the_data():
     assert longer.settings["warmup_epochs"] == pytest.approx(3 * plain.settings["warmup_epochs"])
 
 
+def test_rows_on_mixed_images(tmp_path):
+    (tmp_path / "mine.yaml").write_text("method: DML\naugmentation: {flip: true, mixup: 0.2}\n")
+    rows = ["Baseline", "CutMix", "Mixup", "MCL(beta=0) + CutMix", f"{tmp_path}/mine.yaml + CutMix (2 x as long)"]
+    plain, cutmix, mixup, mcl, mine = plan(*rows, epochs=20)
+    shares = {
+        job.row: (job.settings["augmentation"]["mixup"], job.settings["augmentation"]["cutmix"])
+        for job in (plain, cutmix, mixup, mcl)
+    }
+    assert shares == {"Baseline": (0, 0), "CutMix": (0, 1), "Mixup": (0.4, 0), "MCL(beta=0) + CutMix": (0, 1)}
+    assert cutmix.method == mixup.method == plain.method
+    assert (mcl.method.name, mine.method.name, mine.epochs) == ("MCL", "DML", 40)
+    assert mine.settings["augmentation"]["flip"] is True
+    assert (mine.settings["augmentation"]["mixup"], mine.settings["augmentation"]["cutmix"]) == (0.2, 1)
+
+
 @pytest.mark.parametrize("cross", ["x", "×"])
 def test_a_longer_row_of_a_recipe_is_the_recipes_own(cross):
     chosen = choose("evidence/superclasses-5000", ["Baseline", f"Baseline (3 {cross} as long)"], [], [], None, None)
