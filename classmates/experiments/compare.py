@@ -75,7 +75,8 @@ def compare(
 
     Args:
         methods: what is compared: names (MCL), variants (MCL(peers=2)), or YAML files of settings, any of them also
-            longer ('Baseline (3 x as long)') or on mixed images ('DML + CutMix'); with a recipe of its own rows, which of them.
+            longer ('Baseline (3 x as long)') or on mixed images ('DML + CutMix'); with a recipe of its own rows,
+            which of them.
         models: names of models, as train takes them; if not given the one that train chooses for the data, with
             another recipe than "auto" resnet8.
         data: names or folders of data sets; digits if not given.

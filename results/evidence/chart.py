@@ -2,8 +2,8 @@
 
     python results/evidence/chart.py
 
-A column a data set, a line a method: the difference of the student's accuracy to Baseline with its 95 % interval, and
-the training time in multiples of Baseline's. ``gains.svg`` and ``gains.png`` have the methods that several data sets
+A column a data set, a line a method: the difference of the student's accuracy to Baseline with its 95 % interval (an open
+circle where one seed leaves none), and the training time in multiples of Baseline's. ``gains.svg`` and ``gains.png`` have the methods that several data sets
 have, ``gains_all.svg`` and ``gains_all.png`` every one.
 """
 
@@ -52,7 +52,7 @@ def draw(axes: Axes, rows: dict[str, Row], names: list[str]) -> None:
         mean, low, high = (float(row[key] or "nan") for key in ("difference", "low", "high"))
         clear = BLUE if row["marked"] == "True" else VERMILION if row["marked_worse"] == "True" else INK
         axes.plot([low, high], [place, place], color=clear, linewidth=1.4, alpha=1 if clear != INK else 0.5)
-        axes.plot(mean, place, "o", color=clear, markersize=4)
+        axes.plot(mean, place, "o", color=clear, markersize=4, fillstyle="none" if row["seeds"] == "1" else "full")
         axes.annotate(
             f"{float(row['training_ratio']):.1f} ×",
             (1, place),
