@@ -2,9 +2,9 @@
 
     python results/evidence/chart.py
 
-A column a data set, a line a method: the difference of the student's accuracy to Baseline with its 95 % interval (an open
-circle where one seed leaves none), and the training time in multiples of Baseline's. ``gains.svg`` and ``gains.png`` have the methods that several data sets
-have, ``gains_all.svg`` and ``gains_all.png`` every one.
+A column a data set, a line a method: the difference of the student's accuracy to Baseline with its 95 % interval (an
+open circle where one seed leaves none), and the training time in multiples of Baseline's. ``gains.svg`` and
+``gains.png`` have the methods that several data sets have, ``gains_all.svg`` and ``gains_all.png`` every one.
 """
 
 from __future__ import annotations
