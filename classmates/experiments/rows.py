@@ -43,7 +43,10 @@ def row_of(entry: str) -> tuple[str, dict[str, Any]]:
     if last.lower() in MIXING:
         mixed = read_settings(recipes_folder() / f"{last.lower()}.yaml")["augmentation"]
         label, settings = row_of(before or "Baseline")
-        return entry, {**settings, "augmentation": {**settings.get("augmentation", {}), **mixed}}
+        return f"{label} + {last}" if before else last, {
+            **settings,
+            "augmentation": {**settings.get("augmentation", {}), **mixed},
+        }
     if entry.endswith((".yaml", ".yml")):
         settings = read_settings(Path(entry))
         if "method" not in settings:

@@ -68,6 +68,7 @@ def test_rows_on_mixed_images(tmp_path):
     }
     assert shares == {"Baseline": (0, 0), "CutMix": (0, 1), "Mixup": (0.4, 0), "MCL(beta=0) + CutMix": (0, 1)}
     assert cutmix.method == mixup.method == plain.method
+    assert mine.row == "mine + CutMix (2 × as long)"
     assert (mcl.method.name, mine.method.name, mine.epochs) == ("MCL", "DML", 40)
     assert mine.settings["augmentation"]["flip"] is True
     assert (mine.settings["augmentation"]["mixup"], mine.settings["augmentation"]["cutmix"]) == (0.2, 1)
