@@ -34,8 +34,8 @@ def section(folder: Path) -> str:
 
 
 def short(table: pd.DataFrame) -> pd.DataFrame:
-    """Return of each row its mean, its difference to the reference and its cost, the best first."""
-    ordered = table.sort_values("mean", ascending=table["better_if"].iloc[0] == "less")
+    """Return of each row that has run its mean, its difference to the reference and its cost, the best first."""
+    ordered = table[table["seeds"] > 0].sort_values("mean", ascending=table["better_if"].iloc[0] == "less")
     columns = {
         "mean ± std": [spread(row) for row in ordered.itertuples()],
         f"− {table['reference'].iloc[0]} [95 %]": [difference(row) for row in ordered.itertuples()],
