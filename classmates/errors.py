@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
@@ -38,6 +39,15 @@ class NonFiniteLoss(ArithmeticError):
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, to be part of another; its type where it has no message."""
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
+def level_of_the_user() -> int:
+    """Return the ``stacklevel`` for a warning by the caller that names the first line outside of this package."""
+    package = __name__.partition(".")[0]
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def nearest(name: str, choices: Iterable[str], count: int = 3, *, listed: bool = False) -> str:

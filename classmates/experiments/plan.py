@@ -16,7 +16,7 @@ from classmates.errors import UserError, unknown
 from classmates.experiments.checking import Trial, check_trials
 from classmates.experiments.identity import Identity, code_version, config_hash, data_fingerprint
 from classmates.experiments.rows import DECIDED, TIMES, base_settings, row_of, times_as_long
-from classmates.methods.base import scaled_length
+from classmates.methods.lengths import scaled_lengths
 from classmates.methods.spec import MethodSpec
 from classmates.networks.building.build import check_model_name
 from classmates.runs.spec import class_path
@@ -72,9 +72,9 @@ class Job:
     def with_epochs(self, epochs: int) -> Job:
         """Return the same run over another number of epochs; what schedule and method count in epochs follows."""
         factor = epochs / self.epochs
-        schedule = in_proportion(self.settings["schedule_args"] or {}, LENGTHS, factor)
+        schedule = scaled_lengths(self.settings["schedule_args"] or {}, LENGTHS, factor)
         settings = {
-            **in_proportion(self.settings, ("freeze_epochs",), factor),
+            **scaled_lengths(self.settings, ("freeze_epochs",), factor),
             "epochs": epochs,
             "warmup_epochs": self.settings.get("warmup_epochs", 0) * factor,
             "schedule_args": schedule or None,
@@ -86,11 +86,6 @@ class Job:
 
 LENGTHS = ("milestones", "step_size", "T_max", "T_0", "total_iters", "total_steps")
 """Arguments of PyTorch's schedules that are numbers of epochs or steps."""
-
-
-def in_proportion(values: Mapping[str, Any], lengths: Sequence[str], factor: float) -> dict[str, Any]:
-    """Return the values, those that are lengths times the factor."""
-    return {name: scaled_length(value, factor) if name in lengths else value for name, value in values.items()}
 
 
 def slug(text: str) -> str:

@@ -88,13 +88,13 @@ def multi_view_contrast(
         constant = positive.detach()
         if isinstance(normaliser, Tensor):
             of_pairs = normaliser.to(positive.dtype)[partners, banks]
-            known = of_pairs[:, None] if of_pairs.ndim == 2 else of_pairs.mT
+            log_mean_used = of_pairs[:, None] if of_pairs.ndim == 2 else of_pairs.mT
         elif normaliser == "batch":
             of_negatives = negative_mean(anchors, negatives, temperature)
-            known = average(_mean(constant, of_negatives, negatives).mean(1, True)).log()
+            log_mean_used = average(_mean(constant, of_negatives, negatives).mean(1, True)).log()
         else:
             raise unknown("normaliser", normaliser, ["batch"])
-        offset = known + math.log(negatives.num_negatives)
+        offset = log_mean_used + math.log(negatives.num_negatives)
         repelled, ratio = _Repulsion.apply(anchors, offset, negatives, temperature)
         loss = (F.softplus(offset - positive) + negatives.num_negatives * repelled).mean(1).sum()
         log_mean = positive.new_zeros(len(embeddings), len(embeddings))
@@ -177,6 +177,8 @@ def repulsion(
     anchors: Tensor, offset: Tensor, negatives: Negatives, temperature: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the means of log(1 + r) and of r, [M, B, M−1] each, and the gradient of the first, [M, B, M−1, d].
+
+    r = exp(s⁻/τ − offset), of each anchor and each of its negatives.
 
     As ``negative_mean`` they are sums over the negatives divided by ``negatives.counts``: where a part of the rows is
     at hand, and the counts are those of all, the results of all parts add up to the whole.

@@ -152,6 +152,7 @@ def repulsion_share(everyone: Tensor, offset: Tensor, negatives: ShardNegatives,
 def gradient_of_embeddings(gradient: Tensor) -> Tensor:
     """Return the sum over the banks that each embedding is an anchor in, [M, A, d], of gradients [M, A, M−1, d]."""
     peers = len(gradient)
+    # Bank b has peer a = b + 1 + e (mod M) as its partner number e, so peer a is number e in bank a − 1 − e.
     each = torch.arange(peers - 1, device=gradient.device)
     banks = (torch.arange(peers, device=gradient.device)[:, None] - 1 - each) % peers
     return gradient.transpose(1, 2)[banks, each].sum(1)

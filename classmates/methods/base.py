@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Hashable, Mapping
@@ -13,10 +12,11 @@ from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.data.batches.sampling import Sampling, Shuffled, common_sampling
-from classmates.errors import UserError, check_choice
+from classmates.errors import UserError, check_choice, level_of_the_user
 from classmates.losses.peers import ensemble_logits
 from classmates.losses.ramps import Ramp
 from classmates.methods.about import About
+from classmates.methods.lengths import scaled_lengths
 from classmates.networks.backbone.observe import by_network, stack_logits
 from classmates.networks.heads.exits import MultiExit
 from classmates.networks.memory.gather import local_buffers
@@ -69,7 +69,8 @@ class Method(nn.Module, ABC):
         renamed: present names of options by those that earlier versions had.
         mixes: whether images mixed of two classes (Mixup, CutMix) keep their meaning for its terms.
         task: what the labels teach, and how networks are judged.
-        sampling: the batches that it is trained on.
+        needed_sampling: the batches that its terms and the task need.
+        preferred_sampling: the batches that suit its terms best, where it has such.
         views: how many augmentations of each image a batch of it has: 1, or one for each network.
         weights, ramps: of all its terms, the task's included.
         notes: what it had to decide for the data at hand.
@@ -111,13 +112,12 @@ class Method(nn.Module, ABC):
         super().__init__()
         self.task: Task = (data.task or Classification()).beside(classifier=classifier)
         if not (classifier or self.task.trains_classifier):
-            networks.freeze_classifiers()
-        if prefers is not None and self.task.sampling == Shuffled():
-            sampling = prefers
-        self.sampling = common_sampling(
+            networks.train_classifiers(False)
+        self.needed_sampling = common_sampling(
             {type(self).__name__: sampling or Shuffled(), f"the task {self.task.name}": self.task.sampling}
         )
-        self.has_labels = labels is not None
+        self.preferred_sampling = prefers
+        self.labels = labels
         of_labels = {} if labels is None else self.task.weighted(labels)
         self.weights = {**of_labels, **(weights or {})}
         if not any(self.weights.values()):
@@ -142,7 +142,18 @@ class Method(nn.Module, ABC):
 
     @epoch.setter
     def epoch(self, number: int) -> None:
-        self._epoch = number
+        if number != self._epoch:
+            self._epoch = number
+            self.begin_epoch()
+
+    def begin_epoch(self) -> None:
+        """Do what is due once an epoch, outside of the steps; called where ``epoch`` changes."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """The batches that it is trained on: those it needs or else, where any will do, those it prefers."""
+        anything = self.needed_sampling == Shuffled()
+        return self.preferred_sampling if anything and self.preferred_sampling else self.needed_sampling
 
     @property
     def phase(self) -> Hashable:
@@ -157,9 +168,7 @@ class Method(nn.Module, ABC):
     @classmethod
     def scale_lengths(cls, options: Mapping[str, Any], factor: float) -> dict[str, Any]:
         """Return the options with every one that is a number of epochs times a factor."""
-        return {
-            name: scaled_length(value, factor) if name in cls.lengths else value for name, value in options.items()
-        }
+        return scaled_lengths(options, cls.lengths, factor)
 
     @classmethod
     def from_weights(cls, options: Mapping[str, Any], chosen: Collection[str]) -> dict[str, Any]:
@@ -183,15 +192,17 @@ class Method(nn.Module, ABC):
 
     def check_peers_differ(self) -> None:
         """Raise UserError where peers that begin identical would stay so, as nothing tells them apart."""
-        if not self.networks.begin_alike or self.views > 1:
+        if not self.networks.begin_alike or self.views > 1 or self.tells_peers_apart():
             return
-        own_parts = {id(one) for one in self.parameters()} - {id(one) for one in self.networks.parameters()}
-        at_random = any(isinstance(one, nn.modules.dropout._DropoutNd) and one.p for one in self.networks.modules())
-        if not own_parts and not at_random:
+        if not any(isinstance(one, nn.modules.dropout._DropoutNd) and one.p for one in self.networks.modules()):
             raise UserError(
                 "start='identical': peers that begin alike and see the same images stay copies of one another: say "
                 "--method.views own"
             )
+
+    def tells_peers_apart(self) -> bool:
+        """Return whether its terms teach each peer something else, so that peers which begin alike part."""
+        return False
 
     def check_combinable(self) -> None:
         """Raise UserError where a method is more than its terms, so that ``Combined`` would lose the rest."""
@@ -230,7 +241,13 @@ class Method(nn.Module, ABC):
 
     def label_terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         """Return the task's terms, from the labels of the anchors alone."""
-        return self.task.terms(outputs, batch) if self.has_labels else {}
+        return {} if self.labels is None else self.task.terms(outputs, batch)
+
+    def teach_classifiers(self, task: Task) -> None:
+        """Take a task that teaches the networks' classifiers, as another method beside this one needs them."""
+        self.task = task
+        self.networks.train_classifiers(True)
+        self.weights |= {} if self.labels is None else task.weighted(self.labels)
 
     def forward(self, batch: Batch) -> Output:
         """Take one step: run the networks, compute the raw terms and their weighted sum."""
@@ -282,19 +299,3 @@ class Method(nn.Module, ABC):
     def student(self) -> nn.Module:
         """Return the network that is deployed, with nothing of the method in it."""
         return self.task.deployed(self.networks.student)
-
-
-def scaled_length(length: Any, factor: float) -> Any:
-    """Return a number of epochs or steps, or a list of them, times a factor; whole, and 0 only where it was."""
-    if isinstance(length, list):
-        return [scaled_length(one, factor) for one in length]
-    return max(1, round(length * factor)) if length else length
-
-
-def level_of_the_user() -> int:
-    """Return the ``stacklevel`` for a warning by the caller that names the first line outside of this package."""
-    package = __name__.partition(".")[0]
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
-        level, frame = level + 1, frame.f_back
-    return level

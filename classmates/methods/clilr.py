@@ -7,12 +7,13 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
+from classmates.errors import check_choice
 from classmates.losses.soft_targets import kl_weight, softened_kl
 from classmates.methods.about import About
 from classmates.methods.base import Method
 from classmates.methods.checks import check_share, check_temperature
 from classmates.networks.backbone.observe import stack_logits
-from classmates.networks.peers.peers import Start
+from classmates.networks.peers.peers import BranchStart
 from classmates.networks.peers.tree import PeerTree
 
 
@@ -60,10 +61,11 @@ class CLILR(Method):
         hard: float = 0.5,
         temperature: float = 2.0,
         standardise: bool = False,
-        start: Start = "fresh",
+        start: BranchStart = "fresh",
     ):
         check_share(hard=hard)
         check_temperature(temperature=temperature)
+        check_choice("start", start, BranchStart)
         super().__init__(
             PeerTree(network, data, peers, start=start),
             data,

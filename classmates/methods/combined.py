@@ -45,6 +45,9 @@ class Combined(Method):
         for part in parts.values():
             part.check_combinable()
         leading = leader(parts)
+        teaching = [part.task for part in parts.values() if part.task.trains_classifier]
+        if teaching and not parts[leading].task.trains_classifier:
+            parts[leading].teach_classifiers(teaching[0])
         for name, part in parts.items():
             if name != leading:
                 leave_labels_to(parts[leading], part)
@@ -53,7 +56,8 @@ class Combined(Method):
             data,
             weights=by_term({name: part.weights for name, part in parts.items()}),
             labels=None,
-            sampling=common_sampling({name: part.sampling for name, part in parts.items()}),
+            sampling=common_sampling({name: part.needed_sampling for name, part in parts.items()}),
+            prefers=next(filter(None, (part.preferred_sampling for part in parts.values())), None),
             ramps=by_term({name: part.ramps for name, part in parts.items()}),
             views="own" if parts[leading].views > 1 else "shared",
             deploy="average" if parts[leading].deploys_average else "student",
@@ -67,10 +71,14 @@ class Combined(Method):
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         terms: dict[str, Terms] = {}
         for name, part in self.methods():
-            part.epoch, part.epochs = self._epoch, self.epochs
+            part.epochs = self.epochs
             own = self.outputs_for(name, outputs)
             terms[name] = {**part.label_terms(own, batch), **part.terms(own, batch)}
         return by_term(terms)
+
+    def begin_epoch(self) -> None:
+        for _, part in self.methods():
+            part.epoch = self._epoch
 
     @property
     def phase(self) -> Hashable:

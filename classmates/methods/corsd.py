@@ -62,7 +62,7 @@ class CORSD(Method):
         margin: m of the triplet loss. While relations are sigmoids, a margin of 1 never lets the hinge rest.
         depths: how many stages, from the deepest, have a relation network; a backbone with fewer uses all it has.
         relation: "learned" by relation networks, or "distance", the L2 norm between pooled maps, which needs none and
-            has no auxiliary classifiers: the paper's ablation +RD.
+            has no auxiliary classifiers (γ = 0); with alpha=0 and sigma=0 it is the paper's ablation +RD.
         projection: layers that take the maps of a pair to its feature: "separable" (released), "plain" 3x3
             convolutions, or "reduced", plain with 64 channels first: it costs least and was no less accurate.
         width: factor on the relation networks' widths; 1 is the size of the projection, 0.25 tames a separable one,
@@ -75,8 +75,8 @@ class CORSD(Method):
         detach_deepest: the deepest stage teaches and is not taught (paper); the released code lets gradients through.
         activation: of the relations: "sigmoid" (released; the paper does not say) or "none".
         shared_classifier: one auxiliary classifier a depth for both kinds of pairs (released) instead of two (paper).
-        pairs_together: positive and negative pairs pass as one batch, so that BatchNorm sees both; the released code
-            passes them apart.
+        pairs_together: positive and negative pairs pass the relation networks as one batch, so that BatchNorm sees
+            both; the released code passes them apart. Pairs of logits always pass as one.
         calibration_reduction: "mean" over the triplets, or "sum", which weighs the batch size more (released).
         disjoint: each image is in one triplet an epoch at most (paper); otherwise every image is an anchor once and
             its partners are drawn at random (released, three times the image passes an epoch).

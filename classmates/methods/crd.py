@@ -34,9 +34,9 @@ class CRD(TeacherMethod):
         dimension: size of the embeddings that are contrasted; 128.
         momentum: of the memory banks; 0.5.
         bank_dtype: bfloat16 halves the banks' memory and traffic.
-        unwritten: what stands in the banks for images that no batch has had yet: unit vectors at "random" (released
-            code), or "masked": they are no negatives, and as positives the present embeddings take their place, which
-            needs the normaliser "batch" or "lagged".
+        unwritten: what stands in the banks for images that no batch has had yet: unit vectors at "random", or
+            "masked": they are no negatives, and as positives the present embeddings take their place, which needs the
+            normaliser "batch" or "lagged".
 
     Raises:
         UserError: no teacher, one that does not fit the data, K or d below 1, a temperature not above 0, or words

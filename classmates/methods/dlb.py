@@ -92,7 +92,8 @@ class DLB(Method):
 
     def keep(self, indices: Tensor, logits: Tensor) -> None:
         """Keep what the next step is to remember, in the same place where there is one of the size."""
-        if all(getattr(self.last_logits, name) == getattr(logits, name) for name in ("shape", "device", "dtype")):
+        last = self.last_logits
+        if (last.shape, last.device, last.dtype) == (logits.shape, logits.device, logits.dtype):  # for CUDA graphs
             self.last_indices.copy_(indices)
             self.last_logits.copy_(logits)
         else:

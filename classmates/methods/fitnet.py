@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
+from classmates.losses.ramps import Ramp
 from classmates.losses.soft_targets import softened_kl
 from classmates.methods.about import About
 from classmates.methods.teacher_method import TeacherMethod, TeacherOptions
@@ -79,14 +80,16 @@ class FitNet(TeacherMethod):
             raise UserError(f"hint_epochs={hint_epochs}: give 0 to train labels and hint together, or more")
         if hint_epochs and not hint:
             raise UserError(f"hint=0 leaves nothing to learn in hint_epochs={hint_epochs}: change one of them")
-        stages_apart = {"ce": second_stage, "hint": first_stage, "distillation": fading_distillation}
         super().__init__(
             network,
             data,
             weights={"hint": hint, "distillation": 1.0 if hint_epochs else 0.0},
-            ramps={name: partial(ramp, hints=hint_epochs) for name, ramp in stages_apart.items() if hint_epochs},
             **teacher,
         )
+        if hint_epochs:
+            stages_apart: dict[str, Ramp] = dict.fromkeys(self.task.weights, partial(second_stage, hints=hint_epochs))
+            stages_apart |= {"hint": partial(first_stage, hints=hint_epochs)}
+            self.ramps = {**stages_apart, "distillation": partial(fading_distillation, hints=hint_epochs)}
         stages, hints = self.networks.architecture.stages, self.teacher.architecture.stages
         if stage is None:
             stage = (len(stages) - 1) // 2
@@ -95,9 +98,9 @@ class FitNet(TeacherMethod):
                 f"stage={stage}: the student has {len(stages)}, from 0 ({stages[0].name}) to {len(stages) - 1} "
                 f"({stages[-1].name})"
             )
-        self.guided = stage % len(stages) - len(stages)  # from the end
-        self.hinting = max(self.guided, -len(hints))
-        self.regressor = adapter(stages[self.guided].shape, hints[self.hinting].shape)
+        self.student_stage = stage % len(stages) - len(stages)  # from the end
+        self.teacher_stage = max(self.student_stage, -len(hints))
+        self.regressor = adapter(stages[self.student_stage].shape, hints[self.teacher_stage].shape)
         self.hint_epochs = hint_epochs
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
@@ -105,7 +108,9 @@ class FitNet(TeacherMethod):
         output = outputs[-1]
         target = cache(lambda: self.teacher(batch.images))
         return {
-            "hint": lambda: hint_loss(self.regressor(output.stages[self.guided]), target().stages[self.hinting]),
+            "hint": lambda: hint_loss(
+                self.regressor(output.stages[self.student_stage]), target().stages[self.teacher_stage]
+            ),
             "distillation": lambda: softened_kl(output.logits, target().logits, TEMPERATURE),
         }
 

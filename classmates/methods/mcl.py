@@ -71,9 +71,9 @@ class MCL(Method):
         bank: "whole" on every GPU, or "sharded": of G GPUs each keeps 1/G of the rows and contrasts all GPUs' images
             with them, to the result of one GPU with all images; not with ``negatives`` "independent".
         bank_dtype: bfloat16 halves the banks' memory and traffic.
-        unwritten: what stands in the banks for images that no batch has had yet: unit vectors at "random" (released
-            code), or "masked": they are no negatives, and as positives the present embeddings take their place, which
-            needs the normaliser "batch" or "lagged".
+        unwritten: what stands in the banks for images that no batch has had yet: unit vectors at "random", or
+            "masked": they are no negatives, and as positives the present embeddings take their place, which needs the
+            normaliser "batch" or "lagged".
 
     Raises:
         UserError: fewer than 2 peers, K or d below 1, temperatures not above 0, words that are none of an option's,
@@ -172,8 +172,11 @@ class MCL(Method):
         """Return KL(p_e ‖ p_M) without T², or the sum of KL(p_e ‖ p_m) over all peers where all learn."""
         logits = self.task.logits(outputs, batch) if self.distilled == "task" else stack_logits(outputs)
         learners = logits if self.distil_to == "all" else logits[-1:]
-        mean = softened_kl(learners, ensemble_logits(logits), self.temperature, standardise=self.standardise)
-        return len(learners) * mean
+        divergence = softened_kl(learners, ensemble_logits(logits), self.temperature, standardise=self.standardise)
+        return len(learners) * divergence
+
+    def tells_peers_apart(self) -> bool:
+        return bool(self.weights["contrast"])  # each peer has a projection of its own
 
     def against_mixing(self) -> str | None:
         if not self.weights["contrast"]:

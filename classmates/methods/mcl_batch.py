@@ -109,8 +109,8 @@ class MCLBatch(Method):
         self.projections = UnitProjections(widths, dimension, hidden=True)
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
-        everyone = cache(lambda: gather_with_gradient(self.projections(outputs), dim=1))
-        similarity = cache(lambda: similarities(everyone(), self.contrast_temperature))
+        embeddings = cache(lambda: gather_with_gradient(self.projections(outputs), dim=1))
+        similarity = cache(lambda: similarities(embeddings(), self.contrast_temperature))
         hard = cache(lambda: hard_terms(similarity(), gather(batch.labels)))
         return {
             "within": lambda: hard()[0],
@@ -119,6 +119,10 @@ class MCLBatch(Method):
             "soft_across": lambda: soft_across(similarity(), self.temperature),
             "distillation": lambda: self.distillation(stack_logits(outputs)),
         }
+
+    def tells_peers_apart(self) -> bool:
+        contrasts = ("within", "soft_within", "across", "soft_across")  # each peer has a projection of its own
+        return any(self.weights[name] for name in contrasts)
 
     def against_mixing(self) -> str:
         return "it contrasts images of one class with those of others"

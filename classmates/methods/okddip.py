@@ -18,7 +18,7 @@ from classmates.methods.base import Method
 from classmates.methods.checks import check_ramp, check_temperature
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.heads.initialisation import Initialisation, initialise_like
-from classmates.networks.peers.peers import Peers, Start
+from classmates.networks.peers.peers import BranchStart, Peers
 
 
 class PeerAttention(nn.Module):
@@ -83,12 +83,13 @@ class OKDDip(Method):
         standardise: bool = False,
         ramp: int = 80,
         detach: bool = False,
-        start: Start = "fresh",
+        start: BranchStart = "fresh",
         initialisation: Initialisation = "released",
     ):
         if peers < 3:
             raise UserError(f"peers={peers}: a leader and at least 2 auxiliary peers make 3")
         check_temperature(temperature=temperature)
+        check_choice("start", start, BranchStart)
         check_ramp(ramp=ramp)
         check_choice("initialisation", initialisation, Initialisation)
         networks = Peers(network, data, peers, share=share, start=start)

@@ -20,7 +20,7 @@ from classmates.methods.checks import check_ramp, check_temperature
 from classmates.networks.backbone.architecture import Architecture
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.heads.initialisation import Initialisation, initialise_like
-from classmates.networks.peers.peers import Peers, Start
+from classmates.networks.peers.peers import BranchStart, Peers
 
 
 class Gate(nn.Module):
@@ -93,12 +93,13 @@ class ONE(Method):
         distillation: float = 1.0,
         standardise: bool = False,
         ramp: int = 80,
-        start: Start = "fresh",
+        start: BranchStart = "fresh",
         initialisation: Initialisation = "released",
     ):
         if peers < 2:
             raise UserError(f"peers={peers}: an ensemble needs at least 2 branches")
         check_temperature(temperature=temperature)
+        check_choice("start", start, BranchStart)
         check_ramp(ramp=ramp)
         check_choice("initialisation", initialisation, Initialisation)
         if share == "nothing":

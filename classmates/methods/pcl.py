@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
-from classmates.errors import UserError
+from classmates.errors import UserError, check_choice
 from classmates.losses.ramps import sigmoid_ramp
 from classmates.losses.soft_targets import kl_weight, softened_kl
 from classmates.methods.about import About
@@ -17,7 +17,7 @@ from classmates.methods.base import Method, Views
 from classmates.methods.checks import check_ramp, check_share, check_temperature
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.peers.mean_peers import MeanPeers
-from classmates.networks.peers.peers import Peers, Start
+from classmates.networks.peers.peers import BranchStart, Peers
 
 
 class PCL(Method):
@@ -66,11 +66,12 @@ class PCL(Method):
         standardise: bool = False,
         ramp: int = 80,
         decay: float = 0.999,
-        start: Start = "fresh",
+        start: BranchStart = "fresh",
     ):
         if peers < 2:
             raise UserError(f"peers={peers}: an ensemble needs at least 2 branches")
         check_temperature(temperature=temperature)
+        check_choice("start", start, BranchStart)
         check_ramp(ramp=ramp)
         check_share(decay=decay)
         networks = Peers(network, data, peers, share=share, start=start)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, TypedDict
 
@@ -55,7 +55,8 @@ class TeacherMethod(Method):
             where that is known (a run's folder; a model of one size only, as most transformers), or else the
             student's.
         trust_code: run the Python file of a teacher's folder whose model is one (FILE.py:CLASS).
-        cache: run the teacher once for each sample and keep its outputs; only without augmentation.
+        cache: keep the teacher's outputs of each sample, and ask it no more from the epoch on in which all are known
+            (a loop of your own says by ``method.epoch`` when one begins); only without augmentation.
 
     Raises:
         UserError: there is no teacher, one that does not fit the data (see ``make_teacher``), or several for a method
@@ -116,6 +117,15 @@ class TeacherMethod(Method):
         for one in self.each_teacher():
             for text in one.notes:
                 self.note(text)
+
+    def begin_epoch(self) -> None:
+        for teacher in self.each_teacher():
+            teacher.check_cache()
+
+    @property
+    def phase(self) -> Hashable:
+        """That of every method, and whose outputs are looked up."""
+        return super().phase, tuple(teacher.knows_all for teacher in self.each_teacher())
 
     @property
     def teacher(self) -> Teacher:

@@ -110,9 +110,9 @@ class TfKD(TeacherMethod):
     def distillation(self, logits: Tensor, batch: Batch) -> Tensor:
         """Return KL(teacher ‖ student), summed over classes, of the trained copy or of the virtual teacher."""
         if self.has_teacher:
-            copy = self.teacher_logits(batch, self.temperature)
-            return softened_kl(logits, copy, self.temperature, standardise=self.standardise)
-        virtual = virtual_teacher(batch.labels, self.num_classes, self.correct)
+            of_teacher = self.teacher_logits(batch, self.temperature)
+            return softened_kl(logits, of_teacher, self.temperature, standardise=self.standardise)
+        of_teacher = virtual_teacher(batch.labels, self.num_classes, self.correct)
         if self.temper_student:
-            return softened_kl(logits, virtual, self.temperature)
-        return softened_kl(logits, virtual / self.temperature, 1.0)
+            return softened_kl(logits, of_teacher, self.temperature)
+        return softened_kl(logits, of_teacher / self.temperature, 1.0)

@@ -8,7 +8,6 @@ from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.data.batches.sampling import Shuffled
 from classmates.errors import UserError
 from classmates.methods import KD, MCL, Combined, Method
-from classmates.methods.base import scaled_length
 from classmates.methods.spec import MethodSpec
 from classmates.networks.building.teacher import Teacher
 from classmates.networks.peers.peers import Peers
@@ -147,7 +146,6 @@ def test_lengths_beyond_the_end_of_training_are_noted_and_scale_with_it(
     assert method.check_length(29) == ["length=30 epochs, but training has 29: it ends before that is over"]
     assert Two(tiny_network(), tiny_data, first=30).check_length(1) == []
     assert Ramped.scale_lengths({"length": 30, "second": 0.5}, 0.1) == {"length": 3, "second": 0.5}
-    assert [scaled_length(length, 0.01) for length in (0, 30, [100, 200], None)] == [0, 1, [1, 2], None]
 
 
 def test_a_ramp_goes_on_the_weight_and_a_term_of_weight_0_now_is_not_computed(

@@ -1,5 +1,6 @@
 """CORSD and MCL at once, and what cannot be combined."""
 
+import copy
 from functools import partial
 
 import pytest
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 import classmates.models  # noqa: F401  (registers resnet8)
 from classmates.contracts import Batch, DataSpec
 from classmates.data.batches.samplers import EpochSampler
-from classmates.data.batches.sampling import Shuffled, Triplets
+from classmates.data.batches.sampling import ClassUniform, Shuffled, Triplets
 from classmates.errors import UserError
 from classmates.methods.cc import CC
 from classmates.methods.combined import Combined
@@ -19,10 +20,18 @@ from classmates.methods.fitnet import FitNet
 from classmates.methods.mcl import MCL
 from classmates.methods.one import ONE
 from classmates.methods.spec import MethodSpec
+from classmates.tasks.few_shot import FewShot
 
 LABELS = torch.arange(60) % 5
 DATA = DataSpec(5, LABELS, (1, 8, 8))
 SMALL_MCL = {"class_path": "MCL", "init_args": {"peers": 3, "num_negatives": 8, "dimension": 8}}
+
+
+class Reading(DeepSupervision):
+    """A method whose terms read the epoch."""
+
+    def terms(self, outputs, batch):
+        return {name: lambda term=term: self.epoch + term() for name, term in super().terms(outputs, batch).items()}
 
 
 def combined(*methods):
@@ -67,6 +76,14 @@ def test_epochs_reach_the_parts():
     method.epoch, method.epochs = 3, 9
     method(triplet_batch())
     assert [(part.epoch, part.epochs) for _, part in method.methods()] == [(3, 9)] * 2
+
+
+def test_a_part_that_reads_the_epoch_makes_steps_of_another_kind_in_each():
+    method = combined("SD", Reading)
+    method(triplet_batch())
+    before = method.phase
+    method.epoch = 1
+    assert method.phase != before
 
 
 def test_anything_that_makes_a_method():
@@ -147,6 +164,24 @@ def test_batches_are_those_that_one_of_them_needs():
     needs = r"CORSD \(triplets of images\) and CC \(groups of 8 images of a class\) need different batches"
     with pytest.raises(UserError, match=needs):
         sampling("CORSD", cc)
+
+
+def test_batches_that_one_of_them_prefers_are_taken_where_none_needs_others():
+    assert combined("CORSD", "BAKE").sampling == Triplets()
+    assert combined("SD", "BAKE").sampling == combined("BAKE", "SD").sampling == ClassUniform(4)
+    assert combined("BAKE", "MCLBatch").sampling in (ClassUniform(2), ClassUniform(4))
+
+
+@pytest.mark.parametrize("names", [("MCL", "PSKD"), ("RKD", "SD"), ("MCLBatch", "PSKD")])
+def test_classifiers_learn_if_one_of_them_looks_at_their_logits(names):
+    task = FewShot(way=2, shot=1, queries=1)
+    data = DataSpec(5, LABELS, (1, 8, 8), task=task)
+    network = task.training_network(timm.create_model("resnet8", num_classes=5, in_chans=1), 5, (1, 8, 8))
+    teacher = {"RKD": {"teacher": copy.deepcopy(network)}}
+    method = Combined(network, data, methods=[MethodSpec(name, teacher.get(name, {})) for name in names])
+    assert all(method.weights[f"{name}/ce"] == (name == method.leading) for name in names)
+    for one, architecture in zip(method.networks.networks, method.networks.architectures, strict=True):
+        assert all(weight.requires_grad for weight in one.get_submodule(architecture.classifier).parameters())
 
 
 def test_lengths_of_the_parts_are_told():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import timm
 import torch
@@ -7,6 +9,7 @@ from classmates.contracts import Batch, DataSpec
 from classmates.errors import UserError
 from classmates.methods import FitNet
 from classmates.methods.fitnet import hint_loss
+from classmates.tasks.few_shot import FewShot
 
 DATA = DataSpec(4, torch.arange(32) % 4, (1, 8, 8))
 BATCH = Batch(torch.randn(8, 1, 8, 8), torch.arange(8) % 4, torch.arange(8))
@@ -40,15 +43,15 @@ def test_the_middle_stages_meet() -> None:
 @pytest.mark.parametrize(("stage", "guided"), [(None, -2), (0, -3), (2, -1), (-1, -1), (-3, -3)])
 def test_stages_are_matched_from_the_end(stage: int | None, guided: int) -> None:
     method = FitNet(network(), DATA, teacher=network("resnet14"), stage=stage)
-    assert (method.guided, method.hinting) == (guided, guided)
+    assert (method.student_stage, method.teacher_stage) == (guided, guided)
 
 
 def test_a_teacher_with_more_stages_is_asked_as_far_from_its_end() -> None:
     teacher = timm.create_model("resnet18_cifar", num_classes=4, in_chans=1)  # four stages, maps of 8, 4, 2 and 1
     method = FitNet(network(), DATA, teacher=teacher)
-    assert method.teacher.architecture.stages[method.hinting].shape == (256, 2, 2)
+    assert method.teacher.architecture.stages[method.teacher_stage].shape == (256, 2, 2)
     few = FitNet(teacher, DATA, teacher=network(), stage=0)  # the teacher has no fourth from its end: its first
-    assert few.teacher.architecture.stages[few.hinting].shape == (16, 8, 8)
+    assert few.teacher.architecture.stages[few.teacher_stage].shape == (16, 8, 8)
 
 
 def test_two_stages_train_first_the_lower_half_and_then_all_but_the_regressor() -> None:
@@ -64,6 +67,16 @@ def test_two_stages_train_first_the_lower_half_and_then_all_but_the_regressor() 
 
     assert learning(0) == learning(1) == {"stem", "layer1", "layer2", "regressor"}
     assert learning(2) == {"stem", "layer1", "layer2", "layer3", "fc"}
+
+
+def test_in_the_first_stage_no_term_of_the_task_counts() -> None:
+    data = replace(DATA, task=FewShot(way=2, shot=1, queries=1))
+    method = FitNet(network(), data, teacher=network(), hint_epochs=2)
+    method.epochs = 6
+    counting = []
+    for method.epoch in (0, 2):
+        counting.append({name for name in method.weights if method.weight(name)})
+    assert counting == [{"hint"}, {"episode", "ce", "distillation"}]
 
 
 def test_the_second_stage_distils_less_and_less() -> None:

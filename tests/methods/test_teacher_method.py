@@ -1,6 +1,7 @@
 """What holds for every method with a teacher."""
 
 import copy
+from dataclasses import replace
 from functools import partial
 from typing import Unpack
 
@@ -32,6 +33,17 @@ def test_it_says_that_it_needs_a_teacher_and_how_to_give_one(teacher_method) -> 
         UserError, match=rf"{teacher_method.__name__} needs a teacher: .*--method\.teacher RUN_FOLDER"
     ):
         teacher_method(network(), DATA)
+
+
+def test_steps_that_look_the_teachers_outputs_up_are_of_another_kind() -> None:
+    data = replace(DATA, labels=DATA.labels[:16], augmented=False)
+    method = methods.KD(network(), data, teacher=network(), cache=True)
+    before = method.phase
+    method(BATCH)
+    assert method.phase == before
+    method.epoch = 1
+    assert method.teacher.knows_all
+    assert method.phase != before
 
 
 def test_a_teacher_for_other_classes_teaches_what_is_not_logits(teacher_method) -> None:

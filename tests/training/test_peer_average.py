@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from classmates.errors import UserError
-from classmates.methods import DML, MCL
+from classmates.methods import CLILR, DML, MCL, ONE, PCL, OKDDip
 from classmates.runs.student import load_student
 from classmates.training.callbacks import load_checkpoint
 
@@ -93,6 +93,8 @@ def test_a_resumed_run_has_the_same_average(small_train, tmp_path):
         (partial(DML, deploy="average"), {}, "deploy='average': only weights that began alike"),
         (partial(SMALL_MCL, deploy="average", start="same"), {}, "start identical"),
         (partial(DML, start="identical"), {}, "stay copies of one another"),
+        (partial(SMALL_MCL, start="identical", beta=0.0), {}, "stay copies of one another"),
+        *((partial(one, start="identical"), {}, "unknown start 'identical'") for one in (CLILR, ONE, OKDDip, PCL)),
         (partial(DML, **ALIKE), {"ema": 0.9}, "ema=0.9: this run averages its peers' weights already"),
         (partial(DML, deploy="mean"), {}, "deploy 'mean'"),
     ],

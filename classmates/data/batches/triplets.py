@@ -10,7 +10,7 @@ from classmates.errors import UserError
 
 
 def disjoint_triplets(labels: Tensor, generator: torch.Generator) -> Tensor:
-    """As CORSD's paper trains: every image in at most one triplet of an epoch (Section 3.4).
+    """As CORSD's paper trains: every image in at most one triplet of an epoch (section 2).
 
     About a third of each class becomes (o, p) pairs, the rest negatives: ⌊N/3⌋ triplets unless one class outnumbers
     the negatives that the others can give. How many there are depends on the class sizes alone. The released code

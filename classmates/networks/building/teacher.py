@@ -22,9 +22,6 @@ Normalisation = tuple[Sequence[float], Sequence[float]]
 Size = tuple[int, int]
 """Height and width."""
 
-CHECKS = 16
-"""The most checks, in N images, of whether a cache is complete; each makes the host wait for the device."""
-
 
 class Teacher(nn.Module):
     """A trained network that is run on the student's images; always in evaluation mode, never with gradients.
@@ -45,8 +42,8 @@ class Teacher(nn.Module):
             embeddings, as foundation models do, get one that nobody asks.
         logits: whether logits are learnt from. Where not, it may tell other classes apart, or none.
         cache: in training mode ``outputs`` keeps the network's outputs of each sample, of all processes' batches,
-            and once it has all of them looks them up by the sample's index, for N·(K + D) floats on the device. Only
-            where a sample's image is always the same.
+            and once it has all of them (``check_cache``) looks them up by the sample's index, for N·(K + D) floats on
+            the device. Only where a sample's image is always the same.
 
     Attributes:
         name: what messages call it.
@@ -106,8 +103,6 @@ class Teacher(nn.Module):
         self.register_buffer("embeddings", torch.zeros(samples, self.architecture.embedding), persistent=False)
         self.register_buffer("known", torch.zeros(samples, dtype=torch.bool), persistent=False)
         self.knows_all = False
-        self.until_check = samples
-        """The number of images before the next check whether all are known."""
         self.caches = cache
 
     @property
@@ -140,11 +135,10 @@ class Teacher(nn.Module):
         for memory, value in ((self.logits, output.logits), (self.embeddings, output.embedding)):
             memory.index_copy_(0, indices, gather(value.to(memory.dtype))[last])
         self.known[indices] = True
-        self.until_check -= len(indices)
-        if self.until_check <= 0:
-            unknown = int((~self.known).sum())
-            self.knows_all = unknown == 0
-            self.until_check = max(unknown, len(self.known) // CHECKS)
+
+    def check_cache(self) -> None:
+        """See whether the outputs of all samples are known; the host waits for the device, so not in a step."""
+        self.knows_all = self.caches and bool(self.known.all())
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **options: Any) -> Teacher:
         """Do what ``to()``, ``cuda()`` and the like ask for, to the hidden network as well."""

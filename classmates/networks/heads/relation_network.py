@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from classmates.errors import UserError, unknown
 from classmates.networks.heads.pair_projection import FeatureProjection, Projection, scaled
@@ -44,8 +45,12 @@ class RelationalInteraction(nn.Module):
         self.activation = _ACTIVATIONS[activation]()
 
     def forward(self, pairs: Tensor) -> Tensor:
-        # Relations differ by hundredths: half precision would round the sigmoid's differences away.
-        return self.activation(self.layers(pairs).float()).squeeze(-1)
+        hidden, last = self.layers[:-1](pairs), self.layers[-1]
+        assert isinstance(last, nn.Linear)
+        # Relations differ by hundredths, which half precision would round away.
+        with torch.autocast(pairs.device.type, enabled=False):
+            relations = F.linear(hidden.float(), last.weight.float(), last.bias.float())
+        return self.activation(relations).squeeze(-1)
 
 
 class Relations(NamedTuple):

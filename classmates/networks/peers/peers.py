@@ -27,6 +27,7 @@ from classmates.networks.building.embedding import build_network
 from classmates.networks.peers.branches import Trunk, branch
 
 Start = Literal["fresh", "same", "identical"]
+BranchStart = Literal["fresh", "same"]
 Recompute = Literal["nothing", "shared", "all"]
 
 
@@ -119,10 +120,10 @@ class Peers(nn.Module):
         """The student's."""
         return self.architectures[-1]
 
-    def freeze_classifiers(self) -> None:
-        """Leave all classifiers as they are drawn: nothing teaches them."""
+    def train_classifiers(self, trained: bool) -> None:
+        """Let all classifiers learn, or leave them as they are drawn where nothing teaches them."""
         for network, architecture in zip(self.networks, self.architectures, strict=True):
-            network.get_submodule(architecture.classifier).requires_grad_(False)
+            network.get_submodule(architecture.classifier).requires_grad_(trained)
 
     @property
     def trunks(self) -> list[Trunk]:

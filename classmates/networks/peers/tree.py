@@ -13,7 +13,7 @@ from classmates.contracts import DataSpec, NetworkOutput
 from classmates.errors import UserError
 from classmates.networks.backbone.observe import hooked, observe
 from classmates.networks.peers.branches import Trunk, branch
-from classmates.networks.peers.peers import Peers, Start, shuffle_weights
+from classmates.networks.peers.peers import BranchStart, Peers, shuffle_weights
 
 
 class DivideGradient(torch.autograd.Function):
@@ -38,19 +38,20 @@ class PeerTree(Peers):
     """M networks, a power of two, that part in two before each of the last log2(M) stages.
 
     With j counting peers from the student, which is 0, peer j follows peer j & (j − 1) up to the split of j's lowest
-    set bit, and owns what comes after. Each split divides the gradient by its two children, so that the shared part
-    is trained at the pace of one network.
+    set bit, and owns what comes after. Of four, peer 2 leaves the student at the first split, and at the second peer
+    1 leaves the student and peer 3 leaves peer 2. Each split divides the gradient by its two children, so that the
+    shared part is trained at the pace of one network.
 
     Args:
         network: the student.
         data: the classes it has to tell apart and the shape of an image.
         count: M; 4 part before the last stage but one and again before the last.
-        start: as in ``Peers``.
+        start: as in ``Peers``, but not identical.
 
     Raises UserError where M is no power of two or the network has too few stages, and as ``Peers`` does.
     """
 
-    def __init__(self, network: nn.Module, data: DataSpec, count: int, *, start: Start = "fresh"):
+    def __init__(self, network: nn.Module, data: DataSpec, count: int, *, start: BranchStart = "fresh"):
         levels = count.bit_length() - 1
         if count < 2 or count != 2**levels:
             raise UserError(f"peers={count}: peers that part in two are 2, 4, 8, ...")

@@ -86,6 +86,7 @@ def test_a_teacher_with_a_cache_runs_once_for_each_sample() -> None:
     teacher.network.register_forward_hook(lambda *call: asked.append(len(call[1][0])))
     halves = [list(range(0, 20, 2)), list(range(1, 20, 2))]
     for indices in [*halves, *halves, [3, 3, 0, 19]]:
+        teacher.check_cache()
         answers, expected = teacher.outputs(batch_of(indices)), plain(batch_of(indices).images)
         torch.testing.assert_close(answers.logits, expected.logits, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(answers.embedding, expected.embedding, rtol=1e-4, atol=1e-5)
@@ -104,29 +105,22 @@ def test_samples_that_come_again_are_no_others() -> None:
     first, second = list(range(10)), list(range(10, 20))
     for indices, known in [(first, False), (first, False), (second, True)]:
         teacher.outputs(batch_of(indices))
+        teacher.check_cache()
         assert teacher.knows_all is known
 
 
-def test_it_is_seldom_checked_whether_all_are_known(monkeypatch) -> None:
-    data = replace(DATA, labels=torch.arange(160) % 5, augmented=False)
-    teacher = Teacher(network(), data, cache=True)
-    looks = []
-    monkeypatch.setattr(Tensor, "__int__", lambda count: looks.append(1) or count.item())
-    every = torch.randn(160, 3, 16, 16)
-    for place in [*range(0, 156, 2), *range(0, 156, 2), *range(0, 156, 2)]:  # four never come
-        indices = torch.arange(place, place + 2)
-        teacher.outputs(Batch(every[indices], data.labels[indices], indices))
+def test_what_keeps_no_outputs_knows_none() -> None:
+    teacher = Teacher(network(), DATA)
+    teacher.check_cache()
     assert not teacher.knows_all
-    assert 0 < len(looks) <= 2 * 16 + 1
 
 
 def test_nothing_is_cached_outside_training() -> None:
     teacher = Teacher(network(), replace(DATA, augmented=False), cache=True).eval()
     teacher.outputs(batch_of(list(range(20))))
     assert not teacher.known.any()
-    assert not teacher.knows_all
     teacher.train().outputs(batch_of(list(range(20))))
-    assert teacher.eval().knows_all
+    assert teacher.known.all()
 
 
 def test_all_processes_batches_are_cached(monkeypatch) -> None:

@@ -181,6 +181,9 @@ def test_autocast_keeps_relations_in_float32() -> None:
     assert relations.positive.dtype == relations.negative.dtype == torch.float32
     assert relations.positive_logits.dtype == torch.bfloat16
     torch.testing.assert_close(relations.positive, exact.positive, rtol=0, atol=5e-3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        unbounded = RelationNetwork(SMALL, 0, 7, activation="none")(*maps).positive
+    assert (unbounded != unbounded.bfloat16()).all()  # not rounded on the way
     assert network.bfloat16()(*(m.bfloat16() for m in maps)).positive.dtype == torch.float32
 
 

@@ -44,6 +44,17 @@ def test_at_first_they_are_the_plain_mean(peers):
     torch.testing.assert_close(mean, torch.stack(seen).mean(0), rtol=1e-4, atol=1e-4)
 
 
+def test_batches_whose_gradients_are_accumulated_are_one_step(peers):
+    means, once = MeanPeers(peers, 0.5), MeanPeers(peers, 0.5)
+    for _ in range(4):
+        change(peers)
+        for _ in range(3):
+            means.follow(peers)
+        once.follow(peers)
+    assert means.steps == once.steps == 4
+    assert all(torch.equal(one, same) for one, same in zip(means.parameters(), once.parameters(), strict=True))
+
+
 def test_no_gradient_reaches_them_and_they_share_nothing(peers, tiny_batch):
     means = MeanPeers(peers, 0.9)
     outputs = means(tiny_batch)
@@ -65,6 +76,7 @@ def test_each_looks_at_its_own_view(peers, tiny_batch):
 def test_the_number_of_steps_is_part_of_the_state(peers):
     means = MeanPeers(peers, 0.999)
     for _ in range(3):
+        change(peers)
         means.follow(peers)
     other = MeanPeers(copy.deepcopy(peers), 0.999)
     other.load_state_dict(means.state_dict())
