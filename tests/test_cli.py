@@ -147,7 +147,10 @@ def test_the_demo_is_mcl_on_500_labelled_digits(trained_with):
 names = st.from_regex(r"[a-z]+(_[a-z]+){0,2}", fullmatch=True)
 
 
-@given(st.lists(st.tuples(names, st.text().filter(lambda text: not text.startswith("--")), st.booleans())))
+flag = st.tuples(names, st.text().filter(lambda text: not text.startswith("--")), st.booleans())
+
+
+@given(st.lists(flag, unique_by=lambda one: one[0]))
 def test_dashes_and_equals_signs_change_nothing(flags):
     typed = []
     for name, text, joined in flags:
@@ -163,6 +166,10 @@ WRONG = {
     "train --epcohs 3": ["unknown flag '--epcohs'", "'epochs'"],
     "train --epcohs": ["unknown flag '--epcohs'", "'epochs'"],
     "train --peers 2 --method MCL": ["unknown flag '--peers'", "'method.peers'"],
+    "compare --methods Baseline --methods MCL": ["--methods is given twice", "--methods A,B"],
+    "train --epochs 3 --epochs=4": ["--epochs is given twice"],
+    "improve --data ./photos --epochs 30": ["unknown flag '--epochs'", "--train.epochs"],
+    "compare --image_size 96": ["unknown flag '--image_size'", "--train.image_size"],
     "train --xyzzy 3": ["unknown flag '--xyzzy'", "classmates train --help"],
     "train --callbacks []": ["unknown flag '--callbacks'"],
     "train -e 3": ["unknown flag '-e'"],

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ def working_folder(tmp_path, monkeypatch):
             pixels = random.integers(0, 160, (40, 40, 3), dtype=np.uint8)
             pixels[..., tint] += 90
             Image.fromarray(pixels).save(folder / f"{number}.png")
+    shutil.copytree(tmp_path / "photos", tmp_path / "other_photos")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

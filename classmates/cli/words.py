@@ -39,6 +39,8 @@ def read(typed: Sequence[str], arguments: Mapping[str, Argument], positions: Seq
             name, equals, text = word[2:].partition("=")
             name = full_name(name.replace("-", "_"), arguments)
             check_name(name, arguments, known)
+            if name in dict(flags) and name != "config":
+                raise UserError(f"--{name} is given twice: once is enough; several values are --{name} A,B")
             flags.append((name, text if equals else value_of(name, left, arguments, known)))
         elif word.startswith("-") and word != "-" and not NUMBER.match(word):  # - alone is standard input
             raise UserError(f"unknown flag '{word}': flags begin with two dashes, such as --{next(iter(arguments))}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from classmates._files import whole_file
 from classmates._shown import Shown
 from classmates._text import filled
 from classmates.comparisons.statistics import ImageDifference
+from classmates.reporting.theme import shortened
 from classmates.tasks.protocol import MetricFormat
 
 BASELINE = "Baseline"
@@ -108,6 +108,8 @@ class Improvement(Shown):
         told = [self.headline]
         if self.difference is not None and len(self.seeds) == 1:
             told.append("the interval is over images alone: with one seed, how far others would differ is not known")
+        elif self.difference is not None and len(self.seeds) == 2:
+            told.append("the interval is too narrow: 2 seeds say little of others; --seeds 3 says more")
         return [*told, f"deploy: {self.student / 'student.safetensors'}", f"next: {self.next}"]
 
     @property
@@ -123,8 +125,7 @@ class Improvement(Shown):
             value = "-" if one.validation is None else self._value(one.validation)
             cost = "-" if one.cost is None else f"{one.cost:.1f}x"
             said = "best on validation" if one.method == self.chosen else one.status.replace("done", "")
-            name = textwrap.shorten(one.method, 34, placeholder="...")
-            rows.append((name, value, cost, f"{one.finished}/{one.planned}", said.strip(", ")))
+            rows.append((shortened(one.method, 34), value, cost, f"{one.finished}/{one.planned}", said.strip(", ")))
         lines = [
             f"{name:<34}{value:>12}{cost:>8}{runs:>7} {said:.18}".rstrip() for name, value, cost, runs, said in rows
         ]

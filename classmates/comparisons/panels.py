@@ -100,10 +100,13 @@ def robust_limits(values: Sequence[float]) -> tuple[float, float]:
     """Return the least and the largest of ``values`` but for those far out.
 
     Far out is beyond Tukey's outer fences, three interquartile ranges beyond the quartiles (Exploratory Data
-    Analysis, 1977). NaN is left out; half of the values being equal is no reason to call the others far out.
+    Analysis, 1977). NaN is left out, and of nothing but NaN they are 0 and 1; half of the values being equal is no
+    reason to call the others far out.
     """
     known = np.asarray(values, np.float64)
     known = known[np.isfinite(known)]
+    if not known.size:
+        return 0.0, 1.0
     first, third = np.percentile(known, [25, 75])
     reach = 3 * (third - first)
     inside = known[(known >= first - reach) & (known <= third + reach)] if reach > 0 else known

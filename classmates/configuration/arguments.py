@@ -100,7 +100,7 @@ def named(name: str, known: Mapping[str, Argument]) -> Argument | None:
 
 def likely(name: str, names: Iterable[str], see: str) -> str:
     """Return the names most like an unknown one, or else the command that shows every one."""
-    close = get_close_matches(name, list(names), cutoff=0.5)
+    close = get_close_matches(name, [known for known in names if not known.endswith(ANY_NAME)], cutoff=0.5)
     return f"did you mean {' or '.join(map(repr, close))}?" if close else f"`{see}` shows every one"
 
 

@@ -18,7 +18,7 @@ from jsonargparse import ArgumentParser
 
 from classmates._names import in_unicode
 from classmates._yaml import read_yaml
-from classmates.configuration.arguments import Argument, alternatives, flat, in_words, likely, named
+from classmates.configuration.arguments import ANY_NAME, Argument, alternatives, flat, in_words, likely, named
 from classmates.errors import UserError, check_finite
 
 
@@ -160,6 +160,10 @@ class Settings:
         if head in self.kinds:
             return self.classes.unknown_option(option, self.kinds[head], head, self.command)
         hint = likely(name, known, f"classmates {self.command} --help")
+        if f"train.{ANY_NAME}" in known:
+            hint = (
+                f"settings of every run are given as --train.{name} (`classmates train --help` shows which there are)"
+            )
         return UserError(f"unknown {self.spelled[name]}: {hint}")
 
     def typed_value(self, name: str, known: Mapping[str, Argument]) -> Any:

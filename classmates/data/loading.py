@@ -15,7 +15,7 @@ from classmates.data.class_splits import split_classes
 from classmates.data.parts import ImageData, Source, Split
 from classmates.data.readers.by_name import NAMED, list_named
 from classmates.data.readers.class_parts import list_class_parts, of_their_classes
-from classmates.data.readers.folder import list_folder, list_part
+from classmates.data.readers.folder import find_parts, list_folder, list_part
 from classmates.data.readers.hub import list_hub
 from classmates.data.readers.listing import Listing, listed, read_listing, without_images
 from classmates.data.readers.parquet import find_shards, list_parquet
@@ -177,6 +177,18 @@ def is_folder(data: str | Path, data_dir: str | Path | None = None) -> bool:
     if isinstance(data, str) and data in NAMED and data_dir is not None:
         return False
     return isinstance(data, Path) or os.sep in data or "/" in data or Path(data).expanduser().is_dir()
+
+
+def refuse_among_classes(out: Path, data: str | Path, data_dir: str | Path | None = None) -> None:
+    """Raise UserError where a folder that is about to be written would be a class of the images from then on."""
+    if not _is_class_folders(data, data_dir) or not (folder := Path(data).expanduser()).is_dir():
+        return
+    layout = find_parts(folder)
+    if any(out.resolve().is_relative_to((layout.place / part).resolve()) for part in layout.parts.values()):
+        raise UserError(
+            f"'{out}' would lie among the classes in '{data}', and be taken for one of them: name another place with "
+            "--out, or give the images a folder of their own"
+        )
 
 
 def _is_class_folders(data: object, data_dir: str | Path | None) -> bool:

@@ -13,13 +13,15 @@ import pandas as pd
 from classmates._shown import Shown
 from classmates.comparisons.page import as_text, comparison_table, write_comparison
 from classmates.comparisons.recipe import Recipe
-from classmates.errors import check_choice
+from classmates.errors import UserError, check_choice
 from classmates.experiments.budget import Budget, equalised, pilots
 from classmates.experiments.called_for import with_model
+from classmates.experiments.identity import digest
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.plan import Job, choose, jobs_of, short, slug
 from classmates.experiments.preview import Plan, failures
 from classmates.experiments.records import read_runs
+from classmates.experiments.rows import times_as_long
 from classmates.experiments.running import run_all
 from classmates.experiments.workers import check_place, workers_on
 from classmates.training.config import Place
@@ -108,6 +110,8 @@ def compare(
     check_choice("budget", budget, Budget)
     check_place(on, workers, devices_per_run, gpus_per_run)
     chosen = with_model(choose(recipe, methods, models, data, seeds, reference), train or {})
+    if budget != "epochs":
+        refuse_longer_rows(chosen, budget)
     jobs = jobs_of(chosen, train or {}, devices_per_run)
     ledger = Ledger(Path("comparisons") / default_name(recipe, chosen) if out is None else Path(out))
     if budget != "epochs":
@@ -134,6 +138,15 @@ def compare(
     return Comparison(ledger.folder, chosen.shown, jobs, runs)
 
 
+def refuse_longer_rows(recipe: Recipe, budget: Budget) -> None:
+    """Raise UserError where a row is to be trained longer and yet to cost as much as the others."""
+    for label, row in recipe.rows.items():
+        if times_as_long(row, label) != 1:
+            raise UserError(
+                f"row '{label}' with --budget {budget}, which gives each row its own number of epochs: leave one out"
+            )
+
+
 def asked(budget: Budget, train: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a command asks for beyond its recipe, by flag."""
     return ({"--budget": budget} if budget != "epochs" else {}) | dict(flags("--train", train))
@@ -151,5 +164,6 @@ def flags(name: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def default_name(recipe: str, chosen: Recipe) -> str:
     """Return the name of the folder: the recipe's, or what is compared."""
     if "/" in recipe or "." in recipe:
-        return slug(recipe.removesuffix(".yaml").replace("/", "-"))
+        name = slug(recipe.removesuffix(".yaml").replace("/", "-"), longest=120)
+        return name if len(name) <= 40 else f"{name[-33:].lstrip('-.')}-{digest(recipe)[:6]}"
     return "-".join([recipe, *map(slug, [*chosen.rows, *map(short, [*chosen.models, *chosen.data])])])[:120]

@@ -56,8 +56,8 @@ def improve(
     """Train a network plainly and with the methods worth trying, and say whether one of them makes it better.
 
     The method is chosen on validation images. Then the test images are looked at once, for Baseline and that method
-    alone, and the better student is put into the folder "student". Runs are in a ledger like those of ``compare``:
-    the same command goes on where it stopped.
+    alone, and the better student is put into the folder "student". Finished runs are kept: the same command goes on
+    where it stopped.
 
     Args:
         data: name or folder of a data set, as train takes it.
@@ -88,6 +88,10 @@ def improve(
         raise UserError(
             f"methods: {BASELINE} is always tried, so that there is something to improve on: leave it out"
         )
+    if "task" in (train or {}):
+        raise UserError(
+            "--train.task: improve judges classifiers; `classmates compare --train.task` compares methods for others"
+        )
     for name in {"val_fraction", "test"} & (train or {}).keys():
         raise UserError(f"--train.{name}: every run has the same --val_fraction, and none looks at the test images")
     given = {**(train or {}), "val_fraction": val_fraction, "test": False}
@@ -102,6 +106,7 @@ def improve(
     run_all(ledger, jobs, workers_on("here", ledger, workers, 1, 1.0), "improving", deadline=deadline)
     verdict = judged(folder, ledger, jobs, max_time)
     verdict.write()
+    write_model_card(verdict.student)  # which holds the verdict
     return verdict
 
 
@@ -229,9 +234,10 @@ def notes_on(ledger: Ledger, jobs: Sequence[Job], records: Records) -> list[str]
 
 
 def copy_student(run: Path, folder: Path) -> None:
-    """Copy a run's student, settings and result, each file whole or not at all, and write its model card."""
+    """Copy a run's student, settings and result, each file whole or not at all, in the place of an earlier one's."""
     exits = [EXITS] if (run / EXITS).exists() else []
+    if not exits:
+        (folder / EXITS).unlink(missing_ok=True)
     for name in (WEIGHTS, CARD, "config.yaml", "result.json", *exits):
         with whole_file(folder / name) as path:
             shutil.copyfile(run / name, path)
-    write_model_card(folder)

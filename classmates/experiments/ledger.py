@@ -26,6 +26,7 @@ import yaml
 from classmates._files import RESTING, regular_text, remove_unfinished, whole_file
 from classmates._yaml import read_yaml
 from classmates.comparisons.recipe import Recipe, read
+from classmates.data.loading import refuse_among_classes
 from classmates.errors import UserError
 from classmates.experiments.plan import Job
 from classmates.runs.folder import read_record
@@ -51,15 +52,18 @@ class Ledger:
 
     def write_plan(self, recipe: Recipe, jobs: Sequence[Job]) -> None:
         """Note what is compared, and its runs; what killed processes have left half-written is removed."""
+        for data, data_dir in {(job.settings["data"], job.settings["data_dir"]) for job in jobs}:
+            refuse_among_classes(self.folder, data, data_dir)
         remove_unfinished(self.jobs, resting=RESTING)
         self.add(jobs)
-        _write(self.comparison, {"recipe": recipe.plain(), "runs": [job.name for job in jobs]})
+        _write(self.comparison, _yaml({"recipe": recipe.plain(), "runs": [job.name for job in jobs]}))
 
     def add(self, jobs: Sequence[Job]) -> None:
-        """Note runs, where they are not known so far."""
+        """Note runs as they are asked for now: what is no part of their identity may have changed, such as paths."""
         for job in jobs:
-            if not self._job(job.name).exists():
-                _write(self._job(job.name), job.plain())
+            file, text = self._job(job.name), _yaml(job.plain())
+            if not file.exists() or (file.read_text(encoding="utf-8") != text and not self.is_running(job)):
+                _write(file, text)
 
     def read_plan(self) -> tuple[Recipe, list[Job]]:
         """Return the recipe and its runs; UserError where the folder holds no comparison."""
@@ -180,9 +184,13 @@ def _lock(file: int, kind: int) -> bool:
     return True
 
 
-def _write(path: Path, content: Any) -> None:
+def _yaml(content: Any) -> str:
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def _write(path: Path, text: str) -> None:
     with whole_file(path) as temporary:
-        temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _now() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from classmates.configuration.settings import Settings
 from classmates.errors import UserError, unknown
 from classmates.experiments.checking import Trial, check_trials
 from classmates.experiments.identity import Identity, code_version, config_hash, data_fingerprint
-from classmates.experiments.rows import DECIDED, TIMES, base_settings, row_of, times_as_long
+from classmates.experiments.rows import DECIDED, LONGER, TIMES, base_settings, row_of, times_as_long
 from classmates.methods.lengths import scaled_lengths
 from classmates.methods.spec import MethodSpec
 from classmates.networks.building.build import check_model_name
@@ -88,13 +89,15 @@ LENGTHS = ("milestones", "step_size", "T_max", "T_0", "total_iters", "total_step
 """Arguments of PyTorch's schedules that are numbers of epochs or steps."""
 
 
-def slug(text: str) -> str:
+def slug(text: str, longest: int = 40) -> str:
     """Return what of a text can be part of a folder's name."""
-    return re.sub(r"[^\w.]+", "-", text).strip("-.")[:40]
+    return re.sub(r"[^\w.]+", "-", text).strip("-.")[:longest]
 
 
 def short(name: str) -> str:
     """Return the last part of a path or of the name of a data set of the Hub; any other name as it is."""
+    if name.strip("./") == "":  # ".", "..", "./": the folder's own name
+        return Path(name).resolve().name
     return Path(name).name if "/" in name else name
 
 
@@ -136,6 +139,9 @@ def choose(
     )
     for model in wanted.models:
         check_model_name(model)
+    for what, names in {"models": wanted.models, "data": wanted.data}.items():
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise UserError(f"{what}: '{twice[0]}' comes twice: name it once")
     return wanted
 
 
@@ -147,10 +153,12 @@ def choose_reference(rows: Mapping[str, Any], reference: str | None, *, asked: b
     """
     if reference is None:
         return "Baseline" if "Baseline" in rows else next(iter(rows))
+    if asked and reference not in rows:
+        reference = LONGER.sub(r"\g<entry> (\g<times> × as long)", reference)
     if reference not in rows:
         where = "" if asked else " of the recipe"
-        fix = "it must be compared itself: add it to --methods, or name another with --reference"
-        raise UserError(f"{unknown(f'reference{where}', reference, rows)}; {fix}")
+        fix = "(it must be compared itself: add it to --methods, or name another with --reference)"
+        raise UserError(f"{unknown(f'reference{where}', reference, rows)} {fix}")
     return reference
 
 

@@ -32,6 +32,11 @@ def report(run: str | Path, *, out: str | Path | None = None) -> Path:
     if (folder / "comparison.yaml").is_file():
         ledger = Ledger(folder)
         recipe, planned = ledger.read_plan()
+        if recipe.reference is None:
+            raise UserError(
+                f"{folder} is a search of settings, judged by validation images alone: what it found is in its "
+                "trials.csv, and its against_baseline.yaml compares the best with Baseline"
+            )
         runs = read_runs(ledger, planned)
         if (runs["status"] == DONE).any() and protocol_of(runs) is None:
             raise UserError(

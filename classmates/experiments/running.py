@@ -35,7 +35,7 @@ def run_all(
     started = datetime.now(UTC).isoformat(timespec="microseconds")
     left = [job for job in jobs if ledger.result(job) is None]
     running: list[Job] = []
-    with Board(ledger, jobs, description) as board:
+    with Board(ledger, jobs, description, deadline) as board:
         try:
             while left or running:
                 for ended, tried in workers.ended():
@@ -85,10 +85,11 @@ def next_job(ledger: Ledger, left: list[Job], started: str) -> Job | None:
 class Board:
     """A line on how many runs are done, running and failed, and about how long the rest takes."""
 
-    def __init__(self, ledger: Ledger, jobs: Sequence[Job], description: str):
+    def __init__(self, ledger: Ledger, jobs: Sequence[Job], description: str, deadline: float | None = None):
         self.ledger = ledger
         self.jobs = jobs
         self.description = description
+        self.deadline = deadline
         self.pace = Pace(ledger, jobs)
         self.shown: list[str] | None = None
         self.at = 0.0
@@ -112,7 +113,12 @@ class Board:
             # Other processes on the ledger go on beside this one.
             of_others = sum(map(self.ledger.is_running, unfinished))
             seconds = self.pace.left([*running, *unfinished], places + of_others)
-            self.update(", time left unknown" if seconds is None else f", about {duration(seconds)} left")
+            told = ", time left unknown" if seconds is None else f", about {duration(seconds)} left"
+            if self.deadline is not None and (seconds is None or time.monotonic() + seconds > self.deadline):
+                told = f", no more begin in {duration(max(0.0, self.deadline - time.monotonic()))} (max_time)"
+            if not running and of_others and of_others == len(unfinished):
+                told += ", waiting for another process"
+            self.update(told)
             self.shown, self.at = now, time.monotonic()
 
     def update(self, time_left: str) -> None:

@@ -25,6 +25,7 @@ from classmates.experiments.identity import code_version, config_hash
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.plan import Job
 from classmates.experiments.worker import ELSEWHERE
+from classmates.runs.folder import note_places
 from classmates.training.config import Place
 from classmates.training.result import Result
 from classmates.training.resuming import resumable
@@ -73,7 +74,9 @@ def run_job(
                 typed["devices"] = 1
             with ledger.log(job).open("a") as log, redirect_stdout(log), redirect_stderr(log):
                 out = ledger.run_folder(job)
-                (make or train)(**typed | {"out": out, "resume": resumable(out)}, callbacks=callbacks)
+                if resume := resumable(out):
+                    note_places(out, job.settings)
+                (make or train)(**typed | {"out": out, "resume": resume}, callbacks=callbacks)
         except Exception as error:
             ledger.note_failure(job, error)
     return True

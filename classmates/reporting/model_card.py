@@ -43,7 +43,7 @@ def model_card(folder: Path) -> str:
     record = RunRecord.from_json((folder / "result.json").read_text(encoding="utf-8"))
     student = json.loads((folder / "student.json").read_text(encoding="utf-8"))
     verdict = folder / "verdict.json"  # of ``improve``
-    lines = json.loads(verdict.read_text(encoding="utf-8"))["lines"] if verdict.is_file() else [NOT_COMPARED]
+    lines = json.loads(verdict.read_text(encoding="utf-8"))["lines"] if verdict.is_file() else []
     parts = [WRITTEN, f"# {plain(record.name)}", *page(record, student, lines)]
     body = "\n\n".join(parts)
     return f"---\n{metadata(record, student).to_yaml()}\n---\n\n{body}\n"
@@ -85,7 +85,7 @@ def judged(record: RunRecord) -> tuple[str, Scores]:
 
 
 def page(record: RunRecord, student: Mapping[str, Any], compared: Sequence[str]) -> Iterator[str]:
-    """Yield the paragraphs of the card. compared: what a comparison with other methods has found, in sentences."""
+    """Yield the paragraphs of the card. compared: what a comparison with other methods has found, a sentence each."""
     size = f"{record.student.parameters:,} parameters and {record.student.multiply_adds:,} multiply-adds an image"
     yield f"{plain(record.model)}, trained with {plain(record.method)} on {plain(record.data)}: {size}."
     yield from (f"**Warning**: {plain(warning)}." for warning in map(without_stop, record.warnings))
@@ -93,15 +93,15 @@ def page(record: RunRecord, student: Mapping[str, Any], compared: Sequence[str])
     yield f'```python\nimport classmates\n\nnetwork, card = classmates.load_student("hf:{REPOSITORY}")\n```'
     steps = [f"{number}. {plain(step)}" for number, step in enumerate(student.get("preparation", []), start=1)]
     yield "\n".join(["Images are prepared like this, which `predict` does by itself:", "", *steps])
-    yield from scores_of(record)
-    yield "\n".join(["## Compared", "", *(f"- {plain(public(line))}" for line in compared)])
+    yield from scores_of(record, compared=bool(compared))
+    yield "\n".join(["## Compared", "", *(f"- {plain(public(line))}" for line in compared or [NOT_COMPARED])])
     yield from calibration(student)
     yield from training(record)
     yield from limits(record, student)
     yield f"## Licence\n\n{LICENCE}"
 
 
-def scores_of(record: RunRecord) -> Iterator[str]:
+def scores_of(record: RunRecord, *, compared: bool) -> Iterator[str]:
     """Yield the scores of the student and of the other networks, and how they came about."""
     split, scores = judged(record)
     rows = [
@@ -114,6 +114,8 @@ def scores_of(record: RunRecord) -> Iterator[str]:
     headline, counted = scores.get(record.protocol.headline), record.protocol.counted
     count = f"{headline.count:,} {counted}" if headline and headline.count else counted
     looked = "They were looked at once, after the last epoch" if split == "test" else "Test images were not looked at"
+    if split != "test" and compared:
+        looked = "What it scored on test images, looked at after it was chosen, stands under Compared"
     kept = "the epoch that was best on validation images" if record.kept == "best" else "the last epoch"
     yield (
         f"Judged by {plain(record.protocol.name)} on {count}. {looked}; the weights are those of {kept}. One run "

@@ -12,6 +12,7 @@ import yaml
 from classmates._files import exclusive, output_file, regular_text, remove_unfinished, require_writable
 from classmates._names import in_unicode
 from classmates._yaml import read_yaml
+from classmates.data.loading import refuse_among_classes
 from classmates.errors import UserError
 from classmates.runs.record import RunRecord
 
@@ -53,6 +54,8 @@ class RunFolder:
             UserError: the folder holds something, or no run that can go on; or another process trains in it.
         """
         self.check_resumable() if resume else self.check_empty()
+        if isinstance(self.settings.get("data"), str | Path):
+            refuse_among_classes(self.folder, self.settings["data"], self.settings.get("data_dir"))
         require_writable(self.config)
         self.folder.mkdir(parents=True, exist_ok=True)
         with exclusive(self.lock) as mine:
@@ -98,6 +101,15 @@ class RunFolder:
                 f"'{self.folder}' was started with other settings: {'; '.join(changed)}. A run goes on as it was: "
                 "give the same settings, or start another with --out"
             )
+
+
+def note_places(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Note in a run's folder where its data and weights lie now; they are known to be the same."""
+    before = stored_settings(folder)
+    places = {name: settings[name] for name in ("data", "data_dir", "model_weights") if name in before}
+    if before | places != before:
+        with output_file(folder / "config.yaml") as path:
+            path.write_text(yaml.safe_dump(before | places, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def _same(before: Any, now: Any) -> bool:

@@ -159,8 +159,8 @@ def train(
         devices: how many of them, or which; on Ray how many over all machines: GPUs, or cores where it has none.
         num_nodes: how many machines.
         strategy: how they work together, as Lightning names it ("ddp").
-        precision: "32-true", "bf16-mixed" or "16-mixed"; "auto" times a few steps of the network and takes the
-            fastest, bf16-mixed only on devices that compute in it.
+        precision: "32-true", "bf16-mixed" or "16-mixed"; "auto" times a few steps of the network and takes
+            bf16-mixed where that is clearly faster, on devices that compute in it only.
         memory_format: how maps lie in memory, "contiguous" or "channels_last"; "auto" takes the faster one.
         step: how training steps run: "eager", an operation at a time; "graph", each as one CUDA graph, which on a GPU
             saves small networks most of their time; "compile", the networks by torch.compile, which takes minutes to

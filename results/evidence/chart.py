@@ -22,7 +22,7 @@ from classmates.reporting.theme import BLUE, INK, VERMILION, save, styled
 HERE = Path(__file__).resolve().parent
 SETS = {
     "photos": "629 photos,\nfine-tuned",
-    "photos-128": "3,068 photos,\nfine-tuned",
+    "photos-128": "2,761 photos,\nfine-tuned",
     "small-photos": "1,000 of CIFAR-100,\nfine-tuned",
     "superclasses-5000": "5,000 of CIFAR-100,\nfrom scratch",
     "digits-100": "100 digits,\nfrom scratch",

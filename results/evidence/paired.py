@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 def scores(folder: str, row: str) -> pd.Series:
     """Return the student's score in percent by seed, of the finished runs of a row."""
     runs = pd.read_csv(HERE / folder / "runs.csv")
-    found = runs[runs["row"] == row].set_index("seed")["student"].dropna()
+    found = runs[(runs["row"] == row) & (runs["status"] == "done")].set_index("seed")["student"].dropna()
     if found.empty:
         raise SystemExit(f"{folder}/runs.csv has no finished run of '{row}'; rows: {sorted(set(runs['row']))}")
     return 100 * found
@@ -27,6 +27,8 @@ def scores(folder: str, row: str) -> pd.Series:
 
 def main(folder: str, row: str, other_folder: str, other: str) -> None:
     differences = (scores(folder, row) - scores(other_folder, other)).dropna()
+    if len(differences) < 2 or differences.index.has_duplicates:
+        raise SystemExit(f"seeds {sorted(differences.index)} are in both: there must be two or more, each once")
     mean, error = differences.mean(), stats.sem(differences)
     low, high = stats.t.interval(0.95, len(differences) - 1, mean, error)
     print(f"{row} − {other}: {mean:+.2f} points [{low:+.2f}, {high:+.2f}], {len(differences)} seeds")

@@ -117,6 +117,7 @@ def test_limits_leave_out_what_is_far_out_alone() -> None:
     assert robust_limits([0, 1, 2, 3, 4, 90]) == (0, 4)
     assert robust_limits([0, 0, 0, 0, 5]) == (0, 5)
     assert robust_limits([2.0]) == (2, 2)
+    assert robust_limits([np.nan]) == (0, 1)
 
 
 def many(columns: dict[str, list[float]], models: tuple[str, ...] = ("tiny",)) -> tuple[pd.DataFrame, list[str]]:

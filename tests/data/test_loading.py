@@ -6,7 +6,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torch.utils.data import TensorDataset
 
-from classmates.data.loading import load
+from classmates.data.loading import load, refuse_among_classes
 from classmates.errors import UserError
 
 
@@ -234,3 +234,21 @@ def test_a_class_too_small_to_be_split_is_named(photos):
 def test_wrong_options(options, message):
     with pytest.raises(UserError, match=message):
         load("digits", **options)
+
+
+@pytest.mark.parametrize("out", ["runs/one", "cat", "."])
+def test_what_is_written_may_not_lie_among_the_classes(photos, out):
+    with pytest.raises(UserError, match="would lie among the classes"):
+        refuse_among_classes(photos / out, str(photos))
+
+
+def test_beside_parts_and_elsewhere_it_may(photos, tmp_path):
+    refuse_among_classes(tmp_path.parent / "runs", photos)
+    refuse_among_classes(photos / "runs", "digits")
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    photos.rename(whole / "train")
+    (whole / "runs").mkdir()
+    refuse_among_classes(whole / "runs" / "one", whole)
+    with pytest.raises(UserError, match="would lie among the classes"):
+        refuse_among_classes(whole / "train" / "runs", whole)

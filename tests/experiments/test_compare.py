@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -14,13 +15,14 @@ from PIL import Image
 from classmates.comparisons.recipe import Recipe
 from classmates.errors import UserError
 from classmates.experiments import workers
-from classmates.experiments.compare import Comparison, asked, compare
+from classmates.experiments.compare import Comparison, asked, compare, default_name
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.plan import Job
 from classmates.experiments.preview import Plan
 from classmates.experiments.records import read_runs
 from classmates.experiments.report import report
 from classmates.networks.building.build import build_model
+from classmates.training.module import TrainingModule
 from tests.fixtures.small_comparison import TINY, every_run, states
 
 
@@ -131,6 +133,53 @@ def test_a_file_that_changes_before_its_run_is_told(small, tmp_path, monkeypatch
     assert small.made == []
 
 
+def test_what_may_differ_is_taken_from_the_last_command(small, tmp_path):
+    [job] = small(dry_run=True).jobs
+    ledger = Ledger(tmp_path / "ledger")
+    ledger.add([job])
+    other = replace(job, settings={**job.settings, "num_workers": 3, "report": True}, data="elsewhere/digits")
+    assert other.name == job.name
+    ledger.add([other])
+    assert ledger.job(job.name).settings["num_workers"] == 3
+    with ledger.claim(job):
+        ledger.add([job])
+    assert ledger.job(job.name) == other  # it is running, as it began
+
+
+def test_a_run_goes_on_where_its_images_lie_now(tmp_path, monkeypatch):
+    def stopped(module):
+        if module.current_epoch:
+            raise KeyboardInterrupt
+
+    for shade, name in enumerate(("cat", "dog")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(12):
+            Image.new("RGB", (8, 8), (100 * shade + number, 0, 0)).save(tmp_path / "photos" / name / f"{number}.png")
+    settings = {**TINY, "train_size": None}
+
+    def again(folder):
+        given = {"recipe": "none", "seeds": 1, "data": [str(folder)], "out": tmp_path / "ledger", "workers": 0}
+        return compare(["Baseline"], train=settings, **given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingModule, "on_train_epoch_start", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            again(tmp_path / "photos")
+    moved = (tmp_path / "photos").rename(tmp_path / "moved")
+    comparison = again(moved)
+    assert states(comparison) == [("Baseline", 0, "done")]
+    config = Path(comparison.runs["folder"][0]) / "config.yaml"
+    assert str(moved) in config.read_text()
+
+
+def test_recipes_of_long_paths_have_folders_of_their_own():
+    longest = "/home/alexander/research/distillation/recipes/"
+    names = [default_name(f"{longest}{name}.yaml", None) for name in ("a", "b")]
+    assert len(set(names)) == 2
+    assert all(len(name) <= 40 for name in names)
+    assert default_name("recipes/mine.yaml", None) == "recipes-mine"
+
+
 def test_what_the_command_asked_for_is_noted(small):
     comparison = small()
     recipe, _ = Ledger(comparison.folder).read_plan()
@@ -211,6 +260,13 @@ def test_a_dry_run_writes_nothing_and_learns_from_what_is_done(small, tmp_path):
 def test_wrong_input(given, message, small, tmp_path):
     with pytest.raises(UserError, match=message):
         small(**given)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("budget", ["passes", "steps", "time"])
+def test_a_longer_row_has_no_place_in_an_equal_budget(budget, small, tmp_path):
+    with pytest.raises(UserError, match=f"row 'Baseline .3 × as long.' with --budget {budget}"):
+        small("Baseline", "Baseline (3 x as long)", budget=budget)
     assert list(tmp_path.iterdir()) == []
 
 

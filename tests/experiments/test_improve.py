@@ -19,6 +19,7 @@ from classmates.experiments.improve import improve
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.report import report
 from classmates.experiments.running import deadline_after
+from classmates.runs.exits import EXITS
 from classmates.runs.record import EpochScores, RunRecord, Validation
 from classmates.runs.student import load_student
 from classmates.tasks.protocol import Metric
@@ -119,8 +120,32 @@ def test_a_gain_is_told_and_its_student_copied(told):
     copied = (found.student / "student.safetensors").read_bytes()
     of_method = [*(found.folder / "runs").glob("LabelSmoothing-*/student.safetensors")]
     assert copied in [path.read_bytes() for path in of_method]
+    card = (found.student / "README.md").read_text()
+    assert "25.0 points" in card
+    assert "Test images were not looked at" not in card
     assert max(map(len, found.table.splitlines())) <= 80
     load_student(found.student)
+
+
+def test_nothing_of_an_earlier_student_stays(told):
+    validation, right = {"Baseline": 0.5, "LabelSmoothing": 0.6}, {"Baseline": 200, "LabelSmoothing": 201}
+    found, _ = told(validation, right)
+    (found.student / EXITS).write_bytes(b"those of an earlier student")
+    told(validation, right)
+    assert not (found.student / EXITS).exists()
+
+
+def test_a_verdict_over_two_seeds_says_that_they_are_few(told):
+    found, _ = told({"Baseline": 0.5, "LabelSmoothing": 0.6}, {"Baseline": 200, "LabelSmoothing": 300})
+    assert any("2 seeds say little" in line for line in found.lines)
+    assert not any("say little" in line for line in replace(found, seeds=(0, 1, 2)).lines)
+
+
+def test_rows_with_long_names_can_be_told_apart(found):
+    rows = [found.tried[0]._replace(method=f"MCL(peers=2,beta=0.05,gamma={number})") for number in (1, 2)]
+    first, second = replace(found, tried=tuple(rows)).table.splitlines()[1:3]
+    assert first != second
+    assert "MCL(peers=2,beta=0.05,gamma=1" in first
 
 
 def test_a_gain_within_chance_is_none(told):
@@ -202,6 +227,7 @@ def test_every_recipe_has_recommended_methods():
         ({"max_time": "1h"}, "max_time is '1h': give DD:HH:MM:SS"),
         ({"max_time": "00:00:00:00"}, "more than nothing"),
         ({"train": {"test": True}}, "--train.test"),
+        ({"train": {"task": "few_shot"}}, "--train.task: improve judges classifiers"),
         ({"train": {"epohcs": 1}}, "unknown key 'epohcs' in --train"),
         ({"workers": -1}, "workers=-1"),
     ],

@@ -9,7 +9,7 @@ from PIL import Image
 from classmates.comparisons.recipe import Recipe
 from classmates.errors import UserError
 from classmates.experiments.identity import config_hash, digest
-from classmates.experiments.plan import Job, choose, jobs_of, short, slug
+from classmates.experiments.plan import Job, choose, choose_reference, jobs_of, short, slug
 
 BASELINE = {"method": {"class_path": "classmates.Baseline"}}
 ONE_PEER = {"class_path": "classmates.MCL", "init_args": {"peers": 1}}
@@ -197,6 +197,8 @@ WRONG = [
     ({"data": ["digit"]}, "unknown data set 'digit'"),
     ({"recipe": "papers/none"}, "unknown recipe 'papers/none'"),
     ({"reference": "Baselin"}, "unknown reference 'Baselin'.*--methods"),
+    ({"models": ["resnet8", "resnet14", "resnet8"]}, "models: 'resnet8' comes twice"),
+    ({"data": ["digits", "digits"]}, "data: 'digits' comes twice"),
     ({"seeds": 0}, "seeds is 0"),
     ({"epohcs": 3}, "unknown key 'epohcs' in --train: did you mean 'epochs'"),
     ({"epochs": "three"}, "key 'epochs' in --train takes INT"),
@@ -230,6 +232,18 @@ def test_the_reference_is_baseline_or_the_first():
     assert choose("none", ["MCL", "Baseline"], [], [], 1, None).reference == "Baseline"
     assert choose("none", ["MCL", "DML"], [], [], 1, None).reference == "MCL"
     assert choose("none", ["MCL", "DML"], [], [], 1, "DML").reference == "DML"
+
+
+def test_the_reference_may_be_spelled_like_a_row():
+    rows = {"Baseline": {}, "Baseline (3 × as long)": {}}
+    assert choose_reference(rows, "Baseline (3 x as long)", asked=True) == "Baseline (3 × as long)"
+
+
+def test_a_folder_by_a_dot_has_its_own_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert {short(name) for name in (".", "./")} == {tmp_path.name}
+    assert short("..") == tmp_path.parent.name
+    assert [short(name) for name in ("./photos", "photos", "hf:owner/pets")] == ["photos", "photos", "pets"]
 
 
 def test_rows_of_a_recipe_can_be_chosen_and_added_to(tmp_path):

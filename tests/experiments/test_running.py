@@ -1,5 +1,6 @@
 """The line on progress: what is done, what runs, and the time that is left with every process that helps."""
 
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -52,3 +53,24 @@ def test_the_time_left_counts_what_other_processes_do(monkeypatch, others, done,
         monkeypatch.setattr(board.status, "describe", said.append)
         board.show(jobs[:1], jobs[1:], places)
     assert f"about {running.duration(hours * HOUR)} left" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("others", "mine", "left", "seconds", "expected"),
+    [
+        ("", "a", "bc", 60, "no more begin in"),
+        ("", "a", "bc", 10 * HOUR, "about 3 h 0 min left"),
+        ("b", "a", "b", None, "about 1 h 0 min left"),
+        ("b", "", "b", None, "waiting for another process"),
+    ],
+)
+def test_what_ends_first_and_who_is_waited_for_is_said(monkeypatch, others, mine, left, seconds, expected):
+    monkeypatch.setattr(running, "Pace", Pace)
+    said = []
+    deadline = None if seconds is None else time.monotonic() + seconds
+    jobs = {name: SimpleNamespace(name=name) for name in {*mine, *left}}
+    with Board(Ledger(others), [*jobs.values()], "comparing", deadline) as board:
+        monkeypatch.setattr(board.status, "describe", said.append)
+        board.show([jobs[name] for name in mine], [jobs[name] for name in left], 1)
+    assert expected in said[0]
+    assert ("waiting" in said[0]) == (not mine)

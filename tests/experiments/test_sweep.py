@@ -9,6 +9,7 @@ from classmates.errors import UserError
 from classmates.experiments import sweep as module
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.plan import choose, jobs_of
+from classmates.experiments.report import report
 from classmates.experiments.sweep import sweep
 from classmates.runs.record import EpochScores, RunRecord, Validation
 from classmates.tasks.classification import ClassificationProtocol
@@ -55,6 +56,8 @@ def test_a_real_search_leaves_settings_that_compare_takes(tmp_path):
     assert found.trials["status"].tolist() == ["done", "done"]
     assert found.trials["val"].is_monotonic_decreasing
     assert found.trials["val_std"].notna().all()
+    with pytest.raises(UserError, match=r"a search of settings.* trials\.csv"):
+        report(tmp_path / "sweep")
     assert "best.yaml" in str(found)
     assert yaml.safe_load((tmp_path / "sweep" / "best.yaml").read_text())["lr"] == found.best["lr"]
     (job,) = jobs_of(choose("none", [str(tmp_path / "sweep" / "best.yaml")], [], [], 1, None), {})
