@@ -35,7 +35,7 @@ def test_a_place_that_cannot_be_written_is_named_and_nothing_left(tmp_path: Path
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     path = tmp_path / place
-    with pytest.raises(UserError, match=f"'{path}' cannot be written .*--out"):
+    with pytest.raises(UserError, match=f"'{path}' cannot be written .*: mend that, .* with --out"):
         require_writable(path)
     with pytest.raises(UserError, match=f"'{path}' cannot be written"), output_file(path) as temporary:
         temporary.write_text("content")
@@ -48,6 +48,26 @@ def test_trying_whether_a_place_can_be_written_leaves_it_as_it_is(tmp_path: Path
     (tmp_path / "x.csv").write_text("kept")
     require_writable(tmp_path / "x.csv")
     assert (tmp_path / "x.csv").read_text() == "kept"
+
+
+def test_a_file_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[tuple[int, int]] = []
+    sync, replace = os.fsync, os.replace
+
+    def fsync(file: int) -> None:
+        kept.append((os.fstat(file).st_ino, os.fstat(file).st_size))
+        sync(file)
+
+    def named(source: Path, target: Path) -> None:
+        assert kept == [(source.stat().st_ino, len("content"))]
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", named)
+    with whole_file(tmp_path / "file.txt") as path:
+        path.write_text("content")
+    assert (tmp_path / "file.txt").read_text() == "content"
+    assert kept
 
 
 def save_with_safetensors(path: Path) -> None:

@@ -23,7 +23,7 @@ from classmates.deployment.preparation import add_preparation
 from classmates.errors import UserError, check_choice, first_line
 from classmates.evaluation.networks import load_for_answers
 from classmates.runs.exits import load_exits
-from classmates.runs.hub import is_on_hub
+from classmates.runs.hub import is_on_hub, local_run
 from classmates.runs.prototypes import load_prototypes
 from classmates.runs.student import StudentCard, load_embedder, load_student
 
@@ -100,8 +100,8 @@ def export(
         tolerance: the largest difference that is accepted, as a share of the largest value where that is above 1.
         preprocessing: let an ONNX file prepare the images itself. Its pixels are compared with those of ``predict``,
             on images of several sizes; none may differ by more than 2 of 255.
-        data: with formats and early_exit, other data to take all images from, as in ``evaluate``; those of the run
-            if not given.
+        data: with formats and early_exit, other data to take the test images from, as in ``evaluate``; those of the
+            run if not given. Thresholds and the ranges of 8-bit integers are always of the run's own images.
         data_dir: where the files of a data set known by name are; as in training if not given.
         threads: that each runtime may use where it is timed.
         calibration_images: how many training images set the ranges of 8-bit integers.
@@ -116,7 +116,8 @@ def export(
     Raises:
         UserError: no student in the folder, ``out`` with another suffix, ONNX not installed, a network that the
             format cannot express, prototypes of another student or without the embedding, a difference above the
-            tolerance, no temperature in the card, or no exits. Nothing is left behind.
+            tolerance, no temperature in the card, no exits, or formats of an embedding where the run was judged by
+            logits. Nothing is left behind.
     """
     given = locals()
     check_choice("what", what, What)
@@ -127,9 +128,10 @@ def export(
     check_used(way, given)
     if out is None and is_on_hub(run):
         raise UserError(f"'{run}' is on the Hub: say where to write, with out")
+    run = local_run(run)
     if what == "early_exit":
         exits, card = load_exits(run, network, trust_code=trust_code)
-        images = Images(Path(run), card, data, data_dir)
+        images = Images(Path(run), card, data, data_dir, trust_code=trust_code)
         return export_early_exit(Path(run), exits, card, images, Path(out or run), threads)
     source = source_of(run, what, prototypes, calibrated, network, trust_code=trust_code)
     source = replace(source, dynamic_batch=dynamic_batch)
@@ -140,7 +142,12 @@ def export(
         if calibrated and format == "safetensors":
             raise UserError("calibrated changes logits, and safetensors holds weights alone: leave it out")
         return export_file(source, format, out, Path(run) / what, tolerance, preprocessing)
-    images = Images(Path(run), source.card, data, data_dir)
+    images = Images(Path(run), source.card, data, data_dir, trust_code=trust_code)
+    if source.card.output != images.task.output:
+        raise UserError(
+            f"what is '{what}', but formats are judged as the run was, by {images.task.output}: write one with "
+            "--format, or leave out --what"
+        )
     source = replace(source, calibration=lambda: calibration(images, calibration_images, source.dynamic_batch))
     request = Request(source, images, what, Path(out or run), threads, most_lost)
     return export_measured(Path(run), request, formats_of(formats))
@@ -208,19 +215,19 @@ def export_file(
             form.write([path], source)
             runner = form.open([path], source, None)
             difference = largest_difference(source.network, runner, source.card, sizes)
+            if not difference <= tolerance:  # also true of NaN
+                raise UserError(
+                    f"the {format} file's {values} differ from the student's by {difference:.2e}, more than the "
+                    f"tolerance {tolerance:.2e}: the file was not kept; set a larger tolerance to accept it"
+                )
+            if preprocessing:
+                off_by = add_preparation(path, source.card)
+                note(f"{out}: pixels that it prepares differ from the student's by at most {off_by} of 255")
         except UserError:
             raise
         except Exception as error:  # exporters and runtimes raise what they like
             hint = " (dynamic_batch=False asks less of it)" if source.dynamic_batch else ""
             raise UserError(f"the student cannot be exported as {format}{hint}: {first_line(error)}") from error
-        if not difference <= tolerance:  # also true of NaN
-            raise UserError(
-                f"the {format} file's {values} differ from the student's by {difference:.2e}, more than the "
-                f"tolerance {tolerance:.2e}: the file was not kept; set a larger tolerance to accept it"
-            )
-        if preprocessing:
-            off_by = add_preparation(path, source.card)
-            note(f"{out}: pixels that it prepares differ from the student's by at most {off_by} of 255")
     batches = " and ".join(str(size) for size in sizes)
     told = f"{values} differ from the student's by at most {difference:.1e}"
     note(f"{out}: {told} (batches of {batches} random images)")

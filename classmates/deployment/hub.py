@@ -19,7 +19,7 @@ from classmates.reporting.model_card import CARD_FILE, REPOSITORY, WRITTEN, mode
 from classmates.runs.exits import EXITS
 from classmates.runs.folder import read_record
 from classmates.runs.hub import client
-from classmates.runs.student import CARD, WEIGHTS, StudentCard, save_tensors
+from classmates.runs.student import CARD, WEIGHTS, read_card, save_tensors
 
 CONFIG = "config.yaml"
 
@@ -42,7 +42,7 @@ def push(
     Args:
         run: the run's folder.
         repo: OWNER/NAME; it is made if there is none.
-        private: make the repository one that others do not see.
+        private: make the repository one that others do not see; one that they see already is refused.
         license: of the weights, by the Hub's names, such as mit or cc-by-4.0; none is stated if not given.
         report: upload report.html too, which has pictures of test images in it.
         checkpoints: upload checkpoints too, from which training goes on.
@@ -73,7 +73,7 @@ def prepare(run: Path, folder: Path, repo: str, license: str | None) -> None:
     """Write into a folder what is uploaded of every run."""
     settings = public(read_yaml(run / CONFIG, f"'{run / CONFIG}'"))
     (folder / CONFIG).write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    card = StudentCard.from_json((run / CARD).read_text(encoding="utf-8"))
+    card = read_card(run)
     if card.model is not None and is_file_name(card.model):  # whoever loads it needs the file, wherever it is there
         card = replace(card, model=public(card.model))
         with utf8_path(run / WEIGHTS) as readable, safe_open(readable, "pt") as file:
@@ -103,4 +103,9 @@ def upload(folder: Path, repo: str, *, private: bool, message: str) -> str:
     """Upload a folder in one commit, into a repository that is made if there is none; return its address."""
     with client(f"'{repo}' cannot be uploaded to") as api:
         api.create_repo(repo, private=private or None, exist_ok=True)
+        if private and not api.repo_info(repo).private:
+            raise UserError(
+                f"'{repo}' is there already and everybody sees it, though private is true: make it private on the "
+                "Hub, name another one, or leave out --private"
+            )
         return str(api.upload_folder(repo_id=repo, folder_path=folder, commit_message=message).commit_url)

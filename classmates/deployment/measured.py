@@ -29,7 +29,7 @@ from classmates.deployment.measuring import (
     torch_runner,
 )
 from classmates.deployment.text import signed_points, threads_of
-from classmates.errors import UserError, first_line, unknown
+from classmates.errors import first_line, unknown
 from classmates.runs.student import WEIGHTS, read_card, write_card
 from classmates.tasks.protocol import MetricFormat, ProtocolRecord
 
@@ -194,6 +194,7 @@ def time_cells(row: Row) -> list[str]:
 
 def formats_of(given: Sequence[str]) -> list[str]:
     """Return the names of the formats that are meant, "all" being every one; UserError for an unknown name."""
+    given = [given] if isinstance(given, str) else given
     for name in given:
         if name not in (*MEASURED, "all"):
             raise unknown("format", name, (*MEASURED, "all"))
@@ -281,8 +282,6 @@ def told() -> Iterator[None]:
     """Raise NotKept for whatever exporters and runtimes raise within the block."""
     try:
         yield
-    except UserError:
-        raise
     except Exception as error:  # they raise what they like
         raise NotKept(f"it cannot be written or run: {first_line(error)}") from error
 

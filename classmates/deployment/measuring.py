@@ -15,14 +15,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from classmates._progress import bar
+from classmates._progress import bar, note
 from classmates.data.batches.loaders import eval_loader
 from classmates.data.loading import ImageData
 from classmates.evaluation.evaluate import settings_of
-from classmates.evaluation.scored_images import load_as_trained
-from classmates.runs.folder import stored_settings
+from classmates.evaluation.scored_images import is_own, load_as_trained
 from classmates.runs.student import StudentCard
-from classmates.runs.task_spec import task_of
+from classmates.runs.task_spec import stored_task
 from classmates.tasks.protocol import Metric, Protocol
 
 BATCH = 32
@@ -40,17 +39,25 @@ class Images:
     Args:
         run: the run's folder.
         card: of its student.
-        data: other data to take them from, as in ``evaluate``; those of the run if None.
+        data: other data to take the test images from, as in ``evaluate``; those of the run if None. Other parts are
+            always the run's own: what a file is fitted to is never what it is scored on.
         data_dir: where the files of a data set known by name are.
+        trust_code: run the Python file of a task of the run that is none of this package's.
 
     Raises:
         UserError: as ``evaluate``.
     """
 
     def __init__(
-        self, run: Path, card: StudentCard, data: str | Path | Dataset[Any] | None, data_dir: str | Path | None
+        self,
+        run: Path,
+        card: StudentCard,
+        data: str | Path | Dataset[Any] | None,
+        data_dir: str | Path | None,
+        *,
+        trust_code: bool,
     ):
-        self.task = task_of(stored_settings(run).get("task"))
+        self.task = stored_task(run, trust_code=trust_code)
         self._of = (run, settings_of(run), card, data, data_dir)
         self._loaded: dict[str, ImageData] = {}
 
@@ -59,11 +66,15 @@ class Images:
         return self.task.protocol
 
     def part(self, split: Part) -> ImageData:
-        """Return the images of a part, as ``test`` of what is returned."""
+        """Return the images of a part, as ``test`` of what is returned; notes are said of those that are scored."""
         if split not in self._loaded:
             run, settings, card, data, data_dir = self._of
+            if split != "test" and data is not None and not is_own(data, settings):
+                data = data_dir = None
             loaded = load_as_trained(run, settings, card, data, data_dir, None, split, None, None, self.task)
             self._loaded[split] = loaded
+            for text in loaded.notes if split == "test" else ():
+                note(text)
         return self._loaded[split]
 
     def batches(self, split: Part, size: int = BATCH, most: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:

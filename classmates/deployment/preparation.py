@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 INPUT = "pixels"
 """The name of the file's input: uint8 [B, H, W, C], RGB or grey, upright, all images of a batch of one size."""
 
+PREFIX = "preparation/"
+"""What comes before every other name of the preparation: a network's parameters may be called anything."""
+
 TOLERANCE = 2
 """How far a pixel may be from what ``predict`` makes of the same image, in steps of 255."""
 
@@ -84,7 +87,8 @@ def add_preparation(path: Path, card: StudentCard) -> int:
     front.ir_version = network.ir_version
     for own, other in ((front.opset_import, entry) for entry in network.opset_import if entry.domain == ""):
         own[0].CopyFrom(other)
-    merged = compose.merge_models(front, network, io_map=[("prepared", network.graph.input[0].name)])
+    front = compose.add_prefix(front, PREFIX, rename_inputs=False)
+    merged = compose.merge_models(front, network, io_map=[(f"{PREFIX}prepared", network.graph.input[0].name)])
     helper.set_model_props(merged, {entry.key: entry.value for entry in network.metadata_props})
     onnx.save(merged, path)
     return difference

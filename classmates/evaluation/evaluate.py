@@ -17,15 +17,14 @@ from classmates._progress import note, say
 from classmates._shown import Shown
 from classmates._yaml import read_yaml
 from classmates.data.batches.loaders import eval_loader
-from classmates.errors import UserError, unknown
+from classmates.errors import UserError, check_choice, unknown
 from classmates.evaluation.collect import Predictions, collect
 from classmates.evaluation.predict import device_for, require_finite
 from classmates.evaluation.scored_images import load_as_trained
 from classmates.evaluation.temperature import fitted_temperature, temperature_in
-from classmates.runs.folder import stored_settings
 from classmates.runs.hub import from_anywhere
 from classmates.runs.student import StudentCard, load_embedder, load_student, read_card, write_card
-from classmates.runs.task_spec import TaskLike, TaskSpec, task_of
+from classmates.runs.task_spec import TaskLike, TaskSpec, stored_task, task_of
 from classmates.tasks.protocol import Metric, ProtocolRecord, Scores
 from classmates.tasks.task import Task
 
@@ -139,7 +138,7 @@ def evaluate(
     """
     if out is not None:
         require_writable(Path(out))
-    judging = judging_task(Path(run), task)
+    judging = judging_task(Path(run), task, trust_code=trust_code)
     protocol = judging.protocol
     if calibrated and protocol.judged != "logits":
         raise UserError(f"calibrated is of probabilities, which the protocol '{protocol.name}' does not judge")
@@ -204,6 +203,8 @@ def student_predictions(
     """Return what a task judges of the student on a split, as "student"; arguments and errors as in ``evaluate``."""
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
+    if on_bad_image is not None:
+        check_choice("on_bad_image", on_bad_image, ("error", "skip"))
     if batch_size is not None and batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; give 1 or more")
     student, card = load_judged(run, network, task, trust_code=trust_code)
@@ -224,14 +225,14 @@ def student_predictions(
     return predictions
 
 
-def judging_task(run: Path, task: TaskLike | None) -> Task:
+def judging_task(run: Path, task: TaskLike | None, *, trust_code: bool) -> Task:
     """Return the task by which a student is judged: the one given, else the run's own.
 
     Raises:
-        UserError: options are given that are for training alone.
+        UserError: options are given that are for training alone, or the run's own task is code that is not trusted.
     """
     if task is None:
-        return task_of(stored_settings(run).get("task"))
+        return stored_task(run, trust_code=trust_code)
     spec = TaskSpec.of(task)
     made = task_of(task)
     idle = [] if spec is None or isinstance(task, Task) else [o for o in spec.options if o in made.training_options]

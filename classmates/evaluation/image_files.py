@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import sys
 from collections.abc import Iterable, Iterator
+from io import TextIOWrapper
 from pathlib import Path
 
 from classmates.data.readers.walking import Walk
@@ -16,18 +17,19 @@ PATTERN = "*?["
 """The letters that make a word a pattern, where there is no file of that name."""
 
 
-def find_images(given: list[str]) -> tuple[list[Path], list[str]]:
+def find_images(given: str | Path | Iterable[str]) -> tuple[list[Path], list[str]]:
     """Return the files that are given and those below the folders that are, and notes on what is left out there.
 
-    given: files, folders, patterns such as ``photos/**/*.jpg`` (sorted; ``**`` is any folders), and ``-``.
+    given: files, folders, patterns such as ``photos/**/*.jpg`` (sorted; ``**`` is any folders), and ``-``; or one.
 
     Raises:
         UserError: nothing of a name or a pattern is there, no image is found, or a folder cannot be read.
     """
+    words = [str(word) for word in ([given] if isinstance(given, str | Path) else given)]
     found: list[Path] = []
     notes: list[str] = []
     try:
-        for path in meant(given):
+        for path in meant(words):
             if path.is_dir():
                 walk = Walk(path)
                 found += [path / name for name in walk.images("")]
@@ -39,22 +41,27 @@ def find_images(given: list[str]) -> tuple[list[Path], list[str]]:
     except OSError as error:
         raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
     if not found:
-        raise UserError(f"no image found in {', '.join(given) or 'nothing'}: give files or folders of images")
+        raise UserError(f"no image found in {', '.join(words) or 'nothing'}: give files or folders of images")
     return found, notes
 
 
-def meant(given: Iterable[str]) -> Iterator[Path]:
-    """Yield the files and folders of words; UserError for a pattern that nothing fits, or an empty list."""
-    for word in map(str, given):
+def meant(words: Iterable[str]) -> Iterator[Path]:
+    """Yield the files and folders of words; UserError for a pattern that nothing fits, or an empty list.
+
+    What fits a pattern and lies in a folder that fits it too is left out: all of the folder is meant already.
+    """
+    for word in words:
         if word == LIST:
+            if isinstance(sys.stdin, TextIOWrapper):
+                sys.stdin.reconfigure(errors="surrogateescape")  # names of files are bytes, not always UTF-8
             lines = [line.rstrip("\r\n") for line in sys.stdin]
             if not any(lines):
                 raise UserError("the list of images on standard input is empty: give a file or folder a line")
             yield from (Path(line) for line in lines if line)
         elif any(letter in word for letter in PATTERN) and not Path(word).exists():
-            fitting = sorted(glob.glob(word, recursive=True))
+            fitting = dict.fromkeys(map(Path, sorted(glob.glob(word, recursive=True))))
             if not fitting:
                 raise UserError(f"no file fits '{word}': give another pattern, a file or a folder")
-            yield from map(Path, fitting)
+            yield from (path for path in fitting if fitting.keys().isdisjoint(path.parents))
         else:
             yield Path(word)

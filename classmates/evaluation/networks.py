@@ -35,10 +35,17 @@ def load_for_answers(
     """
     load = load_embedder if wants == "embedding" else load_early_exit if early_exit else load_student
     student, card = load(run, network, trust_code=trust_code)
-    if card.output == "embedding" and wants == "logits":
-        raise UserError(
-            f"the student in '{run}' gives embeddings, not classes: give --support FOLDER with photos of some"
-        )
+    if wants == "logits":
+        require_classes(card, f"the student in '{run}'")
     if calibrated:
         student, card = Calibrated(student, temperature_in(card, run)).eval(), replace(card, temperature=1.0)
     return student, card
+
+
+def require_classes(card: StudentCard, student: str) -> None:
+    """Raise UserError for a student that gives embeddings alone, which name no class."""
+    if card.output != "logits":
+        raise UserError(
+            f"{student} gives embeddings, not classes: `classmates predict --support FOLDER`, with photos of some "
+            "classes, names them"
+        )

@@ -21,12 +21,13 @@ from classmates.losses.leave_one_out import (
     reach,
 )
 from classmates.losses.prototypes import Distance, prototypes
-from classmates.runs.folder import stored_settings
 from classmates.runs.prototypes import Prototypes, require_suffix, student_hash
-from classmates.runs.task_spec import task_of
+from classmates.runs.task_spec import stored_task
 
 NONE = "none of these"
 """What an image is called that is too far from every prototype."""
+COPIES = 1e-9
+"""The dissimilarity of photos, as a share of that of prototypes, below which they differ by rounding alone."""
 
 
 class Support(NamedTuple):
@@ -70,7 +71,9 @@ def find_support(folder: Path) -> Support:
     return Support(tuple(map(in_unicode, photos)), files, torch.arange(len(counts)).repeat_interleave(counts))
 
 
-def make_prototypes(run: str | Path, support: Support, embeddings: Tensor) -> tuple[Prototypes, list[str]]:
+def make_prototypes(
+    run: str | Path, support: Support, embeddings: Tensor, *, trust_code: bool
+) -> tuple[Prototypes, list[str]]:
     """Make the prototypes of new classes.
 
     The distance is that of the run's task: squared Euclidean by default in few-shot learning. A task that has none,
@@ -84,22 +87,28 @@ def make_prototypes(run: str | Path, support: Support, embeddings: Tensor) -> tu
         run: the folder of the student that made the embeddings.
         support: the photos.
         embeddings: theirs, [N, D].
+        trust_code: run the Python file of a task of the run that is none of this package's.
 
     Returns:
         The prototypes, and notes.
 
     Raises:
-        UserError: the student finds the photos of all classes the same.
+        UserError: the student finds the photos of all classes the same, or the run's task is code that is not
+            trusted.
     """
-    judged = task_of(stored_settings(Path(run)).get("task")).protocol.record.settings
+    judged = stored_task(Path(run), trust_code=trust_code).protocol.record.settings
     distance = judged.get("distance", "cosine")
     groups = embeddings.split(support.labels.bincount().tolist())
     centres = torch.cat([prototypes(group, distance)[None] for group in groups])
     between = _typical_dissimilarity(centres, distance)
     left_out, labels = leave_one_out(embeddings, support.labels, distance)
     if len(labels):
-        scale, within = fitted_scale(left_out, labels, distance), reach(left_out.min(dim=1).values)
+        nearest = left_out.min(dim=1).values
+        differ = reach(dissimilarity(nearest, distance)) > COPIES * between
+        scale, within = fitted_scale(left_out, labels, distance), reach(nearest) if differ else None
         notes = _notes(support, left_out, labels)
+        if not differ:
+            notes.append("the photos of a class are copies of one: how far an image may be from them cannot be told")
     else:
         scale, within = judged.get("scale", 1 / between), None
         notes = ["one photo of each class: how far an image of these classes may be from them cannot be told"]
@@ -148,8 +157,8 @@ class NewClasses:
             raise UserError(f"none_above is {self.none_above}; give a novelty above 0, such as 1")
         if self.none_above is not None and self.prototypes.reach is None:
             raise UserError(
-                f"none_above is {self.none_above}, but with one photo of each class it cannot be told how far is too "
-                "far: give two photos or more of each, or leave it out"
+                f"none_above is {self.none_above}, but with one photo of each class, or copies of one, it cannot be "
+                "told how far is too far: give two photos or more of each, or leave it out"
             )
 
     def columns(self, embeddings: Tensor, top: int) -> dict[str, list[Any]]:

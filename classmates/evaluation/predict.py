@@ -35,7 +35,7 @@ from classmates.runs.student import StudentCard
 @from_anywhere
 def predict(
     run: str | Path,
-    images: list[str],
+    images: Sequence[str],
     *,
     top: int = 1,
     on_bad_image: Literal["error", "skip"] = "skip",
@@ -61,7 +61,7 @@ def predict(
     Args:
         run: the run's folder, or hf:OWNER/NAME of the Hub, with @REVISION as it was then.
         images: image files, folders whose images are all taken, those in folders below them too, patterns such as
-            ``photos/**/*.jpg`` in quotes, and - for a list on standard input, one a line.
+            ``photos/**/*.jpg`` in quotes, and - for a list on standard input, one a line; in Python also one alone.
         top: how many classes to give for each image, the most probable first.
         on_bad_image: what to do about images that cannot be read: "skip" leaves them out and says which, "error"
             names one and gives no answer. Of each class of the support one must be readable.
@@ -85,9 +85,9 @@ def predict(
     Returns:
         One row for each image, in the order given, folders sorted: ``file``, ``class``, ``probability`` (softmax of
         the logits). With ``top`` above 1, that many rows for each image, numbered from 1 by a column ``rank``. With
-        new classes also ``distance`` from the class's prototype and, if a class has two photos or more, ``novelty``:
-        that distance as a multiple of the one within which 95 % of the photos lie from the nearest prototype, those
-        photos left out.
+        new classes also ``distance`` from the class's prototype and, if a class has two photos that differ,
+        ``novelty``: that distance as a multiple of the one within which 95 % of the photos lie from the nearest
+        prototype, those photos left out.
 
     Raises:
         UserError: no student in the folder, no image found or none that can be read, an image that cannot be read
@@ -109,10 +109,7 @@ def predict(
     known = None if prototypes is None else load_prototypes(prototypes, run)
     photos = None if support is None else find_support(Path(support))
     classes = (known or photos or card).class_names
-    if not 1 <= top <= len(classes):
-        raise UserError(f"top is {top}, but the student knows {len(classes)} classes: give 1 to {len(classes)}")
-    if batch_size < 1:
-        raise UserError(f"batch_size is {batch_size}; give 1 or more")
+    check_numbers(top, batch_size, len(classes))
     if out is not None and Path(out).suffix not in WRITERS:
         raise UserError(f"out is '{out}'; give a file that ends in {' or '.join(WRITERS)}")
     for file in (out, save_prototypes, None if explain is None else Path(explain) / "explanation.png"):
@@ -123,7 +120,7 @@ def predict(
     student.to(device)
     if photos is not None:
         shown = _readable(outputs_of(student, card, photos.files, batch_size, device), on_bad_image)
-        known, more = make_prototypes(run, photos.among(shown.files), shown.values)
+        known, more = make_prototypes(run, photos.among(shown.files), shown.values, trust_code=trust_code)
         notes += more + _skipped(shown)
     found = _readable(outputs_of(student, card, paths, batch_size, device), on_bad_image)
     if explain is not None:
@@ -146,6 +143,14 @@ def predict(
     if known is not None and save_prototypes is not None:
         known.save(Path(save_prototypes))
     return frame
+
+
+def check_numbers(top: int, batch_size: int, classes: int) -> None:
+    """Raise UserError for so many answers of each image, or images at a time, that there cannot be."""
+    if not 1 <= top <= classes:
+        raise UserError(f"top is {top}, but the student knows {classes} classes: give 1 to {classes}")
+    if batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}; give 1 or more")
 
 
 class Outputs(NamedTuple):

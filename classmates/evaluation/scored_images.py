@@ -58,7 +58,10 @@ def load_as_trained(
             if max(size) <= IN_MEMORY:  # of larger photos, today's rule may say something else than in training
                 square = settings["image_size"]
         if str(data).startswith("<"):
-            raise UserError(f"'{run}' was trained on a dataset given in Python: give it again, or a folder, as data")
+            raise UserError(
+                f"'{run}' was trained on a dataset given in Python, whose images it does not keep: give images to "
+                "score as data; what is fitted to the run's own (temperature, thresholds, 8-bit ranges) cannot be had"
+            )
         source = load(
             data,
             data_dir=data_dir,
@@ -72,6 +75,8 @@ def load_as_trained(
             on_bad_image=bad,
             classes=task.classes,
         )
+        if own:
+            source = replace(source, notes=(*source.notes, *taken_for_own(data, data_dir)))
         part = getattr(source, split)
     if part is None:
         raise UserError(f"split='val': '{source.name}' has no validation images (val_fraction was 0): take another")
@@ -144,6 +149,15 @@ def is_own(data: str | Path | Dataset[Any], settings: Mapping[str, Any]) -> bool
         and is_folder(data)
         and Path(own).expanduser().resolve() == Path(data).expanduser().resolve()
     )
+
+
+def taken_for_own(data: str | Path | Dataset[Any], data_dir: str | Path | None) -> list[str]:
+    """Return the note on which folder was read, where its name says another one in another working folder."""
+    if isinstance(data, str | Path) and is_folder(data, data_dir):
+        folder = Path(data).expanduser()
+        if folder.is_dir() and not folder.is_absolute():
+            return [f"{folder.resolve()} is taken for the data of training, which the run calls '{data}'"]
+    return []
 
 
 def _some(names: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from classmates.errors import UserError
 from classmates.evaluation.answers import TrainedClasses
-from classmates.evaluation.networks import load_for_answers
-from classmates.evaluation.predict import outputs_of
+from classmates.evaluation.networks import load_for_answers, require_classes
+from classmates.evaluation.predict import check_numbers, outputs_of, require_finite
 from classmates.evaluation.reading import prepared, read
 from classmates.runs.student import StudentCard
 
@@ -42,7 +43,7 @@ class Student(NamedTuple):
 
     def preprocess(self, images: ImageLike | Sequence[ImageLike]) -> Tensor:
         """Return images, files or open ones, as the network takes them: [N, C, H, W], float32, on its device."""
-        files = [_file(image) for image in _several(images)]
+        files = _files(images)
         return prepared(torch.stack([read(file, self.card) for file in files]), self.card, self.device)
 
     def predict(
@@ -56,15 +57,21 @@ class Student(NamedTuple):
             batch_size: how many images at a time.
 
         Raises:
-            UserError: an image that cannot be read, or answers that are not finite.
+            UserError: no image, one that cannot be read, a number that is too low or too high, images or answers that
+                are not finite, or a student that gives embeddings alone.
         """
+        require_classes(self.card, "this student")
+        check_numbers(top, batch_size, len(self.classes))
         if isinstance(images, Tensor):
+            _require_some(images)
+            if not images.isfinite().all():
+                raise UserError("the tensor of images holds numbers that are not finite: prepare them again")
             with torch.inference_mode():
                 parts = [self.network(part.to(self.device)).cpu() for part in images.split(batch_size)]
             logits = torch.cat(parts)
+            require_finite(logits)
         else:
-            files = [_file(image) for image in _several(images)]
-            found = outputs_of(self.network, self.card, files, batch_size, self.device)
+            found = outputs_of(self.network, self.card, _files(images), batch_size, self.device)
             if found.errors:
                 raise found.errors[0]
             logits = found.values
@@ -107,9 +114,12 @@ def load_student(
     )
 
 
-def _several(images: ImageLike | Sequence[ImageLike]) -> Sequence[ImageLike]:
-    return [images] if isinstance(images, str | Path | Image.Image) else images
+def _files(images: ImageLike | Sequence[ImageLike]) -> list[Path | Image.Image]:
+    several = [images] if isinstance(images, str | Path | Image.Image) else images
+    _require_some(several)
+    return [Path(image) if isinstance(image, str) else image for image in several]
 
 
-def _file(image: ImageLike) -> Path | Image.Image:
-    return Path(image) if isinstance(image, str) else image
+def _require_some(images: Sized) -> None:
+    if not len(images):
+        raise UserError("no image is given: give one or more")

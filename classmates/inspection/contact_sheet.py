@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from classmates._files import whole_file
+from classmates._files import output_file
 from classmates.data.augmentation import Augmentation
 from classmates.data.batches.loaders import train_loader
 from classmates.data.batches.samplers import EpochSampler
@@ -46,7 +46,11 @@ def augmented_batch(data: ImageData, augmentation: Augmentation, seed: int) -> t
 
 
 def draw_contact_sheet(before: Tensor, after: Tensor, names: Sequence[str], path: Path) -> None:
-    """Draw the same images twice, [n, H, W, C] in uint8, with the class of each above it, into a PNG file."""
+    """Draw the same images twice, [n, H, W, C] in uint8, with the class of each above it, into a PNG file.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     rows = -(-len(names) // COLUMNS)
     _, height, width, _ = before.shape
     tallest = min(height / width, 3)  # of very tall images a sheet would be too large to draw
@@ -74,5 +78,5 @@ def draw_contact_sheet(before: Tensor, after: Tensor, names: Sequence[str], path
             axes.text(left, top - 0.02 * width, text, fontsize=8, family=FONTS, parse_math=False)
         axes.set(xlim=(0, COLUMNS * 1.06 * width), ylim=(rows * (1.06 * height + 0.14 * width), -0.1 * width))
         axes.set_axis_off()
-    with whole_file(path) as temporary, missing_letters_unsaid():
+    with output_file(path) as temporary, missing_letters_unsaid():
         figure.savefig(temporary, dpi=150)

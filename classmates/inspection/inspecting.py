@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from torch.utils.data import Dataset
 
+from classmates._files import require_writable
 from classmates._shown import Shown
 from classmates.data.augmentation import Augmentation
 from classmates.data.loading import CannotSplit, load
@@ -175,10 +176,13 @@ def inspect(
         Counts, sizes, duplicates and the rest as values; as text, a page to read.
 
     Raises:
-        UserError: the data cannot be trained on at all, such as a folder with one class, or ``out`` is no .png file.
+        UserError: the data cannot be trained on at all, such as a folder with one class, ``out`` is no .png file,
+            or the contact sheet cannot be written.
     """
     if out is not None and Path(out).suffix.lower() != ".png":
         raise UserError(f"out is '{out}'; give a file that ends in .png")
+    if out is not None:
+        require_writable(Path(out))
     try:
         found = load(
             data,

@@ -18,7 +18,7 @@ from classmates.networks.backbone.architecture import inspect_network
 from classmates.networks.building.weights import load_matching
 from classmates.networks.heads.exits import Attention, EarlyExit, MultiExit, ShallowExits, is_exact
 from classmates.runs.hub import from_anywhere
-from classmates.runs.student import StudentCard, load_student
+from classmates.runs.student import DAMAGED, StudentCard, load_student
 
 EXITS = "exits.safetensors"
 KEY = "exits"
@@ -59,7 +59,7 @@ def load_exits(
         student.stage_names = where["stages"]
         architecture = inspect_network(student, card.input_shape)
         shallow = ShallowExits(architecture, where["depths"], attention=where["attention"])
-    except (SafetensorError, ValueError, TypeError, LookupError) as error:
+    except (SafetensorError, *DAMAGED) as error:
         raise UserError(f"'{path}' is damaged or no file of this student's exits: {error}") from error
     load_matching(shallow, tensors, str(path))
     return MultiExit(student, architecture, shallow).eval(), card

@@ -66,6 +66,8 @@ def client(failing: str) -> Iterator[HfApi]:
         if not (saying().progress and rewritable()):
             disable_progress_bars()
         yield HfApi()
+    except UserError:
+        raise
     except Exception as error:  # what the Hub's client raises has no common type
         raise UserError(f"{failing}: {first_line(error)}; `hf auth login` gives access to what is private") from error
     finally:

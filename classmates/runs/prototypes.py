@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from classmates._names import utf8_path
 from classmates.errors import UserError
 from classmates.losses.leave_one_out import dissimilarity, distances
 from classmates.losses.prototypes import Distance
-from classmates.runs.student import WEIGHTS
+from classmates.runs.student import DAMAGED, WEIGHTS, read_tensors
 
 SUFFIX = ".safetensors"
 KEY = "prototypes"
@@ -98,9 +99,9 @@ def load_prototypes(path: str | Path, run: str | Path) -> Prototypes:
             name: tuple(value) if isinstance(value, list) else value for name, value in rest.items()
         }
         found = Prototypes(centres, **fields)
-    except (SafetensorError, OSError, ValueError, TypeError, LookupError) as error:
+    except (SafetensorError, OSError, *DAMAGED) as error:
         raise UserError(f"'{path}' is damaged or no file of prototypes: {error}") from error
-    if found.student != student_hash(run):
+    if found.student not in (student_hash(run), file_hash(run)):
         raise UserError(
             f"the prototypes in '{path}' were made by another student than that of '{run}', whose embeddings are "
             "others: make them anew with --support FOLDER"
@@ -109,6 +110,15 @@ def load_prototypes(path: str | Path, run: str | Path) -> Prototypes:
 
 
 def student_hash(run: str | Path) -> str:
-    """Return a hash of the weights of a run's student."""
+    """Return a hash of the weights of a run's student, by name: not of the card that their file holds too."""
+    whole = hashlib.sha256()
+    for name, tensor in sorted(read_tensors(Path(run) / WEIGHTS).items()):
+        whole.update(json.dumps([name, str(tensor.dtype), *tensor.shape]).encode())
+        whole.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return whole.hexdigest()[:32]
+
+
+def file_hash(run: str | Path) -> str:
+    """Return the hash by which prototypes of earlier versions name a run's student: of the whole file."""
     with (Path(run) / WEIGHTS).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:32]

@@ -158,7 +158,7 @@ class RunRecord:
             return _record(_from_version_1(content) if version == 1 else content)
         except KeyError as error:
             raise ValueError(f"missing: {error}") from error
-        except (AttributeError, TypeError, OverflowError) as error:
+        except (AttributeError, TypeError, OverflowError, RecursionError) as error:
             raise ValueError(str(error)) from error
 
 

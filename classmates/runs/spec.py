@@ -173,6 +173,11 @@ class Spec(ABC):
         return found
 
     @classmethod
+    def is_ours(cls, name: str) -> bool:
+        """Return whether a name can mean a class of this package alone, so that nothing is imported to find it."""
+        return name in cls.known() or name.rpartition(".")[0] in ("", "classmates")
+
+    @classmethod
     def find(cls, name: Any) -> type[Any]:
         """Return the class that is called ``MCL``, ``classmates.MCL``, ``FILE.py:CLASS`` or ``package.MyMethod``.
 
@@ -190,8 +195,8 @@ class Spec(ABC):
         by_class = {kind.__name__: kind for kind in known.values()}
         if name in known:
             return known[name]
-        module, _, attribute = name.rpartition(".")
-        if module in ("", "classmates"):
+        if cls.is_ours(name):
+            attribute = name.rpartition(".")[2]
             if attribute in by_class:
                 return by_class[attribute]
             raise unknown(cls.noun, attribute, known)

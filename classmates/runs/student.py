@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from classmates._files import output_file, whole_file
 from classmates._names import utf8_path
-from classmates._own_code import code_hash, file_of, is_file_name
+from classmates._own_code import is_file_name
 from classmates.data.parts import Interpolation
 from classmates.errors import UserError
 from classmates.networks.building.build import Output, check_model_args
@@ -31,6 +31,7 @@ from classmates.networks.building.embedding import build_network, without_classi
 from classmates.networks.building.weights import load_matching
 from classmates.runs.hub import from_anywhere
 from classmates.runs.preparation import steps_of
+from classmates.runs.trust import check_code
 
 WEIGHTS = "student.safetensors"
 CARD = "student.json"
@@ -38,6 +39,10 @@ LARGEST = 10_000
 """The most pixels that a side of an image may have for a network, lest a card ask for more memory than there is."""
 BUILT_WITH = {"name", "num_classes", "pretrained"}
 """Arguments of ``build_model`` that are none of ``model_args``."""
+UNTYPED = ("model_args", "exports")
+"""The parts of a card whose values are of any type."""
+DAMAGED = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+"""The errors of reading content that is not what was written, however deeply it is nested."""
 
 
 @dataclass(frozen=True)
@@ -132,14 +137,18 @@ class StudentCard:
         """Return the card that :meth:`to_json` wrote.
 
         Raises:
-            ValueError, TypeError, LookupError or AttributeError: the text is anything else.
+            One of ``DAMAGED``: the text is anything else.
         """
         content = json.loads(text)
         content.pop("preparation", None)  # words for people, made of the rest
+        # A parser of types would import what a value of any type names as a class, and read numbers into texts.
+        untyped = {name: content.pop(name) for name in UNTYPED if name in content}
+        if not all(isinstance(part, dict) for part in (*untyped.values(), *untyped.get("exports", {}).values())):
+            raise ValueError("model_args must be names with values, and exports such names for each format")
         parser = ArgumentParser(exit_on_error=False)
         parser.add_class_arguments(cls, skip={entry.name for entry in fields(cls)} - content.keys())
         try:
-            return cls(**vars(parser.parse_object(content)))
+            return cls(**vars(parser.parse_object(content)), **untyped)
         except ArgumentError as error:
             raise ValueError(" ".join(str(error).replace("Parser key", "").split())) from error
 
@@ -173,7 +182,7 @@ def read_card(run: str | Path) -> StudentCard:
             )
     try:
         return StudentCard.from_json((folder / CARD).read_text(encoding="utf-8"))
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except DAMAGED as error:
         raise UserError(f"'{folder / CARD}' is damaged or not a student's card: {error}") from error
 
 
@@ -210,21 +219,6 @@ def load_student(
         network = without_classifier(network, len(card.class_names), card.input_shape)
     load_weights(folder / WEIGHTS, network)
     return network.eval(), card
-
-
-def check_code(run: Path, model: str, code: str | None, *, trusted: bool) -> None:
-    """Raise UserError unless the Python file of a card is trusted, and as it was in training where that is known."""
-    file = file_of(model)
-    if not trusted:
-        raise UserError(
-            f"the student in '{run}' is built by the Python file '{file}', which would be run: read it, and say "
-            "--trust_code true if you trust it (in Python: trust_code=True)"
-        )
-    if code is not None and file.is_file() and code_hash(model) != code:
-        raise UserError(
-            f"'{file}' has changed since it trained the student in '{run}': put back what it was, or build the "
-            "network yourself and give it as network=my_module, in Python"
-        )
 
 
 @from_anywhere
@@ -267,9 +261,13 @@ def save_tensors(
 
 def load_weights(path: Path, network: nn.Module) -> None:
     """Load safetensors into a network; UserError if the file is damaged or names and shapes are not the network's."""
+    load_matching(network, read_tensors(path), str(path))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a safetensors file by name; UserError if it is damaged."""
     try:
         with utf8_path(path) as file:
-            tensors = safetensors.torch.load_file(file)
+            return safetensors.torch.load_file(file)
     except SafetensorError as error:
         raise UserError(f"'{path}' is damaged or not a safetensors file: {error}") from error
-    load_matching(network, tensors, str(path))

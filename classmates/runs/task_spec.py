@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from classmates.errors import UserError
+from classmates.runs.folder import stored_settings
 from classmates.runs.spec import Spec, class_path
+from classmates.runs.trust import check_trusted
 from classmates.tasks.classification import Classification
 from classmates.tasks.task import Task
 
@@ -59,3 +62,20 @@ def task_of(given: TaskLike | Mapping[str, Any] | None) -> Task:
     if not isinstance(made, Task):
         raise UserError(f"task: {made!r} is no task; give one, such as classmates.FewShot(shot=5)")
     return made
+
+
+def stored_task(run: Path, *, trust_code: bool) -> Task:
+    """Make the task that the settings in a run's folder name.
+
+    Args:
+        run: the folder, which may be somebody else's.
+        trust_code: run the Python file or module of a task that is none of this package's.
+
+    Raises:
+        UserError: such a task that is not trusted; or as ``task_of``.
+    """
+    given = stored_settings(run).get("task")
+    name = given.get("class_path") if isinstance(given, Mapping) else given
+    if isinstance(name, str) and not TaskSpec.is_ours(name):
+        check_trusted(f"the task of the run in '{run}'", name, trusted=trust_code)
+    return task_of(given)

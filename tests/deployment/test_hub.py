@@ -16,6 +16,8 @@ from classmates.cli import main
 from classmates.errors import UserError
 from classmates.methods.teachers import find_teacher
 from classmates.models import resnet8
+from classmates.runs.exits import load_exits
+from classmates.runs.prototypes import Prototypes, student_hash
 from classmates.runs.student import StudentCard, load_student, save_student
 
 CARD = StudentCard("resnet8", tuple("0123456789"), (1, 8, 8), (0.5,), (0.2,), (8, 8), {"in_chans": 1})
@@ -94,6 +96,34 @@ def test_pictures_and_checkpoints_are_uploaded_only_if_asked_for(run, hub):
         classmates.push(run, "somebody/birds", report=True)
 
 
+def test_what_everybody_sees_already_is_not_taken_for_private(run, hub):
+    classmates.push(run, "somebody/birds", private=True)
+    classmates.push(run, "somebody/birds", private=True)
+    classmates.push(run, "somebody/seen")
+    with pytest.raises(
+        UserError, match=r"'somebody/seen' is there already and everybody sees it, .* leave out --private$"
+    ):
+        classmates.push(run, "somebody/seen", private=True)
+    assert {repo: len(commits) for repo, commits in hub.repos.items()} == {"somebody/birds": 2, "somebody/seen": 1}
+
+
+def test_a_student_of_the_hub_is_exported_in_every_way(sd_copy, hub, tmp_path, monkeypatch):
+    monkeypatch.setattr("classmates.deployment.measuring.MOST_SECONDS", 0.0)
+    monkeypatch.setattr("classmates.deployment.export.export_early_exit", lambda run, exits, *rest: (run, exits))
+    Prototypes(torch.eye(2, 64), ("new", "other"), (1, 1), "cosine", 1.0, None, student_hash(sd_copy)).save(
+        tmp_path / "new.safetensors"
+    )
+    classmates.push(sd_copy, "somebody/digits")
+    name, out = "hf:somebody/digits", tmp_path / "out"
+    with_prototypes = {"what": "embedding", "prototypes": tmp_path / "new.safetensors", "out": out / "embedding.onnx"}
+    assert classmates.export(name, **with_prototypes).is_file()
+    assert classmates.export(name, formats=["torch"], out=out).rows[1].difference == 0
+    fetched, exits = classmates.export(name, what="early_exit", out=out)
+    images = torch.randn(2, 1, 8, 8)
+    assert exits(images).equal(load_exits(sd_copy)[0](images))
+    assert (fetched / "config.yaml").is_file()
+
+
 def test_nothing_but_weights_and_settings_is_fetched(run, hub, tmp_path):
     classmates.push(run, "somebody/birds", report=True, checkpoints=True)
     load_student("hf:somebody/birds")
@@ -147,6 +177,12 @@ def test_uploads_that_cannot_be(run, hub, tmp_path):
         classmates.push(run, "forbidden/birds")
     with pytest.raises(UserError, match="'a/b/c' cannot be uploaded to"):
         classmates.push(run, "a/b/c")
+    card = (run / "student.json").read_text()
+    for damaged in ("{", "[]", "{}", "[" * 100_000):
+        (run / "student.json").write_text(damaged)
+        with pytest.raises(UserError, match=r"student.json' is damaged"):
+            classmates.push(run, "somebody/birds")
+    (run / "student.json").write_text(card)
     (run / "result.json").write_text("{")
     with pytest.raises(UserError, match=r"result.json' is damaged"):
         classmates.push(run, "somebody/birds")

@@ -13,7 +13,8 @@ import torch
 from classmates import export, load_student
 from classmates.deployment import measured, measuring
 from classmates.deployment.export import UNUSED
-from classmates.deployment.formats import FORMATS
+from classmates.deployment.formats import FORMATS, MEASURED
+from classmates.deployment.measured import formats_of
 from classmates.errors import UserError
 from classmates.runs.folder import read_record
 
@@ -50,12 +51,17 @@ def test_the_table_says_what_each_file_does(sd_copy, capsys):
 def test_a_file_that_fails_or_loses_much_is_told_and_not_kept(sd_copy, monkeypatch):
     (sd_copy / "student-int8.onnx").write_text("of another time")
     runner = lambda images: torch.zeros(len(images), 10)
+
+    def refuse(*_):
+        raise UserError("no image to calibrate with")
+
     write = lambda paths, source: paths[0].write_text("something")
     broken = {
         "onnx": replace(FORMATS["onnx"], write=write, open=lambda *_: runner),
         "torch": replace(FORMATS["torch"], write=lambda *_: 1 / 0),
         "onnx-int8": replace(FORMATS["onnx-int8"], write=write, open=lambda *_: lambda images: runner(images) / 0),
         "openvino": replace(FORMATS["openvino"], needs=("no_such_package",)),
+        "executorch": replace(FORMATS["executorch"], needs=(), write=refuse),
     }
     monkeypatch.setattr(measured, "FORMATS", broken)
     found = export(sd_copy, formats=list(broken))
@@ -65,6 +71,8 @@ def test_a_file_that_fails_or_loses_much_is_told_and_not_kept(sd_copy, monkeypat
     assert said["torch"] == "it cannot be written or run: division by zero"
     assert said["onnx-int8"] == "its answers are not finite numbers"
     assert said["openvino"] == "it needs pip install 'classmates[openvino]'"
+    assert said["executorch"] == "it cannot be written or run: no image to calibrate with"
+    assert (sd_copy / "exports.csv").exists()
     assert (sd_copy / "student-int8.onnx").read_text() == "of another time"
     assert not {"student.onnx", "student.pt2", "student.xml"} & set(os.listdir(sd_copy))
     assert json.loads((sd_copy / "student.json").read_text())["exports"] == {}
@@ -72,6 +80,13 @@ def test_a_file_that_fails_or_loses_much_is_told_and_not_kept(sd_copy, monkeypat
     assert "not kept: torch: it cannot be written or run" in text
     assert "deploy the student as it is" in text
     assert max(len(line) for line in text.splitlines() if str(sd_copy) not in line) <= 80
+
+
+@pytest.mark.parametrize(
+    ("given", "names"), [("all", [*MEASURED]), (["all", "onnx"], [*MEASURED]), ("torch", ["torch"])]
+)
+def test_one_format_or_all_are_a_word(given, names):
+    assert formats_of(given) == names
 
 
 def test_single_images(sd_copy):
@@ -85,6 +100,8 @@ def test_single_images(sd_copy):
     ("given", "said"),
     [
         ({"formats": ["onx"]}, "unknown format 'onx': did you mean 'onnx'"),
+        ({"formats": "onx"}, "unknown format 'onx': did you mean 'onnx'"),
+        ({"what": "embedding", "formats": ["torch"]}, "what is 'embedding', but formats are judged .*, by logits"),
         ({"format": "onnx-int8"}, "--formats onnx-int8 measures that one"),
         ({"threads": 0}, "threads is 0; give 1 or more"),
         ({"calibrated": True}, "not calibrated yet: `classmates evaluate"),

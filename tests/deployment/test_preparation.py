@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -6,6 +7,7 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from classmates.deployment import preparation
 from classmates.deployment.export import export
@@ -59,6 +61,38 @@ def test_the_file_gives_what_predict_gives(tmp_path, capsys, input_shape, resize
     assert found.tolist() == pytest.approx(expected, abs=0.02)
     metadata = session.get_modelmeta().custom_metadata_map
     assert json.loads(metadata["class_names"]) == ["a", "b", "c"]
+
+
+def test_parameters_may_be_called_as_the_steps_of_the_preparation(tmp_path):
+    card = replace(card_for((3, 32, 32), (32, 32), "bilinear"), model=None)
+    front = preparation.preparation(card, normalised=True).graph
+    names = {one.name for one in front.initializer} | {name for node in front.node for name in node.output}
+    names = {name for name in names if not hasattr(nn.Module, name)}  # a module has a method half
+
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            for name in names:
+                self.register_parameter(name, nn.Parameter(torch.rand(3)))
+
+        def forward(self, images):
+            return sum(self.parameters(), start=images.mean((2, 3)))
+
+    save_student(tmp_path, network := Named().eval(), card)
+    session = onnxruntime.InferenceSession(
+        export(tmp_path, preprocessing=True, network=network), providers=["CPUExecutionProvider"]
+    )
+    (logits,) = session.run(["logits"], {"pixels": np.full((1, 32, 32, 3), 255, np.uint8)})
+    white = (1 - torch.tensor(card.mean)) / torch.tensor(card.std)
+    np.testing.assert_allclose(logits[0], sum(network.parameters(), start=white).detach(), rtol=1e-4)
+
+
+def test_pixels_that_cannot_be_put_before_a_network_are_told(tmp_path, monkeypatch):
+    save_student(tmp_path, build_model("test_resnet", 3), card_for((3, 32, 32), (32, 32), "bilinear"))
+    monkeypatch.setattr(onnx.compose, "merge_models", lambda *_, **__: 1 / 0)
+    with pytest.raises(UserError, match=r"cannot be exported as onnx .*division by zero"):
+        export(tmp_path, preprocessing=True)
+    assert not (tmp_path / "student.onnx").exists()
 
 
 def test_what_cannot_be_prepared_is_told(tmp_path, monkeypatch):

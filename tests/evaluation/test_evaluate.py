@@ -210,6 +210,28 @@ def test_photos_of_different_sizes_are_used_as_in_training(tmp_path, side, image
         assert (images.mean, images.std, images.interpolation) == (card.mean, card.std, "bicubic")
 
 
+def test_which_folder_was_taken_for_the_runs_own_is_said(tmp_path, monkeypatch):
+    """A relative name means another folder in another working folder."""
+    card = StudentCard("resnet8", ("cat", "dog"), (3, 9, 9), (0.5,) * 3, (0.25,) * 3, (9, 9))
+    settings = dict.fromkeys(("data_dir", "label", "train_size", "image_size"))
+    settings |= {"val_fraction": 0.1, "seed": 0, "on_bad_image": "error"}
+    for name in ("here/pics/cat", "here/pics/dog"):
+        (tmp_path / name).mkdir(parents=True)
+        for number in range(5):
+            Image.new("RGB", (9, 9), (number, 0, 9)).save(tmp_path / name / f"{number}.png")
+    monkeypatch.chdir(tmp_path / "here")
+    pics = tmp_path / "here" / "pics"
+
+    def notes(own, data):
+        given = (settings | {"data": own}, card, data, None, None, "test", None, None, Classification())
+        return [note for note in load_as_trained(tmp_path, *given).notes if "is taken for" in note]
+
+    for data in (None, "./pics", pics):
+        said = f"{pics} is taken for the data of training, which the run calls './pics'"
+        assert notes("./pics", data) == [said]
+    assert notes(str(pics), "./pics") == notes("other", "./pics") == []
+
+
 def test_a_student_that_is_an_object_needs_its_network_again(tmp_path):
     def network():
         torch.manual_seed(0)
@@ -227,12 +249,18 @@ def test_a_student_that_is_an_object_needs_its_network_again(tmp_path):
     ("change", "arguments", "message"),
     [
         ({}, {"split": "tset"}, "unknown split 'tset': did you mean 'test'"),
+        ({}, {"data": Path("nowhere"), "on_bad_image": "eror"}, "unknown on_bad_image 'eror': did you mean 'error'"),
         ({}, {"batch_size": 0}, "batch_size is 0"),
         ({}, {"num_workers": -1}, "num_workers is -1"),
         ({"data": "digist"}, {"out": Path("/proc/x/y.json")}, "'/proc/x/y.json' cannot be written"),
         ({}, {"accelerator": "abacus"}, "accelerator 'abacus' cannot be used"),
         ({"val_fraction": 0}, {"split": "val"}, "no validation images"),
-        ({"data": "<my.Dataset object>"}, {}, "dataset given in Python"),
+        ({"data": "<my.Dataset object>"}, {}, "dataset given in Python, .*: give images to score as data"),
+        (
+            {"data": "<my.Dataset object>"},
+            {"data": "digits", "calibrated": True},
+            r"run's own .* cannot be had",
+        ),
         ({"data": "digist"}, {}, "unknown data set 'digist'"),
         ({"seed": None}, {}, None),
     ],

@@ -1,7 +1,9 @@
 """Files, folders, patterns and lists that images are meant by."""
 
 import io
+import os
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -27,6 +29,10 @@ def folder(tmp_path, monkeypatch):
         (["**/*.png"], ["a/1.png", "b/c/3.png", "b/odd[1].png"]),
         (["?", "a/1.png"], ["a/1.png", "a/2.jpg", "b/c/3.png", "b/odd[1].png", "a/1.png"]),
         (["b/odd[1].png"], ["b/odd[1].png"]),
+        *(([word], ["b/c/3.png", "b/odd[1].png"]) for word in ("b/**", "b/**/", "b/**/*", "b*/**/**", "[b]")),
+        (["**"], ["a/1.png", "a/2.jpg", "b/c/3.png", "b/odd[1].png"]),
+        ("a/1.png", ["a/1.png"]),
+        (Path("a"), ["a/1.png", "a/2.jpg"]),
     ],
 )
 def test_what_is_meant(folder, words, names):
@@ -36,6 +42,10 @@ def test_what_is_meant(folder, words, names):
 def test_a_list_on_standard_input(folder, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("b/c/3.png\n\na\r\n"))
     assert [str(path) for path in find_images(["-"])[0]] == ["b/c/3.png", "a/1.png", "a/2.jpg"]
+    odd = Path(os.fsdecode(b"a/\xff.png"))
+    odd.touch()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a/\xff.png\n"), encoding="utf-8"))
+    assert find_images(["-"])[0] == [odd]
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
     with pytest.raises(UserError, match="list of images on standard input is empty"):
         find_images(["-"])

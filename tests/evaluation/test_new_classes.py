@@ -174,7 +174,7 @@ def test_one_photo_a_class(run: Path, support: Path, images: Path, capsys: pytes
     assert frame.columns.tolist() == ["file", "class", "probability", "distance"]
     assert frame["class"].tolist()[:6] == [name for name in COLOURS for _ in range(2)]
     assert "note: one photo of each class" in capsys.readouterr().err
-    with pytest.raises(UserError, match=r"none_above is 1, but with one photo of each class .* two photos or more"):
+    with pytest.raises(UserError, match=r"none_above is 1, but with one photo of each class.* two photos or more"):
         ask(run, images, support=support, none_above=1)
 
 
@@ -262,10 +262,30 @@ def test_a_student_without_an_embedding(tmp_path: Path, support: Path, images: P
         ask(run, images, support=support, trust_code=True)
 
 
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+def test_copies_of_a_photo_tell_no_novelty(
+    run: Path, support: Path, images: Path, distance: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings(run, distance)
+    for name in COLOURS:
+        for copy in ("1.png", "2.png", "3.png"):
+            shutil.copy(support / name / "0.png", support / name / copy)
+        (support / name / "4.png").unlink(missing_ok=True)
+    options = {"support": support, "save_prototypes": run / "new.safetensors"}
+    frame = ask(run, images, **options)
+    assert "novelty" not in frame
+    assert "the photos of a class are copies of one: how far" in capsys.readouterr().err
+    kept = load_prototypes(run / "new.safetensors", run)
+    assert kept.reach is None
+    assert "Infinity" not in kept.to_json()
+    with pytest.raises(UserError, match="one photo of each class, or copies of one, it cannot be told"):
+        ask(run, images, support=support, none_above=1.0)
+
+
 def test_options_that_do_not_fit(tmp_path: Path, support: Path, images: Path) -> None:
     run, file = save_run(tmp_path / "run", "embedding"), tmp_path / "new.safetensors"
     for options, message in (
-        ({}, r"gives embeddings, not classes: give --support"),
+        ({}, r"gives embeddings, not classes: .* --support FOLDER"),
         ({"support": support, "prototypes": file}, "give one of them"),
         ({"prototypes": file}, r"there is no file of prototypes"),
         ({"prototypes": file, "save_prototypes": file}, "none are made: give --support"),

@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,6 +46,34 @@ def test_it_is_a_pair_and_answers(sd_run, digits):
     one = student.predict(files[0], top=3)
     assert len(one) == 3
     assert one["probability"].is_monotonic_decreasing
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "said"),
+    [
+        ([], {}, "no image is given"),
+        (torch.zeros(0, 1, 8, 8), {}, "no image is given"),
+        (torch.full((2, 1, 8, 8), torch.nan), {}, "images holds numbers that are not finite"),
+        (torch.full((2, 1, 8, 8), 3e38), {}, "the student gives numbers that are not finite of 2 of 2 images"),
+        (torch.zeros(2, 1, 8, 8), {"top": 11}, "top is 11, but the student knows 10 classes: give 1 to 10"),
+        (torch.zeros(2, 1, 8, 8), {"top": 0}, "top is 0"),
+        (torch.zeros(2, 1, 8, 8), {"batch_size": 0}, "batch_size is 0; give 1 or more"),
+    ],
+)
+def test_slips_are_told(sd_run, images, options, said):
+    student = classmates.load_student(sd_run)
+    with pytest.raises(UserError, match=said):
+        student.predict(images, **options)
+    if isinstance(images, list):
+        with pytest.raises(UserError, match=said):
+            student.preprocess(images)
+
+
+def test_embeddings_are_not_taken_for_logits(sd_run):
+    student = classmates.load_student(sd_run)
+    student = student._replace(card=replace(student.card, output="embedding"))
+    with pytest.raises(UserError, match=r"this student gives embeddings, not classes: .* --support FOLDER"):
+        student.predict(torch.zeros(2, 1, 8, 8))
 
 
 def test_calibration_is_fitted_once_kept_and_applied(sd_copy, digits, capsys):

@@ -1,4 +1,5 @@
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from PIL import Image
 
 from classmates.data import load
 from classmates.data.augmentation import Augmentation
+from classmates.errors import UserError
 from classmates.inspection.contact_sheet import MOST, augmented_batch, draw_contact_sheet
 
 
@@ -33,6 +35,12 @@ def photos(tmp_path):
         for number in range(4):
             Image.new("RGB", (80, 70 + number), (shade, number, 0)).save(tmp_path / "photos" / name / f"{number}.png")
     return tmp_path / "photos"
+
+
+def test_a_place_that_cannot_be_written_is_told():
+    images = torch.zeros(1, 8, 8, 1, dtype=torch.uint8)
+    with pytest.raises(UserError, match=r"'/proc/x/sheet\.png' cannot be written"):
+        draw_contact_sheet(images, images, ["cat"], Path("/proc/x/sheet.png"))
 
 
 def test_streamed_images(photos):

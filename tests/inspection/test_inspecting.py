@@ -151,6 +151,11 @@ def test_what_cannot_be_trained_on_is_an_error(photos):
         classmates.inspect(photos)
 
 
+def test_a_contact_sheet_that_cannot_be_written_is_told_before_any_image_is_read():
+    with pytest.raises(UserError, match=r"'/proc/x/sheet\.png' cannot be written"):
+        classmates.inspect("no such data", out="/proc/x/sheet.png")
+
+
 def test_counts_are_shown_where_no_split_can_be_made(tmp_path):
     for name, count in (("cat", 9), ("hat", 2)):
         for number in range(count):

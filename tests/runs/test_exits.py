@@ -1,13 +1,14 @@
 """Exits on disk: what was saved is what is loaded, and what cannot be is named."""
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
 from classmates.errors import UserError
 from classmates.networks.backbone.architecture import inspect_network
 from classmates.networks.heads.exits import EarlyExit, MultiExit, ShallowExits, is_exact
-from classmates.runs.exits import EXITS, load_early_exit, load_exits, save_exits
+from classmates.runs.exits import EXITS, KEY, load_early_exit, load_exits, save_exits
 from classmates.runs.student import StudentCard, read_card, save_student, write_card
 
 SHAPE = (3, 16, 16)
@@ -54,6 +55,14 @@ def test_a_run_without_exits_and_a_damaged_file(saved, tiny_network):
         load_exits(folder, tiny_network())
     (folder / EXITS).unlink()
     with pytest.raises(UserError, match=r"no early exits.*--method SD or DeepSupervision"):
+        load_exits(folder, tiny_network())
+
+
+@pytest.mark.parametrize("where", ["[]", "1", "{}", '{"stages": 1, "depths": 2, "attention": true}', "[" * 100_000])
+def test_places_of_exits_that_are_none(saved, tiny_network, where):
+    folder, exits = saved
+    safetensors.torch.save_file(dict(exits.shallow.state_dict()), folder / EXITS, {"format": "pt", KEY: where})
+    with pytest.raises(UserError, match=r"exits.safetensors' is damaged"):
         load_exits(folder, tiny_network())
 
 

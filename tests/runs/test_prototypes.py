@@ -2,17 +2,27 @@ import json
 from dataclasses import replace
 
 import pytest
+import safetensors.torch
 import torch
+from torch import nn
 
 from classmates.errors import UserError
-from classmates.runs.prototypes import Prototypes, load_prototypes, student_hash
+from classmates.runs.prototypes import KEY, Prototypes, file_hash, load_prototypes, student_hash
+from classmates.runs.student import WEIGHTS, StudentCard, save_weights
+
+CARD = StudentCard(None, ("a", "b"), (1, 8, 8), (0.5,), (0.2,), (8, 8))
 
 
 @pytest.fixture
 def run(tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "student.safetensors").write_bytes(b"weights")
+    save_weights(tmp_path / "run" / WEIGHTS, network(), CARD)
     return tmp_path / "run"
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).to(torch.bfloat16)
 
 
 @pytest.fixture
@@ -44,8 +54,29 @@ def test_what_is_saved_is_loaded(made, run, reach):
 
 def test_another_students_are_refused(made, run):
     made.save(run / "new.safetensors")
-    (run / "student.safetensors").write_bytes(b"other weights")
-    with pytest.raises(UserError, match=r"new\.safetensors' were made by another student than that of .*--support"):
+    renamed, reshaped = nn.ModuleDict({"0": network()[0], "2": network()[1]}), network()
+    reshaped[0].weight.data = reshaped[0].weight.data.reshape(2, 3)
+    for other in (network(1), network().float(), renamed, reshaped):
+        save_weights(run / WEIGHTS, other, CARD)
+        with pytest.raises(UserError, match=r"new\.safetensors' were made by another student than that of .*--supp"):
+            load_prototypes(run / "new.safetensors", run)
+
+
+def test_they_stay_with_their_student_whose_file_gets_another_card(made, run):
+    made.save(run / "new.safetensors")
+    save_weights(run / WEIGHTS, network(), replace(CARD, temperature=2.0))
+    assert load_prototypes(run / "new.safetensors", run).described() == made.described()
+
+
+def test_those_of_earlier_versions_name_the_whole_file(made, run):
+    replace(made, student=file_hash(run)).save(run / "new.safetensors")
+    assert load_prototypes(run / "new.safetensors", run).class_names == made.class_names
+
+
+@pytest.mark.parametrize("rest", ["[]", "{}", '{"class_names": 1}', "[" * 100_000])
+def test_what_goes_with_them_is_checked(made, run, rest):
+    safetensors.torch.save_file({KEY: made.centres}, run / "new.safetensors", {"format": "pt", KEY: rest})
+    with pytest.raises(UserError, match=r"new\.safetensors' is damaged or no file of prototypes"):
         load_prototypes(run / "new.safetensors", run)
 
 

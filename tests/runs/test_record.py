@@ -84,7 +84,7 @@ def test_damage_is_named_and_no_record(
 
 def test_a_file_that_is_not_there_or_cut_off_is_no_record(record: RunRecord, tmp_path: Path) -> None:
     assert read_record(tmp_path / "result.json") is None
-    for content in (b"", record.to_json().encode()[:200], b"[1, 2]", b"\xff\xfe"):
+    for content in (b"", record.to_json().encode()[:200], b"[1, 2]", b"\xff\xfe", b"[" * 100_000):
         (tmp_path / "result.json").write_bytes(content)
         assert read_record(tmp_path / "result.json") is None
 

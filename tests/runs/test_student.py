@@ -199,7 +199,8 @@ def test_folder_without_a_student(tmp_path: Path, network: nn.Module, missing: s
 
 
 @pytest.mark.parametrize(
-    "text", ["", '{"model": "resn', "[]", "{}", '{"model": "test_resnet", "surprise": 1}', "\xff"]
+    "text",
+    ["", '{"model": "resn', "[]", "{}", '{"model": "test_resnet", "surprise": 1}', "\xff", '{"exports":' * 100_000],
 )
 def test_damaged_card(tmp_path: Path, network: nn.Module, text: str) -> None:
     save_student(tmp_path, network, CARD)

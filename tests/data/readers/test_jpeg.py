@@ -50,6 +50,27 @@ def test_every_decoder_gives_what_pillow_does(tmp_path, image, options, channels
     assert torch.equal(decode_fast(Encoded("row 1", path.read_bytes()), channels), expected)
 
 
+def with_blocks(path, exif, xmp, first):
+    """Save the picture with orientations in EXIF and XMP (None: without), one or the other first in the file."""
+    PICTURE.save(path, quality=90)
+    told = f'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="{xmp}"/>' if xmp else "<x:xmpmeta/>"
+    contents = [b"http://ns.adobe.com/xap/1.0/\0" + told.encode()]
+    if exif is not None:
+        contents.insert(first == "xmp", with_orientation(exif)["exif"].tobytes())
+    blocks = [b"\xff\xe1" + (2 + len(content)).to_bytes(2, "big") + content for content in contents]
+    plain = path.read_bytes()
+    path.write_bytes(plain[:2] + b"".join(blocks) + plain[2:])
+
+
+@pytest.mark.parametrize("first", ["exif", "xmp"])
+@pytest.mark.parametrize(("exif", "xmp"), [(None, 6), (6, None), (6, 6), (1, None), (None, None), (3, 1), (None, 3)])
+def test_orientations_in_xmp_and_after_it_count_too(tmp_path, exif, xmp, first):
+    with_blocks(tmp_path / "turned.jpg", exif, xmp, first)
+    expected = transforms.pil_to_tensor(decode(tmp_path / "turned.jpg", 3))
+    assert expected.shape == ((3, 75, 52) if 6 in (exif, xmp) else (3, 52, 75))
+    assert torch.equal(decode_fast(tmp_path / "turned.jpg", 3), expected)
+
+
 def test_which_decoder_it_is_can_be_told(installed):
     assert decoder() == f"{installed} {version(installed)}"
 
