@@ -36,6 +36,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         with utf8_path(path.parent) as folder:
             yield folder / temporary.name
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # the name is not to outlive a power cut without what was written
         temporary.chmod(mode)
         os.replace(temporary, path)
     finally:
@@ -148,4 +150,5 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"'{path}' cannot be written ({error.strerror}): name another place with --out") from error
+        why = f"'{path}' cannot be written ({error.strerror})"
+        raise UserError(f"{why}: mend that, or name another place with --out") from error

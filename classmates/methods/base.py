@@ -69,13 +69,13 @@ class Method(nn.Module, ABC):
         renamed: present names of options by those that earlier versions had.
         mixes: whether images mixed of two classes (Mixup, CutMix) keep their meaning for its terms.
         task: what the labels teach, and how networks are judged.
-        needed_sampling: the batches that its terms and the task need.
-        preferred_sampling: the batches that suit its terms best, where it has such.
+        needed_sampling, preferred_sampling: the batches that its terms and the task need; and that suit it best.
         views: how many augmentations of each image a batch of it has: 1, or one for each network.
         weights, ramps: of all its terms, the task's included.
         notes: what it had to decide for the data at hand.
         deploys_average: whether the student becomes the average of all peers' weights when training ends.
         epoch, epochs: where training is (from 0) and how long it is; set by whoever drives the loop, read by ramps.
+        begins_step: whether a batch begins a step, as all do unless gradients are accumulated; set likewise.
     """
 
     about: ClassVar[About]
@@ -102,9 +102,7 @@ class Method(nn.Module, ABC):
         check_choice("deploy", deploy, Deploy)
         alike = networks.begin_alike
         if views == "own" and len(networks) == 1:
-            raise UserError(
-                "views='own': a single network has no peers that could see other augmentations of the images"
-            )
+            raise UserError("views='own': a single network has no peers to see other augmentations of the images")
         if deploy == "average" and not alike:
             raise UserError(
                 "deploy='average': only weights that began alike can be averaged: say --method.start identical"
@@ -129,7 +127,7 @@ class Method(nn.Module, ABC):
         self.views = len(networks) if views == "own" else 1
         self.deploys_average = alike and deploy != "student"
         self._epoch, self.epochs = 0, 1
-        self.epoch_is_read = False
+        self.begins_step, self.epoch_is_read = True, False
         self.notes: list[str] = []
         if self.views > 1 and not data.augmented:
             self.note("views='own', but the images are not augmented: all networks see the same")

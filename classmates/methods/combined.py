@@ -71,7 +71,7 @@ class Combined(Method):
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         terms: dict[str, Terms] = {}
         for name, part in self.methods():
-            part.epochs = self.epochs
+            part.epochs, part.begins_step = self.epochs, self.begins_step
             own = self.outputs_for(name, outputs)
             terms[name] = {**part.label_terms(own, batch), **part.terms(own, batch)}
         return by_term(terms)

@@ -106,7 +106,7 @@ class PCL(Method):
 
     def mean_logits(self, batch: Batch) -> Tensor:
         """Return the mean teachers' logits, [M, B, K], each of its own view, after they have followed the peers."""
-        if self.training:
+        if self.training and self.begins_step:
             self.means.follow(self.networks)
         return stack_logits(self.means(batch))
 

@@ -73,6 +73,7 @@ def watchers(
 class History(Callback):
     """One row an epoch: every term raw and weighted, validation scores of every network, learning rate, speed.
 
+    ``lr`` is the highest of the rates of the epoch's last step.
     ``seconds`` are those of the epoch's training alone, ``data_seconds`` those of them that it waited for images.
 
     The rows, and what there is of the next one, travel in the checkpoints, so a run that goes on continues its own
@@ -95,6 +96,9 @@ class History(Callback):
         self.images = 0
         self.seconds = self.data_seconds = 0.0
 
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, i: int) -> None:
+        self.lr = max(group["lr"] for group in trainer.optimizers[0].param_groups)  # schedules go on before the end
+
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, i: int
     ) -> None:
@@ -107,8 +111,7 @@ class History(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, TrainingModule)
-        row: dict[str, float] = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
-        row["lr"] = max(group["lr"] for group in trainer.optimizers[0].param_groups)
+        row: dict[str, float] = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "lr": self.lr}
         means = module.meter.means()
         row["train/total"] = means.pop("total")
         for name, value in means.items():
@@ -165,7 +168,8 @@ class Progress(Callback):
         form = "{desc}  {remaining} left |{bar}|"
         begun = trainer.current_epoch * steps
         total = steps * (trainer.max_epochs or 1)
-        self.status = Status(self._text(trainer), total, begun, shown=trainer.is_global_zero, form=form)
+        if begun < total:
+            self.status = Status(self._text(trainer), total, begun, shown=trainer.is_global_zero, form=form)
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert self.status is not None  # made before the first epoch
@@ -195,10 +199,12 @@ class Progress(Callback):
         return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{self.said}"
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        assert self.status is not None  # as above
-        self.status.close()
+        self._close()
 
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def _close(self) -> None:
         if self.status is not None:
             self.status.close()
 
@@ -220,18 +226,24 @@ class TimeLimit(Timer):
 class StepCheckpoint(Checkpoint):
     """A checkpoint of the state at ``path`` every so many ``steps``, between the checkpoints of whole epochs.
 
-    The last step of an epoch is left to the checkpoint that comes after its validation.
+    The last step of an epoch is left to the checkpoint that comes after its validation. Between the batches of one
+    step nothing is kept: a checkpoint has no gradients.
     """
 
     def __init__(self, path: Path, steps: int):
         self.path = path
         self.steps = steps
+        self.step = 0
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.step = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, i: int
     ) -> None:
         assert isinstance(module, TrainingModule)
-        if trainer.global_step % self.steps == 0 and i + 1 < trainer.num_training_batches:
+        stepped, self.step = trainer.global_step != self.step, trainer.global_step
+        if stepped and self.step % self.steps == 0 and i + 1 < trainer.num_training_batches:
             module.check()  # before the last good checkpoint is replaced
             trainer.save_checkpoint(self.path)
 

@@ -118,6 +118,10 @@ class TrainConfig:
         check_choice("recipe", self.recipe, ("auto", "none", *NAMES))
         if self.epochs is not None and self.epochs < 1:
             raise UserError(f"epochs={self.epochs}: at least 1 is needed")
+        if isinstance(self.batch_size, int) and self.batch_size < 1:
+            raise UserError(f"batch_size={self.batch_size}: images a step, 1 or more, or auto")
+        if self.lr is not None and not self.lr > 0:
+            raise UserError(f"lr={self.lr}: nothing is learnt so: give a rate above 0, or leave it out")
         if not 0 <= self.seed < 2**32:
             raise UserError(f"seed={self.seed}: give a number from 0 to {2**32 - 1}")
         if (self.mean is None) != (self.std is None) or len(self.mean or ()) != len(self.std or ()):

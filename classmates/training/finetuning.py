@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn, update_bn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from classmates.contracts import Batch
+from classmates.data.batches.randomness import stream_seed
 from classmates.errors import UserError
 from classmates.methods.base import Method
 from classmates.networks.peers.branches import finished_by
 from classmates.networks.peers.peers import Peers
-from classmates.training.module import TrainingModule
+from classmates.training.module import TrainingModule, seed_everywhere
 
 AVERAGE = "average"
 """The key of a checkpoint under which the averaged weights are, by the names of the method's ``networks``."""
@@ -104,7 +107,7 @@ class PeerAverage(Callback):
     """Put the average of all peers' weights in the student's place, for validation and when training ends.
 
     Peers see different images, so that the mean of their BatchNorm statistics is none of the average network's: when
-    training ends they are measured anew, over the training images of one epoch.
+    training ends they are measured anew, over the training images of the last epoch.
     """
 
     def __init__(self) -> None:
@@ -128,8 +131,24 @@ class PeerAverage(Callback):
         assert isinstance(module, TrainingModule)
         student = _networks(module).student
         student.load_state_dict(_networks(module).averaged())
+        # The same whole pass after the last step as in a run that goes on from the checkpoint after it.
+        module.train_loader.set_epoch(trainer.current_epoch - 1)
+        module.train_loader.load_state_dict({"given": 0})
+        seed_everywhere(stream_seed("statistics", module.seed, module.global_rank), module.device)
         with module.trainer.precision_plugin.forward_context():
-            update_bn((batch.images for batch in module.train_loader), student, module.device)
+            measure_statistics(student, module.train_loader)
+
+
+def measure_statistics(network: nn.Module, batches: Iterable[Batch]) -> None:
+    """Replace the statistics of every BatchNorm in training mode by their means over batches; frozen ones stay."""
+    momenta = {one: one.momentum for one in network.modules() if isinstance(one, _BatchNorm) and one.training}
+    for one in momenta:
+        one.reset_running_stats()
+        one.momentum = None
+    for batch in batches:
+        network(batch.images)
+    for one, momentum in momenta.items():
+        one.momentum = momentum
 
 
 class FrozenStages(Callback):
@@ -157,6 +176,10 @@ class FrozenStages(Callback):
         self.modules = list(_first_stages(method, stages))
         self.frozen = {parameter for module in self.modules for parameter in module.parameters()}
 
+    def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+        if self.epochs is None:  # processes then do not wait for gradients that never come
+            self._set(0)
+
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._set(trainer.current_epoch)
 
@@ -174,6 +197,7 @@ class FrozenStages(Callback):
             part.train(learns)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._set(trainer.current_epoch - 1)  # as in the last epoch, for what is measured at the end
         for parameter in self.frozen:
             parameter.requires_grad_(True)
 

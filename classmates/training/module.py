@@ -11,6 +11,8 @@ import lightning as L
 import numpy as np
 import torch
 import torchmetrics
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.loops.fit_loop import _FitLoop
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -75,11 +77,13 @@ class TermMeter:
         return dict(zip(self.names, (self.sums / max(self.steps, 1)).tolist(), strict=True))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"names": self.names, "sums": self.sums, "bad_since": self.bad_since, "steps": self.steps}
+        state = {"names": self.names, "sums": self.sums, "bad_since": self.bad_since, "steps": self.steps}
+        return state | {"seen": sorted(self.seen), "learning": sorted(self.learning)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.names, self.steps = list(state["names"]), state["steps"]
         self.sums, self.bad_since = state["sums"], state["bad_since"]
+        self.seen, self.learning = (set(state.get(name, ())) for name in ("seen", "learning"))  # not in version 0.1
 
 
 class TrainingModule(L.LightningModule):
@@ -142,6 +146,7 @@ class TrainingModule(L.LightningModule):
     def on_train_start(self) -> None:
         take_back()
         self.graphs = self.make_graphs(self.trainer)
+        self.trainer.should_stop |= stopped_early(self.trainer)  # before the checkpoint that the run goes on from
 
     def on_train_epoch_start(self) -> None:
         self.meter.reset()
@@ -151,6 +156,7 @@ class TrainingModule(L.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         self.method.epoch = self.current_epoch
         self.method.epochs = self.trainer.max_epochs or 1
+        self.method.begins_step = batch_idx % self.trainer.accumulate_grad_batches == 0
         batches = self.current_epoch * int(self.trainer.num_training_batches) + batch_idx
         seed_everywhere(stream_seed("step", self.seed, batches, self.global_rank), self.device)
 
@@ -224,6 +230,26 @@ class TrainingModule(L.LightningModule):
         self.meter.load_state_dict(checkpoint["terms"])
 
 
+class EpochLoop(_FitLoop):
+    """Lightning's loop over epochs, which begins and ends also where the checkpoint leaves none to train.
+
+    Lightning's own returns at once there, and nothing is done of what callbacks do at the end of training.
+    """
+
+    def __init__(self, trainer: L.Trainer) -> None:
+        super().__init__(trainer, trainer.min_epochs, trainer.max_epochs)
+        self.epoch_loop = trainer.fit_loop.epoch_loop
+
+    @property
+    def skip(self) -> bool:
+        return False
+
+
+def stopped_early(trainer: L.Trainer) -> bool:
+    """Return whether validation scores that no longer rose have ended the training."""
+    return any(isinstance(one, EarlyStopping) and one.stopped_epoch for one in trainer.callbacks)  # type: ignore[attr-defined]
+
+
 def fit(trainer: L.Trainer, module: TrainingModule, checkpoint: Path | None) -> None:
     """Train, from a checkpoint where one is given.
 
@@ -231,6 +257,7 @@ def fit(trainer: L.Trainer, module: TrainingModule, checkpoint: Path | None) -> 
         KeyboardInterrupt: as Ctrl-C or a signal has raised it; Lightning makes an exit of it.
     """
     device = trainer.strategy.root_device.type
+    trainer.fit_loop = EpochLoop(trainer)
     try:
         with faster_depthwise(module, device, str(trainer.precision)):
             trainer.fit(module, ckpt_path=checkpoint, weights_only=True)

@@ -26,6 +26,8 @@ NOT_WITH_FUSED = {"fused", "foreach", "differentiable"}
 
 # These change the learning rate after every step; all others after every epoch.
 STEPPED_BY_BATCH = {"OneCycleLR", "CyclicLR"}
+# After every epoch these forget what the rate was, and with it what a warm-up has made of it.
+SET_ANEW = {"CosineAnnealingWarmRestarts"}
 # These need functions, other schedules or a metric, which a name cannot bring.
 NOT_BY_NAME = {"LRScheduler", "LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler", "ReduceLROnPlateau"}
 
@@ -147,14 +149,16 @@ def make_schedule(
     return schedule, "step" if name in STEPPED_BY_BATCH else "epoch"
 
 
-def make_warmup(schedule: str, optimizer: Optimizer, steps: int) -> LRScheduler:
-    """Make a linear warm-up over the first ``steps``, which multiplies what any schedule gives.
+def make_warmup(schedule: str, optimizer: Optimizer, steps: int, steps_per_epoch: int) -> LRScheduler:
+    """Make a linear warm-up over the first ``steps``, which multiplies what a schedule gives.
 
     Raises:
-        UserError: a schedule that begins with a warm-up of its own.
+        UserError: a schedule that begins with a warm-up of its own, or one that undoes it after an epoch.
     """
     if schedule in STEPPED_BY_BATCH:
         raise UserError(f"warmup_epochs: {schedule} rises by itself (pct_start, step_size_up): leave the warm-up out")
+    if schedule in SET_ANEW and steps > steps_per_epoch:
+        raise UserError(f"warmup_epochs: {schedule} sets the rate anew after every epoch: give 1 or less")
     return lr_scheduler.LinearLR(optimizer, start_factor=1 / (steps + 1), total_iters=steps)
 
 

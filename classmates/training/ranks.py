@@ -17,6 +17,8 @@ from classmates.training.config import TrainConfig
 from classmates.training.rank_watch import RankWatch
 
 Value = TypeVar("Value")
+ANY_GRADIENTS = "ddp_find_unused_parameters_true"
+"""Lightning's name for the strategy whose processes find at every step which parameters have gradients."""
 
 
 class LostProcess(UserError):
@@ -74,16 +76,18 @@ def as_configured(config: TrainConfig) -> dict[str, Any]:
     return {"devices": config.devices, "num_nodes": config.num_nodes, "strategy": config.strategy, "plugins": []}
 
 
-def check_strategy(trainer: L.Trainer, strategy: str) -> None:
+def check_strategy(trainer: L.Trainer, config: TrainConfig) -> None:
     """Check how the processes of a training are started, before they join.
 
     Raises:
-        UserError: they are forked or spawned, and what they train is lost with them; or whatever has started them
-            (SLURM, torchrun) has started others than the arguments say.
+        UserError: they are forked or spawned, and what they train is lost with them; whatever has started them
+            (SLURM, torchrun) has started others than the arguments say; or they would wait for the gradients of
+            stages that are frozen for some epochs.
     """
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         raise UserError(
-            f"strategy '{strategy}' starts its processes by fork or spawn, from which no network comes back: take ddp"
+            f"strategy '{config.strategy}' starts its processes by fork or spawn, from which no network comes back: "
+            "take ddp"
         )
     cluster = getattr(trainer.strategy, "cluster_environment", None)
     if cluster is not None:
@@ -91,3 +95,8 @@ def check_strategy(trainer: L.Trainer, strategy: str) -> None:
             cluster.validate_settings(num_devices=trainer.num_devices, num_nodes=trainer.num_nodes)
         except ValueError as error:
             raise UserError(f"devices={trainer.num_devices}, num_nodes={trainer.num_nodes}: {error}") from error
+    if config.freeze_epochs is not None and trainer.world_size > 1 and config.strategy != ANY_GRADIENTS:
+        raise UserError(
+            f"freeze_epochs={config.freeze_epochs}: {trainer.world_size} processes would wait for the gradients of "
+            f"frozen stages: say --strategy {ANY_GRADIENTS}, or leave it out to freeze to the end"
+        )

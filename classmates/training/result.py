@@ -5,12 +5,10 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import lightning as L
 import numpy as np
-from lightning.pytorch.callbacks import EarlyStopping
 from torch import nn
 
 from classmates._files import whole_file
@@ -25,20 +23,19 @@ from classmates.methods.base import Method
 from classmates.networks.building.complexity import count_parameters, multiply_adds
 from classmates.runs.exits import save_exits
 from classmates.runs.folder import RunFolder
-from classmates.runs.record import Kept, RunRecord, StudentSize, TrainingCost
+from classmates.runs.record import EpochScores, Kept, RunRecord, StudentSize, TrainingCost, Validation
 from classmates.runs.student import StudentCard, save_student
 from classmates.tasks.protocol import Protocol, Scores
 from classmates.training.callbacks import History
 from classmates.training.environment import environment, peak_memory_mib
 from classmates.training.health import examine
-from classmates.training.module import TrainingModule
+from classmates.training.module import TrainingModule, stopped_early
 from classmates.training.scoring import (
     best_networks,
     best_state,
     early_exits,
     predict_all,
     score_all,
-    score_validation,
 )
 
 
@@ -74,8 +71,9 @@ class Result(Shown):
             lines.append(self.record.protocol.table(where, self.test))
             if self.record.test_last:
                 lines += ["", self.record.protocol.table(f"test, epoch {training.epochs}", self.record.test_last)]
-        elif self.record.validation is not None:
-            lines.append(self.record.protocol.table("validation", self.record.validation.last.scores))
+        elif (held_out := of_validation(self.record)) is not None:
+            where = "validation" if self.record.kept == "last" else f"validation, epoch {held_out.epoch}"
+            lines.append(self.record.protocol.table(where, held_out.scores))
         if exits is not None:
             lines += ["", f"answering early: {exits.accuracy:.2%} at {exits.cost:.0%} of the student's compute"]
         deploy = "The student, not worth deploying:" if self.record.useless else "The student is what you deploy:"
@@ -147,17 +145,19 @@ def score_run(
         return predict_all(module, batches, device, description)
 
     after_last = tested = predictions_of(images.test, "test") if test else None
+    held_out = None if images.val is None else predictions_of(images.val, "validation")
     kept: Kept = run.settings["keep"]
-    if test and kept == "best":
-        with best_networks(run, method):
-            tested = predictions_of(images.test, "test")
-    validation = held_out = None
-    if images.val is not None:
-        of_validation = partial(predictions_of, images.val, "validation")
-        held_out = of_validation()
-        validation = score_validation(run, module, trainer.current_epoch, held_out, of_validation)
+    validation = None
+    if images.val is not None and held_out is not None:
+        last = EpochScores(trainer.current_epoch, score_all(module.protocol, held_out))
+        with best_networks(run, method) as best_epoch:
+            of_best = predictions_of(images.val, "validation")
+            if kept == "best":
+                held_out = of_best
+                tested = predictions_of(images.test, "test") if test else None
+        validation = Validation(last, EpochScores(best_epoch, score_all(module.protocol, of_best)))
     history = next(callback for callback in trainer.callbacks if isinstance(callback, History)).rows  # type: ignore[attr-defined]
-    stopped_early = any(isinstance(one, EarlyStopping) and one.stopped_epoch for one in trainer.callbacks)  # type: ignore[attr-defined]
+    early = stopped_early(trainer)
     record = RunRecord(
         name=run.name,
         method=type(method).__name__,
@@ -174,10 +174,10 @@ def score_run(
         student=student_size(method.student(), images.input_shape),
         training_parameters=count_parameters(method),
         train_images=len(images.train.labels),
-        notes=[*notes, *([] if stopped_early else unfinished(history, run.settings["epochs"]))],
+        notes=[*notes, *([] if early else unfinished(history, run.settings["epochs"]))],
         environment=dict(environment(device)),
         config=run.settings,
-        stopped_early=stopped_early,
+        stopped_early=early,
         kept=kept,
         test_last=score_all(module.protocol, after_last) if after_last is not None and kept == "best" else {},
         drawn={} if tested is None else drawn(module.protocol, tested),
@@ -195,14 +195,20 @@ def with_warnings(
 ) -> RunRecord:
     """Return the record with what its own numbers say against the student."""
     split, scores = images.test, record.test
-    if not scores and record.validation is not None and images.val is not None:
-        split, scores = images.val, record.validation.last.scores
+    held_out = of_validation(record)
+    if not scores and held_out is not None and images.val is not None:
+        split, scores = images.val, held_out.scores
     if not scores:
         return record
     student = scores["student"][record.protocol.headline]
     chance = module.protocol.chance(split.labels)
     health = examine(history, student, chance, record.protocol, module.meter.without_gradient)
     return replace(record, warnings=health.warnings, useless=health.useless)
+
+
+def of_validation(record: RunRecord) -> EpochScores | None:
+    """Return the validation scores of the networks that were kept; None without any."""
+    return None if record.validation is None else getattr(record.validation, record.kept)
 
 
 def drawn(protocol: Protocol, tested: Predictions) -> dict[str, str]:

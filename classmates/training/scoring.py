@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from classmates.evaluation.collect import Predictions, collect
 from classmates.evaluation.exits import score_exits, tune_thresholds
 from classmates.methods.base import Method
 from classmates.runs.folder import RunFolder
-from classmates.runs.record import EarlyExits, EpochScores, Validation
+from classmates.runs.record import EarlyExits
 from classmates.tasks.protocol import Protocol, Scores
 from classmates.training.callbacks import load_checkpoint
 from classmates.training.finetuning import AVERAGE
@@ -37,21 +37,6 @@ def predict_all(
 def score_all(protocol: Protocol, predictions: Predictions) -> dict[str, Scores]:
     """Return the scores of every network."""
     return {who: protocol.score(predicted, predictions.labels) for who, predicted in predictions.logits.items()}
-
-
-def score_validation(
-    run: RunFolder, module: TrainingModule, epoch: int, last: Predictions, of_validation: Callable[[], Predictions]
-) -> Validation:
-    """Score the validation split after the last epoch and, with the networks as they were then, after the best one.
-
-    last: the predictions after the last epoch. of_validation: makes those of the networks as they are.
-    """
-    with best_networks(run, module.method) as best_epoch:
-        best = of_validation()
-    return Validation(
-        last=EpochScores(epoch, score_all(module.protocol, last)),
-        best=EpochScores(best_epoch, score_all(module.protocol, best)),
-    )
 
 
 def best_state(run: RunFolder) -> tuple[int, dict[str, Any]]:

@@ -178,7 +178,7 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> tup
         arguments = dict(config.schedule_args or {})
         whole = make_schedule(config.schedule, made, arguments, epochs=config.epochs, steps_per_epoch=steps_per_epoch)
         warm = round(config.warmup_epochs * steps_per_epoch)
-        return [whole, *([(make_warmup(config.schedule, made, warm), "step")] if warm else [])]
+        return [whole, *([(make_warmup(config.schedule, made, warm, steps_per_epoch), "step")] if warm else [])]
 
     # So that what cannot work is told before anything is written.
     tried = optimizer()
@@ -253,7 +253,7 @@ def make_trainer(
         MisconfigurationException,
     ) as error:  # it names the setting
         raise UserError(f"accelerator, devices, strategy, precision or max_time: {error}") from error
-    check_strategy(trainer, config.strategy)
+    check_strategy(trainer, config)
     if config.step == "graph" and (why := against_graphs(trainer)):
         raise UserError(f"step='graph': {why}; say step='eager', or leave it out")
     return trainer

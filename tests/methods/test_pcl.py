@@ -76,6 +76,9 @@ def test_means_follow_in_training_only(tiny_network, tiny_data, tiny_batch):
         weight.add_(1)
     method.train()(batch)
     assert torch.equal(method.means.peers.student.fc.weight, weight)
+    method.begins_step = False  # gradients are accumulated
+    method(batch)
+    assert method.means.steps == 2
 
 
 def test_views_may_be_shared_and_a_batch_without_them_is_refused(tiny_network, tiny_data, tiny_batch):

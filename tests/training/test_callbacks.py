@@ -1,8 +1,10 @@
 import time
+from functools import partial
 
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from classmates.data.batches.in_memory import MemoryLoader
 from classmates.errors import UserError
@@ -47,6 +49,41 @@ def test_training_that_does_not_wait_is_told_nothing(small_train, slow_images, t
     assert (rows["data_seconds"] > 0).all()
     assert (rows["data_seconds"] <= rows["seconds"]).all()
     assert "waiting for images" not in capfd.readouterr().err
+
+
+def test_the_table_has_the_rate_of_the_last_step(small_train, tmp_path):
+    rates = []
+
+    class Rates(Callback):
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    small_train(out=tmp_path / "run", epochs=3, schedule="OneCycleLR", callbacks=[Rates()])
+    assert pd.read_csv(tmp_path / "run" / "metrics.csv")["lr"].tolist() == pytest.approx(rates[3::4])
+
+
+def test_nothing_is_kept_between_the_batches_of_a_step(small_train, tmp_path):
+    class Broken(Exception):
+        pass
+
+    class Break(Callback):
+        def __init__(self, batch):
+            self.batch = batch
+
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            if batch_idx == self.batch:
+                raise Broken
+
+    settings = {"batch_size": 12, "accumulate": 4, "epochs": 1, "checkpoint_steps": 1, "val_fraction": 0}
+    whole = small_train(out=tmp_path / "whole", **settings).student.state_dict()  # steps of batches 4, 4 and 2
+    parts = partial(small_train, out=tmp_path / "parts", **settings)
+    for resume, batch in ((False, 5), (True, 6)):
+        with pytest.raises(Broken):
+            parts(resume=resume, callbacks=[Break(batch)])
+        checkpoint = load_checkpoint(tmp_path / "parts" / "checkpoints" / "last.ckpt")
+        assert checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["processed"] == 4
+    resumed = parts(resume=True).student.state_dict()
+    assert all(torch.equal(value, whole[name]) for name, value in resumed.items())
 
 
 @pytest.mark.parametrize("key", IN_CHECKPOINT)

@@ -49,7 +49,7 @@ SCRIPT = """
               train_size=60, batch_size=20, epochs=2, val_fraction=0, accelerator="cpu", devices=2, strategy="ddp",
               precision="32-true", memory_format="contiguous",
               loggers=(), report=False, progress=False, out=Path(FOLDER) / NAME, callbacks=[Witness()],
-              resume=RESUMED)
+              resume=RESUMED, freeze_stages=int(NAME == "frozen"))
 """
 
 
@@ -98,6 +98,11 @@ def test_two_processes_make_one_run(folder, whole):
     assert record["training"]["steps"] == 6
     assert record["test"]["student"]["top1"]["count"] == 797
     assert len(pd.read_csv(folder / "whole" / "metrics.csv")) == 2
+
+
+def test_frozen_stages_are_waited_for_by_nobody(folder):
+    ended = trained(folder, "frozen")
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_a_process_that_is_killed_is_named_and_the_run_goes_on(folder, whole):

@@ -221,7 +221,7 @@ def test_a_student_that_was_trained_to_classify_is_judged_on_new_classes(tmp_pat
         (["--task.way", "4", "--task.eval_way", "2", "--class_weights", "balanced"], "does not weigh classes"),
         (["--task.way", "4", "--task.eval_way", "2", "--batch_size", "30"], "a multiple of 64, 64 or more"),
         (["--task.way", "4", "--task.eval_way", "2", "--keep", "best", "--val_fraction", "0"], "keep='best'"),
-        (["--task", "few_short"], "unknown task 'few_short': did you mean 'few_shot'"),
+        (["--task.way", "4", "--task", "few_shot"], "--task is given twice"),
     ],
 )
 def test_what_cannot_work_is_told_before_anything_is_written(tmp_path, capsys, flags, said):
@@ -231,6 +231,11 @@ def test_what_cannot_work_is_told_before_anything_is_written(tmp_path, capsys, f
     assert cli.main([*typed, *flags, "--out", str(out)]) == 2
     assert said in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_an_unknown_task_is_told_with_the_nearest(capsys):
+    assert cli.main(["train", "--data", "digits", "--model", "resnet8", "--task", "few_short"]) == 2
+    assert "unknown task 'few_short': did you mean 'few_shot'" in capsys.readouterr().err
 
 
 def test_options_of_training_are_refused_where_nothing_is_trained(run, capsys):

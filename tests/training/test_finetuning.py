@@ -1,12 +1,14 @@
 """What people fine-tune with: it does what it says, in whole runs."""
 
+from functools import partial
+
 import pytest
 import timm
 import torch
 from lightning.pytorch.callbacks import Callback
 
 from classmates.errors import UserError
-from classmates.methods import MCL, Baseline
+from classmates.methods import MCL, PCL, Baseline
 from classmates.training.callbacks import load_checkpoint
 from classmates.training.finetuning import WeightAverage, new_parts
 from classmates.training.optimisation import faster_groups, layer_groups
@@ -52,6 +54,15 @@ def test_a_warm_up_goes_with_any_schedule(small_train, tmp_path, schedule):
     steps = len(factors) // 3
     expected = [min(1.0, (step + 1) / (1.5 * steps + 1)) for step in range(3 * steps)]
     assert factors == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_warm_up_of_an_epoch_goes_with_restarts(small_train, tmp_path):
+    rates = Rates()
+    restarts = {"schedule": "CosineAnnealingWarmRestarts", "schedule_args": {"T_0": 3}}
+    small_train(out=tmp_path / "run", callbacks=[rates], warmup_epochs=1, lr=0.01, epochs=3, **restarts)
+    assert [one[0] for one in rates.seen] == pytest.approx(
+        [0.002, 0.004, 0.006, 0.008, *[0.0075] * 4, *[0.0025] * 4], rel=1e-6
+    )
 
 
 def test_layers_learn_at_decaying_rates_and_new_parts_at_the_whole(small_train, small_mcl, tmp_path):
@@ -101,6 +112,24 @@ def test_accumulated_batches_make_one_step(small_train, tmp_path):
     result = small_train(out=tmp_path / "run", epochs=2, accumulate=2)
     assert result.record.training.steps == 4  # 4 batches an epoch
     assert small_train(out=tmp_path / "plain", epochs=2).record.training.steps == 8
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_mean_teachers_follow_once_a_step(small_train, tmp_path, accumulate):
+    means = []
+
+    class Seen(Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            teachers = module.method.means
+            means.append((float(teachers.steps), float(sum(one.sum() for one in teachers.parameters()))))
+
+    method = partial(PCL, peers=2, ramp=0, decay=0.5)
+    settings = {"accumulate": accumulate, "batch_size": 30, "val_fraction": 0}
+    small_train(method=method, out=tmp_path / "run", epochs=1, callbacks=[Seen()], **settings)
+    expected = [1 + batch // accumulate for batch in range(len(means))]
+    assert len(means) > 2
+    assert [steps for steps, _ in means] == expected
+    assert len(set(means)) == max(expected)  # and each time they have changed
 
 
 def test_the_average_is_validated_and_becomes_the_student(small_train, small_mcl, tmp_path):
@@ -159,6 +188,10 @@ def test_frozen_stages_stay_as_they_are(small_train, small_mcl, tmp_path, epochs
         ({"warmup_epochs": 4}, "warmup_epochs=4: give 0"),
         ({"warmup_epochs": -1}, "warmup_epochs=-1"),
         ({"warmup_epochs": 1, "schedule": "OneCycleLR"}, "OneCycleLR rises by itself"),
+        (
+            {"warmup_epochs": 1.5, "schedule": "CosineAnnealingWarmRestarts", "schedule_args": {"T_0": 4}},
+            "CosineAnnealingWarmRestarts sets the rate anew after every epoch: give 1 or less",
+        ),
         ({"new_parts_lr": 0.0}, r"new_parts_lr=0\.0: give a factor above 0"),
         ({"new_parts_lr": 10.0, "pretrained": False}, "every part is new"),
         ({"layer_decay": 0.0}, r"layer_decay=0\.0"),

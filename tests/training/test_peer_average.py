@@ -25,6 +25,9 @@ class Peers(Callback):
             for network in module.method.networks.networks
         ]
 
+    def on_train_start(self, trainer, module):
+        self.begun = self.states(module)
+
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         self.trained = self.states(module)
 
@@ -58,6 +61,19 @@ def test_it_is_validated_and_deployed_with_statistics_of_its_own(small_train, tm
     assert not torch.allclose(first.running_mean, expected[f"{name}.running_mean"])
     assert first.num_batches_tracked == 4  # the batches of an epoch
     assert "ensemble" in result.record.test
+
+
+@pytest.mark.parametrize("epochs", [None, 2])
+def test_statistics_of_stages_that_are_frozen_at_the_end_stay(small_train, tmp_path, epochs):
+    peers = Peers()
+    method = partial(SMALL_MCL, peers=2, **ALIKE)
+    settings = {"freeze_stages": 1, "freeze_epochs": epochs, "epochs": 2 if epochs is None else 3}
+    result = small_train(method=method, out=tmp_path / "run", callbacks=[peers], **settings)
+    begun, final = peers.begun[-1], result.student.state_dict()
+    assert not torch.equal(final["layer2.0.bn1.running_mean"], peers.trained[-1]["layer2.0.bn1.running_mean"])
+    frozen = [name for name in begun if name.startswith(("stem", "layer1"))]
+    assert any("running_var" in name for name in frozen)
+    assert all(torch.equal(begun[name], final[name]) for name in frozen) == (epochs is None)
 
 
 def test_the_best_epoch_is_scored_as_it_was_validated(small_train, tmp_path):

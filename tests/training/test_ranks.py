@@ -77,6 +77,14 @@ def test_which_process_is_the_first_is_read_from_whoever_started_it(monkeypatch,
     assert first_process() is first
 
 
+def test_stages_that_begin_to_learn_need_a_strategy_that_finds_gradients(tmp_path):
+    frozen = {"freeze_stages": 1, "freeze_epochs": 1, "train_size": 60, "batch_size": 20, "epochs": 2}
+    with pytest.raises(UserError, match=r"freeze_epochs=1: 2 processes would .* ddp_find_unused_parameters_true"):
+        train(accelerator="cpu", devices=2, strategy="ddp", precision="32-true", memory_format="contiguous",
+              out=tmp_path / "run", **frozen)  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_process_alone_agrees_with_itself():
     assert agreed(lambda: "bf16-mixed") == "bf16-mixed"
 

@@ -138,7 +138,8 @@ def _listing(root: Path, layout: Layout, parts: dict[str, str]) -> Listing:
     numbers = {name: number for number, name in enumerate(known)}
     splits = {}
     for (part, names), at in zip(classes.items(), places, strict=True):
-        labels = torch.tensor([numbers[name] for name in names]).repeat_interleave(torch.tensor(counts[part]))
+        of_classes = torch.tensor([numbers[name] for name in names])
+        labels = of_classes.repeat_interleave(torch.tensor(counts[part]))
         splits[part] = Split(labels, paths=paths.take(at))
     return Listing(
         name=root.resolve().name,
@@ -151,9 +152,13 @@ def _listing(root: Path, layout: Layout, parts: dict[str, str]) -> Listing:
 
 
 def _require_classes(root: Path, parts: dict[str, str], classes: dict[str, list[str]], known: list[str]) -> None:
-    """Raise UserError where there is no class, one only to learn, or a part has one that training has not."""
-    if not known:
-        raise UserError(f"{root} has no class folders: put the images of each class into a folder of its own")
+    """Raise UserError where a part has no class, or one that training has not, or there is one only to learn."""
+    for part, folder in parts.items():
+        if not classes[part]:
+            away = f", or move {folder}/ away" if "train" in classes and part != "train" else ""
+            raise UserError(
+                f"{root / folder} has no class folders: put the images of each class into a folder of its own{away}"
+            )
     if len(set(map(in_unicode, known))) < len(known):
         raise UserError(f"{root} has class folders whose names, which are not UTF-8, are written alike: rename them")
     if "train" in parts and len(known) == 1:

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from classmates._progress import bar
@@ -31,7 +31,6 @@ AT_ONCE = 4096
 """The number of images that are handed to the threads that read them before they are waited for."""
 
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
-_SIDEWAYS = (5, 6, 7, 8)  # the EXIF orientations that exchange width and height
 
 
 class Check(NamedTuple):
@@ -113,12 +112,13 @@ def check(path: ImageFile, channels: int, size: tuple[int, int] | None = None) -
         with opened(path) as image:
             grey, frames = image.mode in _GREY_MODES, getattr(image, "n_frames", 1)
             width, height = image.size
-            if image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS:
-                width, height = height, width
             keep = size is not None or max(image.size) <= IN_MEMORY
             if not keep:
                 image.draft(None, (256, 256))
+            stored = image.size
             upright = convert(ImageOps.exif_transpose(image), channels)
+            if upright.size != stored:  # it was turned, if not before: Pillow opens some formats upright
+                width, height = height, width
     except UnreadableImage as error:
         return error
     if keep:

@@ -15,8 +15,7 @@ class MeanPeers(nn.Module):
     """A copy of the peers, their trunk included, whose weights follow them and that no gradient reaches.
 
     θ̄ ← δ_t θ̄ + (1 − δ_t) θ at the beginning of step t, from 0, with δ_t = min(1 − 1/t, δ): the copy is a plain mean
-    of the weights at first, and equal to them until the third step. Batches whose gradients are accumulated make one
-    step. Its BatchNorm statistics are its own: in training
+    of the weights at first, and equal to them until the third step. Its BatchNorm statistics are its own: in training
     mode it normalises by those of the batch, as the peers do.
 
     Args:
@@ -30,16 +29,11 @@ class MeanPeers(nn.Module):
         super().__init__()
         self.peers = copy.deepcopy(peers).requires_grad_(False)
         self.decay = decay
-        self.followed: int | None = None
         self.register_buffer("steps", torch.zeros(()))  # on the device: a step that is replayed counts there too
 
     @torch.no_grad()
     def follow(self, peers: Peers) -> None:
-        """Move the weights towards those of the peers, where these have changed since it last did."""
-        changes = sum(one._version for one in peers.parameters())  # counted on the host, which need not wait
-        if changes == self.followed:
-            return
-        self.followed = changes
+        """Move the weights towards those of the peers, at the beginning of a step."""
         decay = (1 - 1 / self.steps.clamp(min=1)).clamp(max=self.decay)
         means: list[Tensor] = list(self.peers.parameters())
         now: list[Tensor] = list(torch._foreach_mul(list[Tensor](peers.parameters()), 1 - decay))

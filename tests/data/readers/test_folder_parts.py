@@ -6,7 +6,7 @@ from classmates.data.readers.folder import list_folder, list_part
 from classmates.data.readers.listing import read_listing
 from classmates.data.readers.part_names import part_of
 from classmates.errors import UserError
-from tests.fixtures.class_folders import write_classes
+from tests.fixtures.class_folders import write, write_classes
 
 
 def read(folder, image_size=None, channels=None, on_bad_image="error"):
@@ -48,6 +48,20 @@ def test_classes_may_be_called_like_parts(tmp_path):
     source = read(tmp_path)
     assert source.train.class_names == ("bus", "test", "train")
     assert "taken for classes, as they hold no class folders: train/, test/" in source.notes
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+@pytest.mark.parametrize("images", [0, 3])
+def test_a_part_without_class_folders_is_told(tmp_path, part, images):
+    write_classes(tmp_path / "train")
+    (tmp_path / part).mkdir()
+    for number in range(images):
+        write(tmp_path / part / f"{number}.png")
+    message = rf"{tmp_path}/{part} has no class folders: put .* a folder of its own, or move {part}/ away"
+    with pytest.raises(UserError, match=message):
+        read(tmp_path)
+    with pytest.raises(UserError, match=rf"{tmp_path}/{part} has no class folders: put .* its own$"):
+        list_part(tmp_path, part)
 
 
 def test_a_folder_that_wraps_the_data_set_is_looked_through_and_it_is_said(tmp_path):

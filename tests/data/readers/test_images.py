@@ -77,16 +77,25 @@ def test_cmyk(save):
 
 
 @pytest.mark.parametrize(("orientation", "red_at"), [(1, (0, 0)), (2, (2, 0)), (3, (2, 1)), (6, (1, 0)), (8, (0, 2))])
-def test_exif_rotation_is_applied(save, orientation, red_at):
+@pytest.mark.parametrize("name", ["image.png", "image.tif", "image.webp"])
+def test_exif_rotation_is_applied(save, orientation, red_at, name):
     image = Image.new("RGB", (3, 2))
     image.putpixel((0, 0), (255, 0, 0))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = save(image, exif=exif)
+    path = save(image, name, exif=exif, **({"lossless": True} if name.endswith("webp") else {}))
     upright = decode(path, 3)
     assert upright.size == ((2, 3) if orientation >= 5 else (3, 2))
     assert upright.getpixel(red_at) == (255, 0, 0)
     assert check(path, 3).size == upright.size
+
+
+@pytest.mark.parametrize("name", ["large.jpg", "large.tif"])
+def test_a_large_turned_image_is_measured_upright(save, name):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = save(Image.new("RGB", (1000, 600)), name, exif=exif)
+    assert check(path, 3).size == decode(path, 3).size == (600, 1000)
 
 
 @pytest.mark.parametrize("name", ["cut.jpg", "cut.png"])

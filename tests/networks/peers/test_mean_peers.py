@@ -44,17 +44,6 @@ def test_at_first_they_are_the_plain_mean(peers):
     torch.testing.assert_close(mean, torch.stack(seen).mean(0), rtol=1e-4, atol=1e-4)
 
 
-def test_batches_whose_gradients_are_accumulated_are_one_step(peers):
-    means, once = MeanPeers(peers, 0.5), MeanPeers(peers, 0.5)
-    for _ in range(4):
-        change(peers)
-        for _ in range(3):
-            means.follow(peers)
-        once.follow(peers)
-    assert means.steps == once.steps == 4
-    assert all(torch.equal(one, same) for one, same in zip(means.parameters(), once.parameters(), strict=True))
-
-
 def test_no_gradient_reaches_them_and_they_share_nothing(peers, tiny_batch):
     means = MeanPeers(peers, 0.9)
     outputs = means(tiny_batch)
