@@ -108,7 +108,7 @@ def export(
         most_lost: with formats, the share of accuracy that a file may lose on the test images; one that loses more is
             not kept.
         network: where to load the weights, for a student that was given to training as an object (in Python).
-        trust_code: run the Python file of a student whose model is one (FILE.py:CLASS).
+        trust_code: run the Python files that the run's folder names, of its model or its task (FILE.py:CLASS).
 
     Returns:
         The file written; with formats or early_exit the table of what was measured.

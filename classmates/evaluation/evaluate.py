@@ -124,7 +124,7 @@ def evaluate(
         task: how it is judged; as the run's own task does if not given. Its options follow with a dot, such as --task
             few_shot --task.shot 5 --task.eval_way 10.
         network: where to load the weights, for a student that was given to training as an object (in Python).
-        trust_code: run the Python file of a student whose model is one (FILE.py:CLASS).
+        trust_code: run the Python files that the run's folder names, of its model or its task (FILE.py:CLASS).
 
     Returns:
         Its metrics by name, each with value, 95 % interval if it has one, and number of images or episodes: of a

@@ -80,7 +80,7 @@ def predict(
         batch_size: how many images at a time.
         accelerator: auto, cpu, gpu, mps, ... as Lightning names them.
         network: where to load the weights, for a student that was given to training as an object (in Python).
-        trust_code: run the Python file of a student whose model is one (FILE.py:CLASS).
+        trust_code: run the Python files that the run's folder names, of its model or its task (FILE.py:CLASS).
 
     Returns:
         One row for each image, in the order given, folders sorted: ``file``, ``class``, ``probability`` (softmax of
