@@ -6,7 +6,7 @@ A fault that is found becomes a line here, beside others of its kind.
 from collections.abc import Mapping
 from typing import NamedTuple
 
-TRAIN = "train --data digits --train_size 60 --batch_size 20 --epochs 1 --model resnet8 --out out "
+TRAIN = {"data": "digits", "train_size": 60, "batch_size": 20, "epochs": 1, "model": "resnet8", "out": "out"}
 COMPARE = "compare --methods Baseline --data digits --out out --train.epochs 1 --train.train_size 60 --dry_run "
 LONG = "x" * 5000
 MANY = 10**9
@@ -22,7 +22,9 @@ class Case(NamedTuple):
 
 
 def of_train(flags: str, *words: str) -> Case:
-    return Case(TRAIN + flags, words)
+    given = {word[2:].partition("=")[0] for word in flags.split() if word.startswith("--")}
+    usual = [f"--{name} {value}" for name, value in TRAIN.items() if name not in given]
+    return Case(" ".join(["train", *usual, flags]), words)
 
 
 def of_file(name: str, content: str, typed: str, *words: str) -> Case:
