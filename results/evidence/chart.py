@@ -31,6 +31,8 @@ SETS = {
 }
 """Folders of this one in the order of the columns, and what stands above each."""
 
+FEWEST = 3
+"""With fewer seeds an interval is too wide to say anything, and a point is open."""
 Row = dict[str, str]
 
 
@@ -51,8 +53,10 @@ def draw(axes: Axes, rows: dict[str, Row], names: list[str]) -> None:
         row = rows[name]
         mean, low, high = (float(row[key] or "nan") for key in ("difference", "low", "high"))
         clear = BLUE if row["marked"] == "True" else VERMILION if row["marked_worse"] == "True" else INK
-        axes.plot([low, high], [place, place], color=clear, linewidth=1.4, alpha=1 if clear != INK else 0.5)
-        axes.plot(mean, place, "o", color=clear, markersize=4, fillstyle="none" if row["seeds"] == "1" else "full")
+        few = int(row["seeds"]) < FEWEST
+        if not few:
+            axes.plot([low, high], [place, place], color=clear, linewidth=1.4, alpha=1 if clear != INK else 0.5)
+        axes.plot(mean, place, "o", color=clear, markersize=4, fillstyle="none" if few else "full")
         axes.annotate(
             f"{float(row['training_ratio']):.1f} ×",
             (1, place),
@@ -63,8 +67,9 @@ def draw(axes: Axes, rows: dict[str, Row], names: list[str]) -> None:
             fontsize=8,
         )
     axes.set_ylim(len(names) - 0.5, -0.5)
-    seeds = sorted({int(row["seeds"]) for row in rows.values()})
-    axes.set_xlabel(f"points gained\n{' or '.join(map(str, seeds))} seeds")
+    seeds = [int(row["seeds"]) for row in rows.values()]
+    least, most = min(seeds), max(seeds)
+    axes.set_xlabel(f"points gained\n{f'{least} to {most}' if least < most else most} seeds")
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
 
