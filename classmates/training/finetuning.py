@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from classmates.contracts import Batch
 from classmates.data.batches.randomness import stream_seed
 from classmates.errors import UserError
 from classmates.methods.base import Method
@@ -136,17 +135,21 @@ class PeerAverage(Callback):
         module.train_loader.load_state_dict({"given": 0})
         seed_everywhere(stream_seed("statistics", module.seed, module.global_rank), module.device)
         with module.trainer.precision_plugin.forward_context():
-            measure_statistics(student, module.train_loader)
+            measure_statistics(student, (batch.images.to(module.device) for batch in module.train_loader))
 
 
-def measure_statistics(network: nn.Module, batches: Iterable[Batch]) -> None:
-    """Replace the statistics of every BatchNorm in training mode by their means over batches; frozen ones stay."""
+@torch.no_grad()
+def measure_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Replace the statistics of every BatchNorm in training mode by their means over batches; frozen ones stay.
+
+    batches: of images, on the network's device.
+    """
     momenta = {one: one.momentum for one in network.modules() if isinstance(one, _BatchNorm) and one.training}
     for one in momenta:
         one.reset_running_stats()
         one.momentum = None
-    for batch in batches:
-        network(batch.images)
+    for images in batches:
+        network(images)
     for one, momentum in momenta.items():
         one.momentum = momentum
 
