@@ -87,11 +87,24 @@ def add_preparation(path: Path, card: StudentCard) -> int:
     front.ir_version = network.ir_version
     for own, other in ((front.opset_import, entry) for entry in network.opset_import if entry.domain == ""):
         own[0].CopyFrom(other)
-    front = compose.add_prefix(front, PREFIX, rename_inputs=False)
+    rename(front.graph)
     merged = compose.merge_models(front, network, io_map=[(f"{PREFIX}prepared", network.graph.input[0].name)])
     helper.set_model_props(merged, {entry.key: entry.value for entry in network.metadata_props})
     onnx.save(merged, path)
     return difference
+
+
+def rename(graph: onnx.GraphProto) -> None:
+    """Put ``PREFIX`` before every name in the graph but those of its inputs: a network may have the same ones.
+
+    ``onnx.compose.add_prefix`` of older versions renames the inputs too, whatever it is told.
+    """
+    inputs = {entry.name for entry in graph.input}
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [name if name in inputs or not name else PREFIX + name for name in names]
+    for entry in (*graph.initializer, *graph.output, *graph.value_info):
+        entry.name = PREFIX + entry.name
 
 
 def largest_difference(model: onnx.ModelProto, card: StudentCard) -> int:
