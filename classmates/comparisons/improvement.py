@@ -51,7 +51,7 @@ class Improvement(Shown):
         baseline: Baseline's headline on test images, mean over the seeds.
         winner: the same of the chosen method; None where that is Baseline.
         difference: winner - baseline, with its interval; None where the chosen method is Baseline.
-        notes: paragraphs on useless students, failed runs and runs that are left.
+        notes: paragraphs on images in two parts, useless students, failed runs and runs that are left.
     """
 
     folder: Path

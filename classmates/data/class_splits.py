@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from hashlib import blake2b
 from itertools import combinations
-from typing import NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from classmates.data.batches.randomness import generator
-from classmates.data.parts import ImageData, Source, Split
-from classmates.data.readers.images import decode
+from classmates.data.parts import ImageData, Source
 from classmates.data.splits import TEST_FRACTION, TEST_SEED, stratified_subset
+from classmates.data.twins import Part, tell_twins
 from classmates.errors import UserError
 
 FEWEST = 2
 """The fewest classes of a part: of one, there is nothing to tell apart."""
-
-
-class Part(NamedTuple):
-    """A part of a data set. moments: [N, 2, C], of its images, as in Source."""
-
-    split: Split
-    moments: Tensor
-
-    def take(self, indices: Tensor) -> Part:
-        """Return some of the images, in this order; the classes stay as they are."""
-        return Part(self.split.take(indices), self.moments[indices])
-
-    def take_classes(self, numbers: Tensor) -> Part:
-        """Return the images of these classes, which are numbered from 0 in this order."""
-        place = torch.full((len(self.split.class_names),), -1)
-        place[numbers] = torch.arange(len(numbers))
-        indices = (place[self.split.labels] >= 0).nonzero()[:, 0]
-        split, moments = self.take(indices)
-        names = tuple(self.split.class_names[number] for number in numbers.tolist())
-        return Part(replace(split, labels=place[split.labels], class_names=names), moments)
 
 
 def split_classes(
@@ -106,7 +82,17 @@ def _split_off(part: Part, fraction: float, seed: int, what: str) -> tuple[Part,
             f"give more classes{', or val_fraction 0' if what == 'validation' else ', or test classes of their own'}"
         )
     order = torch.randperm(count, generator=generator(f"{what} classes", seed))
-    return part.take_classes(order[off:].sort().values), part.take_classes(order[:off].sort().values)
+    return _take_classes(part, order[off:].sort().values), _take_classes(part, order[:off].sort().values)
+
+
+def _take_classes(part: Part, numbers: Tensor) -> Part:
+    """Return the images of these classes, which are numbered from 0 in this order."""
+    place = torch.full((len(part.split.class_names),), -1)
+    place[numbers] = torch.arange(len(numbers))
+    indices = (place[part.split.labels] >= 0).nonzero()[:, 0]
+    split, moments = part.take(indices)
+    names = tuple(part.split.class_names[number] for number in numbers.tolist())
+    return Part(replace(split, labels=place[split.labels], class_names=names), moments)
 
 
 def _named(part: Part) -> str:
@@ -117,52 +103,9 @@ def _named(part: Part) -> str:
 
 def _look_for_twins(source: Source, parts: Mapping[str, Part], published: bool) -> list[str]:
     """Find images whose pixels are in two parts: an error, or notes where the parts were published so."""
-    twins = [
-        f"{_image(parts[first], one)} ({first}) and {_image(parts[second], other)} ({second})"
-        for (first, one), (second, other) in find_twins(parts)
-    ]
-    if not twins:
+    told = tell_twins(source.name, parts)
+    if told is None:
         return []
-    told = f"images of '{source.name}' with the same pixels as one in another part: {len(twins)}, such as {twins[0]}"
     if not published:
         raise UserError(f"{told}; remove one of the two, as an image must not be trained on and judged by")
     return [f"{told}; the parts are as they were published"]
-
-
-def find_twins(parts: Mapping[str, Part]) -> list[tuple[tuple[str, int], tuple[str, int]]]:
-    """Return the pairs of (part, index) of images in different parts that have the same pixels, the first part first.
-
-    Images are decoded, or compared in memory, only where their mean and mean square are the same to the bit.
-    """
-    by_moments: dict[bytes, list[tuple[str, int]]] = defaultdict(list)
-    for name, part in parts.items():
-        for index, moments in enumerate(part.moments.numpy()):
-            by_moments[moments.tobytes()].append((name, index))
-    pairs = []
-    for alike in by_moments.values():
-        if len({name for name, _ in alike}) == 1:
-            continue
-        first_with: dict[bytes, tuple[str, int]] = {}
-        for name, index in alike:
-            first = first_with.setdefault(_pixels(parts[name].split, index), (name, index))
-            if first[0] != name:
-                pairs.append((first, (name, index)))
-    return pairs
-
-
-def _pixels(split: Split, index: int) -> bytes:
-    """Return a hash of an image's size and pixels: of the file it came from, or else of those in memory."""
-    if split.images is not None:
-        pixels = split.images[index].numpy()
-    else:
-        assert split.paths is not None
-        pixels = np.asarray(decode(split.paths[index], 3))
-    return blake2b(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes(), digest_size=16).digest()
-
-
-def _image(part: Part, index: int) -> str:
-    """Return what to call an image in a message, with its class."""
-    split = part.split
-    file = None if split.paths is None else split.paths[index]
-    name = f"image {index}" if file is None or isinstance(file, Image.Image) else str(file)
-    return f"{name} of class '{split.class_names[split.labels[index]]}'"

@@ -23,6 +23,7 @@ from classmates.data.readers.python_dataset import read_dataset
 from classmates.data.readers.remote import is_url, local_copy
 from classmates.data.readers.webdataset import find_tars, list_webdataset
 from classmates.data.splits import TEST_FRACTION, TEST_SEED, stratified_split, stratified_subset
+from classmates.data.twins import Part, tell_twins
 from classmates.errors import UserError, check_choice, unknown
 
 __all__ = ["NAMES", "ImageData", "Split", "load"]
@@ -96,12 +97,12 @@ def load(
         source = read_listing(listing, image_size=image_size, channels=channels, on_bad_image=on_bad_image)
     images = source.train
     assert images is not None  # readers find training images or raise
+    published = isinstance(data, str) and not is_folder(data, data_dir)
     if classes == "disjoint":
-        published = isinstance(data, str) and not is_folder(data, data_dir)
         return split_classes(source, train_size, val_fraction, seed, published=published)
     _require_classes(images, source.name)
     try:
-        return _split(source, images, train_size, val_fraction, seed)
+        return _split(source, images, train_size, val_fraction, seed, published=published)
     except UserError as error:
         raise CannotSplit(error, source) from error
 
@@ -237,18 +238,28 @@ def _require_classes(images: Split, where: Path | str) -> None:
         raise UserError(f"{where} has no training image of {listed(empty)}: number the classes without gaps")
 
 
-def _split(source: Source, images: Split, train_size: int | None, val_fraction: float, seed: int) -> ImageData:
+def _split(
+    source: Source, images: Split, train_size: int | None, val_fraction: float, seed: int, *, published: bool
+) -> ImageData:
     names = images.class_names
     notes: tuple[str, ...] = ()
     labels = images.labels
     train = torch.arange(len(labels))
     test, val = source.test, source.val
+    moments = dict(source.moments)
     if test is None:
         part = f"the test set ({TEST_FRACTION:.0%} of the images, as no test/ is given)"
         fix = "put test images into test/ beside train/, or add images until there are 5 a class on average"
         kept, off = stratified_split(labels, TEST_FRACTION, TEST_SEED, part=part, class_names=names, fix=fix)
         test, train = images.take(off), train[kept]
+        moments["test"] = moments["train"][off]
         notes += (f"no test set given (test/): {TEST_FRACTION:.0%} of the images, {len(off)}, were split off as one",)
+    known = {"train": images.take(train), "val": val, "test": test}
+    moments["train"] = moments["train"][train]
+    twins = tell_twins(source.name, {part: Part(split, moments[part]) for part, split in known.items() if split})
+    if twins is not None:
+        ours = "scores on them are too good: remove one of the two (`classmates data` lists them all)"
+        notes += (f"{twins}; {'the parts are as they were published' if published else ours}",)
     if val is None and val_fraction > 0:
         part = f"the validation set (val_fraction {val_fraction:g})"
         beside = " beside those of the test set" if source.test is None else ""

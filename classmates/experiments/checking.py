@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 
 import torch
 
+from classmates._progress import note
 from classmates.data.parts import ImageData
 from classmates.errors import UserError
 from classmates.evaluation.predict import device_for
@@ -55,6 +56,8 @@ def method_key(config: RunConfig) -> str:
 def check_trials(trials: Sequence[Trial]) -> list[RunConfig]:
     """Settle what each trial leaves open, and build every distinct method, optimiser and schedule once, on the CPU.
 
+    What loading the images had to decide is said.
+
     Returns:
         The settled configuration of each trial.
 
@@ -88,6 +91,8 @@ def failing(trials: Sequence[Trial], settled: dict[int, RunConfig]) -> Iterator[
         except UserError as error:
             yield from ((trial, error) for trial in of_data)
             continue
+        for text in images.notes:
+            note(text)
         for trial in of_data:
             try:
                 settled[id(trial)], _ = settle(trial.config, images)

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 
 from classmates._files import whole_file
-from classmates._progress import note
+from classmates._progress import note, say
 from classmates.comparisons.improvement import BASELINE, Improvement, Tried
 from classmates.comparisons.recipe import Recipe
 from classmates.comparisons.statistics import image_difference
+from classmates.data.twins import notes_on_twins
 from classmates.errors import UserError
 from classmates.evaluation.evaluate import student_predictions
 from classmates.experiments.called_for import called_for
@@ -200,7 +201,9 @@ def outcomes_on_test(ledger: Ledger, jobs: Sequence[Job]) -> np.ndarray:
     task, outcomes = Classification(), []
     for job in jobs:
         how = {name: job.settings[name] for name in ("num_workers", "accelerator")}
-        found = student_predictions(ledger.run_folder(job), task=task, trust_code=True, **how)  # it has just run it
+        with say(notes=False):  # they were said at the start
+            # Code of others that the run may name has just been run.
+            found = student_predictions(ledger.run_folder(job), task=task, trust_code=True, **how)
         outcomes.append(task.protocol.outcomes(found.logits["student"], found.labels).numpy())
     return np.stack(outcomes)
 
@@ -220,8 +223,9 @@ def tried(
 
 
 def notes_on(ledger: Ledger, jobs: Sequence[Job], records: Records) -> list[str]:
-    """Tell which students are useless, which runs failed, and how many are left."""
-    notes = [
+    """Tell of images in two parts, which students are useless, which runs failed, and how many are left."""
+    twins = notes_on_twins(next(iter(records[BASELINE].values())).notes)
+    useless = [
         f"WARNING: the student of {row}, seed {seed}, is no better than always giving the commonest answer"
         for row, runs in records.items()
         for seed, record in runs.items()
@@ -230,7 +234,7 @@ def notes_on(ledger: Ledger, jobs: Sequence[Job], records: Records) -> list[str]
     states = pd.DataFrame([state_of(ledger, job, ledger.status(job)) for job in jobs])
     left = int((~states["status"].isin(["done", "failed"])).sum())
     more = [f"{left} of {len(jobs)} runs are left to do; the same command goes on with them"] if left else []
-    return [*notes, *failures(states), *more]
+    return [*(f"WARNING: {text}" for text in twins), *useless, *failures(states), *more]
 
 
 def copy_student(run: Path, folder: Path) -> None:

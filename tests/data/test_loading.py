@@ -99,9 +99,9 @@ def test_given_parts_are_kept(photos):
     (photos / "train").mkdir()
     for name in ("cat", "dog"):
         (photos / name).rename(photos / "train" / name)
-        for part in ("val", "test"):
+        for part, red in (("val", 200), ("test", 210)):
             (photos / part / name).mkdir(parents=True)
-            Image.new("RGB", (6, 6), (200, 0, 0)).save(photos / part / name / "0.png")
+            Image.new("RGB", (6, 6), (red, 0, 0)).save(photos / part / name / "0.png")
     data = load(photos)
     assert (len(data.train), len(data.val), len(data.test)) == (40, 2, 2)
     assert data.notes == ()

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from classmates.cli.commands import code_of_runs
 from classmates.data.loading import load
@@ -202,6 +204,30 @@ def test_failed_and_useless_runs_are_told(tmp_path, monkeypatch):
     assert "WARNING: the student of Baseline, seed 0, is no better than" in str(found)
     with pytest.raises(UserError, match="were not tested"):
         report(tmp_path)
+
+
+def test_test_images_that_were_trained_on_are_told_at_the_start_and_in_the_verdict(tmp_path, capsys):
+    draw = torch.Generator().manual_seed(0)
+    for part in ("train", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / "photos" / part / name).mkdir(parents=True)
+            for number in range(12):
+                pixels = torch.randint(256, (8, 8, 3), dtype=torch.uint8, generator=draw).numpy()
+                Image.fromarray(pixels).save(tmp_path / "photos" / part / name / f"{number}.png")
+    shutil.copy(tmp_path / "photos/train/cat/0.png", tmp_path / "photos/test/cat/copy.png")
+    tiny = {**TINY, "train_size": None, "batch_size": 8}
+    found = improve(
+        str(tmp_path / "photos"),
+        "resnet8",
+        methods=["LabelSmoothing"],
+        seeds=1,
+        train=tiny,
+        workers=0,
+        out=tmp_path / "out",
+    )
+    told = "with the same pixels as one in another part: 1, such as"
+    assert capsys.readouterr().err.count(f"note: images of 'photos' {told}") == 1
+    assert f"WARNING: images of 'photos' {told}" in " ".join(str(found).split())
 
 
 def test_what_is_left_open_is_chosen_for_the_data(tmp_path):

@@ -1,0 +1,93 @@
+"""Images that are in two parts of a data set: what is judged by them has been trained on."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from classmates.data.parts import Split
+from classmates.data.readers.images import decode
+
+SAME = "with the same pixels as one in another part"
+"""The words by which a note on such images is known."""
+
+
+class Part(NamedTuple):
+    """A part of a data set. moments: [N, 2, C], of its images, as in Source."""
+
+    split: Split
+    moments: Tensor
+
+    def take(self, indices: Tensor) -> Part:
+        """Return some of the images, in this order; the classes stay as they are."""
+        return Part(self.split.take(indices), self.moments[indices])
+
+
+def tell_twins(name: str, parts: Mapping[str, Part]) -> str | None:
+    """Return how many images are in two parts of the data set of this name, and one such pair; None if none is."""
+    twins = find_twins(parts)
+    if not twins:
+        return None
+    (first, one), (second, other) = twins[0]
+    return (
+        f"images of '{name}' {SAME}: {len(twins)}, such as {_image(parts[first], one)} ({first}) and "
+        f"{_image(parts[second], other)} ({second})"
+    )
+
+
+def notes_on_twins(notes: Iterable[str]) -> list[str]:
+    """Return those of a run's notes that tell of images in two parts."""
+    return [text for text in notes if SAME in text]
+
+
+def find_twins(parts: Mapping[str, Part]) -> list[tuple[tuple[str, int], tuple[str, int]]]:
+    """Return the pairs of (part, index) of images in different parts that have the same pixels, the first part first.
+
+    Images are decoded, or compared in memory, only where their mean and mean square are the same to the bit.
+    """
+    rows = {name: _rows(part.moments) for name, part in parts.items()}
+    parts_with = Counter(row for of_part in rows.values() for row in set(of_part))
+    candidates: dict[bytes, list[tuple[str, int]]] = defaultdict(list)
+    for name, of_part in rows.items():
+        for index, row in enumerate(of_part):
+            if parts_with[row] > 1:
+                candidates[row].append((name, index))
+    pairs = []
+    for alike in candidates.values():
+        first_with: dict[bytes, tuple[str, int]] = {}
+        for name, index in alike:
+            first = first_with.setdefault(_pixels(parts[name].split, index), (name, index))
+            if first[0] != name:
+                pairs.append((first, (name, index)))
+    return pairs
+
+
+def _rows(moments: Tensor) -> list[bytes]:
+    """Return the bytes of each row."""
+    content = moments.numpy().tobytes()
+    width = len(content) // max(1, len(moments))
+    return [content[start : start + width] for start in range(0, len(content), width or 1)]
+
+
+def _pixels(split: Split, index: int) -> bytes:
+    """Return a hash of an image's size and pixels: of the file it came from, or else of those in memory."""
+    if split.images is not None:
+        pixels = split.images[index].numpy()
+    else:
+        assert split.paths is not None
+        pixels = np.asarray(decode(split.paths[index], 3))
+    return blake2b(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes(), digest_size=16).digest()
+
+
+def _image(part: Part, index: int) -> str:
+    """Return what to call an image in a message, with its class."""
+    split = part.split
+    file = None if split.paths is None else split.paths[index]
+    name = f"image {index}" if file is None or isinstance(file, Image.Image) else str(file)
+    return f"{name} of class '{split.class_names[split.labels[index]]}'"
