@@ -19,6 +19,12 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has done what it was given; a CPU has when it is asked."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 @cache
 def has_bfloat16(device: torch.device) -> bool:
     """Return whether a device multiplies in bfloat16: a GPU since Ampere, a CPU with AVX-512 BF16 or AMX.

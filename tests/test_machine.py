@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from classmates._machine import has_bfloat16
+from classmates._machine import has_bfloat16, wait_for
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,11 @@ def test_a_cpu_does_by_either_of_two_instructions(avx512, amx, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     assert has_bfloat16.__wrapped__(torch.device("cpu")) == (avx512 or amx)
+
+
+def test_only_a_gpu_is_waited_for(monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    wait_for(torch.device("cpu"))
+    wait_for(torch.device("cuda:1"))
+    assert waited == [torch.device("cuda:1")]

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from classmates._files import whole_file
-from classmates._machine import cpu_name, has_bfloat16
+from classmates._machine import cpu_name, has_bfloat16, wait_for
 from classmates.data.readers.cache import cache_folder
 from classmates.errors import unknown
 from classmates.training.depthwise import faster_depthwise
@@ -165,8 +165,7 @@ def _step(
             with torch.autocast(device.type, dtype, enabled=dtype is not None):
                 loss = tried(images).float().square().mean()
             loss.backward()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        wait_for(device)
         taken = 1000 * (time.perf_counter() - started)
         tried.zero_grad()
         return taken

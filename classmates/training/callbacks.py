@@ -17,6 +17,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from classmates._csv import as_csv
 from classmates._files import whole_file
+from classmates._machine import wait_for
 from classmates._progress import Status, columns, note
 from classmates.errors import UserError, first_line
 from classmates.runs.folder import RunFolder
@@ -104,6 +105,8 @@ class History(Callback):
     ) -> None:
         assert isinstance(module, TrainingModule)
         self.images += len(batch.labels) * trainer.world_size
+        if trainer.is_last_batch:
+            wait_for(module.device)  # a GPU is given its steps long before it has taken them
         clock, waited = self.clock, self.waited
         self._read_clock(module)
         self.seconds += self.clock - clock

@@ -51,6 +51,22 @@ def test_training_that_does_not_wait_is_told_nothing(small_train, slow_images, t
     assert "waiting for images" not in capfd.readouterr().err
 
 
+def test_an_epochs_seconds_hold_the_steps_that_a_device_has_still_to_take(small_train, tmp_path, monkeypatch):
+    """A GPU is given its steps without waiting: what is queued at an epoch's end is waited for, once an epoch."""
+    waited = []
+
+    def wait_for(device):
+        waited.append(device.type)
+        time.sleep(0.4)
+
+    monkeypatch.setattr("classmates.training.callbacks.wait_for", wait_for)
+    small_train(out=tmp_path / "run", epochs=2, val_fraction=0.1)
+    rows = pd.read_csv(tmp_path / "run" / "metrics.csv")
+    assert len(waited) == 2
+    assert (rows["seconds"] >= 0.4).all()
+    assert (rows["images_per_second"] * rows["seconds"]).round().tolist() == [120, 120]
+
+
 def test_the_table_has_the_rate_of_the_last_step(small_train, tmp_path):
     rates = []
 
