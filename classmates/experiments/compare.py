@@ -13,10 +13,10 @@ import pandas as pd
 from classmates._shown import Shown
 from classmates.comparisons.page import as_text, comparison_table, write_comparison
 from classmates.comparisons.recipe import Recipe
+from classmates.data.fingerprints import digest
 from classmates.errors import UserError, check_choice
 from classmates.experiments.budget import Budget, equalised, pilots
 from classmates.experiments.called_for import with_model
-from classmates.experiments.identity import digest
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.plan import Job, choose, jobs_of, short, slug
 from classmates.experiments.preview import Plan, failures

@@ -13,22 +13,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from classmates import models
 from classmates._own_code import is_file_name
 from classmates._sources import Package, Source
+from classmates.data.fingerprints import digest, split_hash
 from classmates.data.loading import is_folder, load
-from classmates.data.parts import Split
 from classmates.data.readers.by_name import NAMED
 from classmates.data.readers.class_parts import list_class_parts
 from classmates.data.readers.folder import list_folder
 from classmates.data.readers.hub import list_hub
 from classmates.data.readers.listing import read_listing
 from classmates.data.readers.parquet import list_parquet
-from classmates.data.readers.paths import Paths
-from classmates.data.readers.webdataset import Members, list_webdataset
+from classmates.data.readers.webdataset import list_webdataset
 from classmates.errors import UserError
 from classmates.methods.base import Method
 from classmates.methods.spec import MethodSpec, known_methods
@@ -65,18 +61,6 @@ class Identity:
     @property
     def key(self) -> str:
         return digest(self.config, self.code, self.data)[:8]
-
-
-def digest(*parts: str | bytes | Tensor) -> str:
-    """Return 16 hexadecimal digits of the SHA-256 of several parts; a tensor counts by its numbers."""
-    whole = hashlib.sha256()
-    for part in parts:
-        content: Any = part.encode() if isinstance(part, str) else part
-        if isinstance(part, Tensor):
-            content = part.flatten().view(torch.uint8).numpy()
-        whole.update(len(content).to_bytes(8, "big"))
-        whole.update(content)
-    return whole.hexdigest()[:16]
 
 
 def config_hash(settings: Mapping[str, Any]) -> str:
@@ -232,15 +216,3 @@ def _fingerprint(arguments: str) -> str:
     numbers = [f"{value:.6g}" for value in (*images.mean, *images.std)]
     parts = [split_hash(split) for split in (images.train, images.val, images.test) if split is not None]
     return digest(*images.class_names, str(images.image_size), *numbers, *parts)
-
-
-def split_hash(split: Split) -> str:
-    """Hash the labels, and the pixels in memory or else each file's name and size.
-
-    Of images that are neither, as the Hub's are, the labels are all that is looked at.
-    """
-    if split.images is not None:
-        return digest(split.labels, split.images)
-    if isinstance(split.paths, Paths | Members):
-        return digest(split.labels, "\n".join(split.paths.described()))
-    return digest(split.labels)

@@ -71,7 +71,7 @@ def run_configured(config: TrainConfig, processes: Mapping[str, Any]) -> Result:
     module, notes_of_rate = training_module(run_config, built, images)
     notes += notes_of_rate
     run, card = run_folder(run_config, built), student_card(run_config, images)
-    trainer = make_trainer(run_config, run, module, processes, validates=images.val is not None)
+    trainer = make_trainer(run_config, run, module, processes, images)
     with run.opened(resume=config.resume) if first_process() else nullcontext():
         if config.resume:
             require_whole(run)

@@ -52,7 +52,11 @@ from classmates.training.optimisation import (
 )
 from classmates.training.ranks import agreed, check_strategy
 from classmates.training.rehearsal import rehearse
+from classmates.training.same_images import SameImages
 from classmates.training.step_graph import How
+
+REFUSALS = (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException)
+"""What Lightning raises for a setting that cannot work."""
 
 
 def load_images(config: TrainConfig) -> ImageData:
@@ -207,13 +211,14 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> tup
 
 
 def make_trainer(
-    config: RunConfig, run: RunFolder, module: TrainingModule, processes: Mapping[str, Any], *, validates: bool
+    config: RunConfig, run: RunFolder, module: TrainingModule, processes: Mapping[str, Any], images: ImageData
 ) -> L.Trainer:
     """Make Lightning's trainer, of these ``processes``, with all that watches the run.
 
     Raises:
         UserError: hardware, precision, loggers or a time limit that cannot work.
     """
+    validates = images.val is not None
     if config.patience is not None and not validates:
         raise UserError(f"patience={config.patience}: there are no validation images to stop by: give a val_fraction")
     if config.keep == "best" and not validates:
@@ -236,7 +241,7 @@ def make_trainer(
             gradient_clip_val=config.gradient_clip,
             deterministic=config.deterministic,
             logger=loggers,
-            callbacks=[*fine_tuning(config, module), *watching, *config.callbacks],
+            callbacks=[SameImages(images), *fine_tuning(config, module), *watching, *config.callbacks],
             accumulate_grad_batches=config.accumulate,
             default_root_dir=run.folder,
             num_sanity_val_steps=0,
@@ -245,13 +250,7 @@ def make_trainer(
             enable_model_summary=False,
             enable_progress_bar=False,
         )
-    except (
-        ValueError,
-        TypeError,
-        RuntimeError,
-        ImportError,
-        MisconfigurationException,
-    ) as error:  # it names the setting
+    except REFUSALS as error:  # which names the setting
         raise UserError(f"accelerator, devices, strategy, precision or max_time: {error}") from error
     check_strategy(trainer, config)
     if config.step == "graph" and (why := against_graphs(trainer)):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from classmates.comparisons.recipe import Recipe
 from classmates.errors import UserError
-from classmates.experiments.identity import config_hash, digest
+from classmates.experiments.identity import config_hash
 from classmates.experiments.plan import Job, choose, choose_reference, jobs_of, short, slug
 
 BASELINE = {"method": {"class_path": "classmates.Baseline"}}
@@ -178,11 +178,6 @@ def test_combined_methods_are_planned_with_their_options():
     assert nested.settings["method"] == {"class_path": "classmates.Combined", "init_args": {"methods": parts}}
     with pytest.raises(UserError, match=r"row 'A'.*peers=1"):
         jobs(rows={"A": {"method": {"class_path": "Combined", "init_args": {"methods": ["CORSD", ONE_PEER]}}}})
-
-
-def test_a_hash_tells_where_parts_end():
-    assert digest("ab", "c") != digest("a", "bc")
-    assert digest("ab") == digest(b"ab")
 
 
 WRONG = [
