@@ -65,8 +65,11 @@ def check_trials(trials: Sequence[Trial]) -> list[RunConfig]:
         UserError: some cannot work; the message names each with its row, model and data, and says why.
     """
     settled: dict[int, RunConfig] = {}
+    notes: list[str] = []
     with torch.random.fork_rng(devices=[]):
-        errors = {id(trial): str(error) for trial, error in failing(trials, settled)}
+        errors = {id(trial): str(error) for trial, error in failing(trials, settled, notes)}
+    for text in notes:
+        note(text)
     places: dict[str, list[str]] = {}
     for trial in trials:
         if id(trial) in errors:
@@ -80,10 +83,13 @@ def check_trials(trials: Sequence[Trial]) -> list[RunConfig]:
     return [settled[id(trial)] for trial in trials]
 
 
-def failing(trials: Sequence[Trial], settled: dict[int, RunConfig]) -> Iterator[tuple[Trial, UserError]]:
+def failing(
+    trials: Sequence[Trial], settled: dict[int, RunConfig], notes: list[str]
+) -> Iterator[tuple[Trial, UserError]]:
     """Yield the trials that cannot work, and why; images and methods are made once for all that share them.
 
-    settled: the configurations of those that can, by the trial's id, are put here.
+    settled: the configurations of those that can, by the trial's id, are put here. notes: what loading the images
+    had to decide, each once, is put here.
     """
     for of_data in grouped(trials, [trial.data_key for trial in trials]):
         try:
@@ -91,8 +97,7 @@ def failing(trials: Sequence[Trial], settled: dict[int, RunConfig]) -> Iterator[
         except UserError as error:
             yield from ((trial, error) for trial in of_data)
             continue
-        for text in images.notes:
-            note(text)
+        notes += [text for text in images.notes if text not in notes]
         for trial in of_data:
             try:
                 settled[id(trial)], _ = settle(trial.config, images)
