@@ -8,11 +8,22 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self, Unpack, get_args, get_origin, get_type_hints, is_typeddict
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Self, Union, Unpack, get_args, get_origin, get_type_hints, is_typeddict
 
 from classmates._own_code import file_name_of, load_named
 from classmates.errors import UserError, unknown
 from classmates.runs.plain_values import plain_value
+
+PLAIN: Mapping[Any, tuple[type, str]] = {
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    str: (str, "a text"),
+    bool: (bool, "true or false"),
+    NoneType: (NoneType, "None"),
+}
+"""By type of an option: what values of it are instances of, and how it is said."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +120,13 @@ class Spec(ABC):
         """Build it. given: what comes before the options.
 
         Raises:
-            UserError: an option that it does not have or refuses.
+            UserError: an option that it does not have or refuses, or a text for a number and the like.
         """
-        known = self.options_of(self.kind)
-        for option in self.options:
-            if option not in known and not takes_any_option(self.kind):
+        known = self.parameters_of(self.kind)
+        for option, value in self.options.items():
+            if option in known:
+                check_type(f"{self.name}: {option}", value, known[option].annotation)
+            elif not takes_any_option(self.kind):
                 raise unknown(f"option of {self.name}", option, known)
         return self.kind(*given, **self.options)
 
@@ -207,6 +220,13 @@ class Spec(ABC):
                 f"classmates.{cls.base().__name__}"
             )
         return found
+
+
+def check_type(option: str, value: Any, hint: Any) -> None:
+    """Raise UserError for a value that is none of the types of its hint, where all of those are plain ones."""
+    types = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if all(one in PLAIN for one in types) and not any(isinstance(value, PLAIN[one][0]) for one in types):
+        raise UserError(f"{option}={value!r}: give {' or '.join(PLAIN[one][1] for one in types)}")
 
 
 def takes_any_option(kind: type[Any]) -> bool:

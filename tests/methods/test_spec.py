@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from torch import nn
@@ -141,3 +142,24 @@ def test_options_that_somebody_chose_are_known_also_at_their_defaults() -> None:
     typed = Settings("train", arguments_of(train))
     typed.add({"method": {"class_path": "MCL", "init_args": {"peers": 4}}}, str)
     assert typed.typed()["method"].chosen == {"peers"}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "wanted"),
+    [
+        ("peers", "3", "give a whole number"),
+        ("peers", 2.5, "give a whole number"),
+        ("beta", "1", "give a number"),
+        ("beta", None, "give a number"),
+        ("share", [1], "give a whole number or a text"),
+    ],
+)
+def test_a_value_of_another_type_is_named(option, value, wanted, tiny_network: Make, tiny_data: DataSpec) -> None:
+    with pytest.raises(UserError) as told:
+        MethodSpec("MCL", {option: value})(tiny_network(), tiny_data)
+    assert str(told.value) == f"MCL: {option}={value!r}: {wanted}"
+
+
+def test_numbers_of_other_libraries_pass(tiny_network: Make, tiny_data: DataSpec) -> None:
+    made = MethodSpec("MCL", {"peers": np.int64(2), "beta": np.float64(1.5), "num_negatives": 4, "temperature": 2})
+    assert made(tiny_network(), tiny_data).weight("contrast") == 1.5
