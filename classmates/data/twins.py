@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import NamedTuple
@@ -49,15 +49,14 @@ def notes_on_twins(notes: Iterable[str]) -> list[str]:
 def find_twins(parts: Mapping[str, Part]) -> list[tuple[tuple[str, int], tuple[str, int]]]:
     """Return the pairs of (part, index) of images in different parts that have the same pixels, the first part first.
 
-    Images are decoded, or compared in memory, only where their mean and mean square are the same to the bit.
+    Images are decoded, or compared in memory, only where the bits of their mean and mean square have the same hash.
     """
-    rows = {name: _rows(part.moments) for name, part in parts.items()}
-    parts_with = Counter(row for of_part in rows.values() for row in set(of_part))
-    candidates: dict[bytes, list[tuple[str, int]]] = defaultdict(list)
-    for name, of_part in rows.items():
-        for index, row in enumerate(of_part):
-            if parts_with[row] > 1:
-                candidates[row].append((name, index))
+    keys = {name: _keys(part.moments) for name, part in parts.items()}
+    candidates: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    for name, key in keys.items():
+        elsewhere = [other for part, other in keys.items() if part != name]
+        for index in np.flatnonzero(np.isin(key, np.concatenate([*elsewhere, key[:0]]))).tolist():
+            candidates[int(key[index])].append((name, index))
     pairs = []
     for alike in candidates.values():
         first_with: dict[bytes, tuple[str, int]] = {}
@@ -68,11 +67,11 @@ def find_twins(parts: Mapping[str, Part]) -> list[tuple[tuple[str, int], tuple[s
     return pairs
 
 
-def _rows(moments: Tensor) -> list[bytes]:
-    """Return the bytes of each row."""
-    content = moments.numpy().tobytes()
-    width = len(content) // max(1, len(moments))
-    return [content[start : start + width] for start in range(0, len(content), width or 1)]
+def _keys(moments: Tensor) -> np.ndarray:
+    """Return a number for the bits of each image's moments, [N]: the same for the same, and seldom for others."""
+    bits = np.ascontiguousarray(moments.flatten(1).numpy()).view(np.uint64)
+    odd = 2 * np.random.default_rng(0).integers(2**63, size=bits.shape[1], dtype=np.uint64) + 1
+    return (bits * odd).sum(axis=1, dtype=np.uint64)
 
 
 def _pixels(split: Split, index: int) -> bytes:
