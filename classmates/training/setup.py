@@ -224,6 +224,7 @@ def make_trainer(
     if config.keep == "best" and not validates:
         raise UserError("keep='best': there are no validation images to choose an epoch by: give a val_fraction")
     loggers = make_loggers(config.loggers, run.folder, run.name)
+    same_images = SameImages(images)
     try:
         watching = watchers(
             run,
@@ -241,7 +242,7 @@ def make_trainer(
             gradient_clip_val=config.gradient_clip,
             deterministic=config.deterministic,
             logger=loggers,
-            callbacks=[SameImages(images), *fine_tuning(config, module), *watching, *config.callbacks],
+            callbacks=[same_images, *fine_tuning(config, module), *watching, *config.callbacks],
             accumulate_grad_batches=config.accumulate,
             default_root_dir=run.folder,
             num_sanity_val_steps=0,
