@@ -59,7 +59,7 @@ def find_twins(parts: Mapping[str, Part]) -> list[tuple[tuple[str, int], tuple[s
             candidates[int(key[index])].append((name, index))
     pairs = []
     for alike in candidates.values():
-        first_with: dict[bytes, tuple[str, int]] = {}
+        first_with: dict[str, tuple[str, int]] = {}
         for name, index in alike:
             first = first_with.setdefault(_pixels(parts[name].split, index), (name, index))
             if first[0] != name:
@@ -74,19 +74,29 @@ def _keys(moments: Tensor) -> np.ndarray:
     return (bits * odd).sum(axis=1, dtype=np.uint64)
 
 
-def _pixels(split: Split, index: int) -> bytes:
+def _pixels(split: Split, index: int) -> str:
     """Return a hash of an image's size and pixels: of the file it came from, or else of those in memory."""
     if split.images is not None:
         pixels = split.images[index].numpy()
     else:
         assert split.paths is not None
         pixels = np.asarray(decode(split.paths[index], 3))
-    return blake2b(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes(), digest_size=16).digest()
+    return pixel_hash(pixels)
 
 
 def _image(part: Part, index: int) -> str:
     """Return what to call an image in a message, with its class."""
-    split = part.split
+    return f"{name_of(part.split, index)} of class '{part.split.class_names[part.split.labels[index]]}'"
+
+
+def pixel_hash(pixels: np.ndarray) -> str:
+    """Return a hash of an image's size and pixels: 128-bit BLAKE2b, hexadecimal."""
+    digest = blake2b(repr(pixels.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
+
+
+def name_of(split: Split, index: int) -> str:
+    """Return what to call an image in a message: its file, or its number where it comes from none."""
     file = None if split.paths is None else split.paths[index]
-    name = f"image {index}" if file is None or isinstance(file, Image.Image) else str(file)
-    return f"{name} of class '{split.class_names[split.labels[index]]}'"
+    return f"image {index}" if file is None or isinstance(file, Image.Image) else str(file)

@@ -17,9 +17,10 @@ from classmates.data.augmentation import Augmentation
 from classmates.data.loading import CannotSplit, load
 from classmates.data.parts import ImageData, Split
 from classmates.data.readers.listing import skipped
+from classmates.data.twins import name_of
 from classmates.errors import UserError
 from classmates.inspection.contact_sheet import augmented_batch, draw_contact_sheet
-from classmates.inspection.scanning import duplicates, name_of, parts_of, scan
+from classmates.inspection.scanning import duplicates, parts_of, scan
 from classmates.inspection.suggesting import Suggestion, suggest
 
 SHOWN = 10

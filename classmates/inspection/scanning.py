@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
-from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
 from classmates.data.parts import ImageData, ImageFile, Source, Split
 from classmates.data.readers.images import convert, for_all
 from classmates.data.readers.opening import opened
+from classmates.data.twins import pixel_hash
 
 
 class Look(NamedTuple):
@@ -64,28 +64,16 @@ def parts_of(data: ImageData | Source) -> dict[str, Split]:
     return {part: split for part, split in every.items() if split is not None}
 
 
-def name_of(split: Split, index: int) -> str:
-    """Return what to call an image in a message: its file, or its number where it comes from none."""
-    file = None if split.paths is None else split.paths[index]
-    return f"image {index}" if file is None or isinstance(file, Image.Image) else str(file)
-
-
 def _look(split: Split, index: int) -> Look:
     if split.paths is not None:
         return _look_at_file(split.paths[index])
     assert split.images is not None  # one or the other
     height, width, channels = split.images.shape[1:]
-    return Look(width, height, "L" if channels == 1 else "RGB", _hash(split.images[index].numpy()))
+    return Look(width, height, "L" if channels == 1 else "RGB", pixel_hash(split.images[index].numpy()))
 
 
 def _look_at_file(file: ImageFile) -> Look:
     with opened(file) as image:
         mode = image.mode
         upright = convert(ImageOps.exif_transpose(image), 3)
-    return Look(*upright.size, mode, _hash(np.asarray(upright)))
-
-
-def _hash(pixels: np.ndarray) -> str:
-    digest = blake2b(repr(pixels.shape).encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(pixels).data)
-    return digest.hexdigest()
+    return Look(*upright.size, mode, pixel_hash(np.asarray(upright)))

@@ -5,7 +5,8 @@ from PIL import Image
 
 from classmates.data.parts import ImageData, Split
 from classmates.data.readers.paths import Paths
-from classmates.inspection.scanning import duplicates, name_of, scan
+from classmates.data.twins import name_of
+from classmates.inspection.scanning import duplicates, scan
 
 
 def in_memory(train, test, val=None):
