@@ -22,8 +22,8 @@ from classmates.data.readers.parquet import find_shards, list_parquet
 from classmates.data.readers.python_dataset import read_dataset
 from classmates.data.readers.remote import is_url, local_copy
 from classmates.data.readers.webdataset import find_tars, list_webdataset
-from classmates.data.splits import TEST_FRACTION, TEST_SEED, stratified_split, stratified_subset
-from classmates.data.twins import Part, tell_twins
+from classmates.data.splits import TEST_FRACTION, TEST_SEED, grouped_split, stratified_subset
+from classmates.data.twins import Part, find_copies, tell_copies, tell_twins
 from classmates.errors import UserError, check_choice, unknown
 
 __all__ = ["NAMES", "ImageData", "Split", "load"]
@@ -59,7 +59,8 @@ def load(
             right in it, of parquet files as on the Hub, or of tar files as WebDataset has them; such files at an
             address (``s3://...``, ``https://...``); or a name (``digits``, ``cifar100``, ...). A text is a folder if
             it has a slash or such a folder exists, else a name; a known name is one where a ``data_dir`` is given.
-            Without test images, a stratified 20 % are split off, always the same ones.
+            Without test images, a stratified 20 % are split off, always the same ones. Images with the same pixels
+            stay on one side of a split, except in data sets known by name.
         data_dir: where the files of a data set known by name are, or are downloaded to; with ``hf:``, where
             ``datasets`` keeps what it downloads.
         label: which labels, where the data have several: a column of parquet files or of a set of the Hub, the
@@ -247,10 +248,15 @@ def _split(
     train = torch.arange(len(labels))
     test, val = source.test, source.val
     moments = dict(source.moments)
+    groups = train
+    if not published and (test is None or (val is None and val_fraction > 0)):
+        groups = find_copies(Part(images, moments["train"]))
+        if copies := tell_copies(source.name, images, groups):
+            notes += (f"{copies}; where a part is split off, copies stay on one side if every class is on both",)
     if test is None:
         part = f"the test set ({TEST_FRACTION:.0%} of the images, as no test/ is given)"
         fix = "put test images into test/ beside train/, or add images until there are 5 a class on average"
-        kept, off = stratified_split(labels, TEST_FRACTION, TEST_SEED, part=part, class_names=names, fix=fix)
+        kept, off = grouped_split(labels, groups, TEST_FRACTION, TEST_SEED, part=part, class_names=names, fix=fix)
         test, train = images.take(off), train[kept]
         moments["test"] = moments["train"][off]
         notes += (f"no test set given (test/): {TEST_FRACTION:.0%} of the images, {len(off)}, were split off as one",)
@@ -263,7 +269,8 @@ def _split(
     if val is None and val_fraction > 0:
         part = f"the validation set (val_fraction {val_fraction:g})"
         beside = " beside those of the test set" if source.test is None else ""
-        kept, off = stratified_split(labels[train], val_fraction, seed, part=part, class_names=names, beside=beside)
+        told = {"part": part, "class_names": names, "beside": beside}
+        kept, off = grouped_split(labels[train], groups[train], val_fraction, seed, **told)
         val, train = images.take(train[off]), train[kept]
     if train_size is not None:
         train = train[stratified_subset(labels[train], train_size, seed)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,6 +62,32 @@ def stratified_split(
         )
     chosen = _draw(numbers, _shares(counts, count, most=counts - 1), seed)
     return (~chosen).nonzero()[:, 0], chosen.nonzero()[:, 0]
+
+
+def grouped_split(labels: Tensor, groups: Tensor, size: float, seed: int, **told: Any) -> tuple[Tensor, Tensor]:
+    """Split a part off as ``stratified_split`` does, so that all samples of a group are on the same side.
+
+    Groups are drawn, each by the class of its first sample; without groups of several samples the split is that of
+    ``stratified_split``. So it is too, groups divided, where a class would otherwise be on one side only.
+
+    Args:
+        groups: [N], the number of each sample's group.
+        told: for the error messages, as ``stratified_split`` has them.
+
+    The rest, and what is returned and raised, is as there.
+    """
+    firsts = torch.from_numpy(np.unique(groups.numpy(), return_index=True)[1]).sort().values
+    if len(firsts) < len(labels):
+        try:
+            _, drawn = stratified_split(labels[firsts], size, seed)
+        except UserError:  # a class has too few groups
+            pass
+        else:
+            off = torch.isin(groups, groups[firsts[drawn]])
+            classes = len(labels.unique())
+            if len(labels[off].unique()) == len(labels[~off].unique()) == classes:
+                return (~off).nonzero()[:, 0], off.nonzero()[:, 0]
+    return stratified_split(labels, size, seed, **told)
 
 
 def stratified_subset(labels: Tensor, count: int, seed: int) -> Tensor:

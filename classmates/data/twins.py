@@ -1,4 +1,4 @@
-"""Images that are in two parts of a data set: what is judged by them has been trained on."""
+"""Images that a data set has more than once: of those in two parts, one is trained on and the other judges."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -47,24 +48,44 @@ def notes_on_twins(notes: Iterable[str]) -> list[str]:
 
 
 def find_twins(parts: Mapping[str, Part]) -> list[tuple[tuple[str, int], tuple[str, int]]]:
-    """Return the pairs of (part, index) of images in different parts that have the same pixels, the first part first.
+    """Return the pairs of (part, index) of images in different parts with the same pixels, the first part first."""
+    return [(alike[0], other) for alike in _alike(parts) for other in alike[1:] if other[0] != alike[0][0]]
+
+
+def find_copies(part: Part) -> Tensor:
+    """Return for each image the index of the first with the same pixels, [N]: its own where there is none before."""
+    firsts = torch.arange(len(part.split))
+    for alike in _alike({"": part}):
+        indices = [index for _, index in alike]
+        firsts[indices] = indices[0]
+    return firsts
+
+
+def tell_copies(name: str, images: Split, firsts: Tensor) -> str | None:
+    """Return how many images of the data set of this name are copies, and one such pair; None if none is.
+
+    firsts: [N], as ``find_copies`` has them.
+    """
+    copies = (firsts != torch.arange(len(firsts))).nonzero()[:, 0].tolist()
+    if not copies:
+        return None
+    first = name_of(images, int(firsts[copies[0]]))
+    copy = name_of(images, copies[0])
+    return f"copies among the images of '{name}': {len(copies)}, such as {copy}, which has the pixels of {first}"
+
+
+def _alike(parts: Mapping[str, Part]) -> list[list[tuple[str, int]]]:
+    """Return the groups of (part, index) of two or more images with the same pixels, in the order of the parts.
 
     Images are decoded, or compared in memory, only where the bits of their mean and mean square have the same hash.
     """
     keys = {name: _keys(part.moments) for name, part in parts.items()}
-    candidates: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    values, counts = np.unique(np.concatenate([*keys.values()]), return_counts=True)
+    groups: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for name, key in keys.items():
-        elsewhere = [other for part, other in keys.items() if part != name]
-        for index in np.flatnonzero(np.isin(key, np.concatenate([*elsewhere, key[:0]]))).tolist():
-            candidates[int(key[index])].append((name, index))
-    pairs = []
-    for alike in candidates.values():
-        first_with: dict[str, tuple[str, int]] = {}
-        for name, index in alike:
-            first = first_with.setdefault(_pixels(parts[name].split, index), (name, index))
-            if first[0] != name:
-                pairs.append((first, (name, index)))
-    return pairs
+        for index in np.flatnonzero(np.isin(key, values[counts > 1])).tolist():
+            groups[_pixels(parts[name].split, index)].append((name, index))
+    return [alike for alike in groups.values() if len(alike) > 1]
 
 
 def _keys(moments: Tensor) -> np.ndarray:

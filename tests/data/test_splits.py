@@ -3,7 +3,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from classmates.data.splits import stratified_split, stratified_subset
+from classmates.data.splits import grouped_split, stratified_split, stratified_subset
 from classmates.errors import UserError
 
 class_sizes = st.lists(st.integers(2, 30), min_size=2, max_size=8)
@@ -29,6 +29,53 @@ def test_a_split_is_exact_and_stratified(sizes, fraction, seed):
     quotas = torch.tensor(sizes) * count / len(labels)
     if ((quotas >= 1) & (quotas <= torch.tensor(sizes) - 1)).all():  # nothing held at its limit: largest remainder
         assert ((shares - quotas).abs() < 1).all()
+
+
+@given(class_sizes, st.floats(0.05, 0.95), st.integers(0, 5), st.integers(1, 40))
+def test_a_grouped_split_divides_no_group_and_no_class(sizes, fraction, seed, groups):
+    labels = labels_of(sizes)
+    of_each = torch.randint(groups, (len(labels),), generator=torch.Generator().manual_seed(seed))
+    firsts = torch.tensor([of_each.tolist().index(group) for group in of_each.tolist()])
+    distinct = firsts.unique()
+    count = round(fraction * len(distinct))
+    try:
+        kept, off = grouped_split(labels, of_each, fraction, seed)
+    except UserError:
+        with pytest.raises(UserError):
+            stratified_split(labels, fraction, seed)
+        return
+    assert torch.equal(torch.cat([kept, off]).sort().values, torch.arange(len(labels)))
+    assert torch.equal(labels[kept].unique(), labels[off].unique())
+    if set(of_each[kept].tolist()) & set(of_each[off].tolist()):  # then no split of the groups was possible
+        plain = stratified_split(labels, fraction, seed)
+        assert torch.equal(kept, plain[0])
+        assert torch.equal(off, plain[1])
+    else:
+        assert len(firsts[off].unique()) in (count, round(fraction * len(labels)))
+
+
+@given(class_sizes, st.integers(0, 5))
+def test_without_groups_of_several_a_split_is_the_plain_one(sizes, seed):
+    labels = labels_of(sizes)
+    groups = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    count = len(labels) // 2
+    assume(len(sizes) <= count <= len(labels) - len(sizes))
+    kept, off = grouped_split(labels, groups, count, seed)
+    plain = stratified_split(labels, count, seed)
+    assert torch.equal(kept, plain[0])
+    assert torch.equal(off, plain[1])
+
+
+def test_a_group_is_drawn_as_one():
+    labels = torch.tensor([0] * 12 + [1] * 12)
+    groups = torch.tensor([0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, *range(10, 22)])
+    sizes = set()
+    for seed in range(40):
+        _, off = grouped_split(labels, groups, 0.5, seed)
+        assert len(groups[off].unique()) == 11
+        assert (0 in off) == (1 in off) == (2 in off)
+        sizes.add(len(off))
+    assert sizes == {11, 13}
 
 
 def test_the_rounding_goes_to_the_largest_remainders():

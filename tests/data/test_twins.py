@@ -1,5 +1,8 @@
 """Images in two parts of a data set of shared classes: told wherever they are, whatever their files are called."""
 
+import re
+
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -8,7 +11,8 @@ from torch.utils.data import TensorDataset
 from classmates.data.loading import load
 from classmates.data.parts import Split, moments_of
 from classmates.data.readers.folder import list_folder
-from classmates.data.twins import Part, find_twins, notes_on_twins
+from classmates.data.readers.images import decode
+from classmates.data.twins import Part, find_copies, find_twins, notes_on_twins
 
 
 def photos(folder, parts, size):
@@ -39,19 +43,45 @@ def test_a_training_image_in_another_part_is_named(tmp_path, size, part):
     assert "scores on them are too good: remove one of the two" in note
 
 
-def test_images_on_both_sides_of_a_split_of_ours_are_counted(tmp_path):
-    """Which images become the test set is no concern of the user's; that two copies are on both sides is."""
+def pixels_of(split):
+    files = split.images if split.images is not None else [decode(file, 3) for file in split.paths]
+    return {np.asarray(image).tobytes() for image in files}
+
+
+@pytest.mark.parametrize("size", [6, 70], ids=["in memory", "streamed"])
+@pytest.mark.parametrize("parts", [("photos",), ("train", "test")], ids=["no parts", "a test set"])
+def test_a_split_of_ours_has_every_copy_on_one_side(tmp_path, parts, size):
+    folder = photos(tmp_path, parts, size)
+    given = folder / parts[0]
+    for number in range(6):
+        copied(given, f"cat/{number}.png", f"cat/{number}-again.bmp")
+    copied(given, "cat/1.png", "dog/a cat.png")  # whichever class it is put into
+    for seed in range(5):
+        data = load(given if len(parts) == 1 else folder, image_size=size, val_fraction=0.3, seed=seed)
+        train, val, test = (pixels_of(split) for split in (data.train, data.val, data.test))
+        assert len(data.train) + len(data.val) + len(data.test) == 12 * len(parts) + 7
+        assert not train & val
+        assert not (train | val) & test
+        assert notes_on_twins(data.notes) == []
+        (note,) = [note for note in data.notes if "copies among" in note]
+        assert ": 7, such as" in note
+        assert re.search(r"cat/0\.png, which has the pixels of \S+cat/0-again\.bmp", note)
+
+
+def test_a_class_of_copies_alone_is_on_both_sides_and_told(tmp_path):
     folder = photos(tmp_path, ("photos",), 8) / "photos"
-    for name in ("cat", "dog"):
-        for number in range(6):
-            copied(folder, f"{name}/{number}.png", f"{name}/{number}-again.png")
+    for number in range(1, 6):
+        copied(folder, "cat/0.png", f"cat/{number}.png")
     data = load(folder, val_fraction=0)
-    train = {image.numpy().tobytes() for image in data.train.images}
+    train = pixels_of(data.train)
     shared = sum(image.numpy().tobytes() in train for image in data.test.images)
     assert shared > 0
+    assert set(data.test.labels.tolist()) == set(data.train.labels.tolist()) == {0, 1}
     (note,) = notes_on_twins(data.notes)
     assert f"another part: {shared}, such as" in note
-    assert notes_on_twins(load(folder, seed=1).notes) == [note]  # whatever is held out for validation
+    assert notes_on_twins(load(folder, seed=1, val_fraction=0.3).notes) == [
+        note
+    ]  # whatever is held out for validation
 
 
 def test_copies_within_a_part_and_other_images_are_not_told(tmp_path):
@@ -71,6 +101,19 @@ def test_parts_that_were_published_so_are_no_fault_of_the_user(tmp_path, monkeyp
     assert note.endswith("; the parts are as they were published")
 
 
+def test_splits_of_published_data_do_not_depend_on_their_copies(tmp_path, monkeypatch):
+    """The same images are held out as in comparisons that others have made."""
+    folder = photos(tmp_path, ("train", "test"), 8)
+    monkeypatch.setattr("classmates.data.loading.is_folder", lambda *_: False)
+    monkeypatch.setattr("classmates.data.loading.NAMED", {str(folder): None})
+    monkeypatch.setattr("classmates.data.loading.list_named", lambda *_: list_folder(folder))
+    before = [str(file) for file in load(str(folder), val_fraction=0.25).val.paths]
+    Image.open(folder / "train/cat/0.png").save(folder / "train/cat/3.png")
+    data = load(str(folder), val_fraction=0.25)
+    assert [str(file) for file in data.val.paths] == before
+    assert not any("copies among" in note for note in data.notes)
+
+
 def test_twins_are_those_of_comparing_every_pair():
     draw = torch.Generator().manual_seed(1)
     pixels = torch.randint(2, (90, 2, 2, 1), dtype=torch.uint8, generator=draw)  # few values: many are alike
@@ -88,12 +131,19 @@ def test_twins_are_those_of_comparing_every_pair():
     found = find_twins(parts)
     assert len(found) == len(set(found)) == len(expected) > 20
     assert set(found) == expected
+    firsts = find_copies(parts["val"])
+    own = [parts["val"].split.images[index].numpy().tobytes() for index in range(30)]
+    assert firsts.tolist() == [own.index(pixels) for pixels in own]
 
 
 def test_a_dataset_in_python_and_parts_without_an_image():
     images = torch.zeros(40, 3, 8, 8, dtype=torch.uint8)
     images[:20] = torch.randint(256, (20, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
-    (note,) = notes_on_twins(load(TensorDataset(images, torch.arange(40) % 2)).notes)  # half of them all black
-    assert "image " in note
+    data = load(TensorDataset(images, torch.arange(40) % 2))  # half of them all black
+    assert any(
+        "copies among" in note and ": 19, such as image 21, which has the pixels of image 20;" in note
+        for note in data.notes
+    )
+    assert len({len(split.images.flatten(1).sum(1).unique()) == len(split) for split in (data.train, data.test)}) == 2
     empty = Part(Split(torch.zeros(0, dtype=torch.int64), images[:0]), torch.zeros(0, 2, 3, dtype=torch.float64))
     assert find_twins({"train": empty, "test": empty}) == []

@@ -24,10 +24,10 @@ def encoded(shade, kind="PNG"):
 
 
 def table(count=8, labels=None, names=NAMES, **columns):
-    """Images whose red is 10 times their row, and the column ``label``."""
+    """Images whose red is 10 times their row, modulo 256, and the column ``label``."""
     labels = [row % 2 for row in range(count)] if labels is None else labels
     features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=names))
-    images = [encoded(10 * row) for row in range(count)]
+    images = [encoded(10 * row % 256) for row in range(count)]
     made = datasets.Dataset.from_dict({"image": images, "label": labels}, features)
     for name, values in columns.items():
         made = made.add_column(name, values)
