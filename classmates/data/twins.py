@@ -71,7 +71,7 @@ def tell_copies(name: str, images: Split, firsts: Tensor) -> str | None:
         return None
     first = name_of(images, int(firsts[copies[0]]))
     copy = name_of(images, copies[0])
-    return f"copies among the images of '{name}': {len(copies)}, such as {copy}, which has the pixels of {first}"
+    return f"images of '{name}' with the same pixels as an earlier one: {len(copies)}, such as {first} and {copy}"
 
 
 def _alike(parts: Mapping[str, Part]) -> list[list[tuple[str, int]]]:
