@@ -47,6 +47,6 @@ def suggest(data: ImageData, images: pd.DataFrame, image_size: int | None = None
     pretrained = pixels > SMALL and count < MANY
     found = Situation(count, pixels, pretrained)
     recipe = recipe_for(found)
-    model = default_model(pixels, count, weights=pretrained)
+    model = default_model(pixels, count)
     epochs = int(recipe.settings(found)["epochs"])
     return Suggestion(recipe.name, model, found.batch_size, epochs, image_size, pretrained)

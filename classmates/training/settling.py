@@ -91,7 +91,7 @@ def by_recipe(config: TrainConfig, images: ImageData) -> tuple[dict[str, Any], s
     if pretrained is None:
         pretrained = False
         if config.model_weights is None and wants_weights(config, count, pixels):
-            wanted = config.model or default_model(pixels, count, weights=True)
+            wanted = config.model or default_model(pixels, count)
             why = out_of_reach(str(wanted))
             pretrained = why is None
             if why is not None:
@@ -103,8 +103,12 @@ def by_recipe(config: TrainConfig, images: ImageData) -> tuple[dict[str, Any], s
     weights = bool(pretrained) or config.model_weights is not None
     found = Situation(count, pixels, weights)
     recipe = recipe_for(found) if config.recipe == "auto" else BY_NAME[config.recipe]
-    model = default_model(pixels, count, weights=weights)
-    settings = {"model": model, "pretrained": pretrained, "batch_size": found.batch_size, "warmup_epochs": 0.0}
+    settings = {
+        "model": default_model(pixels, count),
+        "pretrained": pretrained,
+        "batch_size": found.batch_size,
+        "warmup_epochs": 0.0,
+    }
     return settings | dict(recipe.settings(found)), recipe.name, notes
 
 

@@ -140,10 +140,7 @@ def test_a_dataset_in_python_and_parts_without_an_image():
     images = torch.zeros(40, 3, 8, 8, dtype=torch.uint8)
     images[:20] = torch.randint(256, (20, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
     data = load(TensorDataset(images, torch.arange(40) % 2))  # half of them all black
-    assert any(
-        "as an earlier one" in note and ": 19, such as image 20 and image 21;" in note
-        for note in data.notes
-    )
+    assert any("as an earlier one" in note and ": 19, such as image 20 and image 21;" in note for note in data.notes)
     assert len({len(split.images.flatten(1).sum(1).unique()) == len(split) for split in (data.train, data.test)}) == 2
     empty = Part(Split(torch.zeros(0, dtype=torch.int64), images[:0]), torch.zeros(0, 2, 3, dtype=torch.float64))
     assert find_twins({"train": empty, "test": empty}) == []

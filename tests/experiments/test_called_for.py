@@ -29,7 +29,7 @@ def wanted(recipe="auto", models=(), data=("digits",)):
 
 def test_photos_get_the_network_for_photos_and_small_images_theirs(photos, capsys):
     weightless = {"pretrained": False}
-    assert with_model(wanted(data=[photos]), weightless).models == ("resnet18",)
+    assert with_model(wanted(data=[photos]), weightless).models == ("tf_efficientnet_lite0",)
     assert "--models" in capsys.readouterr().err
     assert with_model(wanted(), {}).models == ("resnet8",)
 
@@ -40,7 +40,7 @@ def test_a_model_that_is_named_stays(photos):
 
 
 def test_data_that_call_for_different_networks_are_refused(photos):
-    with pytest.raises(UserError, match=r"digits: resnet8.*resnet18.*--models"):
+    with pytest.raises(UserError, match=r"digits: resnet8.*tf_efficientnet_lite0.*--models"):
         with_model(wanted(data=["digits", photos]), {"pretrained": False})
 
 
