@@ -179,8 +179,8 @@ def default_model(pixels: int, images: int) -> str:
     more                100,000 or more      resnet50
     ==================  ===================  ========================================================
 
-    From scratch EfficientNet-Lite0 is better than ResNet-18 and MobileNetV3 on some hundred photos, and quicker than the
-    former (results/evidence/photos-scratch).
+    From scratch, on some hundred photos, EfficientNet-Lite0 is better than ResNet-18 and MobileNetV3, and quicker
+    than the former (results/evidence/photos-scratch).
     """
     if pixels <= SMALL:
         return "resnet8" if pixels <= 16 else "resnet20" if images < 10_000 else "resnet32"
