@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ def grouped_split(labels: Tensor, groups: Tensor, size: float, seed: int, **told
     """Split a part off as ``stratified_split`` does, so that all samples of a group are on the same side.
 
     Groups are drawn, each by the class of its first sample; without groups of several samples the split is that of
-    ``stratified_split``. So it is too, groups divided, where a class would otherwise be on one side only.
+    ``stratified_split``. So it is too, with any group divided, where some class would otherwise be on one side only.
 
     Args:
         groups: [N], the number of each sample's group.
@@ -78,14 +79,10 @@ def grouped_split(labels: Tensor, groups: Tensor, size: float, seed: int, **told
     """
     firsts = torch.from_numpy(np.unique(groups.numpy(), return_index=True)[1]).sort().values
     if len(firsts) < len(labels):
-        try:
+        with suppress(UserError):  # a class has too few groups
             _, drawn = stratified_split(labels[firsts], size, seed)
-        except UserError:  # a class has too few groups
-            pass
-        else:
             off = torch.isin(groups, groups[firsts[drawn]])
-            classes = len(labels.unique())
-            if len(labels[off].unique()) == len(labels[~off].unique()) == classes:
+            if len(labels[off].unique()) == len(labels[~off].unique()) == len(labels.unique()):
                 return (~off).nonzero()[:, 0], off.nonzero()[:, 0]
     return stratified_split(labels, size, seed, **told)
 
