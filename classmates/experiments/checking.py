@@ -13,9 +13,10 @@ from classmates.data.parts import ImageData
 from classmates.errors import UserError
 from classmates.evaluation.predict import device_for
 from classmates.runs.plain_values import plain_value
+from classmates.training.beginning import prepare_images
 from classmates.training.config import RunConfig, TrainConfig, describe_method
 from classmates.training.settling import settle
-from classmates.training.setup import build_method, load_images, prepare_images, training_module
+from classmates.training.setup import build_method, load_images, training_module
 
 OF_DATA = (
     *("data", "data_dir", "label", "image_size", "train_size", "val_fraction", "seed", "on_bad_image"),

@@ -167,10 +167,9 @@ class TrainConfig:
             raise UserError(
                 f"step='compile' and recompute='{self.recompute}' both change how the networks run: choose one"
             )
-        if isinstance(self.model, nn.Module) and (self.pretrained or self.model_args):
+        if isinstance(self.model, nn.Module) and self.model_args:
             raise UserError(
-                "pretrained and model_args are for a model known by name, not for a network given as an object: "
-                "build it with them, or give model_weights"
+                "model_args are for a model known by name, not for a network given as an object: build it with them"
             )
 
         if self.stages is not None and not self.stages:

@@ -20,6 +20,7 @@ from classmates.reporting.model_card import write_model_card
 from classmates.reporting.run_page import write_run_page
 from classmates.training.acceleration import FORMATS
 from classmates.training.batch_size import fill_memory
+from classmates.training.beginning import prepare_images
 from classmates.training.callbacks import require_whole
 from classmates.training.config import TrainConfig
 from classmates.training.environment import keep_freed_memory
@@ -33,7 +34,6 @@ from classmates.training.setup import (
     build_method,
     load_images,
     make_trainer,
-    prepare_images,
     run_folder,
     student_card,
     training_module,

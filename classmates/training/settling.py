@@ -12,6 +12,7 @@ from classmates.data.parts import ImageData
 from classmates.errors import UserError
 from classmates.methods.spec import MethodSpec
 from classmates.networks.building.published import has_published_weights, out_of_reach
+from classmates.training.beginning import brings_weights
 from classmates.training.config import RunConfig, TrainConfig
 from classmates.training.optimisation import find_optimizer
 from classmates.training.recipes import BY_NAME, MANY, SMALL, Situation, default_model, recipe_for
@@ -89,8 +90,13 @@ def by_recipe(config: TrainConfig, images: ImageData) -> tuple[dict[str, Any], s
     count, pixels, notes = len(images.train), _pixels(images), []
     pretrained = config.pretrained
     if pretrained is None:
-        pretrained = False
-        if config.model_weights is None and wants_weights(config, count, pixels):
+        pretrained = config.model_weights is None and brings_weights(config, images)
+        if pretrained:
+            notes.append(
+                f"{_short(config.model)} comes trained, as its normalisation layers show: training begins from its "
+                "weights; --pretrained false takes it for new"
+            )
+        elif config.model_weights is None and wants_weights(config, count, pixels):
             wanted = config.model or default_model(pixels, count)
             why = out_of_reach(str(wanted))
             pretrained = why is None

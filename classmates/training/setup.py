@@ -14,7 +14,6 @@ import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
-from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -29,12 +28,10 @@ from classmates.data.parts import ImageData
 from classmates.errors import UserError
 from classmates.methods.base import Method
 from classmates.methods.mixing import check_mixing
-from classmates.networks.building.embedding import build_network
-from classmates.networks.building.published import begin_small, preparation_for, published_classes
-from classmates.networks.building.weights import load_pretrained
 from classmates.runs.folder import RunFolder, run_name, stored_settings
 from classmates.runs.student import StudentCard
 from classmates.training.acceleration import FORMATS, choose
+from classmates.training.beginning import begin_network
 from classmates.training.callbacks import AtomicCheckpointIO, watchers
 from classmates.training.config import RunConfig, TrainConfig, describe_method
 from classmates.training.divergence import check_rate
@@ -74,34 +71,13 @@ def load_images(config: TrainConfig) -> ImageData:
     )
 
 
-def prepare_images(config: RunConfig, images: ImageData) -> ImageData:
-    """Prepare images as those were that the weights were trained on, where training begins from published ones.
-
-    A mean and deviation that are given go over those, and over the images' own.
-    """
-    if config.begins_from_weights and isinstance(config.model, str) and (how := preparation_for(config.model)):
-        images = images.prepared_for(how.mean, how.std, how.interpolation)
-    if config.mean is None or config.std is None:
-        return images
-    return images.normalised_by(config.mean, config.std)
-
-
 def build_method(config: RunConfig, images: ImageData) -> tuple[Method, list[str]]:
     """Build the network and, around it, the method, with notes on what had to be decided.
 
     Raises:
         UserError: a network, weights, a method or options of it that do not work with these data.
     """
-    network, notes = config.model, []
-    if isinstance(network, str):
-        arguments = dict(config.model_args or {})
-        built_with: dict[str, Any] = {"in_chans": images.channels, "pretrained": config.pretrained, **arguments}
-        network = build_network(network, config.made_task.output, images.num_classes, **built_with)
-        notes += begin_classifier(config, network, images)
-    if config.stages is not None:
-        network.stage_names = tuple(config.stages)  # type: ignore[assignment]
-    if config.model_weights is not None:
-        notes += load_pretrained(network, config.model_weights, images.input_shape)
+    network, notes = begin_network(config, images)
     task = config.made_task
     if config.class_weights == "balanced":
         task = task.balanced(images.train.labels, images.class_names)
@@ -124,19 +100,10 @@ def build_method(config: RunConfig, images: ImageData) -> tuple[Method, list[str
         built.networks.compile_parts()
     built.networks.recompute_parts(config.recompute)
     if config.begins_from_weights and len(built.networks) > 1 and built.networks.start == "fresh":
-        raise UserError("fresh peers would not begin from the given weights: say --method.start same")
+        raise UserError(
+            "fresh peers would not begin from the given weights: say --method.start same, or --pretrained false"
+        )
     return built, [*notes, *built.notes, *built.check_length(config.epochs)]
-
-
-def begin_classifier(config: RunConfig, network: nn.Module, images: ImageData) -> list[str]:
-    """Let a new classifier begin small where it follows trained layers, or was drawn too large for few classes."""
-    none_is_new = config.pretrained and published_classes(str(config.model)) == images.num_classes
-    if config.recipe == "none" or none_is_new or config.made_task.output == "embedding":
-        return []
-    drawn = begin_small(network, images.input_shape, always=config.begins_from_weights)
-    if not drawn or config.begins_from_weights:
-        return []
-    return ["the classifier begins smaller than the network draws it, which is for many classes"]
 
 
 def accelerate(config: RunConfig, method: Method, images: ImageData) -> tuple[RunConfig, list[str]]:

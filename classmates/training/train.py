@@ -130,7 +130,8 @@ def train(
             weigh alike.
         balanced_sampling: show images of every class equally often, rare ones several times an epoch.
         num_workers: processes that read images which do not fit in memory.
-        pretrained: begin from timm's published weights, which it downloads.
+        pretrained: begin from timm's published weights, which it downloads; of a network of your own, take it for
+            one that comes trained.
         model_weights: begin from this file: safetensors or a state dict of the same architecture. Its classifier is
             left out where it is for another number of classes.
         model_args: further arguments of the model, such as --model_args.drop_path_rate 0.1.

@@ -214,7 +214,6 @@ def test_a_non_finite_term_stops_at_once_and_is_named(small_train, tmp_path):
             "padding_mode are for images kept",
         ),
         ({"model": "test_resnet", "model_args": {"act_layer": nn.SiLU}}, "model_args must be plain"),
-        ({"model": nn.Linear(1, 10), "pretrained": True}, "not for a network given as an object"),
         ({"model": nn.Linear(1, 10), "model_args": {"bias": False}}, "not for a network given as an object"),
         ({"method": TooLong}, "needs 5 epochs or more"),
         ({"loggers": ["tensorbord"]}, "^unknown logger 'tensorbord'.*'tensorboard'"),

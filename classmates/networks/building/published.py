@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import fields
 from typing import NamedTuple
 from urllib.parse import urlparse
 
 import timm
-import torch
 from huggingface_hub import constants, try_to_load_from_cache
+from timm.models import PretrainedCfg
 from torch import nn
-
-from classmates.networks.backbone.architecture import inspect_network, weight_of
 
 TIMEOUT = 3.0
 """Seconds to wait for the Hub before it counts as out of reach."""
@@ -55,35 +54,15 @@ def out_of_reach(name: str) -> str | None:
     return None
 
 
-def preparation_for(name: str) -> Preparation | None:
-    """Return how images were prepared for a model's published weights; None where timm does not say."""
-    config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+def preparation_for(model: str | nn.Module) -> Preparation | None:
+    """Return how images were prepared for a model's published weights; None where timm does not say.
+
+    model: a name, or a network that timm built.
+    """
+    config = timm.get_pretrained_cfg(model) if isinstance(model, str) and timm.is_model(model) else None
+    if isinstance(model, nn.Module) and isinstance(said := getattr(model, "pretrained_cfg", None), dict):
+        known = {entry.name for entry in fields(PretrainedCfg)}
+        config = PretrainedCfg(**{name: value for name, value in said.items() if name in known})
     if config is None or not config.has_weights:
         return None
     return Preparation(tuple(config.mean), tuple(config.std), str(config.interpolation))
-
-
-@torch.no_grad()
-def begin_small(network: nn.Module, input_shape: tuple[int, int, int], *, always: bool) -> bool:
-    """Draw a new classifier's weights as PyTorch's own layers do, uniform to 1/√D, its bias 0.
-
-    Some networks draw theirs for a thousand classes (timm's EfficientNets and MobileNets: uniform to 1/√K), which for
-    ten is many times too large: the first steps then undo that, through every layer that was trained before.
-
-    Args:
-        network: with a classifier that no weights were loaded into.
-        input_shape: (C, H, W) of an image.
-        always: also where the classifier is no larger than that.
-
-    Returns:
-        Whether it was drawn anew.
-    """
-    classifier = network.get_submodule(inspect_network(network, input_shape).classifier)
-    weight = weight_of(classifier)
-    bound = weight[0].numel() ** -0.5
-    if not always and weight.abs().max() <= bound:
-        return False
-    nn.init.uniform_(weight, -bound, bound)
-    if isinstance(bias := classifier.bias, nn.Parameter):
-        nn.init.zeros_(bias)
-    return True

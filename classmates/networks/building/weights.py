@@ -169,7 +169,7 @@ def _leave_classifier_out(found: dict[str, Tensor], wanted: Mapping[str, Tensor]
 
 
 def _small(parameter: Tensor) -> Tensor:
-    """Draw a new classifier's parameter: see ``published.begin_small``."""
+    """Draw a new classifier's parameter: see ``learnt.begin_small``."""
     if parameter.ndim == 1:
         return torch.zeros_like(parameter)
     return (2 * torch.rand_like(parameter) - 1) * parameter[0].numel() ** -0.5

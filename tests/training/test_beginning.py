@@ -1,0 +1,164 @@
+"""A network of the user's own, an object or a class in a file, begins from the weights that it brings."""
+
+import inspect
+
+import pytest
+import timm
+import torch
+from lightning.pytorch.callbacks import Callback
+from safetensors.torch import load_file, save_file
+
+from classmates.data.parts import ImageData, Split
+from classmates.methods import MCL
+from classmates.training.beginning import begin_network, prepare_images
+from classmates.training.config import TrainConfig
+from classmates.training.settling import settle
+from classmates.training.train import train
+
+
+@pytest.fixture
+def images():
+    """As much of a data set of photos as training begins with."""
+    split = Split(torch.arange(540) % 4, class_names=("a", "b", "c", "d"))
+    return ImageData("photos", 3, (64, 96), (0.4,) * 3, (0.2,) * 3, split, None, split)
+
+
+@pytest.fixture
+def settled(images, monkeypatch):
+    """``train``'s arguments for these images, as they are settled, with the notes."""
+    monkeypatch.setattr("classmates.training.settling.out_of_reach", lambda name: "no network")
+
+    def make(**given):
+        defaults = {name: entry.default for name, entry in inspect.signature(train).parameters.items()}
+        return settle(TrainConfig(**{**defaults, "data": "photos", **given}), images)
+
+    return make
+
+
+def learnt(name="test_efficientnet", num_classes=4):
+    """Return a network whose every parameter differs from how it was drawn."""
+    network = timm.create_model(name, num_classes=num_classes)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return network
+
+
+@pytest.fixture
+def in_file(tmp_path):
+    """A class in a file that loads weights itself, and one that does not."""
+    save_file(learnt().state_dict(), tmp_path / "weights.safetensors")
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import timm\nfrom safetensors.torch import load_file\n\n\n"
+        "def trained(num_classes):\n"
+        "    network = timm.create_model('test_efficientnet', num_classes=num_classes)\n"
+        f"    network.load_state_dict(load_file({str(tmp_path / 'weights.safetensors')!r}))\n"
+        "    return network\n\n\n"
+        "def new(num_classes):\n"
+        "    return timm.create_model('test_efficientnet', num_classes=num_classes)\n"
+    )
+    return file
+
+
+def test_a_trained_object_is_fine_tuned(settled):
+    config, notes = settled(model=learnt(), method=MCL)
+    assert config.begins_from_weights
+    assert config.optimizer == "AdamW"
+    assert config.method.options["start"] == "identical"
+    assert any(note.startswith("EfficientNet comes trained") and "--pretrained false" in note for note in notes)
+    assert any(note.startswith("recipe 'photos-pretrained'") for note in notes)
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_what_is_said_counts(settled, new):
+    network = timm.create_model("test_efficientnet", num_classes=4) if new else learnt()
+    config, notes = settled(model=network, pretrained=new)
+    assert config.begins_from_weights == new
+    assert not any("comes trained" in note for note in notes)
+
+
+def test_a_new_object_is_trained_from_scratch(settled):
+    config, notes = settled(model=timm.create_model("test_efficientnet", num_classes=4), method=MCL)
+    assert not config.begins_from_weights
+    assert any(note.startswith("recipe 'photos-scratch'") for note in notes)
+
+
+def test_a_class_in_a_file_is_looked_at_too(settled, in_file):
+    config, notes = settled(model=f"{in_file}:trained")
+    assert config.begins_from_weights
+    assert any(f"{in_file}:trained comes trained" in note for note in notes)
+    config, _ = settled(model=f"{in_file}:new")
+    assert not config.begins_from_weights
+
+
+def test_to_look_at_it_draws_nothing(settled, in_file):
+    state = torch.random.get_rng_state()
+    settled(model=f"{in_file}:new")
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_trained_weights_are_left_as_they_are(settled, images, in_file):
+    given = learnt()
+    for model, weights in (
+        (given, {name: value.clone() for name, value in given.state_dict().items()}),
+        (f"{in_file}:trained", load_file(in_file.parent / "weights.safetensors")),
+    ):
+        config, _ = settled(model=model)
+        network, notes = begin_network(config, images)
+        assert not notes
+        for name, value in network.state_dict().items():
+            assert torch.equal(value, weights[name]), name
+
+
+def test_a_new_classifier_on_a_trained_network_begins_small(settled, images):
+    network = learnt()
+    network.classifier = timm.create_model("test_efficientnet", num_classes=4).classifier
+    bound = network.classifier.in_features**-0.5
+    assert network.classifier.weight.abs().max() > bound
+    config, _ = settled(model=network)
+    begun, _ = begin_network(config, images)
+    assert begun is network
+    assert network.classifier.weight.abs().max() <= bound
+
+
+def test_a_new_object_begins_as_one_by_name(settled, images):
+    for model in ("test_efficientnet", timm.create_model("test_efficientnet", num_classes=4)):
+        config, _ = settled(model=model)
+        network, notes = begin_network(config, images)
+        assert network.classifier.weight.abs().max() <= network.classifier.in_features**-0.5
+        assert notes == ["the classifier begins smaller than the network draws it, which is for many classes"]
+        config, _ = settled(model=model, recipe="none")
+        assert not begin_network(config, images)[1]
+
+
+def test_images_are_prepared_as_the_weights_of_timms_networks_ask(settled, images):
+    config, _ = settled(model=learnt("test_resnet"))
+    assert prepare_images(config, images).mean == pytest.approx(timm.get_pretrained_cfg("test_resnet").mean)
+    for other in (learnt("resnet8"), timm.create_model("test_resnet", num_classes=4)):
+        config, _ = settled(model=other)
+        assert prepare_images(config, images).mean == images.mean
+
+
+def test_a_student_goes_on_learning(small_train, small_mcl, tmp_path):
+    first = small_train(out=tmp_path / "first", epochs=8)
+    again = small_train(model=first.student, method=small_mcl, out=tmp_path / "again", epochs=1)
+    assert any("comes trained" in note for note in again.record.notes)
+    assert again.record.config["pretrained"] is True
+    assert again.record.config["method"]["init_args"]["start"] == "identical"
+    scores = [run.record.test["student"]["top1"].value for run in (first, again)]
+    assert scores[1] > scores[0] - 0.1
+
+
+def test_an_object_that_was_interrupted_goes_on_as_it_began(small_train, tmp_path):
+    class Stops(Callback):
+        def on_train_epoch_end(self, trainer, module):
+            if trainer.current_epoch == 1:
+                raise KeyboardInterrupt
+
+    network = timm.create_model("resnet8", num_classes=10, in_chans=1)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        small_train(model=network, out=tmp_path / "run", callbacks=[Stops()])
+    result = small_train(model=network, out=tmp_path / "run", resume=True)
+    assert result.record.training.steps == small_train(model="resnet8", out=tmp_path / "plain").record.training.steps
+    assert result.record.config["pretrained"] is False
