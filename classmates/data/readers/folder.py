@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -133,7 +133,7 @@ def _listing(root: Path, layout: Layout, parts: dict[str, str]) -> Listing:
                     yield images
 
         paths = Paths(layout.place, contents())
-    _require_images(layout.place, classes, counts)
+    _require_images(layout.place, classes, counts, walk.notes())
     places = torch.arange(len(paths)).split([sum(count) for count in counts.values()])
     numbers = {name: number for number, name in enumerate(known)}
     splits = {}
@@ -170,14 +170,16 @@ def _require_classes(root: Path, parts: dict[str, str], classes: dict[str, list[
             )
 
 
-def _require_images(root: Path, classes: dict[str, list[str]], counts: dict[str, list[int]]) -> None:
-    """Raise UserError where a training class, or a whole part, has no file of an image."""
+def _require_images(
+    root: Path, classes: dict[str, list[str]], counts: dict[str, list[int]], notes: Sequence[str]
+) -> None:
+    """Raise UserError, with the notes on what was left out, where a training class or a whole part has no image."""
     for part, count in counts.items():
         empty = [name for name, images in zip(classes[part], count, strict=True) if not images]
         if empty and (part == "train" or not sum(count)):
             raise UserError(
                 f"no readable image in {root} ({part}) for {listed(empty)}: "
-                f"add images ({', '.join(EXTENSIONS)}) or remove the folder"
+                + "\n".join([f"add images ({', '.join(EXTENSIONS)}) or remove the folder", *notes])
             )
 
 

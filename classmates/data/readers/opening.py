@@ -15,6 +15,11 @@ from classmates._files import require_regular
 from classmates.data.parts import Encoded, ImageFile
 from classmates.errors import UserError
 
+try:
+    import pillow_heif
+except ModuleNotFoundError:
+    pillow_heif = None  # type: ignore[assignment]
+
 FORMATS = {
     "JPEG": (".jpg", ".jpeg", ".jfif"),
     "PNG": (".png", ".apng"),
@@ -31,8 +36,17 @@ Every other one is refused, whatever a file is called: Pillow would hand some (E
 if "avif" in features.modules and features.check("avif"):  # Pillow 11.3, where it was built with it
     FORMATS["AVIF"] = (".avif",)
 
+HEIF = (".heic", ".heif")
+"""The extensions of what iPhones take, which is read where pillow-heif is installed."""
+if pillow_heif is not None:
+    pillow_heif.register_heif_opener()
+    FORMATS["HEIF"] = HEIF
+
 EXTENSIONS = tuple(extension for extensions in FORMATS.values() for extension in extensions)
 """The extensions of image files."""
+
+NO_HEIF = "HEIC, which is read where pillow-heif is installed (pip install 'classmates[heic]')"
+"""What files with those extensions are where it is not."""
 
 PIXEL_LIMIT = "CLASSMATES_MAX_IMAGE_PIXELS"
 """The environment variable that allows larger images than Pillow does, which takes them for decompression bombs."""
@@ -92,6 +106,11 @@ def opened(file: ImageFile) -> Iterator[Image.Image]:
             raise UnreadableImage(f"cannot read the image {file}: {_reason(file, error)}") from error
 
 
+def is_unread_heif(name: str) -> bool:
+    """Return whether a file of this name is a HEIC photo and nothing is installed to read it."""
+    return "HEIF" not in FORMATS and name.lower().endswith(HEIF)
+
+
 def loaded(file: Path | Encoded) -> Encoded:
     """Return an image file with its bytes in memory, under the same name; errors as in ``opened``."""
     if isinstance(file, Encoded):
@@ -116,6 +135,8 @@ def _reason(file: ImageFile, error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
         said = str(error).rstrip(".")
         return f"{said}; make it smaller or, if you trust it, set the environment variable {PIXEL_LIMIT} higher"
+    if isinstance(error, UnidentifiedImageError) and is_unread_heif(str(file)):
+        return f"it is {NO_HEIF}"
     if isinstance(error, UnidentifiedImageError):
         return f"it is no image of the formats that are read, {', '.join(FORMATS)}"
     if isinstance(error, FileNotFoundError) and isinstance(file, Path) and file.is_symlink():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from classmates.data.readers.opening import EXTENSIONS
+from classmates.data.readers.opening import EXTENSIONS, NO_HEIF, is_unread_heif
 from classmates.errors import UserError
 
 Identity = tuple[int, int]
@@ -13,6 +13,7 @@ Identity = tuple[int, int]
 
 HIDDEN = "hidden files or folders (a dot at the start of the name, __MACOSX) left out"
 NO_IMAGE = "files left out, by their names no images"
+LEFT_HEIF = f"photos left out that are {NO_HEIF}"
 NO_FILE = "pipes, sockets and devices left out"
 LINK = "symbolic links followed"
 TWICE = "folders left out to which links lead a second time"
@@ -95,7 +96,8 @@ class Walk:
                 self._see(LINK, name)
                 found.append(name)
             else:
-                self._see(NO_IMAGE if entry.is_file() or entry.is_symlink() else NO_FILE, name)
+                kind = LEFT_HEIF if is_unread_heif(entry.name) else NO_IMAGE
+                self._see(kind if entry.is_file() or entry.is_symlink() else NO_FILE, name)
         return found
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:

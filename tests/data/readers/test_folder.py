@@ -179,7 +179,7 @@ def test_an_empty_class(tmp_path):
     write_classes(tmp_path)
     (tmp_path / "emu").mkdir()
     (tmp_path / "emu" / "readme.txt").write_text("none yet")
-    with pytest.raises(UserError, match=r"no readable image in .* for class 'emu'"):
+    with pytest.raises(UserError, match=r"no readable image in .* for class 'emu'.*\n.*left out.*: 1, such as emu/"):
         read(tmp_path)
 
 

@@ -90,6 +90,18 @@ def test_exif_rotation_is_applied(save, orientation, red_at, name):
     assert check(path, 3).size == upright.size
 
 
+@pytest.mark.parametrize(("orientation", "red_at"), [(1, (4, 4)), (3, (59, 27)), (6, (27, 4)), (8, (4, 59))])
+def test_photos_of_phones_are_turned_too(save, orientation, red_at):
+    image = Image.new("RGB", (64, 32), (0, 0, 255))
+    image.paste((255, 0, 0), (0, 0, 16, 16))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(image, "IMG_1.HEIC", exif=exif.tobytes(), quality=100)
+    upright = decode(path, 3)
+    assert upright.size == check(path, 3).size == ((32, 64) if orientation >= 5 else (64, 32))
+    assert np.abs(np.asarray(upright.getpixel(red_at)) - (255, 0, 0)).max() < 16
+
+
 @pytest.mark.parametrize("name", ["large.jpg", "large.tif"])
 def test_a_large_turned_image_is_measured_upright(save, name):
     exif = Image.Exif()

@@ -32,6 +32,15 @@ def test_the_docs_name_every_format():
     assert all(f"`{extension}`" in docs for extension in EXTENSIONS)
 
 
+def test_a_photo_that_nothing_is_installed_for_says_what_reads_it(tmp_path, monkeypatch):
+    monkeypatch.delitem(FORMATS, "HEIF")
+    path = tmp_path / "IMG_1.HEIC"
+    Image.new("RGB", (16, 12)).save(path, "HEIF")
+    for read in (decode, decode_fast):
+        with pytest.raises(UnreadableImage, match=r"IMG_1\.HEIC: it is HEIC, .*pip install 'classmates\[heic\]'"):
+            read(path, 3)
+
+
 @pytest.mark.parametrize("kind", REFUSED)
 @pytest.mark.parametrize("packed", [False, True])
 def test_no_other_format_is_opened_whatever_the_file_is_called(tmp_path, monkeypatch, kind, packed):

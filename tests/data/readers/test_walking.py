@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+from classmates.data.readers import walking
+from classmates.data.readers.opening import FORMATS
 from classmates.data.readers.walking import Walk, is_image
 from classmates.errors import UserError
 
@@ -39,6 +41,19 @@ def test_what_is_left_out_is_counted(touch):
     assert walk.notes() == [
         "hidden files or folders (a dot at the start of the name, __MACOSX) left out: 3, such as .git",
         "files left out, by their names no images: 3, such as cat/d.txt",
+    ]
+
+
+def test_photos_that_nothing_is_installed_for_are_counted_apart(touch, monkeypatch):
+    assert is_image("IMG_1.HEIC")
+    monkeypatch.delitem(FORMATS, "HEIF")
+    monkeypatch.setattr(walking, "EXTENSIONS", (".jpg", ".png"))
+    walk = touch("cat/a.png", "cat/IMG_1.HEIC", "cat/IMG_2.heif", "cat/c.txt")
+    assert walk.images("cat") == ["cat/a.png"]
+    assert walk.notes() == [
+        "photos left out that are HEIC, which is read where pillow-heif is installed "
+        "(pip install 'classmates[heic]'): 2, such as cat/IMG_1.HEIC",
+        "files left out, by their names no images: 1, such as cat/c.txt",
     ]
 
 
