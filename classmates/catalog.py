@@ -86,8 +86,9 @@ class Catalog(Shown):
         if kind == "datasets" and not self.pattern:
             return [
                 "  and hf:NAME, a data set of the Hugging Face Hub, and your own: a folder with",
-                "  train/CLASS/* and perhaps val/ and test/, one with CLASS/*, or one of parquet or",
-                "  tar files; and the address of such, s3://...",
+                "  train/CLASS/* and perhaps val/ and test/, one with CLASS/*, one of parquet or",
+                "  tar files, the address of such, s3://..., or a table of files and labels,",
+                "  .csv or .tsv",
             ]
         return []
 

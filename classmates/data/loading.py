@@ -17,6 +17,7 @@ from classmates.data.readers.by_name import NAMED, list_named
 from classmates.data.readers.class_parts import list_class_parts, of_their_classes
 from classmates.data.readers.folder import find_parts, list_folder, list_part
 from classmates.data.readers.hub import list_hub
+from classmates.data.readers.label_table import is_table, list_table
 from classmates.data.readers.listing import Listing, listed, read_listing, without_images
 from classmates.data.readers.parquet import find_shards, list_parquet
 from classmates.data.readers.python_dataset import read_dataset
@@ -57,14 +58,16 @@ def load(
         data: a map-style dataset of (image, label); ``hf:NAME`` or ``hf:NAME:CONFIG``, a data set of the Hugging Face
             Hub; a folder with ``train/CLASS/*`` and, if you have them, ``val/`` and ``test/``, or with class folders
             right in it, of parquet files as on the Hub, or of tar files as WebDataset has them; such files at an
-            address (``s3://...``, ``https://...``); or a name (``digits``, ``cifar100``, ...). A text is a folder if
-            it has a slash or such a folder exists, else a name; a known name is one where a ``data_dir`` is given.
-            Without test images, a stratified 20 % are split off, always the same ones. Images with the same pixels
-            stay on one side of a split, except in data sets known by name.
+            address (``s3://...``, ``https://...``); a table (``.csv``, ``.tsv``) of image files and labels; or a name
+            (``digits``, ``cifar100``, ...). A text is a folder if it has a slash or such a folder exists, else a
+            name; a known name is one where a ``data_dir`` is given. Without test images, a stratified 20 % are split
+            off, always the same ones. Images with the same pixels stay on one side of a split, except in data sets
+            known by name.
         data_dir: where the files of a data set known by name are, or are downloaded to; with ``hf:``, where
-            ``datasets`` keeps what it downloads.
-        label: which labels, where the data have several: a column of parquet files or of a set of the Hub, the
-            extension of a tar file's labels or a field of its ``.json``, or ``fine`` or ``coarse`` of ``cifar100``.
+            ``datasets`` keeps what it downloads; where the images of a table are, if not below its own folder.
+        label: which labels, where the data have several: a column of a table, of parquet files or of a set of the
+            Hub, the extension of a tar file's labels or a field of its ``.json``, or ``fine`` or ``coarse`` of
+            ``cifar100``.
         image_size: side in pixels. Default: the images' own where all are of one size up to 64 pixels a side, or
             square and up to 224; for others 32 or 64 where none is larger, 128 where the shorter side of half of
             them is below 160 pixels, else 224. Up to 64 the images are kept in memory.
@@ -97,7 +100,8 @@ def load(
         listing = _find(data, data_dir, label, classes)
         source = read_listing(listing, image_size=image_size, channels=channels, on_bad_image=on_bad_image)
     images = source.train
-    assert images is not None  # readers find training images or raise
+    if images is None:
+        raise UserError(f"{source.name} has no training images: say which of its images are, as train")
     published = isinstance(data, str) and not is_folder(data, data_dir)
     if classes == "disjoint":
         return split_classes(source, train_size, val_fraction, seed, published=published)
@@ -160,6 +164,8 @@ def _find(data: str | Path, data_dir: str | Path | None, label: str | None, clas
     if is_url(data):
         listing = _find_folder(local_copy(str(data)), str(data), data_dir, label, classes)
         return replace(listing, name=str(data).rstrip("/").rpartition("/")[2])
+    if is_table(data):
+        return _own_classes(list_table(Path(data).expanduser(), data_dir, label), classes)
     if is_folder(data, data_dir):
         return _find_folder(Path(data).expanduser(), str(data), data_dir, label, classes)
     if data in NAMED:
@@ -170,15 +176,17 @@ def _find(data: str | Path, data_dir: str | Path | None, label: str | None, clas
         return _noting(listing, f"data_dir '{data_dir}' is not used: {data} comes from {listing.where}")
     raise UserError(
         f"{unknown('data set', str(data), NAMED)} (or give the path of a folder of class folders, of parquet "
-        "or of tar files, or hf:NAME for a data set of the Hub)"
+        "or of tar files, or of a table of files and labels, or hf:NAME for a data set of the Hub)"
     )
 
 
 def is_folder(data: str | Path, data_dir: str | Path | None = None) -> bool:
-    """Return whether data are a folder and not the name of a data set, whose files would be in ``data_dir``."""
+    """Return whether data are a folder or a table, not a data set's name, whose files would be in ``data_dir``."""
     if isinstance(data, str) and data in NAMED and data_dir is not None:
         return False
-    return isinstance(data, Path) or os.sep in data or "/" in data or Path(data).expanduser().is_dir()
+    return (
+        isinstance(data, Path) or os.sep in data or "/" in data or is_table(data) or Path(data).expanduser().is_dir()
+    )
 
 
 def refuse_among_classes(out: Path, data: str | Path, data_dir: str | Path | None = None) -> None:
@@ -195,7 +203,7 @@ def refuse_among_classes(out: Path, data: str | Path, data_dir: str | Path | Non
 
 def _is_class_folders(data: object, data_dir: str | Path | None) -> bool:
     """Return whether data are a folder of class folders, and not of parquet or tar files."""
-    if not isinstance(data, (str, Path)) or not is_folder(data, data_dir) or is_url(data):
+    if not isinstance(data, (str, Path)) or not is_folder(data, data_dir) or is_url(data) or is_table(data):
         return False
     folder = Path(data).expanduser()
     return not find_shards(folder) and not find_tars(folder)

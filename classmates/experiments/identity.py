@@ -22,6 +22,7 @@ from classmates.data.readers.by_name import NAMED
 from classmates.data.readers.class_parts import list_class_parts
 from classmates.data.readers.folder import list_folder
 from classmates.data.readers.hub import list_hub
+from classmates.data.readers.label_table import is_table, list_table
 from classmates.data.readers.listing import read_listing
 from classmates.data.readers.parquet import list_parquet
 from classmates.data.readers.webdataset import list_webdataset
@@ -192,6 +193,8 @@ def readers(data: str, data_dir: str | None = None) -> tuple[str, ...]:
     kinds: list[Callable[..., Any]] = [read_listing]
     if data.startswith("hf:"):
         kinds += [list_hub]
+    elif is_table(data):
+        kinds += [list_table]
     elif is_folder(data, data_dir):
         kinds += [list_folder, list_class_parts, list_parquet, list_webdataset]
     elif data in NAMED:

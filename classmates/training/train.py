@@ -94,7 +94,8 @@ def train(
     Args:
         data: what to learn: a name ("classmates list datasets"), a folder with train/CLASS/* and perhaps val/ and
             test/, a folder of class folders, of parquet or of tar files, the address of such files (s3://...),
-            hf:NAME or hf:NAME:CONFIG of the Hugging Face Hub, or in Python any dataset of (image, label).
+            hf:NAME or hf:NAME:CONFIG of the Hugging Face Hub, a table (.csv, .tsv) of image files and labels, or in
+            Python any dataset of (image, label).
         model: which network: a name of timm's or of this package's ("classmates list models"), FILE.py:CLASS for
             your own, or in Python any nn.Module that returns logits.
         method: how it learns: Baseline, MCL, CORSD, or a Method of your own; its options follow with a dot, such as
@@ -113,7 +114,8 @@ def train(
         resume: go on with the run in that folder from its last checkpoint, with the same settings.
         checkpoint_steps: also keep the state every so many steps, so that a run stopped in the middle of an epoch
             goes on from there, exactly; otherwise it is kept after every epoch.
-        data_dir: where the files of a data set known by name are, or are downloaded to.
+        data_dir: where the files of a data set known by name are, or are downloaded to; where the images of a table
+            are, if not below its own folder.
         label: which labels, where the data have several: a column of a table such as "fine_label", or "coarse" of
             cifar100.
         image_size: pixels of the square that the network gets; as the images are, or 128 or 224 where they differ.

@@ -12,6 +12,7 @@ import torch
 
 from classmates._names import in_unicode
 from classmates.data.parts import Split
+from classmates.data.readers.label_table import is_table
 from classmates.data.readers.listing import Listing, all_scored, listed
 from classmates.data.readers.opening import EXTENSIONS
 from classmates.data.readers.part_names import part_of, parts_among
@@ -157,12 +158,13 @@ def _require_classes(root: Path, parts: dict[str, str], classes: dict[str, list[
         if not classes[part]:
             away = f", or move {folder}/ away" if "train" in classes and part != "train" else ""
             raise UserError(
-                f"{root / folder} has no class folders: put the images of each class into a folder of its own{away}"
+                f"{root / folder} has no class folders: put the images of each class into a folder of its "
+                f"own{away}{_table_in(root)}"
             )
     if len(set(map(in_unicode, known))) < len(known):
         raise UserError(f"{root} has class folders whose names, which are not UTF-8, are written alike: rename them")
     if "train" in parts and len(known) == 1:
-        raise UserError(f"{root} has one class only, '{known[0]}'; a classifier needs two or more")
+        raise UserError(f"{root} has one class only, '{known[0]}'; a classifier needs two or more{_table_in(root)}")
     for part, names in classes.items():
         if strange := [name for name in names if name not in set(known)]:
             raise UserError(
@@ -181,6 +183,12 @@ def _require_images(
                 f"no readable image in {root} ({part}) for {listed(empty)}: "
                 + "\n".join([f"add images ({', '.join(EXTENSIONS)}) or remove the folder", *notes])
             )
+
+
+def _table_in(root: Path) -> str:
+    """Return what to do where a table lies in a folder that has no classes."""
+    tables = sorted(path for path in root.iterdir() if is_table(path))
+    return f"; if {tables[0].name} says which image is of which class, give that: {tables[0]}" if tables else ""
 
 
 def _named(folders: Iterable[str]) -> str:
