@@ -97,11 +97,10 @@ def load(
         _require_unused("a dataset in Python", data_dir=data_dir, label=label)
         source = read_dataset(data, image_size=image_size, channels=channels)
     else:
-        listing = _find(data, data_dir, label, classes)
+        listing = _with_training(_find(data, data_dir, label, classes))
         source = read_listing(listing, image_size=image_size, channels=channels, on_bad_image=on_bad_image)
     images = source.train
-    if images is None:
-        raise UserError(f"{source.name} has no training images: say which of its images are, as train")
+    assert images is not None  # readers find training images or raise
     published = isinstance(data, str) and not is_folder(data, data_dir)
     if classes == "disjoint":
         return split_classes(source, train_size, val_fraction, seed, published=published)
@@ -225,7 +224,14 @@ def _find_folder(folder: Path, data: str, data_dir: Path | None, label: str | No
 
 
 def _own_classes(listing: Listing, classes: Classes) -> Listing:
-    return listing if classes == "shared" else of_their_classes(listing)
+    return listing if classes == "shared" else of_their_classes(_with_training(listing))
+
+
+def _with_training(listing: Listing) -> Listing:
+    """Return it again; UserError where a listing has parts, but none to train on."""
+    if "train" not in listing.parts:
+        raise UserError(f"{listing.name} has {' and '.join(listing.parts)} images alone: say which are for training")
+    return listing
 
 
 def _noting(listing: Listing, note: str) -> Listing:

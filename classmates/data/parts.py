@@ -160,7 +160,9 @@ class ImageData:
             return self.image_size
         return round(min(self.image_size) * 256 / 224)
 
-    def prepared_for(self, mean: Sequence[float], std: Sequence[float], interpolation: str) -> ImageData:
+    def prepared_for(
+        self, mean: Sequence[float], std: Sequence[float], interpolation: str, weights: str = "the published weights"
+    ) -> ImageData:
         """Return the same data, prepared as the images were that published weights learnt from, with a note.
 
         Where the weights are for images of another number of channels (RGB, and these are grey), the mean over the
@@ -170,6 +172,7 @@ class ImageData:
         Args:
             mean, std: of the weights' images, per channel, of pixel values in 0..1.
             interpolation: theirs, by timm's name.
+            weights: what the note calls them.
         """
         note = "" if len(mean) == self.channels else f", the means over the weights' {len(mean)} channels"
         mean, std = self._by_channel(mean), self._by_channel(std)
@@ -177,7 +180,7 @@ class ImageData:
         if self.train.images is None and interpolation in get_args(Interpolation):
             kept = cast(Interpolation, interpolation)
         note = (
-            f"images are prepared as those of the published weights: mean {_numbers(mean)}, deviation "
+            f"images are prepared as those of {weights}: mean {_numbers(mean)}, deviation "
             f"{_numbers(std)}{note}" + ("" if self.train.images is not None else f", resized by {kept} interpolation")
         )
         return replace(self, mean=mean, std=std, interpolation=kept, notes=(*self.notes, note))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -32,7 +31,7 @@ def brings_weights(config: TrainConfig, images: ImageData) -> bool:
         return False
     if config.resume and config.out is not None and "pretrained" in (stored := stored_settings(Path(config.out))):
         return bool(stored["pretrained"])
-    with torch.random.fork_rng():  # the network that is trained is drawn as if this one had not been
+    with torch.random.fork_rng(devices=[]):  # the network that is trained is drawn as if this one had not been
         return has_learnt(_built(config, images))
 
 
@@ -42,10 +41,12 @@ def begin_network(config: RunConfig, images: ImageData) -> tuple[nn.Module, list
     Raises:
         UserError: a network or weights that do not work with these data.
     """
-    network = _built(config, images)
+    network, notes = _built(config, images), []
+    if is_own(config.model) and config.pretrained and config.model_weights is None and not has_learnt(network):
+        notes.append("pretrained true, though no normalisation layer of the network shows that it has learnt")
     if config.stages is not None:
         network.stage_names = tuple(config.stages)  # type: ignore[assignment]
-    notes = begin_classifier(config, network, images)
+    notes += begin_classifier(config, network, images)
     if config.model_weights is not None:
         notes += load_pretrained(network, config.model_weights, images.input_shape)
     return network, notes
@@ -55,10 +56,15 @@ def begin_classifier(config: RunConfig, network: nn.Module, images: ImageData) -
     """Let a new classifier begin small where it follows trained layers, or was drawn too large for few classes."""
     if config.recipe == "none" or config.made_task.output == "embedding":
         return []
-    if config.pretrained and not _classifier_is_new(config, network, images):
+    if is_own(config.model):
+        learnt = not classifier_is_new(network, images.input_shape)
+    else:
+        learnt = bool(config.pretrained) and published_classes(str(config.model)) == images.num_classes
+    if learnt or not begin_small(network, images.input_shape, always=config.begins_from_weights):
         return []
-    drawn = begin_small(network, images.input_shape, always=config.begins_from_weights)
-    if not drawn or config.begins_from_weights:
+    if is_own(config.model):
+        return ["the classifier, whose biases are all alike, is taken for new and begins small"]
+    if config.begins_from_weights:
         return []
     return ["the classifier begins smaller than the network draws it, which is for many classes"]
 
@@ -69,7 +75,11 @@ def prepare_images(config: RunConfig, images: ImageData) -> ImageData:
     A mean and deviation that are given go over those, and over the images' own.
     """
     if config.begins_from_weights and (how := preparation_for(config.model)):
-        images = images.prepared_for(how.mean, how.std, how.interpolation)
+        named = isinstance(config.model, str)
+        weights = (
+            "the published weights" if named else "timm's weights for such a network (--mean and --std for others)"
+        )
+        images = images.prepared_for(*how, weights)
     if config.mean is None or config.std is None:
         return images
     return images.normalised_by(config.mean, config.std)
@@ -79,14 +89,5 @@ def _built(config: TrainConfig | RunConfig, images: ImageData) -> nn.Module:
     """Return the network as it was given, or as it is built by its name."""
     if isinstance(config.model, nn.Module):
         return config.model
-    arguments: dict[str, Any] = {"in_chans": images.channels, **(config.model_args or {})}
-    if not is_own(config.model):  # a class in a file loads what it loads by itself
-        arguments["pretrained"] = bool(config.pretrained)
+    arguments = {"in_chans": images.channels, "pretrained": bool(config.pretrained), **(config.model_args or {})}
     return build_network(str(config.model), config.made_task.output, images.num_classes, **arguments)
-
-
-def _classifier_is_new(config: RunConfig, network: nn.Module, images: ImageData) -> bool:
-    """Return whether the classifier of a network that begins from its own or published weights has none of them."""
-    if is_own(config.model):
-        return classifier_is_new(network, images.input_shape)
-    return published_classes(str(config.model)) != images.num_classes

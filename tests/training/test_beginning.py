@@ -1,5 +1,6 @@
 """A network of the user's own, an object or a class in a file, begins from the weights that it brings."""
 
+import dataclasses
 import inspect
 
 import pytest
@@ -7,9 +8,11 @@ import timm
 import torch
 from lightning.pytorch.callbacks import Callback
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from classmates.data.parts import ImageData, Split
 from classmates.methods import MCL
+from classmates.networks.building.learnt import has_learnt
 from classmates.training.beginning import begin_network, prepare_images
 from classmates.training.config import TrainConfig
 from classmates.training.settling import settle
@@ -125,16 +128,46 @@ def test_a_new_classifier_on_a_trained_network_begins_small(settled, images):
 def test_a_new_object_begins_as_one_by_name(settled, images):
     for model in ("test_efficientnet", timm.create_model("test_efficientnet", num_classes=4)):
         config, _ = settled(model=model)
-        network, notes = begin_network(config, images)
+        network, (note,) = begin_network(config, images)
         assert network.classifier.weight.abs().max() <= network.classifier.in_features**-0.5
-        assert notes == ["the classifier begins smaller than the network draws it, which is for many classes"]
+        assert note.startswith("the classifier")
+        assert note.endswith("begins small" if network is model else "which is for many classes")
         config, _ = settled(model=model, recipe="none")
         assert not begin_network(config, images)[1]
 
 
+def test_a_classifier_that_may_have_learnt_is_left_where_nothing_else_shows_it(settled, images):
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    nn.init.normal_(network[-1].weight, std=2.0)
+    weights = network[-1].weight.clone()
+    for said in (None, True, False):
+        config, _ = settled(model=network, pretrained=said, stages=["0", "1"])
+        _, notes = begin_network(config, images)
+        assert torch.equal(network[-1].weight, weights)
+        assert notes == (
+            ["pretrained true, though no normalisation layer of the network shows that it has learnt"] if said else []
+        )
+
+
+def test_a_class_in_a_file_is_told_that_weights_are_asked_for(settled, images, in_file):
+    in_file.write_text(
+        in_file.read_text() + "\n\ndef either(num_classes, pretrained=False):\n"
+        "    return (trained if pretrained else new)(num_classes)\n"
+    )
+    for asked in (None, False, True):
+        config, _ = settled(model=f"{in_file}:either", pretrained=asked)
+        network, notes = begin_network(config, images)
+        assert has_learnt(network) == config.begins_from_weights == bool(asked)
+        assert not any("no normalisation layer" in note for note in notes)
+
+
 def test_images_are_prepared_as_the_weights_of_timms_networks_ask(settled, images):
     config, _ = settled(model=learnt("test_resnet"))
-    assert prepare_images(config, images).mean == pytest.approx(timm.get_pretrained_cfg("test_resnet").mean)
+    prepared = prepare_images(config, images)
+    assert prepared.mean == pytest.approx(timm.get_pretrained_cfg("test_resnet").mean)
+    assert "timm's weights for such a network (--mean and --std for others)" in prepared.notes[-1]
+    own = dataclasses.replace(config, mean=(0.3, 0.3, 0.3), std=(0.1, 0.1, 0.1))
+    assert prepare_images(own, images).mean == own.mean
     for other in (learnt("resnet8"), timm.create_model("test_resnet", num_classes=4)):
         config, _ = settled(model=other)
         assert prepare_images(config, images).mean == images.mean

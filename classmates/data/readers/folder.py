@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from classmates.data.readers.listing import Listing, all_scored, listed
 from classmates.data.readers.opening import EXTENSIONS
 from classmates.data.readers.part_names import part_of, parts_among
 from classmates.data.readers.paths import Paths
-from classmates.data.readers.walking import Walk, is_hidden, is_image
+from classmates.data.readers.walking import Walk, is_hidden, is_image, told_of_unreadable
 from classmates.errors import UserError, nearest
 
 
@@ -74,7 +73,7 @@ def no_training_images(root: Path, layout: Layout) -> UserError:
 def _layout(root: Path) -> Layout:
     if not root.is_dir():
         raise UserError(f"{root} is not a folder: give a folder of class folders, or of train/CLASS/*")
-    with _told():
+    with told_of_unreadable():
         return find_parts(root)
 
 
@@ -119,7 +118,7 @@ def _folders(folder: Path) -> list[str]:
 
 def _listing(root: Path, layout: Layout, parts: dict[str, str]) -> Listing:
     """List the images of these parts of a folder, by whose name the data set goes."""
-    with _told():
+    with told_of_unreadable():
         walk = Walk(layout.place)
         classes = {part: walk.classes(folder) for part, folder in parts.items()}
         known = classes.get("train") or sorted(set().union(*classes.values()))
@@ -193,12 +192,3 @@ def _table_in(root: Path) -> str:
 
 def _named(folders: Iterable[str]) -> str:
     return ", ".join(f"{name}/" for name in folders)
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Say of a folder that cannot be read which it is, and why."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error

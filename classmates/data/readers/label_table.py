@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +14,11 @@ from torch import Tensor
 
 from classmates._files import require_regular
 from classmates.data.parts import Split
+from classmates.data.readers.files_below import FilesBelow, steps_of
 from classmates.data.readers.listing import Listing
-from classmates.data.readers.part_names import PARTS, part_of
+from classmates.data.readers.opening import EXTENSIONS
+from classmates.data.readers.part_names import PARTS, part_of, parts_among
 from classmates.data.readers.paths import Paths
-from classmates.data.readers.walking import Walk
 from classmates.errors import UserError
 
 SUFFIXES = (".csv", ".tsv")
@@ -36,9 +38,9 @@ def is_table(data: str | Path) -> bool:
 def list_table(table: Path, data_dir: Path | None, label: str | None) -> Listing:
     """Find the images that a table names, each with its label and, if a column says so, its part.
 
-    The column of files is the one whose first value is a file here. A file is known by the end of its path, which may
-    lack its extension; steps at its beginning that no file here has are left out, of all rows alike. A file that is
-    not here is an image that cannot be read.
+    The column of files is the one with the most names of files that are here. A file is known by the end of its path,
+    which may lack its extension; steps at its beginning that no file here has are left out, of all rows alike. A file
+    that is not here is an image that cannot be read.
 
     Args:
         table: with the names of its columns in the first row; fields apart by commas, semicolons or tabs.
@@ -53,113 +55,108 @@ def list_table(table: Path, data_dir: Path | None, label: str | None) -> Listing
     root = table.parent if data_dir is None else data_dir
     if not root.is_dir():
         raise UserError(f"data_dir is '{root}', which is no folder: give the one with the images of {table}")
-    here = _Files(Walk(root).images(""), root)
+    here = FilesBelow(root)
     column = _file_column(rows, here, table, label)
-    division = next(
-        (name for name in rows.columns if name.lower() in DIVISIONS and name not in (column, label)), None
-    )
+    division = _division(rows, [column, label], table)
     label = _label_column(rows, label, [column, division], table)
-    rows, parts, notes = _by_part(rows, division, table)
-    files, more = here.of(rows[column].tolist(), table)
-    _require_rows(table, files, rows[label])
+    files, notes = here.named(rows[column].tolist(), table)
+    parts, more = _parts(rows, division, table)
+    used = torch.cat([*parts.values()]).numpy()
+    _require_rows(table, [files[index] for index in used], rows[label].iloc[used])
     if unused := len(here.names - set(files)):
         more.append(f"{unused} images in {root} are in no row of {table.name}, not used")
-    names = sorted(set(rows[label]))
-    if all(name.isdecimal() for name in names):
-        names.sort(key=int)
-    labels = torch.tensor(rows[label].map({name: number for number, name in enumerate(names)}).to_numpy())
-    paths = Paths(root, [files])
+    classes = _classes(rows[label].iloc[used])
+    order = {name: number for number, name in enumerate(classes)}
+    numbers = torch.tensor([order.get(name, -1) for name in rows[label]])
+    paths = Paths(root, [[files[index] for index in used]])
+    places = torch.arange(len(used)).split([len(at) for at in parts.values()])
     return Listing(
         name=table.stem,
         where=root,
-        class_names=tuple(names),
-        parts={part: Split(labels[at], paths=paths.take(at)) for part, at in parts.items()},
-        notes=(f"{table.name}: files in column '{column}', labels in column '{label}'", *notes, *more),
+        class_names=tuple(classes),
+        parts={
+            part: Split(numbers[at], paths=paths.take(place))
+            for (part, at), place in zip(parts.items(), places, strict=True)
+        },
+        notes=(f"{table.name}: files in column '{column}', labels in column '{label}'", *notes, *more, *here.notes),
         stored_in=paths,
     )
-
-
-class _Files:
-    """The image files below a folder, found by the ends of their paths."""
-
-    def __init__(self, names: Sequence[str], root: Path):
-        self.names, self.root = set(names), root
-        self._by_last: dict[str, list[str]] = {}
-        for name in names:
-            last = name.rpartition("/")[2]
-            for known in (last, last.rpartition(".")[0]):
-                self._by_last.setdefault(known, []).append(name)
-
-    def ending(self, path: str) -> list[str]:
-        """Return the files whose paths, or these without their extension, end with a path; one that is it, alone."""
-        if path in self.names:
-            return [path]
-        alike = self._by_last.get(path.rpartition("/")[2], [])
-        return [
-            name
-            for name in alike
-            if f"/{name}".rpartition(".")[0].endswith(f"/{path}") or f"/{name}".endswith(f"/{path}")
-        ]
-
-    def of(self, wanted: Sequence[str], table: Path) -> tuple[list[str], list[str]]:
-        """Return the file that each name of a table stands for, and notes; a name without one stays as it is."""
-        steps = [[step for step in name.replace("\\", "/").split("/") if step not in ("", ".")] for name in wanted]
-        for dropped in range(max(map(len, steps))):
-            found = [self.ending("/".join(of_one[dropped:])) for of_one in steps]
-            if any(found):
-                break
-        else:
-            raise UserError(
-                f"none of the {len(wanted)} files that {table} names is below {self.root}, such as '{wanted[0]}': "
-                "give the folder with the images as data_dir"
-            )
-        for name, files in zip(wanted, found, strict=True):
-            if len(files) > 1:
-                raise UserError(
-                    f"{table} names '{name}', which may be {files[0]} or {files[1]} in {self.root}: write more of "
-                    "its path, or its extension"
-                )
-        taken = next((name, files[0]) for name, files in zip(wanted, found, strict=True) if files)
-        notes = [f"'{taken[0]}' of {table.name} is {taken[1]} here, and so for the others"] if dropped else []
-        return [files[0] if files else name for name, files in zip(wanted, found, strict=True)], notes
 
 
 def _read(table: Path) -> pd.DataFrame:
     """Return the rows as texts, without spaces around them."""
     try:
         require_regular(table)
-        text = table.read_text(encoding="utf-8-sig")
-        sep = max(",;\t", key=text.partition("\n")[0].count)
+        text = table.read_text(encoding="utf-8-sig").lstrip("\r\n")
+        said = re.match(r"sep=(.)\r?\n", text)  # as Excel writes it
+        text = text[said.end() :] if said else text
+        header = re.sub(r'"[^"]*"', "", text.partition("\n")[0])
+        separator = said[1] if said else "\t" if table.suffix.lower() == ".tsv" else max(",;\t", key=header.count)
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # rows with more fields than there are names
-            rows = pd.read_csv(io.StringIO(text), sep=sep, dtype=str, keep_default_na=False, index_col=False)
+            rows = pd.read_csv(
+                io.StringIO(text),
+                sep=separator,
+                dtype=str,
+                keep_default_na=False,
+                index_col=False,
+                skipinitialspace=True,
+            )
     except (OSError, ValueError, pd.errors.ParserWarning) as error:
-        raise UserError(f"{table} cannot be read as a table of files and labels: {error}") from error
+        fix = ": save it as UTF-8" if isinstance(error, UnicodeDecodeError) else ""
+        raise UserError(f"{table} cannot be read as a table of files and labels: {error}{fix}") from error
+    rows = rows.rename(columns=str.strip)
+    if (twice := rows.columns.duplicated()).any():
+        raise UserError(f"{table} has two columns called '{rows.columns[twice][0]}': rename one")
     if rows.empty:
         raise UserError(f"{table} has no rows: give a table with a column of files and one of labels")
-    return rows.rename(columns=str.strip).map(str.strip)
+    return rows.map(str.strip)
 
 
-def _file_column(rows: pd.DataFrame, files: _Files, table: Path, label: str | None) -> str:
-    """Return the column whose first value is a file here: of several the one that is called so, or the first."""
-    first = {str(name): str(rows[name].iloc[0]) for name in rows.columns if name != label}
-
-    def here(value: str) -> bool:
-        last = value.replace("\\", "/").rpartition("/")[2]
-        return bool(last) and bool(files.ending(last))
-
-    if any(map(here, map(str, rows.columns))):
+def _file_column(rows: pd.DataFrame, files: FilesBelow, table: Path, label: str | None) -> str:
+    """Return the column that names the most files, by their whole names before those without extension."""
+    columns = [str(name) for name in rows.columns if name != label]
+    images = [name for name in columns if name.lower().endswith(EXTENSIONS)]
+    if any(files.ending(steps_of(name)[-1]) for name in images):
         raise UserError(
-            f"{table} has an image in its first row: write the columns' names above it, such as file,label"
+            f"{table} has an image, '{images[0]}', in its first row: write the columns' names above it, such as "
+            "file,label"
         )
-    columns = _by_name([name for name, value in first.items() if here(value)], FILES)
-    if not columns:
-        values = ", ".join(f"{name} = '{value}'" for name, value in first.items())
-        raise UserError(
+    found = {name: _count(rows[name], files) for name in columns}
+    best = max(found.values(), default=(0, 0))
+    if not any(best):
+        first = ", ".join(f"{name} = '{rows[name].iloc[0]}'" for name in columns)
+        why = (
             f"no column of {table} names an image below {files.root}, where there are {len(files.names)} (the first "
-            f"row: {values}): give the folder with the images as data_dir"
+            f"row: {first}): give the folder with the images as data_dir"
         )
-    return columns[0]
+        raise UserError("\n".join([why, *files.notes]))
+    likely = _by_name([name for name in columns if found[name] == best], FILES)
+    if len(likely) > 1 and likely[0].lower() not in FILES:
+        raise UserError(f"{table} has several columns of files, {', '.join(likely)}: call the right one 'file'")
+    return likely[0]
+
+
+def _count(values: pd.Series, files: FilesBelow) -> tuple[int, int]:
+    """Return how many of a column's values are names of files, and how many if the extension may be missing."""
+    last = [(steps_of(value) or [""])[-1] for value in values]
+    found = [value for value in last if files.ending(value)]
+    return sum(value.lower().endswith(EXTENSIONS) for value in found), len(found)
+
+
+def _division(rows: pd.DataFrame, others: Sequence[str | None], table: Path) -> str | None:
+    """Return the column that says to which part a row belongs, if there is one."""
+    columns = [str(name) for name in rows.columns if name.lower() in DIVISIONS and name not in others]
+    for name in columns:
+        if any(map(part_of, rows[name].unique())):
+            return name
+    if columns:
+        there = ", ".join(f"'{value}'" for value in sorted(rows[columns[0]].unique())[:5])
+        raise UserError(
+            f"the column '{columns[0]}' of {table} has none of {', '.join(PARTS)}, but {there}: name the parts so, "
+            "or the column otherwise"
+        )
+    return None
 
 
 def _label_column(rows: pd.DataFrame, label: str | None, others: Sequence[str | None], table: Path) -> str:
@@ -182,13 +179,22 @@ def _by_name(columns: Sequence[str], names: Sequence[str]) -> list[str]:
     return sorted(columns, key=lambda name: names.index(name.lower()) if name.lower() in names else len(names))
 
 
+def _parts(rows: pd.DataFrame, division: str | None, table: Path) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the numbers of the rows of each part, and a note on rows of none."""
+    if division is None:
+        return {"train": torch.arange(len(rows))}, []
+    names, others = parts_among(rows[division].unique(), f"the column '{division}' of {table}")
+    parts = {part: torch.from_numpy((rows[division] == name).to_numpy().nonzero()[0]) for part, name in names.items()}
+    there = ", ".join(f"'{value}'" for value in others[:5])
+    return parts, [f"rows of {table.name} whose {division} is {there} are not used"] if others else []
+
+
 def _require_rows(table: Path, files: Sequence[str], labels: pd.Series) -> None:
     """Raise UserError for a row without a label, and for a file in two rows."""
-    if (empty := labels == "").any():
-        row = int(empty.to_numpy().argmax())
+    if (empty := (labels == "").to_numpy()).any():
         raise UserError(
-            f"{int(empty.sum())} rows of {table} have nothing in '{labels.name}', such as that of {files[row]}: "
-            "label or remove them"
+            f"{int(empty.sum())} rows of {table} have nothing in '{labels.name}', such as that of "
+            f"{files[int(empty.argmax())]}: label or remove them"
         )
     twice = pd.Series(files).duplicated(keep=False).to_numpy()
     if twice.any():
@@ -197,20 +203,8 @@ def _require_rows(table: Path, files: Sequence[str], labels: pd.Series) -> None:
         raise UserError(f"{table} has {first} in {len(given)} rows, as {' and '.join(given)}: keep one of them")
 
 
-def _by_part(
-    rows: pd.DataFrame, division: str | None, table: Path
-) -> tuple[pd.DataFrame, dict[str, Tensor], list[str]]:
-    """Return the rows of parts, one part after the other, where each has its rows, and a note on rows of none."""
-    if division is None:
-        return rows, {"train": torch.arange(len(rows))}, []
-    found = rows[division].map({value: part_of(value) for value in rows[division].unique()})
-    by_part = {part: rows[found == part] for part in PARTS if (found == part).any()}
-    others = sorted(set(rows[division][found.isna()]))
-    if not by_part:
-        raise UserError(
-            f"the column '{division}' of {table} has none of {', '.join(PARTS)}, but {', '.join(others[:5])}: name "
-            "the parts so, or the column otherwise"
-        )
-    notes = [f"rows of {table.name} whose {division} is {', '.join(others[:5])} are not used"] if others else []
-    places = torch.arange(sum(map(len, by_part.values()))).split(list(map(len, by_part.values())))
-    return pd.concat(by_part.values(), ignore_index=True), dict(zip(by_part, places, strict=True)), notes
+def _classes(labels: pd.Series) -> list[str]:
+    """Return the classes, whole numbers in their order, others in that of the alphabet."""
+    names = sorted(labels.unique())
+    numbers = all(re.fullmatch(r"[+-]?\d+", name) for name in names)
+    return sorted(names, key=int) if numbers else names

@@ -17,7 +17,7 @@ from classmates.errors import UserError
 
 try:
     import pillow_heif
-except ModuleNotFoundError:
+except ImportError:  # not there, or without the libraries that it needs
     pillow_heif = None  # type: ignore[assignment]
 
 FORMATS = {

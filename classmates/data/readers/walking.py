@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from classmates.data.readers.opening import EXTENSIONS, NO_HEIF, is_unread_heif
@@ -67,9 +69,10 @@ class Walk:
         except RecursionError as error:
             raise UserError(f"{path} has folders nested too deep to be read") from error
 
-    def notes(self) -> list[str]:
-        """Return what was left out and followed: how many of each kind, and the first."""
-        return [f"{kind}: {count}, such as {first}" for kind, (count, first) in self._seen.items()]
+    def notes(self, besides: Collection[str] = ()) -> list[str]:
+        """Return what was left out and followed, besides some kinds: how many of each, and the first."""
+        seen = {kind: found for kind, found in self._seen.items() if kind not in besides}
+        return [f"{kind}: {count}, such as {first}" for kind, (count, first) in seen.items()]
 
     def _below(self, folder: str, above: tuple[Identity, ...], seen: set[Identity]) -> list[str]:
         """above: this folder, and those that it lies in. seen: every folder so far; a few links can lead to one by
@@ -107,6 +110,15 @@ class Walk:
     def _see(self, kind: str, name: str) -> None:
         count, first = self._seen.get(kind, (0, name))
         self._seen[kind] = (count + 1, first)
+
+
+@contextmanager
+def told_of_unreadable() -> Iterator[None]:
+    """Say of a folder that cannot be read which it is, and why."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def is_hidden(name: str) -> bool:

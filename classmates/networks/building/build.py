@@ -34,7 +34,8 @@ def build_model(
         name: a timm name (``resnet32``, ``mobilenetv3_small_100``, ``resnet18.a1_in1k``), or
             ``path/to/file.py:Class``: the file is run, and the class (or function) called as
             ``Class(num_classes=..., **model_args)``, with ``in_chans=...`` too if its signature takes it.
-        pretrained: start from timm's weights for this name (downloaded); a file's class has none.
+        pretrained: start from timm's weights for this name (downloaded); a file's class is told so if its signature
+            has an argument of that name.
         **model_args: of the network, handed on as they are (``drop_path_rate``, ``img_size``, ...); none by which
             timm would load anything.
 
@@ -44,11 +45,11 @@ def build_model(
     """
     constructor: Callable[..., object]
     if is_file_name(name):
-        if pretrained:
-            raise UserError(f"model '{name}' has no pretrained weights: only timm's models do; drop `pretrained`")
         constructor = load_class("model", name)
         if _takes(constructor, "in_chans"):
             model_args["in_chans"] = in_chans
+        if pretrained and "pretrained" in inspect.signature(constructor).parameters:
+            model_args["pretrained"] = True
     else:
         check_model_name(name)
         check_model_args(model_args)

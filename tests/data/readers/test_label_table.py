@@ -8,7 +8,9 @@ import torch
 from PIL import Image
 
 from classmates.data.loading import load
+from classmates.data.readers import walking
 from classmates.data.readers.label_table import is_table, list_table
+from classmates.data.readers.opening import FORMATS
 from classmates.errors import UserError
 from classmates.evaluation.evaluate import evaluate
 from classmates.training.train import train
@@ -100,21 +102,23 @@ def test_parts_by_a_column(flat):
     wanted = [(file, name, parts[number % COUNT // 5]) for number, (file, name) in enumerate(rows)]
     data = load(write_table(root / "labels.csv", ("file", "label", "Split"), wanted))
     assert [len(getattr(data, part)) for part in ("train", "val", "test")] == [15, 15, 15]
-    assert any("whose Split is unlabelled are not used" in note for note in data.notes)
-    assert any("15 images in" in note and "in no row" in note for note in data.notes)
-    with pytest.raises(UserError, match=r"the column 'split' of .* has none of train, val, test, but first, second"):
+    assert any("whose Split is 'unlabelled' are not used" in note for note in data.notes)
+    assert not any("in no row" in note for note in data.notes)
+    with pytest.raises(
+        UserError, match=r"the column 'split' of .* has none of train, val, test, but 'first', 'second'"
+    ):
         load(
             write_table(root / "labels.csv", ("file", "label", "split"), [(*rows[0], "first"), (*rows[-1], "second")])
         )
-    with pytest.raises(UserError, match="has no training images"):
+    with pytest.raises(UserError, match="has test images alone: say which are for training"):
         load(write_table(root / "labels.csv", ("file", "label", "split"), [(*row, "test") for row in rows]))
 
 
 def test_numbers_are_classes_in_their_order(flat):
     root, rows = flat
-    labelled = [(file, 2 * CLASSES.index(name) + 8) for file, name in rows]
+    labelled = [(file, 6 * CLASSES.index(name) - 1) for file, name in rows]
     listing = list_table(write_table(root / "labels.csv", ("file", "label"), labelled), None, None)
-    assert listing.class_names == ("8", "10", "12")
+    assert listing.class_names == ("-1", "5", "11")
     assert listing.parts["train"].labels.tolist() == [0] * COUNT + [1] * COUNT + [2] * COUNT
 
 
@@ -135,8 +139,12 @@ def test_of_several_columns_of_labels_one_is_chosen(flat):
         (("file", "label"), lambda rows: [*rows, rows[0]], r"cat_0\.png in 2 rows, as 'cat' and 'cat': keep one"),
         (("file", "label"), lambda rows: [(rows[0][0], ""), *rows[1:]], r"1 rows .* nothing in 'label'.*cat_0\.png"),
         (("file", "label"), lambda rows: [(*row, "x") for row in rows], "cannot be read as a table"),
-        (("file", "label"), lambda rows: [("no.png", "cat"), *rows[1:]], "no column of .* names an image"),
-        (("cat_0.png", "cat"), lambda rows: rows[1:], "has an image in its first row: write the columns' names"),
+        (("file", "label"), lambda rows: [("no.png", "cat")], "no column of .* names an image"),
+        (
+            ("cat_0.png", "cat"),
+            lambda rows: rows[1:],
+            "has an image, 'cat_0.png', in its first row: write the columns'",
+        ),
         (("file",), lambda rows: [row[:1] for row in rows], "has no column of labels"),
     ],
 )
@@ -202,3 +210,108 @@ def test_a_student_is_trained_and_judged_by_tables(flat, tmp_path):
     assert own["top1"].value == result.record.test["student"]["top1"].value
     some = write_table(root / "others.csv", ("file", "label"), [row for row in rows if row[1] != "emu"])
     assert evaluate(tmp_path / "run", data=some)["top1"].count == 2 * COUNT
+
+
+@pytest.mark.parametrize(
+    ("columns", "as_row"),
+    [
+        (("", "picture", "label"), lambda number, file, name: (number, file, name)),  # as pandas writes its index
+        (("digit", "img"), lambda number, file, name: (name, file)),
+        (("label", "photo"), lambda number, file, name: (name, file)),
+    ],
+)
+def test_a_whole_name_is_more_than_a_number_that_is_one_without_extension(tmp_path, columns, as_row):
+    rows = []
+    for number in range(30):
+        write_image(tmp_path / f"{number}.png", 8 * number)
+        rows.append(as_row(number, f"{29 - number}.png", number % 3))
+    listing = list_table(write_table(tmp_path / "labels.csv", columns, rows), None, None)
+    assert listing.class_names == ("0", "1", "2")
+    assert [path.name for path in listing.parts["train"].paths] == [f"{29 - number}.png" for number in range(30)]
+    assert listing.parts["train"].labels.tolist() == [number % 3 for number in range(30)]
+
+
+def test_two_columns_of_files_are_told(flat):
+    root, rows = flat
+    table = write_table(root / "labels.csv", ("left", "right", "label"), [(file, file, name) for file, name in rows])
+    with pytest.raises(UserError, match=r"several columns of files, left, right: call the right one 'file'"):
+        load(table)
+
+
+def test_a_folder_for_each_image_is_no_matter(tmp_path):
+    """As patients have: every file is called alike, and the table's paths begin elsewhere."""
+    rows = [(f"set/train/patient{number}/view.png", number % 2) for number in range(40)]
+    for file, shade in rows:
+        write_image(tmp_path / file.removeprefix("set/"), 200 * shade)
+    listing = list_table(write_table(tmp_path / "train.csv", ("Path", "target"), rows), None, None)
+    assert [str(path.relative_to(tmp_path)) for path in listing.parts["train"].paths] == [
+        file.removeprefix("set/") for file, _ in rows
+    ]
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ('"file, name";label', '{0};"{1}"'),
+        ('"file, relative"\t"label, fine"', "{0}\t{1}"),
+        ("\n\nfile;label", "{0};{1}"),
+        ("sep=;\nfile;label", "{0};{1}"),
+        ("file, label", '{0}, "{1}"'),
+    ],
+)
+def test_as_others_write_it(folders, flat, header, row):
+    root, rows = flat
+    text = "\n".join([header, *(row.format(*each) for each in rows)])
+    table = root / ("labels.tsv" if "\t" in header else "labels.csv")
+    table.write_text(text)
+    assert same(load(table), load(folders))
+
+
+def test_a_header_may_be_called_like_an_image(flat):
+    root, rows = flat
+    write_image(root / "images" / "label.png", 3)
+    assert len(list_table(write_table(root / "labels.csv", ("file", "label"), rows), None, None).parts["train"]) == 60
+
+
+def test_a_file_that_is_elsewhere_is_not_here(flat, tmp_path):
+    root, rows = flat
+    write_image(tmp_path / "outside.png", 3)
+    for name in (str(tmp_path / "outside.png"), "../outside.png"):
+        listing = list_table(write_table(root / "labels.csv", ("file", "label"), [(name, "cat"), *rows]), None, None)
+        assert all(path.is_relative_to(root) for path in listing.parts["train"].paths)
+        with pytest.raises(UserError, match="1 of 61 images"):
+            load(root / "labels.csv")
+
+
+def test_photos_that_nothing_is_installed_for_are_told(tmp_path, monkeypatch):
+    monkeypatch.delitem(FORMATS, "HEIF")
+    monkeypatch.setattr(walking, "EXTENSIONS", (".png",))
+    (tmp_path / "IMG_1.HEIC").write_bytes(b"")
+    with pytest.raises(UserError, match=r"(?s)no column of .*\nphotos left out that are HEIC.*IMG_1\.HEIC"):
+        load(write_table(tmp_path / "labels.csv", ("file", "label"), [("IMG_1", "cat")]))
+
+
+def test_the_column_of_parts_is_the_one_that_names_parts(flat):
+    root, rows = flat
+    told = [(*row, "A", "train" if number % 2 else "eval") for number, row in enumerate(rows)]
+    table = write_table(root / "labels.csv", ("file", "label", "set", "split"), told)
+    assert list(list_table(table, None, "label").parts) == ["train", "test"]
+    both = [(*row, "test" if number % 2 else "eval") for number, row in enumerate([*rows])]
+    listing = list_table(write_table(table, ("file", "label", "split"), both), None, None)
+    assert {part: len(split) for part, split in listing.parts.items()} == {"test": 30}
+    assert "rows of labels.csv whose split is 'eval' are not used" in listing.notes
+    with pytest.raises(UserError, match="has test images alone"):
+        load(table, classes="disjoint")
+
+
+def test_columns_that_are_called_alike_and_folders_that_cannot_be_read(flat, monkeypatch):
+    root, rows = flat
+    with pytest.raises(UserError, match="two columns called 'label'"):
+        load(write_table(root / "labels.csv", ("file", "label", "label "), [(*row, "x") for row in rows]))
+
+    def refuse(self, folder):
+        raise PermissionError(13, "Permission denied", str(self.root / folder))
+
+    monkeypatch.setattr(walking.Walk, "_entries", refuse)
+    with pytest.raises(UserError, match=r"flat.* cannot be read: Permission denied"):
+        load(write_table(root / "labels.csv", ("file", "label"), rows))

@@ -22,6 +22,11 @@ class Plain(nn.Module):
         super().__init__()
         self.head = nn.Linear(width, num_classes)
 
+class Weighted(Plain):
+    def __init__(self, num_classes: int, pretrained: bool = False):
+        super().__init__(num_classes)
+        self.pretrained = pretrained
+
 class Channels(nn.Module):
     def __init__(self, num_classes: int, in_chans: int = 3):
         super().__init__()
@@ -52,6 +57,13 @@ def test_timm_name() -> None:
     assert network(torch.randn(2, 1, 32, 32)).shape == (2, 7)
     assert network.drop_rate == 0.25
     assert build_model("resnet10t.c3_in1k", 3).num_classes == 3  # a timm name with the tag of its weights
+
+
+def test_a_class_that_takes_it_is_told_that_weights_are_wanted(file) -> None:
+    assert build_model(f"{file}:Weighted", 5, pretrained=True).pretrained
+    assert not build_model(f"{file}:Weighted", 5).pretrained
+    for name in ("Plain", "anything"):  # which do not, or take anything
+        build_model(f"{file}:{name}", 5, pretrained=True)
 
 
 def test_the_papers_networks_have_names_too() -> None:
@@ -95,7 +107,6 @@ def test_class_in_a_file(file: Path) -> None:
         ("{file}:Fails", {}, "could not be built: OSError: no such weights"),
         ("{file}:Plain", {"depth": 3}, "could not be built: TypeError.*depth"),
         ("{file}:NotANetwork", {}, "gave a NotANetwork; it must give a torch.nn.Module"),
-        ("{file}:Plain", {"pretrained": True}, "has no pretrained weights"),
     ],
 )
 def test_file_refuses(file: Path, name: str, args: dict[str, int], message: str) -> None:
