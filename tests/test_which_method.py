@@ -4,9 +4,11 @@ import pandas as pd
 import pytest
 
 from classmates.comparisons.recipe import recipes_folder
+from classmates.experiments.ledger import Ledger
 from results.which_method import EVIDENCE, PAGE, difference, section
 
 RECIPES = sorted(file.stem for file in (recipes_folder() / "evidence").glob("*.yaml"))
+LEDGERS = sorted(jobs.parent.name for jobs in EVIDENCE.glob("*/jobs"))
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -18,6 +20,13 @@ def test_a_comparison_stands_on_the_page_as_it_came_out(name: str) -> None:
         assert section(EVIDENCE / name) in page
     else:
         assert f"Not finished: `recipes/evidence/{name}.yaml`." in page
+
+
+@pytest.mark.parametrize("name", LEDGERS)
+def test_a_ledger_that_is_kept_can_be_gone_on_with(name: str) -> None:
+    ledger = Ledger(EVIDENCE / name)
+    _, jobs = ledger.read_plan()  # every run that is planned has its file
+    assert any(ledger.result(job) for job in jobs)
 
 
 @pytest.mark.parametrize(
