@@ -24,8 +24,8 @@ HERE = Path(__file__).resolve().parent
 SETS = {
     "photos": "629 photos,\nfine-tuned",
     "photos-128": "2,761 photos,\nfine-tuned",
-    "small-photos": "1,000 of CIFAR-100,\nfine-tuned",
-    "superclasses-5000": "5,000 of CIFAR-100,\nfrom scratch",
+    "small-photos": "1,000 of\nCIFAR-100,\nfine-tuned",
+    "superclasses-5000": "5,000 of\nCIFAR-100,\nfrom scratch",
     "photos-scratch-64": "2,761 photos,\nfrom scratch",
     "digits-100": "100 digits,\nfrom scratch",
     "digits-100-today": "the same digits,\nlater methods",
