@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,14 @@ def in_unicode(text: str) -> str:
     Python holds such a byte as half a surrogate pair, which no file of text, JSON or HTML may have.
     """
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def class_name(text: str) -> str:
+    """Return the name of a class: ``in_unicode``, and with its accents composed (NFC).
+
+    macOS, and archives made there, write folders' names with accents apart: the same class, by other characters.
+    """
+    return unicodedata.normalize("NFC", in_unicode(text))
 
 
 @contextmanager

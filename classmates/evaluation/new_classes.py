@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from classmates._names import in_unicode
+from classmates._names import class_name
 from classmates.data.readers.walking import Walk
 from classmates.errors import UserError
 from classmates.losses.leave_one_out import (
@@ -68,7 +68,7 @@ def find_support(folder: Path) -> Support:
         raise UserError(f"support '{folder}' has no photos of '{empty[0]}': add some, or remove the folder")
     counts = torch.tensor([len(files) for files in photos.values()])
     files = [folder / file for found in photos.values() for file in found]
-    return Support(tuple(map(in_unicode, photos)), files, torch.arange(len(counts)).repeat_interleave(counts))
+    return Support(tuple(map(class_name, photos)), files, torch.arange(len(counts)).repeat_interleave(counts))
 
 
 def make_prototypes(

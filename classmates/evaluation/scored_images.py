@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch.utils.data import Dataset
 
+from classmates._names import class_name
 from classmates.data.loading import ImageData, Split, is_folder, load, load_part
 from classmates.data.parts import Source
 from classmates.data.readers.images import IN_MEMORY
@@ -119,7 +120,7 @@ def numbered_as(names: tuple[str, ...], images: Split, where: str) -> Split:
     if images.class_names == names:
         return images
     present = set(images.labels.unique().tolist())
-    number = {name: new for new, name in enumerate(names)}
+    number = {class_name(name): new for new, name in enumerate(names)}
     numbers = torch.tensor([number.get(name, -1) for name in images.class_names])
     if unknown := [images.class_names[old] for old in sorted(present) if numbers[old] < 0]:
         raise UserError(

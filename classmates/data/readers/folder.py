@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from classmates._names import in_unicode
+from classmates._names import class_name
 from classmates.data.parts import Split
 from classmates.data.readers.label_table import is_table
 from classmates.data.readers.listing import Listing, all_scored, listed
@@ -120,14 +121,15 @@ def _listing(root: Path, layout: Layout, parts: dict[str, str]) -> Listing:
     """List the images of these parts of a folder, by whose name the data set goes."""
     with told_of_unreadable():
         walk = Walk(layout.place)
-        classes = {part: walk.classes(folder) for part, folder in parts.items()}
+        folders = {part: sorted(walk.classes(folder), key=class_name) for part, folder in parts.items()}
+        classes = {part: [*map(class_name, names)] for part, names in folders.items()}
         known = classes.get("train") or sorted(set().union(*classes.values()))
         _require_classes(layout.place, parts, classes, known)
         counts: dict[str, list[int]] = {part: [] for part in parts}
 
         def contents() -> Iterator[list[str]]:
             for part, folder in parts.items():
-                for name in classes[part]:
+                for name in folders[part]:
                     images = walk.images(os.path.join(folder, name))
                     counts[part].append(len(images))
                     yield images
@@ -160,8 +162,12 @@ def _require_classes(root: Path, parts: dict[str, str], classes: dict[str, list[
                 f"{root / folder} has no class folders: put the images of each class into a folder of its "
                 f"own{away}{_table_in(root)}"
             )
-    if len(set(map(in_unicode, known))) < len(known):
-        raise UserError(f"{root} has class folders whose names, which are not UTF-8, are written alike: rename them")
+    for part, names in classes.items():
+        if alike := [one for one, other in pairwise(names) if one == other]:
+            raise UserError(
+                f"{root / parts[part]} has two class folders that are both written '{alike[0]}', though their names "
+                "differ in their bytes: put their images into one"
+            )
     if "train" in parts and len(known) == 1:
         raise UserError(f"{root} has one class only, '{known[0]}'; a classifier needs two or more{_table_in(root)}")
     for part, names in classes.items():

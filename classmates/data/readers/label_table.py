@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from classmates._files import require_regular
+from classmates._names import class_name
 from classmates.data.parts import Split
 from classmates.data.readers.files_below import FilesBelow, steps_of
 from classmates.data.readers.listing import Listing
@@ -59,6 +60,7 @@ def list_table(table: Path, data_dir: Path | None, label: str | None) -> Listing
     column = _file_column(rows, here, table, label)
     division = _division(rows, [column, label], table)
     label = _label_column(rows, label, [column, division], table)
+    rows[label] = rows[label].map(class_name)
     files, notes = here.named(rows[column].tolist(), table)
     parts, more = _parts(rows, division, table)
     used = torch.cat([*parts.values()]).numpy()

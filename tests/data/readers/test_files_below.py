@@ -1,5 +1,6 @@
 """What a table calls a file is found by the end of its path, below one folder and nowhere else."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -33,10 +34,10 @@ def test_a_path_is_known_by_its_end(below, written):
 
 def test_two_files_that_could_be_meant_are_told(below):
     files = below("a/x.png", "b/x.png", "x.jpg", "only.png")
-    with pytest.raises(UserError, match=r"'x\.png', which may be a/x\.png or b/x\.png .*: write more of its path"):
+    with pytest.raises(UserError, match=r"'x\.png', which may be a/x\.png or b/x\.png .*: write it as"):
         files.named(["only.png", "x.png"], TABLE)
     assert files.named(["x.jpg", "b/x.png"], TABLE)[0] == ["x.jpg", "b/x.png"]  # the very path is no question
-    with pytest.raises(UserError, match="or its extension"):
+    with pytest.raises(UserError, match=r"may be y\.jpg or y\.png"):
         below("y.png", "y.jpg").named(["y"], TABLE)
 
 
@@ -48,6 +49,17 @@ def test_steps_that_nothing_here_has_are_left_out_of_all_rows_alike(below):
     assert (
         note == "'set/train/patient0/view.png' of labels.csv is train/patient0/view.png here, and so for the others"
     )
+
+
+def test_a_name_is_known_in_other_capitals_and_with_accents_written_apart(below):
+    """As it is when files were copied from one system to another, and the table was not."""
+    apart = unicodedata.normalize("NFD", "mûre.jpg")
+    files = below("a/IMG_1.JPG", apart, "x.png", "X.png")
+    found, (note,) = files.named(["A/img_1.jpg", "mûre", "a/IMG_1.JPG", "x.png", "X.png"], TABLE)
+    assert found == ["a/IMG_1.JPG", apart, "a/IMG_1.JPG", "x.png", "X.png"]
+    assert note == "names of labels.csv in another spelling: 2, such as 'A/img_1.jpg' for a/IMG_1.JPG"
+    with pytest.raises(UserError, match=r"'x\.PNG', which may be X\.png or x\.png"):
+        files.named(["x.PNG"], TABLE)
 
 
 @pytest.mark.parametrize("written", ["{outside}", "../outside.png", "gone.png", ""])

@@ -1,5 +1,6 @@
 import json
 import os
+import unicodedata
 
 import numpy as np
 import pytest
@@ -198,8 +199,22 @@ def test_names_that_are_not_utf8_are_backslash_escapes(tmp_path):
     for text in (source.name, *source.train.class_names, *source.notes, *source.unreadable):
         text.encode()
     (root / r"caf\udce9").mkdir()
-    with pytest.raises(UserError, match="are written alike: rename them"):
+    with pytest.raises(UserError, match=r"two class folders that are both written 'caf\\udce9'"):
         read(root)
+
+
+def test_a_class_is_the_same_however_its_accents_are_written(tmp_path):
+    """Folders from a Mac, or from an archive made there, have letters and accents apart."""
+    composed, apart = (unicodedata.normalize(form, "crêpe") for form in ("NFC", "NFD"))
+    for folder in (f"train/{apart}", "train/crab", "train/cress", f"test/{composed}", "test/cress"):
+        write(tmp_path / "photos" / folder / "0.png")
+        write(tmp_path / "photos" / folder / "1.png")
+    source = read(tmp_path / "photos")
+    assert source.train.class_names == ("crab", "cress", composed)
+    assert source.test.labels.tolist() == [1, 1, 2, 2]
+    write(tmp_path / "photos" / "train" / composed / "0.png")
+    with pytest.raises(UserError, match=r"train has two class folders that are both written 'crêpe'.* into one"):
+        read(tmp_path / "photos")
 
 
 def test_links_and_frames_are_said(tmp_path):

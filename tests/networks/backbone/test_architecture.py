@@ -86,6 +86,13 @@ def test_images_that_a_network_cannot_take(tiny_network: Make, shape: tuple[int,
         inspect_network(tiny_network(), shape)
 
 
+def test_a_network_without_values_is_told(tiny_network: Make) -> None:
+    with torch.device("meta"):
+        network = tiny_network()
+    with pytest.raises(UserError, match=r"parameters without values, such as \S+ \(device 'meta'\): build it on a device"):
+        inspect_network(network)
+
+
 def test_images_that_a_network_cannot_take_in_training() -> None:
     norm = nn.InstanceNorm2d(4, track_running_stats=True)  # normalises over 1x1 pixels in training alone
     network = nn.Sequential(nn.Conv2d(3, 4, 8, 8), norm, nn.Flatten(), nn.Linear(4, 2))
