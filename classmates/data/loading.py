@@ -23,8 +23,8 @@ from classmates.data.readers.parquet import find_shards, list_parquet
 from classmates.data.readers.python_dataset import read_dataset
 from classmates.data.readers.remote import is_url, local_copy
 from classmates.data.readers.webdataset import find_tars, list_webdataset
-from classmates.data.splits import TEST_FRACTION, TEST_SEED, grouped_split, stratified_subset
-from classmates.data.twins import Part, find_copies, tell_copies, tell_twins
+from classmates.data.splits import TEST_FRACTION, TEST_SEED, connected, grouped_split, stratified_subset
+from classmates.data.twins import Part, find_copies, tell_copies, tell_divided, tell_twins
 from classmates.errors import UserError, check_choice, unknown
 
 __all__ = ["NAMES", "ImageData", "Split", "load"]
@@ -267,6 +267,8 @@ def _split(
         groups = find_copies(Part(images, moments["train"]))
         if copies := tell_copies(source.name, images, groups):
             notes += (f"{copies}; where a part is split off, copies stay on one side if every class is on both",)
+        if images.groups is not None:
+            groups = connected(groups, images.groups)
     if test is None:
         part = f"the test set ({TEST_FRACTION:.0%} of the images, as no test/ is given)"
         fix = "put test images into test/ beside train/, or add images until there are 5 a class on average"
@@ -288,4 +290,7 @@ def _split(
         val, train = images.take(train[off]), train[kept]
     if train_size is not None:
         train = train[stratified_subset(labels[train], train_size, seed)]
+    divided = tell_divided(source.name, {"train": images.take(train), "val": val, "test": test})
+    if divided is not None:
+        notes += (divided,)
     return source.split_into(images.take(train), source.moments["train"][train], val, test, notes)

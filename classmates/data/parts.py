@@ -47,13 +47,15 @@ class Split:
 
     labels: [N], int64. images: [N, H, W, C], uint8, or None. paths: N files; None where images come from none. With
     both, the images are what training sees, and the files are where they came from. class_names: by class number; the
-    parts of a data set may have different classes.
+    parts of a data set may have different classes. groups: [N], int64, equal for images that no split may part, such
+    as those of one patient; None where there are none.
     """
 
     labels: Tensor
     images: Tensor | None = None
     paths: Files | None = None
     class_names: tuple[str, ...] = ()
+    groups: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -65,6 +67,7 @@ class Split:
             None if self.images is None else self.images[indices],
             None if self.paths is None else self.paths.take(indices),
             self.class_names,
+            None if self.groups is None else self.groups[indices],
         )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from classmates.data.batches.randomness import generator, shuffled_by_class
@@ -85,6 +87,15 @@ def grouped_split(labels: Tensor, groups: Tensor, size: float, seed: int, **told
             if len(labels[off].unique()) == len(labels[~off].unique()) == len(labels.unique()):
                 return (~off).nonzero()[:, 0], off.nonzero()[:, 0]
     return stratified_split(labels, size, seed, **told)
+
+
+def connected(first: Tensor, second: Tensor) -> Tensor:
+    """Return the groups, [N], of samples that are of one group in either numbering, or through others that are."""
+    ends = torch.stack([first, second + first.max() + 1]).numpy()
+    size = int(ends.max()) + 1
+    links = coo_array((np.ones(len(first), dtype=np.int8), (ends[0], ends[1])), shape=(size, size))
+    _, numbers = connected_components(links, directed=False)
+    return torch.from_numpy(numbers[ends[0]]).long()
 
 
 def stratified_subset(labels: Tensor, count: int, seed: int) -> Tensor:

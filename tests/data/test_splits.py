@@ -1,9 +1,11 @@
+import itertools
+
 import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from classmates.data.splits import grouped_split, stratified_split, stratified_subset
+from classmates.data.splits import connected, grouped_split, stratified_split, stratified_subset
 from classmates.errors import UserError
 
 class_sizes = st.lists(st.integers(2, 30), min_size=2, max_size=8)
@@ -64,6 +66,20 @@ def test_without_groups_of_several_a_split_is_the_plain_one(sizes, seed):
     plain = stratified_split(labels, count, seed)
     assert torch.equal(kept, plain[0])
     assert torch.equal(off, plain[1])
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30))
+def test_connected_groups_are_those_that_a_chain_leads_through(pairs):
+    first, second = torch.tensor(pairs).T
+    together = [{number} for number in range(len(pairs))]
+    for one, other in itertools.combinations(range(len(pairs)), 2):
+        if (first[one] == first[other] or second[one] == second[other]) and together[one] is not together[other]:
+            joined = together[one] | together[other]
+            for number in joined:
+                together[number] = joined
+    found = connected(first, second).tolist()
+    for one, other in itertools.combinations(range(len(pairs)), 2):
+        assert (found[one] == found[other]) == (other in together[one])
 
 
 def test_a_group_is_drawn_as_one():

@@ -29,6 +29,8 @@ LABELS = ("label", "class", "class_name", "category", "target")
 """What a column of labels is called, the likeliest first."""
 DIVISIONS = ("split", "part", "subset", "set", "partition")
 """What a column is called that says to which part a row belongs."""
+GROUPS = ("group", "patient", "subject", "person", "individual", "lesion", "sequence", "seq", "video", "burst")
+"""What a column is called, alone or with ``_id``, that says which rows are of one thing seen several times."""
 
 
 def is_table(data: str | Path) -> bool:
@@ -61,6 +63,7 @@ def list_table(table: Path, data_dir: Path | None, label: str | None) -> Listing
     division = _division(rows, [column, label], table)
     label = _label_column(rows, label, [column, division], table)
     rows[label] = rows[label].map(class_name)
+    groups, told = _groups(rows, [column, division, label])
     files, notes = here.named(rows[column].tolist(), table)
     parts, more = _parts(rows, division, table)
     used = torch.cat([*parts.values()]).numpy()
@@ -77,10 +80,10 @@ def list_table(table: Path, data_dir: Path | None, label: str | None) -> Listing
         where=root,
         class_names=tuple(classes),
         parts={
-            part: Split(numbers[at], paths=paths.take(place))
+            part: Split(numbers[at], paths=paths.take(place), groups=None if groups is None else groups[at])
             for (part, at), place in zip(parts.items(), places, strict=True)
         },
-        notes=(f"{table.name}: files in column '{column}', labels in column '{label}'", *notes, *more, *here.notes),
+        notes=(f"{table.name}: files in '{column}', labels in '{label}'{told}", *notes, *more, *here.notes),
         stored_in=paths,
     )
 
@@ -174,6 +177,21 @@ def _label_column(rows: pd.DataFrame, label: str | None, others: Sequence[str | 
             "say which has the labels with --label"
         )
     return called[0] if called else columns[0]
+
+
+def _groups(rows: pd.DataFrame, others: Sequence[str | None]) -> tuple[Tensor | None, str]:
+    """Return the number of each row's group, [N], and what to say of them; None where no column has any.
+
+    A row with nothing in that column is a group of its own.
+    """
+    columns = [str(name) for name in rows.columns if name not in others]
+    for column in sorted(columns, key=str.lower):
+        if re.sub(r"[\W_]*id$", "", column.lower()) in GROUPS and (rows[column] != "").any():
+            numbers, _ = pd.factorize(rows[column].where(rows[column] != "", rows.index.map("row {}".format)))
+            if numbers.max() + 1 < len(rows):
+                told = f"; rows of one '{column}' stay in one part when parts are split off"
+                return torch.from_numpy(numbers), told
+    return None, ""
 
 
 def _by_name(columns: Sequence[str], names: Sequence[str]) -> list[str]:

@@ -43,8 +43,8 @@ def inspect_network(network: nn.Module, input_shape: tuple[int, int, int] | None
     """
     if empty := [name for name, parameter in network.named_parameters() if parameter.is_meta]:
         raise UserError(
-            f"{type(network).__name__} has parameters without values, such as {empty[0]} (device 'meta'): build it on "
-            "a device, or load its weights with assign=True, before it is trained"
+            f"{type(network).__name__} has parameters without values, such as {empty[0]} (device 'meta'): build it "
+            "on a device, or load its weights with assign=True, before it is trained"
         )
     input_shape = input_shape or default_input_shape(network)
     channels, height, width = input_shape
