@@ -51,6 +51,7 @@ class Improvement(Shown):
         baseline: Baseline's headline on test images, mean over the seeds.
         winner: the same of the chosen method; None where that is Baseline.
         difference: winner - baseline, with its interval; None where the chosen method is Baseline.
+        groups: how many groups, such as patients, the test images are of; None where they are of none.
         notes: paragraphs on images in two parts, useless students, failed runs and runs that are left.
     """
 
@@ -64,6 +65,7 @@ class Improvement(Shown):
     baseline: float
     winner: float | None = None
     difference: ImageDifference | None = None
+    groups: int | None = None
     notes: Sequence[str] = ()
 
     @property
@@ -87,7 +89,8 @@ class Improvement(Shown):
     def headline(self) -> str:
         """The verdict in one sentence."""
         count = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
-        where = f"on {self.images:,} test {self.counted}, {count}"
+        of_groups = f" of {self.groups:,} groups" if self.groups is not None else ""
+        where = f"on {self.images:,} test {self.counted}{of_groups}, {count}"
         baseline = self._value(self.baseline)
         if self.winner is None or self.difference is None:
             return f"{NOTHING}, {baseline} {where}; no method did better on validation images"

@@ -102,17 +102,19 @@ class ImageDifference(NamedTuple):
     high: float
 
 
-def image_difference(values: ArrayLike, reference: ArrayLike) -> ImageDifference:
+def image_difference(values: ArrayLike, reference: ArrayLike, groups: ArrayLike | None = None) -> ImageDifference:
     """Return the mean of ``values - reference`` and its 95 % interval over seeds and images.
 
     The interval is that of percentiles of 2,000 resamples of both seeds and images, each with replacement and
     independently (the bootstrap of two crossed factors: Owen, Annals of Applied Statistics, 2007), with a fixed
     seed. A seed is a pair of runs and an image is the same one for both, so pairing takes out what they share. With
     one seed the images alone are resampled, and the interval says nothing of other seeds; with few it is too narrow.
+    Images of one group, such as a patient, are no independent ones: groups are resampled, each with all its images.
 
     Args:
         values: [seeds, images], such as whether an image's class is right.
         reference: [seeds, images], the same of the reference, seeds and images in the same order.
+        groups: [images], equal for images of one group; each image its own if None.
 
     Raises:
         ValueError: other shapes than these, or nothing in them.
@@ -121,12 +123,15 @@ def image_difference(values: ArrayLike, reference: ArrayLike) -> ImageDifference
     if mine.shape != other.shape or mine.ndim != 2 or not mine.size:
         raise ValueError(f"values and reference must be [seeds, images], got {mine.shape} and {other.shape}")
     differences = mine - other
-    seeds, images = differences.shape
+    units = np.arange(differences.shape[1]) if groups is None else np.unique(groups, return_inverse=True)[1]
+    sizes = np.bincount(units)
+    sums = np.stack([np.bincount(units, of_seed) for of_seed in differences])
+    seeds, count = sums.shape
     random = np.random.default_rng(0)
-    means = [
-        differences[random.integers(seeds, size=seeds)][:, random.integers(images, size=images)].mean()
-        for _ in range(IMAGE_RESAMPLES)
-    ]
+    means = []
+    for _ in range(IMAGE_RESAMPLES):
+        of_seeds, drawn = random.integers(seeds, size=seeds), random.integers(count, size=count)
+        means.append(sums[of_seeds][:, drawn].sum() / (seeds * sizes[drawn].sum()))
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return ImageDifference(float(differences.mean()), float(low), float(high))
 

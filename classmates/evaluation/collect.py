@@ -21,12 +21,14 @@ class Predictions:
     """Networks' predictions of a split, in its order.
 
     labels: [n]. logits: [n, K] by whose they are, or whatever else the protocol judges. features: pooled maps of the
-    student's stages, shallow to deep, then its embedding, [s, C_i] each, of the first s images.
+    student's stages, shallow to deep, then its embedding, [s, C_i] each, of the first s images. groups: [n], of the
+    images, where the data have some.
     """
 
     labels: Tensor
     logits: dict[str, Tensor]
     features: list[Tensor] = field(default_factory=list)
+    groups: Tensor | None = None
 
 
 @torch.inference_mode()

@@ -222,7 +222,7 @@ def student_predictions(
     batches = eval_loader(images, images.test, batch_size, num_workers=num_workers, device=device)
     predictions = collect(predict, batches, description=split)
     require_finite(predictions.logits["student"])
-    return predictions
+    return replace(predictions, groups=images.test.groups)
 
 
 def judging_task(run: Path, task: TaskLike | None, *, trust_code: bool) -> Task:

@@ -139,7 +139,8 @@ def judged(folder: Path, ledger: Ledger, jobs: Sequence[Job], max_time: str | No
     best_of = max if protocol.mode == "max" else min
     chosen = best_of(scores, key=lambda row: scores[row])  # of equals the first, which is Baseline if it is one
     runs = {(job.row, job.seed): job for job in jobs}
-    outcomes = {row: outcomes_on_test(ledger, [runs[row, seed] for seed in seeds]) for row in {BASELINE, chosen}}
+    on_test = {row: outcomes_on_test(ledger, [runs[row, seed] for seed in seeds]) for row in {BASELINE, chosen}}
+    outcomes, groups = {row: found for row, (found, _) in on_test.items()}, on_test[BASELINE][1]
     other = chosen != BASELINE
     verdict = Improvement(
         folder=folder,
@@ -151,7 +152,8 @@ def judged(folder: Path, ledger: Ledger, jobs: Sequence[Job], max_time: str | No
         chosen=chosen,
         baseline=float(outcomes[BASELINE].mean()),
         winner=float(outcomes[chosen].mean()) if other else None,
-        difference=image_difference(outcomes[chosen], outcomes[BASELINE]) if other else None,
+        difference=image_difference(outcomes[chosen], outcomes[BASELINE], groups) if other else None,
+        groups=None if groups is None else len(np.unique(groups)),
         notes=notes_on(ledger, jobs, records),
     )
     seed = best_of(seeds, key=lambda one: validation(records[verdict.deployed][one]))
@@ -196,8 +198,8 @@ def shared_seeds(ledger: Ledger, jobs: Sequence[Job], records: Records, max_time
     return seeds
 
 
-def outcomes_on_test(ledger: Ledger, jobs: Sequence[Job]) -> np.ndarray:
-    """Return the outcome of each run's student on each test image, [runs, images]."""
+def outcomes_on_test(ledger: Ledger, jobs: Sequence[Job]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the outcome of each run's student on each test image, [runs, images], and the images' groups, if any."""
     task, outcomes = Classification(), []
     for job in jobs:
         how = {name: job.settings[name] for name in ("num_workers", "accelerator")}
@@ -205,7 +207,7 @@ def outcomes_on_test(ledger: Ledger, jobs: Sequence[Job]) -> np.ndarray:
             # Code of others that the run may name has just been run.
             found = student_predictions(ledger.run_folder(job), task=task, trust_code=True, **how)
         outcomes.append(task.protocol.outcomes(found.logits["student"], found.labels).numpy())
-    return np.stack(outcomes)
+    return np.stack(outcomes), None if found.groups is None else found.groups.numpy()
 
 
 def tried(

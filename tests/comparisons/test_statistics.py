@@ -129,6 +129,20 @@ def test_seeds_that_disagree_widen_the_interval_and_images_do_too() -> None:
     assert by_image.high - by_image.low == pytest.approx(2 * 1.96 * 0.05, rel=0.15)
 
 
+@pytest.mark.parametrize("sizes", [[4] * 60, [1, 2, 3, 10] * 20])
+def test_an_interval_by_groups_is_as_wide_as_of_so_many_images(sizes: list[int]) -> None:
+    """Images of a group that are all alike say as much as one: the ratio estimator's variance by the delta method."""
+    groups = np.random.default_rng(3).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    values = (np.random.default_rng(2).random(len(sizes)) < 0.3).astype(float)
+    found = image_difference(values[groups][None], np.zeros((1, sum(sizes))), groups)
+    mean = np.average(values, weights=sizes)
+    half = 1.96 * np.sqrt(np.sum((np.array(sizes) * (values - mean)) ** 2)) / sum(sizes)
+    assert found.mean == pytest.approx(mean)
+    assert [found.low, found.high] == pytest.approx([mean - half, mean + half], abs=0.25 * half)
+    each = image_difference(values[groups][None], np.zeros((1, sum(sizes))))
+    assert each.high - each.low < 0.75 * (found.high - found.low)
+
+
 def test_equal_outcomes_have_no_difference() -> None:
     assert image_difference(np.ones((3, 5)), np.ones((3, 5))) == (0, 0, 0)
 

@@ -7,6 +7,9 @@ from PIL import Image
 
 from classmates.data.loading import load
 from classmates.data.twins import notes_on_twins
+from classmates.evaluation.evaluate import student_predictions
+from classmates.tasks.classification import Classification
+from classmates.training.train import train
 
 PATIENTS = 20
 
@@ -80,3 +83,12 @@ def test_groups_that_are_divided_are_told(scans):
     one = load(scans("site", group=lambda patient, view: patient % 2), val_fraction=0)
     (note,) = notes_on_twins(one.notes)
     assert "of 'scans': 2;" in note
+
+
+def test_the_test_images_of_a_run_keep_their_groups(scans, tmp_path):
+    table = scans()
+    here = {"num_workers": 0, "accelerator": "cpu"}
+    run = train(table, "resnet8", epochs=1, batch_size=8, val_fraction=0, out=tmp_path / "run", **here).folder
+    found = student_predictions(run, task=Classification(), **here)
+    assert found.groups.tolist() == load(table, val_fraction=0).test.groups.tolist()
+    assert found.groups.unique().numel() == PATIENTS // 5

@@ -46,7 +46,7 @@ def found(tmp_path_factory):
 def told(found, monkeypatch):
     """Makes records say what a test wants, and students be right on as many of 400 test images as it wants."""
 
-    def tell(validation, right, images=400):
+    def tell(validation, right, images=400, groups=None):
         real, rows = Ledger.result, {}
 
         def result(ledger, job):
@@ -56,7 +56,7 @@ def told(found, monkeypatch):
 
         def outcomes(ledger, jobs):
             rows[jobs[0].row] = len(jobs)
-            return np.stack([np.arange(images) < right[job.row] for job in jobs]).astype(float)
+            return np.stack([np.arange(images) < right[job.row] for job in jobs]).astype(float), groups
 
         monkeypatch.setattr(Ledger, "result", result)
         monkeypatch.setattr(module, "outcomes_on_test", outcomes)
@@ -127,6 +127,16 @@ def test_a_gain_is_told_and_its_student_copied(told):
     assert "Test images were not looked at" not in card
     assert max(map(len, found.table.splitlines())) <= 80
     load_student(found.student)
+
+
+def test_images_of_few_groups_say_less(told):
+    validation, right = {"Baseline": 0.5, "LabelSmoothing": 0.6}, {"Baseline": 200, "LabelSmoothing": 260}
+    plain, _ = told(validation, right)
+    assert plain.helps
+    found, _ = told(validation, right, groups=np.arange(400) // 50)
+    assert "on 400 test images of 8 groups, 2 seeds" in found.headline
+    assert not found.helps
+    assert found.difference.mean == plain.difference.mean
 
 
 def test_nothing_of_an_earlier_student_stays(told):
