@@ -70,8 +70,9 @@ def stratified_split(
 def grouped_split(labels: Tensor, groups: Tensor, size: float, seed: int, **told: Any) -> tuple[Tensor, Tensor]:
     """Split a part off as ``stratified_split`` does, so that all samples of a group are on the same side.
 
-    Groups are drawn, each by the class of its first sample; without groups of several samples the split is that of
-    ``stratified_split``. So it is too, with any group divided, where some class would otherwise be on one side only.
+    Groups are drawn, each by the class of its first sample, as many as the size says of all, but one of each class at
+    least; without groups of several samples the split is that of ``stratified_split``. So it is too, with any group
+    divided, where some class would otherwise be on one side only.
 
     Args:
         groups: [N], the number of each sample's group.
@@ -81,8 +82,11 @@ def grouped_split(labels: Tensor, groups: Tensor, size: float, seed: int, **told
     """
     firsts = torch.from_numpy(np.unique(groups.numpy(), return_index=True)[1]).sort().values
     if len(firsts) < len(labels):
+        classes = len(labels[firsts].unique())
+        count = size if isinstance(size, int) else round(size * len(firsts))
+        count = min(max(count, classes), len(firsts) - classes)
         with suppress(UserError):  # a class has too few groups
-            _, drawn = stratified_split(labels[firsts], size, seed)
+            _, drawn = stratified_split(labels[firsts], count, seed)
             off = torch.isin(groups, groups[firsts[drawn]])
             if len(labels[off].unique()) == len(labels[~off].unique()) == len(labels.unique()):
                 return (~off).nonzero()[:, 0], off.nonzero()[:, 0]

@@ -53,6 +53,8 @@ def test_a_grouped_split_divides_no_group_and_no_class(sizes, fraction, seed, gr
         assert torch.equal(kept, plain[0])
         assert torch.equal(off, plain[1])
     else:
+        least = len(labels[distinct].unique())
+        count = min(max(count, least), len(distinct) - least)
         assert len(firsts[off].unique()) in (count, round(fraction * len(labels)))
 
 
@@ -80,6 +82,14 @@ def test_connected_groups_are_those_that_a_chain_leads_through(pairs):
     found = connected(first, second).tolist()
     for one, other in itertools.combinations(range(len(pairs)), 2):
         assert (found[one] == found[other]) == (other in together[one])
+
+
+def test_of_few_groups_one_of_each_class_is_split_off():
+    labels = torch.arange(3).repeat_interleave(40)
+    groups = torch.arange(30).repeat_interleave(4)
+    kept, off = grouped_split(labels, groups, 0.03, 0)  # less than a group of each
+    assert labels[off].bincount().tolist() == [4, 4, 4]
+    assert not set(groups[kept].tolist()) & set(groups[off].tolist())
 
 
 def test_a_group_is_drawn_as_one():

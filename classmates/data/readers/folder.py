@@ -103,7 +103,7 @@ def find_parts(root: Path) -> Layout:
     for folder in places.values():
         entries = os.scandir(root / folder)
         if loose := sum(is_image(entry.name) for entry in entries if entry.is_file()):
-            notes.append(f"{loose} images in {root / folder} are in no class folder, not used")
+            notes.append(f"images in {root / folder} that are in no class folder, not used: {loose}")
     return Layout(root, places, notes)
 
 

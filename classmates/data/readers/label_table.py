@@ -69,7 +69,7 @@ def list_table(table: Path, data_dir: Path | None, label: str | None) -> Listing
     used = torch.cat([*parts.values()]).numpy()
     _require_rows(table, [files[index] for index in used], rows[label].iloc[used])
     if unused := len(here.names - set(files)):
-        more.append(f"{unused} images in {root} are in no row of {table.name}, not used")
+        more.append(f"images in {root} that are in no row of {table.name}, not used: {unused}")
     classes = _classes(rows[label].iloc[used])
     order = {name: number for number, name in enumerate(classes)}
     numbers = torch.tensor([order.get(name, -1) for name in rows[label]])
