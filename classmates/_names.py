@@ -17,7 +17,7 @@ def in_unicode(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def class_name(text: str) -> str:
+def name_of_class(text: str) -> str:
     """Return the name of a class: ``in_unicode``, and with its accents composed (NFC).
 
     macOS, and archives made there, write folders' names with accents apart: the same class, by other characters.

@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,8 @@ from classmates.reporting.theme import shortened
 from classmates.tasks.protocol import MetricFormat
 
 BASELINE = "Baseline"
+FEW_GROUPS = 10
+"""With fewer groups of test images an interval by resampling them is too narrow."""
 
 
 class Tried(NamedTuple):
@@ -89,13 +92,14 @@ class Improvement(Shown):
     def headline(self) -> str:
         """The verdict in one sentence."""
         count = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
-        of_groups = f" of {self.groups:,} groups" if self.groups is not None else ""
+        of_groups = "" if self.groups is None else f" of {self.groups:,} group{'s' if self.groups > 1 else ''}"
         where = f"on {self.images:,} test {self.counted}{of_groups}, {count}"
         baseline = self._value(self.baseline)
         if self.winner is None or self.difference is None:
             return f"{NOTHING}, {baseline} {where}; no method did better on validation images"
         mean, low, high = map(self._signed, self.difference)
-        change = f"{mean}{' points' if self.metric.percent else ''} [{low}, {high}]"
+        between = "" if isnan(self.difference.low) else f" [{low}, {high}]"
+        change = f"{mean}{' points' if self.metric.percent else ''}{between}"
         if self.helps:
             return f"your network: {baseline} -> {self._value(self.winner)}, {change} {where}, with {self.chosen}"
         return f"{NOTHING}, {baseline} {where}; {self.chosen} has {self._value(self.winner)}, {change}"
@@ -110,9 +114,16 @@ class Improvement(Shown):
         """The verdict, what limits it, and what to do now."""
         told = [self.headline]
         if self.difference is not None and len(self.seeds) == 1:
-            told.append("the interval is over images alone: with one seed, how far others would differ is not known")
+            over = self.counted if self.groups is None else "groups"
+            told.append(f"the interval is over {over} alone: with one seed, how far others would differ is not known")
         elif self.difference is not None and len(self.seeds) == 2:
             told.append("the interval is too narrow: 2 seeds say little of others; --seeds 3 says more")
+        if self.difference is not None and self.groups is not None and self.groups < FEW_GROUPS:
+            told.append(
+                "there is no interval: test images of one group say nothing of others"
+                if self.groups == 1
+                else f"the interval is too narrow: {self.groups} groups of test images say little of others"
+            )
         return [*told, f"deploy: {self.student / 'student.safetensors'}", f"next: {self.next}"]
 
     @property
@@ -151,8 +162,9 @@ class Improvement(Shown):
             "metric": self.metric.name,
             "baseline": self.baseline,
             "winner": self.winner,
-            "difference": None if self.difference is None else self.difference._asdict(),
+            "difference": None if self.difference is None else _numbers(self.difference),
             "images": self.images,
+            "groups": self.groups,
             "seeds": list(self.seeds),
             "tried": [one._asdict() for one in self.tried],
             "notes": list(self.notes),
@@ -180,3 +192,8 @@ HOW = (
     "Validation: {metric}, mean over the seeds that every method has finished ({seeds}). Cost: training time, 1 "
     "being Baseline's. The choice was made on validation images; of the others the test images were not looked at."
 )
+
+
+def _numbers(difference: ImageDifference) -> dict[str, float | None]:
+    """Return a difference as JSON holds it, which has no NaN."""
+    return {name: None if isnan(value) else value for name, value in difference._asdict().items()}

@@ -110,6 +110,7 @@ def image_difference(values: ArrayLike, reference: ArrayLike, groups: ArrayLike 
     seed. A seed is a pair of runs and an image is the same one for both, so pairing takes out what they share. With
     one seed the images alone are resampled, and the interval says nothing of other seeds; with few it is too narrow.
     Images of one group, such as a patient, are no independent ones: groups are resampled, each with all its images.
+    One image or group alone leaves no interval (NaN).
 
     Args:
         values: [seeds, images], such as whether an image's class is right.
@@ -127,6 +128,8 @@ def image_difference(values: ArrayLike, reference: ArrayLike, groups: ArrayLike 
     sizes = np.bincount(units)
     sums = np.stack([np.bincount(units, of_seed) for of_seed in differences])
     seeds, count = sums.shape
+    if count == 1:
+        return ImageDifference(float(differences.mean()), nan, nan)
     random = np.random.default_rng(0)
     means = []
     for _ in range(IMAGE_RESAMPLES):

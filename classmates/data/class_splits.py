@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from classmates.data.batches.randomness import generator
+from classmates.data.groups import tell_divided
 from classmates.data.parts import ImageData, Source
 from classmates.data.splits import TEST_FRACTION, TEST_SEED, stratified_subset
 from classmates.data.twins import Part, tell_twins
@@ -52,6 +53,8 @@ def split_classes(
                 f"{FEWEST} or more are needed to tell them apart"
             )
     notes += _look_for_twins(source, parts, published)
+    if divided := tell_divided(source.name, {name: part.split for name, part in parts.items()}):
+        notes.append(divided)
     train = parts["train"]
     if train_size is not None:
         train = train.take(stratified_subset(train.split.labels, train_size, seed))

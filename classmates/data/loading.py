@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from classmates._memory import require_memory
 from classmates.data.class_splits import split_classes
+from classmates.data.groups import connected, grouped_split, tell_divided
 from classmates.data.parts import ImageData, Source, Split
 from classmates.data.readers.by_name import NAMED, list_named
 from classmates.data.readers.class_parts import list_class_parts, of_their_classes
@@ -23,8 +24,8 @@ from classmates.data.readers.parquet import find_shards, list_parquet
 from classmates.data.readers.python_dataset import read_dataset
 from classmates.data.readers.remote import is_url, local_copy
 from classmates.data.readers.webdataset import find_tars, list_webdataset
-from classmates.data.splits import TEST_FRACTION, TEST_SEED, connected, grouped_split, stratified_subset
-from classmates.data.twins import Part, find_copies, tell_copies, tell_divided, tell_twins
+from classmates.data.splits import TEST_FRACTION, TEST_SEED, stratified_subset
+from classmates.data.twins import Part, find_copies, tell_copies, tell_twins
 from classmates.errors import UserError, check_choice, unknown
 
 __all__ = ["NAMES", "ImageData", "Split", "load"]
@@ -275,7 +276,8 @@ def _split(
         kept, off = grouped_split(labels, groups, TEST_FRACTION, TEST_SEED, part=part, class_names=names, fix=fix)
         test, train = images.take(off), train[kept]
         moments["test"] = moments["train"][off]
-        notes += (f"no test set given (test/): {TEST_FRACTION:.0%} of the images, {len(off)}, were split off as one",)
+        share = f"images, {len(off)}" if images.groups is None else f"groups, {len(off)} images"
+        notes += (f"no test set given (test/): {TEST_FRACTION:.0%} of the {share}, were split off as one",)
     known = {"train": images.take(train), "val": val, "test": test}
     moments["train"] = moments["train"][train]
     twins = tell_twins(source.name, {part: Part(split, moments[part]) for part, split in known.items() if split})

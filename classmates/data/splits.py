@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any
 
-import numpy as np
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from classmates.data.batches.randomness import generator, shuffled_by_class
@@ -65,41 +60,6 @@ def stratified_split(
         )
     chosen = _draw(numbers, _shares(counts, count, most=counts - 1), seed)
     return (~chosen).nonzero()[:, 0], chosen.nonzero()[:, 0]
-
-
-def grouped_split(labels: Tensor, groups: Tensor, size: float, seed: int, **told: Any) -> tuple[Tensor, Tensor]:
-    """Split a part off as ``stratified_split`` does, so that all samples of a group are on the same side.
-
-    Groups are drawn, each by the class of its first sample, as many as the size says of all, but one of each class at
-    least; without groups of several samples the split is that of ``stratified_split``. So it is too, with any group
-    divided, where some class would otherwise be on one side only.
-
-    Args:
-        groups: [N], the number of each sample's group.
-        told: for the error messages, as ``stratified_split`` has them.
-
-    The rest, and what is returned and raised, is as there.
-    """
-    firsts = torch.from_numpy(np.unique(groups.numpy(), return_index=True)[1]).sort().values
-    if len(firsts) < len(labels):
-        classes = len(labels[firsts].unique())
-        count = size if isinstance(size, int) else round(size * len(firsts))
-        count = min(max(count, classes), len(firsts) - classes)
-        with suppress(UserError):  # a class has too few groups
-            _, drawn = stratified_split(labels[firsts], count, seed)
-            off = torch.isin(groups, groups[firsts[drawn]])
-            if len(labels[off].unique()) == len(labels[~off].unique()) == len(labels.unique()):
-                return (~off).nonzero()[:, 0], off.nonzero()[:, 0]
-    return stratified_split(labels, size, seed, **told)
-
-
-def connected(first: Tensor, second: Tensor) -> Tensor:
-    """Return the groups, [N], of samples that are of one group in either numbering, or through others that are."""
-    ends = torch.stack([first, second + first.max() + 1]).numpy()
-    size = int(ends.max()) + 1
-    links = coo_array((np.ones(len(first), dtype=np.int8), (ends[0], ends[1])), shape=(size, size))
-    _, numbers = connected_components(links, directed=False)
-    return torch.from_numpy(numbers[ends[0]]).long()
 
 
 def stratified_subset(labels: Tensor, count: int, seed: int) -> Tensor:

@@ -12,14 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from classmates.data.groups import DIVIDED
 from classmates.data.parts import Split
 from classmates.data.readers.images import decode
 
 SAME = "with the same pixels as one in another part"
 """The words by which a note on such images is known."""
-
-DIVIDED = "groups of images are in two parts"
-"""The words by which a note on groups is known."""
 
 
 class Part(NamedTuple):
@@ -48,15 +46,6 @@ def tell_twins(name: str, parts: Mapping[str, Part]) -> str | None:
 def notes_on_twins(notes: Iterable[str]) -> list[str]:
     """Return those of a run's notes that tell of images, or of groups of them, in two parts."""
     return [text for text in notes if SAME in text or DIVIDED in text]
-
-
-def tell_divided(name: str, parts: Mapping[str, Split | None]) -> str | None:
-    """Return how many groups of images are in two parts of the data set of this name; None if none is."""
-    groups = [split.groups.unique() for split in parts.values() if split is not None and split.groups is not None]
-    divided = int((torch.cat(groups).unique(return_counts=True)[1] > 1).sum()) if groups else 0
-    if not divided:
-        return None
-    return f"{DIVIDED} of '{name}': {divided}; scores on images of a group that was trained on are too good"
 
 
 def find_twins(parts: Mapping[str, Part]) -> list[tuple[tuple[str, int], tuple[str, int]]]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from classmates._names import class_name
+from classmates._names import name_of_class
 from classmates.data.readers.walking import Walk
 from classmates.errors import UserError
 from classmates.losses.leave_one_out import (
@@ -66,9 +66,12 @@ def find_support(folder: Path) -> Support:
         raise UserError(f"support '{folder}' has {found}: give two classes or more, a folder of photos for each")
     if empty := [name for name, files in photos.items() if not files]:
         raise UserError(f"support '{folder}' has no photos of '{empty[0]}': add some, or remove the folder")
+    names = tuple(map(name_of_class, photos))
+    if alike := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"support '{folder}' has two folders that are both written '{alike[0]}': make one of them")
     counts = torch.tensor([len(files) for files in photos.values()])
     files = [folder / file for found in photos.values() for file in found]
-    return Support(tuple(map(class_name, photos)), files, torch.arange(len(counts)).repeat_interleave(counts))
+    return Support(names, files, torch.arange(len(counts)).repeat_interleave(counts))
 
 
 def make_prototypes(

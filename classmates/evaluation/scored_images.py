@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch.utils.data import Dataset
 
-from classmates._names import class_name
+from classmates._names import name_of_class
 from classmates.data.loading import ImageData, Split, is_folder, load, load_part
 from classmates.data.parts import Source
 from classmates.data.readers.images import IN_MEMORY
@@ -120,8 +120,8 @@ def numbered_as(names: tuple[str, ...], images: Split, where: str) -> Split:
     if images.class_names == names:
         return images
     present = set(images.labels.unique().tolist())
-    number = {class_name(name): new for new, name in enumerate(names)}
-    numbers = torch.tensor([number.get(name, -1) for name in images.class_names])
+    number = {name_of_class(name): new for new, name in enumerate(names)}
+    numbers = torch.tensor([number.get(name_of_class(name), -1) for name in images.class_names])
     if unknown := [images.class_names[old] for old in sorted(present) if numbers[old] < 0]:
         raise UserError(
             f"'{where}' has images of classes that the student does not know, {_some(unknown)} (it knows "
@@ -132,7 +132,7 @@ def numbered_as(names: tuple[str, ...], images: Split, where: str) -> Split:
 
 def require_new_classes(images: Split, card: StudentCard, split: str, where: str) -> None:
     """Raise UserError where the student was trained on a class of the split; those of "train" may be its own."""
-    known = [name for name in images.class_names if name in card.class_names]
+    known = [name for name in images.class_names if name in map(name_of_class, card.class_names)]
     if known and split != "train":
         raise UserError(
             f"the student was trained on {_some(known)} of the {split} images of '{where}': it is judged on "

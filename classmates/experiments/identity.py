@@ -218,4 +218,6 @@ def _fingerprint(arguments: str) -> str:
     images = load(val_fraction=0.0, **json.loads(arguments))
     numbers = [f"{value:.6g}" for value in (*images.mean, *images.std)]
     parts = [split_hash(split) for split in (images.train, images.val, images.test) if split is not None]
+    if images.train.groups is not None:  # by which validation images are split off
+        parts.append(digest(images.train.groups.unique(return_inverse=True)[1]))
     return digest(*images.class_names, str(images.image_size), *numbers, *parts)

@@ -226,7 +226,8 @@ def tried(
 
 def notes_on(ledger: Ledger, jobs: Sequence[Job], records: Records) -> list[str]:
     """Tell of images in two parts, which students are useless, which runs failed, and how many are left."""
-    twins = notes_on_twins(next(iter(records[BASELINE].values())).notes)
+    every = (note for record in records[BASELINE].values() for note in notes_on_twins(record.notes))
+    twins = [*dict.fromkeys(every)]  # what is divided may differ by the seed
     useless = [
         f"WARNING: the student of {row}, seed {seed}, is no better than always giving the commonest answer"
         for row, runs in records.items()

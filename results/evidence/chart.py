@@ -3,9 +3,9 @@
     python results/evidence/chart.py
 
 A column a data set, a line a method: the difference of the student's accuracy to Baseline with its 95 % interval (an
-open circle where one or two seeds leave none), and the training time in multiples of Baseline's. ``gains.svg`` and
-``gains.png`` have the methods that several data sets have or that are clearly better on one of these,
-``gains_all.svg`` and ``gains_all.png`` every one.
+open circle where one or two seeds leave none), and the training time in multiples of Baseline's, where it ran on the
+same machine. ``gains.svg`` and ``gains.png`` have the methods that several data sets have or that are clearly better
+on one of these, ``gains_all.svg`` and ``gains_all.png`` every one.
 """
 
 from __future__ import annotations
@@ -33,6 +33,12 @@ SETS = {
 }
 """Folders of this one in the order of the columns, and what stands above each."""
 
+SLOWER = {
+    "photos-128": ("LabelSmoothing", "Mixup", "CutMix"),
+    "superclasses-5000": ("SD", "KD", "CORSD (no relations)", "CSKD", "PSKD"),
+}
+"""Rows that ran on a slower machine than Baseline: their times are no multiples of its, and are not drawn."""
+
 FEWEST = 3
 """With fewer seeds an interval is too wide to say anything, and a point is open."""
 Row = dict[str, str]
@@ -42,6 +48,9 @@ def read(folder: str) -> dict[str, Row]:
     """Return a comparison's lines by row, Baseline left out: every difference is to it."""
     with (HERE / folder / "table.csv").open(encoding="utf-8") as file:
         lines = [line for line in csv.DictReader(file) if line["row"] != line["reference"]]
+    for line in lines:
+        if line["row"] in SLOWER.get(folder, ()):
+            line["training_ratio"] = ""
     # How much longer Baseline may train differs by set: one line, whose cost says how much.
     return {re.sub(r"Baseline \(\d+ × as long\)", "Baseline (as long as MCL)", line["row"]): line for line in lines}
 
@@ -60,7 +69,7 @@ def draw(axes: Axes, rows: dict[str, Row], names: list[str]) -> None:
             axes.plot([low, high], [place, place], color=clear, linewidth=1.4, alpha=1 if clear != INK else 0.5)
         axes.plot(mean, place, "o", color=clear, markersize=4, fillstyle="none" if few else "full")
         axes.annotate(
-            f"{float(row['training_ratio']):.1f} ×",
+            f"{float(row['training_ratio']):.1f} ×" if row["training_ratio"] else "–",
             (1, place),
             xycoords=("axes fraction", "data"),
             xytext=(4, 0),

@@ -143,6 +143,15 @@ def test_an_interval_by_groups_is_as_wide_as_of_so_many_images(sizes: list[int])
     assert each.high - each.low < 0.75 * (found.high - found.low)
 
 
+def test_one_group_or_image_alone_leaves_no_interval() -> None:
+    for found in (
+        image_difference(np.ones((3, 1)), np.zeros((3, 1))),
+        image_difference(np.ones((3, 5)), np.zeros((3, 5)), np.zeros(5)),
+    ):
+        assert found.mean == 1
+        assert np.isnan([found.low, found.high]).all()
+
+
 def test_equal_outcomes_have_no_difference() -> None:
     assert image_difference(np.ones((3, 5)), np.ones((3, 5))) == (0, 0, 0)
 

@@ -1,94 +1,119 @@
-"""Images of one group, as a table names them, are in one part of what is split off."""
+"""Images of one group are in one part of what is split off."""
 
 import itertools
 
 import pytest
-from PIL import Image
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
-from classmates.data.loading import load
-from classmates.data.twins import notes_on_twins
-from classmates.evaluation.evaluate import student_predictions
-from classmates.tasks.classification import Classification
-from classmates.training.train import train
+from classmates.data.groups import connected, grouped_split
+from classmates.data.splits import stratified_split
+from classmates.errors import UserError
 
-PATIENTS = 20
-
-
-@pytest.fixture
-def scans(tmp_path):
-    """A table of three different images of each patient, of two classes; its columns beside them can be chosen."""
-
-    def make(column="patient_id", **more):
-        rows = [["file", "label", column, *more]]
-        for patient, view in itertools.product(range(PATIENTS), range(3)):
-            number = 3 * patient + view
-            Image.new("L", (8, 8), 4 * number).save(tmp_path / f"{number}.png")
-            of_row = [str(values(patient, view)) for values in more.values()]
-            rows.append([f"{number}.png", "ab"[patient % 2], f"P{patient}", *of_row])
-        table = tmp_path / "scans.csv"
-        table.write_text("\n".join(map(",".join, rows)) + "\n")
-        return table
-
-    return make
+class_sizes = st.lists(st.integers(2, 30), min_size=2, max_size=8)
 
 
-def patients(split):
-    return {int(path.stem) // 3 for path in split.paths}
+def labels_of(sizes):
+    labels = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    return labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
 
 
-@pytest.mark.parametrize("column", ["patient_id", "Patient ID", "group", "subjectId", "video"])
-def test_no_group_is_divided(scans, column):
-    table = scans(column)
-    for seed in range(5):
-        data = load(table, val_fraction=0.25, seed=seed)
-        parts = [patients(split) for split in (data.train, data.val, data.test)]
-        assert set.union(*parts) == set(range(PATIENTS))
-        assert sum(map(len, parts)) == PATIENTS
-        assert sum(map(len, (data.train, data.val, data.test))) == 3 * PATIENTS
-        assert not notes_on_twins(data.notes)
-        assert f"rows of one '{column}' stay in one part when parts are split off" in data.notes[0]
+@given(class_sizes, st.floats(0.05, 0.95), st.integers(0, 5), st.integers(1, 40))
+def test_a_grouped_split_divides_no_class_and_only_groups_that_are_alone_of_theirs(sizes, fraction, seed, groups):
+    labels = labels_of(sizes)
+    of_each = torch.randint(groups, (len(labels),), generator=torch.Generator().manual_seed(seed))
+    try:
+        plain = stratified_split(labels, fraction, seed)
+    except UserError:
+        with pytest.raises(UserError):
+            grouped_split(labels, of_each, fraction, seed)
+        return
+    kept, off = grouped_split(labels, of_each, fraction, seed)
+    assert torch.equal(torch.cat([kept, off]).sort().values, torch.arange(len(labels)))
+    assert torch.equal(labels[kept].unique(), labels[off].unique())
+    members = {group: labels[of_each == group].tolist() for group in of_each.tolist()}
+    having = {kind: sum(kind in kinds for kinds in members.values()) for kind in labels.tolist()}
+    counts_for = {group: min(kinds, key=lambda kind: (having[kind], kind)) for group, kinds in members.items()}
+    divided = set(of_each[kept].tolist()) & set(of_each[off].tolist())
+    alone = {group for group, kind in counts_for.items() if [*counts_for.values()].count(kind) == 1}
+    assert divided <= alone or torch.equal(off, plain[1])
 
 
-def test_a_copy_ties_two_groups_to_one_another(scans, tmp_path):
-    table = scans()
-    for patient in range(2, PATIENTS, 2):  # all of class "a" share an image with the first of it, but the last two
-        if patient < PATIENTS - 4:
-            Image.open(tmp_path / "0.png").save(tmp_path / f"{3 * patient}.png")
-    for seed in range(5):
-        data = load(table, val_fraction=0, seed=seed)
-        assert not patients(data.train) & patients(data.test)
-        tied = set(range(0, PATIENTS - 4, 2))
-        assert tied <= patients(data.train) or tied <= patients(data.test)
+@given(class_sizes, st.integers(0, 5))
+def test_without_groups_of_several_a_split_is_the_plain_one(sizes, seed):
+    labels = labels_of(sizes)
+    groups = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    count = len(labels) // 2
+    assume(len(sizes) <= count <= len(labels) - len(sizes))
+    kept, off = grouped_split(labels, groups, count, seed)
+    plain = stratified_split(labels, count, seed)
+    assert torch.equal(kept, plain[0])
+    assert torch.equal(off, plain[1])
 
 
-def test_rows_without_a_group_are_their_own_and_groups_of_one_are_none(scans):
-    data = load(scans("patient", sequence=lambda patient, view: ""))
-    assert "'patient'" in data.notes[0]
-    alone = load(scans("view", patient=lambda patient, view: f"{patient}-{view}"))
-    assert "stay in one part" not in alone.notes[0]
-    some = load(scans("view", patient=lambda patient, view: patient if patient < 4 else ""), val_fraction=0.2)
-    assert some.train.groups.unique().numel() > PATIENTS
-    for patient in range(4):
-        assert sum(patient in patients(split) for split in (some.train, some.val, some.test)) == 1
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30))
+def test_connected_groups_are_those_that_a_chain_leads_through(pairs):
+    first, second = torch.tensor(pairs).T
+    together = [{number} for number in range(len(pairs))]
+    for one, other in itertools.combinations(range(len(pairs)), 2):
+        if (first[one] == first[other] or second[one] == second[other]) and together[one] is not together[other]:
+            joined = together[one] | together[other]
+            for number in joined:
+                together[number] = joined
+    found = connected(first, second).tolist()
+    for one, other in itertools.combinations(range(len(pairs)), 2):
+        assert (found[one] == found[other]) == (other in together[one])
 
 
-def test_groups_that_are_divided_are_told(scans):
-    """Where parts are given so, or one group is all there is of a class."""
-    data = load(scans(split=lambda patient, view: "test" if view == 0 and patient < 7 else "train"), val_fraction=0)
-    (note,) = notes_on_twins(data.notes)
-    assert note == (
-        "groups of images are in two parts of 'scans': 7; "
-        "scores on images of a group that was trained on are too good"
-    )
-    one = load(scans("site", group=lambda patient, view: patient % 2), val_fraction=0)
-    (note,) = notes_on_twins(one.notes)
-    assert "of 'scans': 2;" in note
+def test_of_few_groups_one_of_each_class_is_split_off():
+    labels = torch.arange(3).repeat_interleave(40)
+    groups = torch.arange(30).repeat_interleave(4)
+    kept, off = grouped_split(labels, groups, 0.03, 0)  # less than a group of each
+    assert labels[off].bincount().tolist() == [4, 4, 4]
+    assert not set(groups[kept].tolist()) & set(groups[off].tolist())
 
 
-def test_the_test_images_of_a_run_keep_their_groups(scans, tmp_path):
-    table = scans()
-    here = {"num_workers": 0, "accelerator": "cpu"}
-    run = train(table, "resnet8", epochs=1, batch_size=8, val_fraction=0, out=tmp_path / "run", **here).folder
-    found = student_predictions(run, task=Classification(), **here)
-    assert found.groups.tolist() == load(table, val_fraction=0).test.groups.tolist()
-    assert found.groups.unique().numel() == PATIENTS // 5
+def test_a_group_is_drawn_as_one():
+    labels = torch.tensor([0] * 12 + [1] * 12)
+    groups = torch.tensor([0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, *range(10, 22)])
+    sizes = set()
+    for seed in range(40):
+        _, off = grouped_split(labels, groups, 0.5, seed)
+        assert len(groups[off].unique()) == 11
+        assert (0 in off) == (1 in off) == (2 in off)
+        sizes.add(len(off))
+    assert sizes == {11, 13}
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_group_counts_for_its_rarest_class(first):
+    """In whatever order its samples come: every patient has both classes, or one class is in few of them."""
+    labels = torch.tensor([0, 1]).repeat(50)
+    labels[:2] = torch.tensor([first, 1 - first])
+    groups = torch.arange(50).repeat_interleave(2)
+    kept, off = grouped_split(labels, groups, 0.2, 0)
+    assert not set(groups[kept].tolist()) & set(groups[off].tolist())
+    assert len(off) == 20
+    labels = torch.zeros(400, dtype=torch.int64)
+    labels[1:24:4] = 1  # in 6 of 200 patients, never the first of their two images
+    groups = torch.arange(200).repeat_interleave(2)
+    for seed in range(20):
+        kept, off = grouped_split(labels, groups, 0.2, seed)
+        assert not set(groups[kept].tolist()) & set(groups[off].tolist())
+
+
+def test_only_the_group_that_is_alone_of_its_class_is_divided():
+    labels = torch.tensor([0] * 60 + [1] * 60 + [2] * 4)
+    groups = torch.cat([torch.arange(120) // 3, torch.full((4,), 99)])
+    for seed in range(10):
+        kept, off = grouped_split(labels, groups, 0.2, seed)
+        assert set(groups[kept].tolist()) & set(groups[off].tolist()) == {99}
+
+
+def test_a_size_that_the_images_do_not_allow_is_refused_with_groups_too():
+    labels = torch.arange(6).repeat_interleave(4)
+    groups = torch.tensor([0, *range(23)])
+    for size in (0.01, 0.99):
+        with pytest.raises(UserError, match="choose from 6 to 18 images"):
+            grouped_split(labels, groups, size, 0)

@@ -1,11 +1,9 @@
-import itertools
-
 import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from classmates.data.splits import connected, grouped_split, stratified_split, stratified_subset
+from classmates.data.splits import stratified_split, stratified_subset
 from classmates.errors import UserError
 
 class_sizes = st.lists(st.integers(2, 30), min_size=2, max_size=8)
@@ -31,77 +29,6 @@ def test_a_split_is_exact_and_stratified(sizes, fraction, seed):
     quotas = torch.tensor(sizes) * count / len(labels)
     if ((quotas >= 1) & (quotas <= torch.tensor(sizes) - 1)).all():  # nothing held at its limit: largest remainder
         assert ((shares - quotas).abs() < 1).all()
-
-
-@given(class_sizes, st.floats(0.05, 0.95), st.integers(0, 5), st.integers(1, 40))
-def test_a_grouped_split_divides_no_group_and_no_class(sizes, fraction, seed, groups):
-    labels = labels_of(sizes)
-    of_each = torch.randint(groups, (len(labels),), generator=torch.Generator().manual_seed(seed))
-    firsts = torch.tensor([of_each.tolist().index(group) for group in of_each.tolist()])
-    distinct = firsts.unique()
-    count = round(fraction * len(distinct))
-    try:
-        kept, off = grouped_split(labels, of_each, fraction, seed)
-    except UserError:
-        with pytest.raises(UserError):
-            stratified_split(labels, fraction, seed)
-        return
-    assert torch.equal(torch.cat([kept, off]).sort().values, torch.arange(len(labels)))
-    assert torch.equal(labels[kept].unique(), labels[off].unique())
-    if set(of_each[kept].tolist()) & set(of_each[off].tolist()):  # then no split of the groups was possible
-        plain = stratified_split(labels, fraction, seed)
-        assert torch.equal(kept, plain[0])
-        assert torch.equal(off, plain[1])
-    else:
-        least = len(labels[distinct].unique())
-        count = min(max(count, least), len(distinct) - least)
-        assert len(firsts[off].unique()) in (count, round(fraction * len(labels)))
-
-
-@given(class_sizes, st.integers(0, 5))
-def test_without_groups_of_several_a_split_is_the_plain_one(sizes, seed):
-    labels = labels_of(sizes)
-    groups = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    count = len(labels) // 2
-    assume(len(sizes) <= count <= len(labels) - len(sizes))
-    kept, off = grouped_split(labels, groups, count, seed)
-    plain = stratified_split(labels, count, seed)
-    assert torch.equal(kept, plain[0])
-    assert torch.equal(off, plain[1])
-
-
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30))
-def test_connected_groups_are_those_that_a_chain_leads_through(pairs):
-    first, second = torch.tensor(pairs).T
-    together = [{number} for number in range(len(pairs))]
-    for one, other in itertools.combinations(range(len(pairs)), 2):
-        if (first[one] == first[other] or second[one] == second[other]) and together[one] is not together[other]:
-            joined = together[one] | together[other]
-            for number in joined:
-                together[number] = joined
-    found = connected(first, second).tolist()
-    for one, other in itertools.combinations(range(len(pairs)), 2):
-        assert (found[one] == found[other]) == (other in together[one])
-
-
-def test_of_few_groups_one_of_each_class_is_split_off():
-    labels = torch.arange(3).repeat_interleave(40)
-    groups = torch.arange(30).repeat_interleave(4)
-    kept, off = grouped_split(labels, groups, 0.03, 0)  # less than a group of each
-    assert labels[off].bincount().tolist() == [4, 4, 4]
-    assert not set(groups[kept].tolist()) & set(groups[off].tolist())
-
-
-def test_a_group_is_drawn_as_one():
-    labels = torch.tensor([0] * 12 + [1] * 12)
-    groups = torch.tensor([0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, *range(10, 22)])
-    sizes = set()
-    for seed in range(40):
-        _, off = grouped_split(labels, groups, 0.5, seed)
-        assert len(groups[off].unique()) == 11
-        assert (0 in off) == (1 in off) == (2 in off)
-        sizes.add(len(off))
-    assert sizes == {11, 13}
 
 
 def test_the_rounding_goes_to_the_largest_remainders():

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from classmates.cli.commands import code_of_runs
+from classmates.data.groups import DIVIDED
 from classmates.data.loading import load
 from classmates.errors import UserError
 from classmates.experiments import improve as module
@@ -137,6 +138,26 @@ def test_images_of_few_groups_say_less(told):
     assert "on 400 test images of 8 groups, 2 seeds" in found.headline
     assert not found.helps
     assert found.difference.mean == plain.difference.mean
+    assert "the interval is too narrow: 8 groups of test images say little of others" in found.lines
+    assert found.plain()["groups"] == 8
+    alone, _ = told(validation, right, groups=np.zeros(400))
+    assert not alone.helps
+    assert "LabelSmoothing has 65.0 %, +15.0 points\n" in f"{alone.headline}\n"
+    assert "there is no interval: test images of one group say nothing of others" in alone.lines
+    assert json.loads((alone.folder / "verdict.json").read_text())["difference"]["low"] is None
+
+
+def test_what_is_divided_with_any_seed_is_told_once(told, monkeypatch):
+    real = RunRecord.from_json
+
+    def noting(text):
+        record = real(text)
+        return replace(record, notes=[f"{DIVIDED} of 'scans': {record.seed}", f"{DIVIDED} of 'scans': all"])
+
+    monkeypatch.setattr(RunRecord, "from_json", noting)
+    found, _ = told({"Baseline": 0.5, "LabelSmoothing": 0.6}, {"Baseline": 200, "LabelSmoothing": 260})
+    warnings = [note for note in found.notes if DIVIDED in note]
+    assert [warning.rpartition(" ")[2] for warning in warnings] == ["0", "all", "1"]
 
 
 def test_nothing_of_an_earlier_student_stays(told):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from classmates._names import class_name
+from classmates._names import name_of_class
 from classmates.data.parts import Files, ImageFile, Split
 from classmates.data.readers.class_tables import ClassFiles, find_tables, read_tables
 from classmates.data.readers.folder import find_parts, no_training_images
@@ -100,9 +100,8 @@ def listing_of(name: str, place: Path, parts: Mapping[str, ClassFiles], *, notes
             raise UserError(f"{place} ({part}) has no classes: put the images of each class into a folder of its own")
     files = {part: classes.values() for part, classes in parts.items()}
     listing = list_files(name, place, tuple(parts["train"]), files, notes=notes)
-    own = {
-        part: replace(split, class_names=tuple(map(class_name, parts[part]))) for part, split in listing.parts.items()
-    }
+    names = {part: tuple(map(name_of_class, classes)) for part, classes in parts.items()}
+    own = {part: replace(split, class_names=names[part]) for part, split in listing.parts.items()}
     return replace(listing, parts=own)
 
 

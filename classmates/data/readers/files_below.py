@@ -38,11 +38,9 @@ class FilesBelow:
         Raises UserError for a name that may stand for two files.
         """
         steps = [steps_of(name) for name in wanted]
-        for dropped in range(max(map(len, steps))):
-            paths = ["/".join(of_one[dropped:]) for of_one in steps]
-            found = [self.ending(path) for path in paths]
-            if any(found):
-                break
+        dropped = self._before(steps)
+        paths = ["/".join(of_one[dropped:]) for of_one in steps]
+        found = [self.ending(path) for path in paths]
         for name, files in zip(wanted, found, strict=True):
             if len(files) > 1:
                 raise UserError(
@@ -57,6 +55,15 @@ class FilesBelow:
             notes.append(f"names of {table.name} in another spelling: {len(otherwise)}, such as '{name}' for {file}")
         missing = ("/".join(step for step in of_one if step != "..") or "(no name)" for of_one in steps)
         return [files[0] if files else name for name, files in zip(missing, found, strict=True)], notes
+
+    def _before(self, steps: Sequence[list[str]]) -> int:
+        """Return how many steps at the beginning to leave out so that a file is found, by its spelling if one is."""
+        most = max(map(len, steps))
+        for find in (self._spelt_so, self.ending):
+            for dropped in range(most):
+                if any(find("/".join(of_one[dropped:])) for of_one in steps):
+                    return dropped
+        return most - 1
 
     def _spelt_so(self, path: str) -> list[str]:
         """Return the files that end with a path as it is spelt."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from classmates._names import class_name
+from classmates._names import name_of_class
 from classmates.data.parts import Split
 from classmates.data.readers.label_table import is_table
 from classmates.data.readers.listing import Listing, all_scored, listed
@@ -121,8 +121,8 @@ def _listing(root: Path, layout: Layout, parts: dict[str, str]) -> Listing:
     """List the images of these parts of a folder, by whose name the data set goes."""
     with told_of_unreadable():
         walk = Walk(layout.place)
-        folders = {part: sorted(walk.classes(folder), key=class_name) for part, folder in parts.items()}
-        classes = {part: [*map(class_name, names)] for part, names in folders.items()}
+        folders = {part: sorted(walk.classes(folder), key=name_of_class) for part, folder in parts.items()}
+        classes = {part: [*map(name_of_class, names)] for part, names in folders.items()}
         known = classes.get("train") or sorted(set().union(*classes.values()))
         _require_classes(layout.place, parts, classes, known)
         counts: dict[str, list[int]] = {part: [] for part in parts}

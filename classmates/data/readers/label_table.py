@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from classmates._files import require_regular
-from classmates._names import class_name
+from classmates._names import name_of_class
 from classmates.data.parts import Split
 from classmates.data.readers.files_below import FilesBelow, steps_of
 from classmates.data.readers.listing import Listing
 from classmates.data.readers.opening import EXTENSIONS
 from classmates.data.readers.part_names import PARTS, part_of, parts_among
 from classmates.data.readers.paths import Paths
+from classmates.data.readers.row_groups import is_group, row_groups
 from classmates.errors import UserError
 
 SUFFIXES = (".csv", ".tsv")
@@ -29,8 +30,6 @@ LABELS = ("label", "class", "class_name", "category", "target")
 """What a column of labels is called, the likeliest first."""
 DIVISIONS = ("split", "part", "subset", "set", "partition")
 """What a column is called that says to which part a row belongs."""
-GROUPS = ("group", "patient", "subject", "person", "individual", "lesion", "sequence", "seq", "video", "burst")
-"""What a column is called, alone or with ``_id``, that says which rows are of one thing seen several times."""
 
 
 def is_table(data: str | Path) -> bool:
@@ -62,8 +61,8 @@ def list_table(table: Path, data_dir: Path | None, label: str | None) -> Listing
     column = _file_column(rows, here, table, label)
     division = _division(rows, [column, label], table)
     label = _label_column(rows, label, [column, division], table)
-    rows[label] = rows[label].map(class_name)
-    groups, told = _groups(rows, [column, division, label])
+    rows[label] = rows[label].map(name_of_class)
+    groups, of_groups = row_groups(rows, label, [column, division])
     files, notes = here.named(rows[column].tolist(), table)
     parts, more = _parts(rows, division, table)
     used = torch.cat([*parts.values()]).numpy()
@@ -83,7 +82,7 @@ def list_table(table: Path, data_dir: Path | None, label: str | None) -> Listing
             part: Split(numbers[at], paths=paths.take(place), groups=None if groups is None else groups[at])
             for (part, at), place in zip(parts.items(), places, strict=True)
         },
-        notes=(f"{table.name}: files in '{column}', labels in '{label}'{told}", *notes, *more, *here.notes),
+        notes=(f"{table.name}: files in '{column}', labels in '{label}'", *of_groups, *notes, *more, *here.notes),
         stored_in=paths,
     )
 
@@ -171,27 +170,14 @@ def _label_column(rows: pd.DataFrame, label: str | None, others: Sequence[str | 
             raise UserError(f"label is '{label}', but {table} has no such column of labels: {', '.join(columns)}")
         return label
     called = _by_name([name for name in columns if name.lower() in LABELS], LABELS)
+    # Columns that say which rows belong together are the labels only where there is no other.
+    columns = [name for name in columns if not is_group(name)] or columns
     if not called and len(columns) != 1:
         raise UserError(
             f"{table} has {'no column of labels' if not columns else 'several columns, ' + ', '.join(columns)}: "
             "say which has the labels with --label"
         )
     return called[0] if called else columns[0]
-
-
-def _groups(rows: pd.DataFrame, others: Sequence[str | None]) -> tuple[Tensor | None, str]:
-    """Return the number of each row's group, [N], and what to say of them; None where no column has any.
-
-    A row with nothing in that column is a group of its own.
-    """
-    columns = [str(name) for name in rows.columns if name not in others]
-    for column in sorted(columns, key=str.lower):
-        if re.sub(r"[\W_]*id$", "", column.lower()) in GROUPS and (rows[column] != "").any():
-            numbers, _ = pd.factorize(rows[column].where(rows[column] != "", rows.index.map("row {}".format)))
-            if numbers.max() + 1 < len(rows):
-                told = f"; rows of one '{column}' stay in one part when parts are split off"
-                return torch.from_numpy(numbers), told
-    return None, ""
 
 
 def _by_name(columns: Sequence[str], names: Sequence[str]) -> list[str]:

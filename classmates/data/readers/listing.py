@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from classmates._names import class_name, in_unicode
+from classmates._names import in_unicode, name_of_class
 from classmates.data.parts import Source, Split
 from classmates.data.readers.cache import cached, fingerprint
 from classmates.data.readers.images import IN_MEMORY, Checks, check_all, unreadable
@@ -46,10 +46,10 @@ class Listing:
     stored_in: Sequence[Path] = ()
 
     def __post_init__(self) -> None:
-        """Write names as they are written everywhere: see ``in_unicode`` and ``class_name``."""
+        """Write names as they are written everywhere: see ``in_unicode`` and ``name_of_class``."""
         for field, value in {
             "name": in_unicode(self.name),
-            "class_names": tuple(map(class_name, self.class_names)),
+            "class_names": tuple(map(name_of_class, self.class_names)),
             "notes": tuple(map(in_unicode, self.notes)),
         }.items():
             object.__setattr__(self, field, value)

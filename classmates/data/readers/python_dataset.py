@@ -11,6 +11,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as transforms
 
+from classmates._names import name_of_class
 from classmates._progress import bar
 from classmates.data.parts import Source, Split, moments_of
 from classmates.data.readers.images import convert, stack
@@ -92,7 +93,7 @@ def _label(label: Any, index: int) -> int:
 def _class_names(dataset: Dataset[Any], labels: list[int]) -> tuple[str, ...]:
     """Return the dataset's own names if it has some, else the numbers."""
     count = max(labels) + 1
-    names = tuple(map(str, getattr(dataset, "classes", range(count))))
+    names = tuple(name_of_class(str(name)) for name in getattr(dataset, "classes", range(count)))
     if len(names) < count:
         raise UserError(f"the dataset names {len(names)} classes but has a label {count - 1}")
     return names

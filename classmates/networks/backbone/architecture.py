@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 from torch import Tensor, nn
 
@@ -38,12 +39,13 @@ class Architecture:
 def inspect_network(network: nn.Module, input_shape: tuple[int, int, int] | None = None) -> Architecture:
     """Run the network once on noise and find its stages, embedding and classifier.
 
-    Raises UserError where it has parameters without values, cannot run on ``input_shape``, does not return logits
+    Raises UserError where it has tensors without values, cannot run on ``input_shape``, does not return logits
     [B, K], or where stages or classifier cannot be found: the message shows what was tried and how to name them.
     """
-    if empty := [name for name, parameter in network.named_parameters() if parameter.is_meta]:
+    tensors = chain(network.named_parameters(), network.named_buffers())
+    if empty := [name for name, tensor in tensors if tensor.is_meta]:
         raise UserError(
-            f"{type(network).__name__} has parameters without values, such as {empty[0]} (device 'meta'): build it "
+            f"{type(network).__name__} has tensors without values, such as {empty[0]} (device 'meta'): build it "
             "on a device, or load its weights with assign=True, before it is trained"
         )
     input_shape = input_shape or default_input_shape(network)

@@ -62,6 +62,13 @@ def test_a_name_is_known_in_other_capitals_and_with_accents_written_apart(below)
         files.named(["x.PNG"], TABLE)
 
 
+def test_steps_are_left_out_before_spelling_is(below):
+    """Names of Train/ are those of the files here, not of train/, which is another folder."""
+    files, notes = below("1.png", "2.png", "train/1.png").named(["Train/1.png", "Train/2.png"], TABLE)
+    assert files == ["1.png", "2.png"]
+    assert len(notes) == 1
+
+
 @pytest.mark.parametrize("written", ["{outside}", "../outside.png", "gone.png", ""])
 def test_what_is_elsewhere_or_nowhere_is_not_here(below, tmp_path, written):
     (tmp_path / "outside.png").write_bytes(b"")

@@ -89,7 +89,12 @@ def test_images_that_a_network_cannot_take(tiny_network: Make, shape: tuple[int,
 def test_a_network_without_values_is_told(tiny_network: Make) -> None:
     with torch.device("meta"):
         network = tiny_network()
-    with pytest.raises(UserError, match=r"parameters without values, such as \S+ \(device 'meta'\): build it"):
+    told = r"tensors without values, such as \S+ \(device 'meta'\): build it"
+    with pytest.raises(UserError, match=told):
+        inspect_network(network)
+    network = tiny_network()
+    network.register_buffer("scale", torch.empty(1, device="meta"))
+    with pytest.raises(UserError, match=told):
         inspect_network(network)
 
 
