@@ -132,7 +132,8 @@ def numbered_as(names: tuple[str, ...], images: Split, where: str) -> Split:
 
 def require_new_classes(images: Split, card: StudentCard, split: str, where: str) -> None:
     """Raise UserError where the student was trained on a class of the split; those of "train" may be its own."""
-    known = [name for name in images.class_names if name in map(name_of_class, card.class_names)]
+    of_training = set(map(name_of_class, card.class_names))
+    known = [name for name in images.class_names if name in of_training]
     if known and split != "train":
         raise UserError(
             f"the student was trained on {_some(known)} of the {split} images of '{where}': it is judged on "
