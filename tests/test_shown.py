@@ -7,7 +7,7 @@ import pytest
 import classmates
 from classmates._shown import Shown
 from classmates.comparisons.improvement import Improvement
-from classmates.evaluation.evaluate import StudentScores
+from classmates.evaluation.scores import StudentScores
 from classmates.experiments.compare import Comparison
 from classmates.experiments.preview import Plan
 from classmates.experiments.sweep import Sweep

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -14,67 +13,21 @@ from torch.utils.data import Dataset
 
 from classmates._files import output_file, require_writable
 from classmates._progress import note, say
-from classmates._shown import Shown
 from classmates._yaml import read_yaml
 from classmates.data.batches.loaders import eval_loader
 from classmates.errors import UserError, check_choice, unknown
 from classmates.evaluation.collect import Predictions, collect
+from classmates.evaluation.corruptions import by_corruption, corrupted
 from classmates.evaluation.predict import device_for, require_finite
 from classmates.evaluation.scored_images import load_as_trained
+from classmates.evaluation.scores import StudentScores
 from classmates.evaluation.temperature import fitted_temperature, temperature_in
 from classmates.runs.hub import from_anywhere
 from classmates.runs.student import StudentCard, load_embedder, load_student, read_card, write_card
 from classmates.runs.task_spec import TaskLike, TaskSpec, stored_task, task_of
-from classmates.tasks.protocol import Metric, ProtocolRecord, Scores
 from classmates.tasks.task import Task
 
 SPLITS = ("test", "val", "train")
-
-
-class StudentScores(Shown, dict[str, Metric]):
-    """The metrics of a student by name, as in ``scores["top1"].value``; as text, a table.
-
-    Args:
-        scores: of the student.
-        protocol: how it was judged.
-        drawn: the hash of what was drawn to judge by, such as a list of episodes; None without.
-        temperature: by which logits were divided; None where they are as the student gives them.
-        before: the scores without that.
-    """
-
-    def __init__(
-        self,
-        scores: Scores,
-        protocol: ProtocolRecord,
-        drawn: str | None = None,
-        temperature: float | None = None,
-        before: Scores | None = None,
-    ):
-        super().__init__(scores)
-        self.protocol = protocol
-        self.drawn = drawn
-        self.temperature = temperature
-        self.before = before
-
-    @property
-    def headline(self) -> str:
-        main = self.protocol.main
-        return f"{main.name} {main.text(self[self.protocol.headline].value)}"
-
-    def __str__(self) -> str:
-        count = self[self.protocol.headline].count
-        if self.before is None:
-            return self.protocol.table(self.protocol.counted, {str(count): self})
-        lines = {"as trained": self.before, "calibrated": self}
-        table = self.protocol.table(f"{count} {self.protocol.counted}", lines)
-        return f"{table}\n\ncalibrated: logits divided by {self.temperature:.4g}, fitted on validation images"
-
-    def to_json(self) -> str:
-        """Return the metrics as JSON, each as in a run's ``result.json``; beside them what was drawn, if it was."""
-        metrics: dict[str, Any] = {name: asdict(metric) for name, metric in self.items()}
-        drawn = {} if self.drawn is None else {"drawn": self.drawn, "settings": dict(self.protocol.settings)}
-        divided = {} if self.temperature is None else {"temperature": self.temperature}
-        return json.dumps(metrics | drawn | divided, indent=2)
 
 
 @from_anywhere
@@ -91,6 +44,7 @@ def evaluate(
     num_workers: int = 2,
     accelerator: str = "auto",
     calibrated: bool = False,
+    corruptions: bool = False,
     out: Path | None = None,
     task: TaskLike | None = None,
     network: nn.Module | None = None,
@@ -120,6 +74,8 @@ def evaluate(
         accelerator: "cpu", "gpu", "mps" or whatever Lightning knows; "auto" takes the best there is.
         calibrated: judge probabilities after temperature scaling, beside those as trained. The temperature is fitted
             on the run's own validation images the first time, and kept in the student's card.
+        corruptions: score the images made worse too: noise, blur, darkness, low contrast, coarse pixels and JPEG, at
+            five severities each. It takes some thirty times as long.
         out: a file for the scores, as JSON.
         task: how it is judged; as the run's own task does if not given. Its options follow with a dot, such as --task
             few_shot --task.shot 5 --task.eval_way 10.
@@ -129,7 +85,8 @@ def evaluate(
     Returns:
         Its metrics by name, each with value, 95 % interval if it has one, and number of images or episodes: of a
         classifier accuracy ("top1"), negative log-likelihood ("nll"), Brier score ("brier") and calibration error
-        ("ece"); by episodes "accuracy", "loss", "class_spread" and "worst_class".
+        ("ece"); by episodes "accuracy", "loss", "class_spread" and "worst_class". Its ``corruptions`` are the same of
+        each corruption by name, from severity 1 on.
 
     Raises:
         UserError: no finished run, data that cannot be read, a class that the student does not know, for few_shot
@@ -161,12 +118,13 @@ def evaluate(
         where = data_dir if data is None else None
         own = partial(predictions_of, split="val", label=None, image_size=None, data_dir=where)
         temperature = fitted_in_card(run, own)
-    predictions = predictions_of(data, split=split)
-    logits, labels = predictions.logits["student"], predictions.labels
-    found, before = protocol.score(logits, labels), None
+    predictions = predictions_of(data, split=split, corruptions=corruptions)
+    labels, before = predictions.labels, None
     if temperature is not None:
-        found, before = protocol.score(logits / temperature, labels), found
-    scores = StudentScores(found, protocol.record, protocol.fingerprint(labels), temperature, before)
+        before = protocol.score(predictions.logits["student"], labels)
+    found = {name: protocol.score(logits / (temperature or 1), labels) for name, logits in predictions.logits.items()}
+    student, worse = found.pop("student"), by_corruption(found)
+    scores = StudentScores(student, protocol.record, protocol.fingerprint(labels), temperature, before, worse)
     if out is not None:
         with output_file(Path(out)) as file:
             file.write_text(scores.to_json(), encoding="utf-8")
@@ -197,10 +155,14 @@ def student_predictions(
     batch_size: int | None = None,
     num_workers: int = 2,
     accelerator: str = "auto",
+    corruptions: bool = False,
     network: nn.Module | None = None,
     trust_code: bool = False,
 ) -> Predictions:
-    """Return what a task judges of the student on a split, as "student"; arguments and errors as in ``evaluate``."""
+    """Return what a task judges of the student on a split, as "student"; arguments and errors as in ``evaluate``.
+
+    With corruptions the same of corrupted images stands beside it, as "jpeg/3".
+    """
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     if on_bad_image is not None:
@@ -216,12 +178,14 @@ def student_predictions(
     predictor = task.protocol.predictor(student.to(device))
 
     def predict(batch: Tensor) -> tuple[dict[str, Tensor], None]:
-        return {"student": predictor(batch)}, None
+        worse = corrupted(batch, images.mean, images.std) if corruptions else ()
+        return {"student": predictor(batch), **{name: predictor(each) for name, each in worse}}, None
 
     batch_size = batch_size or settings["batch_size"]
     batches = eval_loader(images, images.test, batch_size, num_workers=num_workers, device=device)
     predictions = collect(predict, batches, description=split)
-    require_finite(predictions.logits["student"])
+    for found in predictions.logits.values():
+        require_finite(found)
     return replace(predictions, groups=images.test.groups)
 
 

@@ -25,12 +25,18 @@ def scores(folder: str, row: str) -> pd.Series:
     return 100 * found
 
 
+def interval(differences: pd.Series) -> tuple[float, float, float]:
+    """Return the mean of two or more differences and the ends of its 95 % interval."""
+    mean = differences.mean()
+    low, high = stats.t.interval(0.95, len(differences) - 1, mean, stats.sem(differences))
+    return mean, low, high
+
+
 def main(folder: str, row: str, other_folder: str, other: str) -> None:
     differences = (scores(folder, row) - scores(other_folder, other)).dropna()
     if len(differences) < 2 or differences.index.has_duplicates:
         raise SystemExit(f"seeds {sorted(differences.index)} are in both: there must be two or more, each once")
-    mean, error = differences.mean(), stats.sem(differences)
-    low, high = stats.t.interval(0.95, len(differences) - 1, mean, error)
+    mean, low, high = interval(differences)
     print(f"{row} − {other}: {mean:+.2f} points [{low:+.2f}, {high:+.2f}], {len(differences)} seeds")
     print("by seed: " + ", ".join(f"{value:+.2f}" for value in differences))
 
