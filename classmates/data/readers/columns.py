@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from torch import Tensor
 
+from classmates.data.readers.row_groups import is_group, row_groups
 from classmates.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -41,6 +45,8 @@ def image_column(features: Features, where: Path | str) -> str:
 def label_column(features: Features, label: str | None, where: Path | str) -> str:
     """Return the column that was asked for; else the only one of whole numbers or, where there is none, of texts.
 
+    Columns that say which rows belong together are the labels only where there is no other.
+
     Raises:
         UserError: there is no such column; or several, and none was asked for. The message lists them.
     """
@@ -52,12 +58,23 @@ def label_column(features: Features, label: str | None, where: Path | str) -> st
             found = ", ".join([*numbers, *texts]) or "none"
             raise UserError(f"label is '{label}', but {where} has no such column of labels; there are: {found}")
         return label
-    columns = numbers or texts
+    together = group_columns(features)
+    likely = [[name for name in names if name not in together] for names in (numbers, texts)]
+    columns = next(filter(None, [*likely, numbers, texts]), [])
     if not columns:
         raise UserError(f"{where} has no column of labels (whole numbers or texts), only {', '.join(features)}")
     if len(columns) > 1:
         raise UserError(f"{where} has several columns of labels, {', '.join(columns)}: choose one with --label")
     return columns[0]
+
+
+def group_columns(features: Features) -> list[str]:
+    """Return the columns of whole numbers or texts that say, by their names, which rows belong together.
+
+    One that names its values as classes is none of them.
+    """
+    plain = [name for name, kind in features.items() if re.search("int|string", str(getattr(kind, "dtype", "")))]
+    return [name for name in plain if is_group(name) and not hasattr(features[name], "names")]
 
 
 def class_numbers(
@@ -93,6 +110,31 @@ def class_numbers(
                 f"{nearest(str(unknown[0]), names)}"
             )
     return names, {part: np.searchsorted(classes, column) for part, column in values.items()}
+
+
+def group_numbers(
+    parts: Mapping[str, Dataset], label: str, labels: Mapping[str, np.ndarray]
+) -> tuple[dict[str, Tensor | None], list[str]]:
+    """Return for each part the number of each row's group, [N], None without groups; and notes.
+
+    A group has the same number in all parts.
+
+    Args:
+        parts: the tables.
+        label: the column of labels.
+        labels: the class numbers of each part, [N].
+    """
+    columns = [name for name in group_columns(parts["train"].features) if name != label]
+    if not columns:
+        return dict.fromkeys(parts), []
+    rows = {label: np.concatenate([labels[part] for part in parts]).astype(str)}
+    for name in columns:
+        cells = [table.data.column(name).cast("string").fill_null("").to_numpy() for table in parts.values()]
+        rows[name] = np.concatenate(cells)
+    groups, notes = row_groups(pd.DataFrame(rows), label, [])
+    if groups is None:
+        return dict.fromkeys(parts), notes
+    return dict(zip(parts, groups.split([len(table) for table in parts.values()]), strict=True)), notes
 
 
 def _values(table: Dataset, label: str) -> tuple[np.ndarray, np.ndarray]:

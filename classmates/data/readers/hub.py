@@ -13,7 +13,7 @@ from huggingface_hub.utils import validate_repo_id
 from torch import Tensor
 
 from classmates.data.parts import Encoded, ImageFile, Split
-from classmates.data.readers.columns import class_numbers, image_column, label_column
+from classmates.data.readers.columns import class_numbers, group_numbers, image_column, label_column
 from classmates.data.readers.listing import Listing
 from classmates.data.readers.part_names import parts_among
 from classmates.errors import UserError
@@ -121,6 +121,7 @@ def list_splits(
     if "test" not in parts and "val" in parts:
         notes.append(f"no labelled test split in {where}: its validation split is the test set")
         parts["test"], labels["test"] = parts.pop("val"), labels["val"]
+    groups, of_groups = group_numbers(parts, label, labels)
     return Listing(
         name=name,
         where=where,
@@ -129,10 +130,11 @@ def list_splits(
             part: Split(
                 torch.from_numpy(labels[part]),
                 paths=Rows(table.select_columns([image]), f"{part} of {where}", np.arange(len(table))),
+                groups=groups[part],
             )
             for part, table in parts.items()
         },
-        notes=tuple(notes),
+        notes=(*notes, *of_groups),
         stored_in=stored_in,
     )
 

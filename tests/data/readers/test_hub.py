@@ -210,3 +210,36 @@ def test_sixteen_thousand_rows_are_not_sixteen_thousand_objects():
     many = rows.take(torch.arange(4).repeat(4000))
     assert isinstance(many.rows, np.ndarray)
     assert len(pickle.dumps(many)) < 16_000 * 8 + 20_000
+
+
+@pytest.mark.parametrize("ids", [[7, 7, 8, 8, -1, -1, None, 9], ["p7", "p7", "p8", "p8", "?", "n/a", None, "p9"]])
+def test_rows_of_one_patient_are_of_one_group_in_every_part(ids):
+    train = table(labels=[0, 1, 0, 1, 0, 1, 0, 1], patient_id=ids)
+    found = listed(train=train, test=table(2, patient_id=[ids[2], ids[7]]))
+    groups = found.parts["train"].groups.tolist()
+    assert groups[0] == groups[1] != groups[2] == groups[3]
+    assert len({*groups[3:]}) == 5
+    assert found.parts["test"].groups.tolist() == [groups[2], groups[7]]
+    assert found.notes == ("rows of the same 'patient_id' are of one group",)
+    assert found.class_names == ("cat", "dog")
+
+
+def test_columns_of_groups_are_the_labels_only_where_there_is_no_other():
+    plain = datasets.Dataset.from_dict({"image": [encoded(0)] * 4, "patient": [3, 3, 4, 4], "finding": [*"abba"]})
+    found = listed(train=plain)
+    assert found.class_names == ("a", "b")
+    assert found.parts["train"].groups.unique().numel() == 2
+    asked = listed("patient", train=plain)
+    assert asked.class_names == ("3", "4")
+    assert asked.parts["train"].groups is None
+    only = listed(train=plain.remove_columns("finding"))
+    assert only.class_names == ("3", "4")
+    assert only.parts["train"].groups is None
+
+
+def test_a_column_with_names_of_classes_is_none_of_groups():
+    named = table().rename_column("label", "lesion")
+    found = listed(train=named)
+    assert found.class_names == ("cat", "dog")
+    assert found.parts["train"].groups is None
+    assert listed(train=table()).parts["train"].groups is None

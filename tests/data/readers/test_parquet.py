@@ -148,3 +148,13 @@ def test_what_is_scored_is_one_part_or_all_where_there_are_none(tmp_path):
     assert len(load_part(tmp_path / "parts", "test").test) == 4
     with pytest.raises(UserError, match=r"no val images: take another part \(--split train or --split test\)"):
         load_part(tmp_path / "parts", "val")
+
+
+@pytest.mark.parametrize("column", ["patient_id", "sequence"])
+def test_what_is_split_off_divides_no_group(tmp_path, column):
+    shard(tmp_path / "train-00000-of-00001.parquet", count=40, **{column: [number // 4 for number in range(40)]})
+    for seed in range(3):
+        data = load(tmp_path, val_fraction=0.3, seed=seed)
+        parts = [set(split.groups.tolist()) for split in (data.train, data.val, data.test)]
+        assert [*map(len, parts)] == [6, 2, 2]
+        assert len(set.union(*parts)) == 10
