@@ -147,7 +147,8 @@ def measure(
     sets = {"tuned": source.card.exit_thresholds or (), **{f"{one:g}": (one,) * len(costs) for one in COMMON}}
     for name, thresholds in bar(sets.items(), "timing", "threshold", len(sets)):
         score = score_exits(everyone, labels, costs, thresholds)
-        difference = paired_difference((chosen(everyone, thresholds).argmax(1) == labels).double(), right)
+        right_early = (chosen(everyone, thresholds).argmax(1) == labels).double()
+        difference = paired_difference(right_early, right, images.groups)
         found = time_each(early_exit_model(every, classes, thresholds), timed, threads)
         points.append(Point(name, score.accuracy, difference, found, score.cost, tuple(score.shares), thresholds))
     return points

@@ -231,7 +231,7 @@ def export_measured(run: Path, request: Request, names: Sequence[str]) -> Export
         timed = [timed[0], timed[1][torch.arange(BATCH) % len(timed[1])]]
         weights = run / WEIGHTS
         row = Row(STUDENT, file=weights.name, size=weights.stat().st_size, threads=request.threads)
-        row = row.with_answers(compared(answers, answers, labels, images.protocol))
+        row = row.with_answers(compared(answers, answers, labels, images.protocol, images.groups))
         rows = [row.with_latency(latency(network, timed[0]), latency(network, timed[1]))]
         for name in (steps := bar(names, "exporting", "format")):
             steps.set_postfix_str(name)
@@ -265,7 +265,7 @@ def export_one(name: str, request: Request, student: Tensor, labels: Tensor, tim
             if not given.isfinite().all():
                 raise NotKept("its answers are not finite numbers")
             row = replace(row, file=files[0].name, size=sum(path.stat().st_size for path in paths))
-            row = row.with_answers(compared(given, student, labels, protocol))
+            row = row.with_answers(compared(given, student, labels, protocol, request.images.groups))
             check_loss(row, request.most_lost, protocol.metrics[protocol.headline])
             one, many = timed
             return row.with_latency(latency(runner, one), latency(runner, many) if request.batch(form) > 1 else None)

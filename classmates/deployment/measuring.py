@@ -22,6 +22,7 @@ from classmates.evaluation.evaluate import settings_of
 from classmates.evaluation.scored_images import is_own, load_as_trained
 from classmates.runs.student import StudentCard
 from classmates.runs.task_spec import stored_task
+from classmates.tasks.metrics import variance_of_mean
 from classmates.tasks.protocol import Metric, Protocol
 
 BATCH = 32
@@ -65,6 +66,11 @@ class Images:
     def protocol(self) -> Protocol:
         return self.task.protocol
 
+    @property
+    def groups(self) -> Tensor | None:
+        """The groups of the test images, [N]; None where there are none."""
+        return self.part("test").test.groups
+
     def part(self, split: Part) -> ImageData:
         """Return the images of a part, as ``test`` of what is returned; notes are said of those that are scored."""
         if split not in self._loaded:
@@ -107,12 +113,15 @@ class Difference(NamedTuple):
     high: float
 
 
-def paired_difference(values: Tensor, reference: Tensor) -> Difference:
-    """Return the mean of ``values - reference`` with the normal 95 % interval of paired values. Both: [n]."""
+def paired_difference(values: Tensor, reference: Tensor, groups: Tensor | None = None) -> Difference:
+    """Return the mean of ``values - reference`` with the normal 95 % interval of paired values. Both: [n].
+
+    groups: [n], equal for images that are not independent; each its own if None.
+    """
     differences = values.double() - reference.double()
     mean = differences.mean().item()
-    spread = differences.std().item() if len(differences) > 1 else 0.0
-    half = NormalDist().inv_cdf(0.975) * spread / sqrt(len(differences))
+    several = len(differences if groups is None else groups.unique()) > 1
+    half = NormalDist().inv_cdf(0.975) * sqrt(variance_of_mean(differences, groups)) if several else 0.0
     return Difference(mean, mean - half, mean + half)
 
 
@@ -129,13 +138,16 @@ class Answers:
     agreement: float | None
 
 
-def compared(outputs: Tensor, student: Tensor, labels: Tensor, protocol: Protocol) -> Answers:
-    """Judge outputs of all test images, [N, ...], beside the student's. labels: [N]."""
+def compared(
+    outputs: Tensor, student: Tensor, labels: Tensor, protocol: Protocol, groups: Tensor | None = None
+) -> Answers:
+    """Judge outputs of all test images, [N, ...], beside the student's. labels and groups: [N]."""
     ours, theirs = (protocol.outcomes(given, labels) for given in (outputs, student))
     same = None
     if protocol.judged == "logits":
         same = (outputs.argmax(dim=1) == student.argmax(dim=1)).double().mean().item()
-    return Answers(protocol.score(outputs, labels)[protocol.headline], paired_difference(ours, theirs), same)
+    difference = paired_difference(ours, theirs, groups if protocol.counted == "images" else None)
+    return Answers(protocol.score(outputs, labels, groups)[protocol.headline], difference, same)
 
 
 class Latency(NamedTuple):

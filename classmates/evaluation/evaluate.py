@@ -119,10 +119,11 @@ def evaluate(
         own = partial(predictions_of, split="val", label=None, image_size=None, data_dir=where)
         temperature = fitted_in_card(run, own)
     predictions = predictions_of(data, split=split, corruptions=corruptions)
-    labels, before = predictions.labels, None
+    labels, groups, before = predictions.labels, predictions.groups, None
     if temperature is not None:
-        before = protocol.score(predictions.logits["student"], labels)
-    found = {name: protocol.score(logits / (temperature or 1), labels) for name, logits in predictions.logits.items()}
+        before = protocol.score(predictions.logits["student"], labels, groups)
+    scaled = {name: logits / (temperature or 1) for name, logits in predictions.logits.items()}
+    found = {name: protocol.score(logits, labels, groups) for name, logits in scaled.items()}
     student, worse = found.pop("student"), by_corruption(found)
     scores = StudentScores(student, protocol.record, protocol.fingerprint(labels), temperature, before, worse)
     if out is not None:

@@ -43,8 +43,8 @@ class ClassificationProtocol(Protocol):
     def predictor(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
         return network
 
-    def score(self, predictions: Tensor, labels: Tensor) -> Scores:
-        return score(predictions, labels)
+    def score(self, predictions: Tensor, labels: Tensor, groups: Tensor | None = None) -> Scores:
+        return score(predictions, labels, groups)
 
     def outcomes(self, predictions: Tensor, labels: Tensor) -> Tensor:
         """Return 1 where the class is right and 0 where it is wrong."""

@@ -142,7 +142,7 @@ class EpisodeProtocol(Protocol):
     def predictor(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
         return network
 
-    def score(self, predictions: Tensor, labels: Tensor) -> Scores:
+    def score(self, predictions: Tensor, labels: Tensor, groups: Tensor | None = None) -> Scores:
         if not predictions.isfinite().all():
             raise ValueError("embeddings hold NaN or infinity: the network has diverged and cannot be scored")
         episodes = self.draw(labels)

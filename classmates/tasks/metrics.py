@@ -10,11 +10,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 import torchmetrics
+from scipy.stats import t as student_t
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from classmates.tasks.protocol import Metric, MetricFormat, Scores
 
+Interval = tuple[float, float] | tuple[None, None]
 TOP1, TOP5, NLL, BRIER, ECE = "top1", "top5", "nll", "brier", "ece"
 METRICS = {
     TOP1: MetricFormat("top-1", "top-1 accuracy", percent=True),
@@ -26,12 +28,12 @@ METRICS = {
 """The format of each metric of a classifier, in the order of display."""
 
 
-def score(logits: Tensor, labels: Tensor) -> Scores:
+def score(logits: Tensor, labels: Tensor, groups: Tensor | None = None) -> Scores:
     """Return every figure of merit of one classifier on one labelled set.
 
     - ``top1``, ``top5``: fractions of images whose class is the first, or among the first five; ``top5`` is there for
-      more than five classes. The interval of ``top1`` (:func:`wilson_interval`) is about which images were drawn, not
-      about the training run's luck.
+      more than five classes. The interval of ``top1`` (:func:`accuracy_interval`) is about which images were drawn,
+      not about the training run's luck.
     - ``nll``: mean negative log-likelihood, in nats.
     - ``brier``: mean over images of the sum over classes of (probability - truth)², from 0 to 2 (Brier, 1950).
     - ``ece``: expected calibration error of the first class, 15 equal bins (Guo et al., ICML 2017, eq. 3), as
@@ -40,6 +42,7 @@ def score(logits: Tensor, labels: Tensor) -> Scores:
     Args:
         logits: [N, K], on any device and of any precision; all is computed on the CPU, in float64 (bins in float32).
         labels: [N], the true classes.
+        groups: [N], equal for images that are not independent, such as those of one patient; each its own if None.
 
     Raises:
         ValueError: shapes that do not match, no image, labels outside 0..K-1, or logits that are not finite.
@@ -49,14 +52,14 @@ def score(logits: Tensor, labels: Tensor) -> Scores:
     count, classes = logits.shape
     log_probabilities = logits.log_softmax(dim=1)
     probabilities = log_probabilities.exp()
-    correct = int((logits.argmax(dim=1) == labels).sum())
-    values = {TOP1: correct / count}
+    correct = logits.argmax(dim=1) == labels
+    values = {TOP1: int(correct.sum()) / count}
     if classes > 5:
         values[TOP5] = (logits.topk(5).indices == labels[:, None]).any(dim=1).double().mean().item()
     values[NLL] = F.nll_loss(log_probabilities, labels).item()
     values[BRIER] = (probabilities - F.one_hot(labels, classes)).square().sum(dim=1).mean().item()
     values[ECE] = multiclass_calibration_error(probabilities, labels, num_classes=classes, n_bins=15).item()
-    return _scores(values, wilson_interval(correct, count), count)
+    return _scores(values, accuracy_interval(correct, groups), count)
 
 
 def read_version_1(scores: Mapping[str, Any]) -> Scores:
@@ -70,22 +73,59 @@ def read_version_1(scores: Mapping[str, Any]) -> Scores:
     return _scores(values, (low, high), int(scores["count"]))
 
 
-def _scores(values: Mapping[str, float], interval: tuple[float, float], count: int) -> Scores:
+def _scores(values: Mapping[str, float], interval: Interval, count: int) -> Scores:
     """Return values as metrics; the interval is that of top-1 accuracy."""
     found = {name: Metric(value, count=count, better=METRICS[name].better) for name, value in values.items()}
-    return {**found, TOP1: Metric(values[TOP1], *interval, count, METRICS[TOP1].better)}
+    low, high = interval
+    return {**found, TOP1: Metric(values[TOP1], low, high, count, METRICS[TOP1].better)}
 
 
-def wilson_interval(correct: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
+def accuracy_interval(correct: Tensor, groups: Tensor | None = None) -> Interval:
+    """Return the 95 % interval of an accuracy, Wilson's; of images in groups, of as many as they are worth.
+
+    That is the number of independent images whose mean would vary as much, less for what few groups leave unknown,
+    and no more than there are (Korn & Graubard, Survey Methodology, 1998): of N images in G groups, with v of
+    :func:`variance_of_mean` and t the 97.5 % quantile of Student's, min(N, p(1 - p) / v · (t(N - 1) / t(G - 1))²). It
+    is G where all images are right, or none. One group alone leaves no interval.
+
+    Args:
+        correct: [N], whether each image's class was right.
+        groups: [N], equal for images of one group; each image its own if None.
+    """
+    count, share = len(correct), correct.double().mean().item()
+    worth: float = count
+    if groups is not None and (apart := len(groups.unique())) < count:
+        if apart == 1:
+            return None, None
+        worth = apart
+        if 0 < share < 1:
+            variance = variance_of_mean(correct.double(), groups)
+            scale = (student_t.ppf(0.975, count - 1) / student_t.ppf(0.975, apart - 1)) ** 2
+            worth = min(count, share * (1 - share) * scale / variance) if variance > 0 else count
+    return wilson_interval(share * worth, worth)
+
+
+def variance_of_mean(values: Tensor, groups: Tensor | None = None) -> float:
+    """Return the estimated variance of the mean of values, [N], of which those of a group go together.
+
+    With G groups, two or more, it is G / (G - 1) · Σ over groups of (Σ of their deviations from the mean)² / N²; with
+    each value its own, as without groups, that is s² / N.
+    """
+    units = torch.arange(len(values)) if groups is None else groups.unique(return_inverse=True)[1]
+    sums = torch.zeros(int(units.max()) + 1, dtype=torch.float64).index_add_(0, units, values - values.mean())
+    return (len(sums) / (len(sums) - 1) * sums.square().sum() / len(values) ** 2).item()
+
+
+def wilson_interval(correct: float, count: float, confidence: float = 0.95) -> tuple[float, float]:
     """Return the interval in which an accuracy lies with the given confidence (Wilson, JASA 1927).
 
     Unlike ``p ± z·sqrt(p(1-p)/n)`` it stays inside 0..1 and keeps its promise for few images and accuracies near 1.
 
     Raises:
-        ValueError: ``count`` below 1, ``correct`` outside 0..count, or ``confidence`` outside 0..1.
+        ValueError: ``count`` of 0, ``correct`` outside 0..count, or ``confidence`` outside 0..1.
     """
-    if not 0 <= correct <= count or count < 1:
-        raise ValueError(f"{correct} correct of {count}: need 0 <= correct <= count and count >= 1")
+    if not 0 <= correct <= count or count == 0:
+        raise ValueError(f"{correct} correct of {count}: need 0 <= correct <= count and count > 0")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}; it must lie between 0 and 1")
     z = NormalDist().inv_cdf((1 + confidence) / 2)

@@ -179,10 +179,11 @@ class Protocol(ABC):
         """Return the same of a plain network alone: from images [B, C, H, W] to what is judged."""
 
     @abstractmethod
-    def score(self, predictions: Tensor, labels: Tensor) -> Scores:
+    def score(self, predictions: Tensor, labels: Tensor, groups: Tensor | None = None) -> Scores:
         """Return every metric of one network on one split.
 
-        predictions: [N, ...], of the whole split in its order. labels: [N].
+        predictions: [N, ...], of the whole split in its order. labels: [N]. groups: [N], equal for images that are
+            not independent, for which an interval over images allows; None where there are none.
         """
 
     @abstractmethod

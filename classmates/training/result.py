@@ -142,7 +142,7 @@ def score_run(
 
     def predictions_of(split: Split, description: str) -> Predictions:
         batches = eval_loader(images, split, batch_size, num_workers=num_workers, device=device)
-        return predict_all(module, batches, device, description)
+        return replace(predict_all(module, batches, device, description), groups=split.groups)
 
     after_last = tested = predictions_of(images.test, "test") if test else None
     held_out = None if images.val is None else predictions_of(images.val, "validation")

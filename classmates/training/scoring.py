@@ -36,7 +36,8 @@ def predict_all(
 
 def score_all(protocol: Protocol, predictions: Predictions) -> dict[str, Scores]:
     """Return the scores of every network."""
-    return {who: protocol.score(predicted, predictions.labels) for who, predicted in predictions.logits.items()}
+    labels, groups = predictions.labels, predictions.groups
+    return {who: protocol.score(predicted, labels, groups) for who, predicted in predictions.logits.items()}
 
 
 def best_state(run: RunFolder) -> tuple[int, dict[str, Any]]:

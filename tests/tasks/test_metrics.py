@@ -1,13 +1,21 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from classmates.tasks.metrics import METRICS, RunningAccuracy, score, wilson_interval
+from classmates.tasks.metrics import (
+    METRICS,
+    RunningAccuracy,
+    accuracy_interval,
+    score,
+    variance_of_mean,
+    wilson_interval,
+)
 
 
 def slow_ece(probabilities: list[list[float]], labels: list[int], bins: int = 15) -> float:
@@ -104,6 +112,63 @@ def test_wilson_interval_is_scipys(count: int, share: float, confidence: float) 
     low, high = wilson_interval(correct, count, confidence)
     assert (low, high) == (pytest.approx(expected.low, abs=1e-12), pytest.approx(expected.high, abs=1e-12))
     assert 0 <= low <= correct / count <= high <= 1
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.floats(-1, 1)), min_size=2, max_size=40))
+def test_the_variance_of_a_mean_is_that_of_sums_over_groups(pairs: list[tuple[int, float]]) -> None:
+    groups, values = zip(*pairs, strict=True)
+    there = sorted(set(groups))
+    mean = math.fsum(values) / len(values)
+    sums = [math.fsum(value - mean for group, value in pairs if group == one) for one in there]
+    if len(there) > 1:
+        expected = len(there) / (len(there) - 1) * math.fsum(one**2 for one in sums) / len(values) ** 2
+        found = variance_of_mean(torch.tensor(values, dtype=torch.float64), torch.tensor(groups))
+        assert found == pytest.approx(expected, abs=1e-12)
+    alone = torch.tensor(values, dtype=torch.float64)
+    assert variance_of_mean(alone) == pytest.approx(np.var(values, ddof=1) / len(values), abs=1e-12)
+
+
+def test_images_of_groups_are_worth_as_many_as_vary_independently() -> None:
+    right = torch.tensor([True, True, False, True, False, True, True, True])
+    apart = torch.arange(8)
+    assert accuracy_interval(right) == accuracy_interval(right, apart) == wilson_interval(6, 8)
+    copies, groups = right.repeat_interleave(10), apart.repeat_interleave(10)
+    share, variance = 0.75, 0.75 * 0.25 / 7
+    worth = share * (1 - share) / variance * (t.ppf(0.975, 79) / t.ppf(0.975, 7)) ** 2
+    assert accuracy_interval(copies, groups) == pytest.approx(wilson_interval(share * worth, worth))
+    shuffled = torch.randperm(80, generator=torch.Generator().manual_seed(0))
+    assert accuracy_interval(copies[shuffled], 5 - 3 * groups[shuffled]) == pytest.approx(
+        accuracy_interval(copies, groups)
+    )
+
+
+def test_groups_that_say_nothing_of_one_another_leave_little() -> None:
+    right = torch.tensor([True] * 6)
+    assert accuracy_interval(right, torch.tensor([4] * 6)) == (None, None)
+    assert accuracy_interval(right, torch.tensor([1, 1, 1, 2, 2, 2])) == wilson_interval(2, 2)
+    assert accuracy_interval(~right, torch.tensor([1, 1, 2, 2, 3, 3])) == wilson_interval(0, 3)
+    low, high = accuracy_interval(torch.tensor([True, True, False, False]), torch.tensor([0, 0, 1, 1]))
+    assert low < 0.01
+    assert high > 0.99
+    balanced = torch.tensor([True, False] * 3)
+    assert accuracy_interval(balanced, torch.tensor([0, 0, 1, 1, 2, 2])) == wilson_interval(3, 6)
+
+
+def test_intervals_of_images_in_groups_keep_their_promise() -> None:
+    """Of 25 patients of 8 images with accuracies of their own, 80 % in the mean."""
+    random = np.random.default_rng(0)
+    groups = torch.arange(25).repeat_interleave(8)
+    held, naive = 0, 0
+    for _ in range(400):
+        shares = torch.from_numpy(random.beta(2, 0.5, 25)).repeat_interleave(8)
+        right = torch.from_numpy(random.random(200)) < shares
+        low, high = accuracy_interval(right, groups)
+        held += low <= 0.8 <= high
+        low, high = accuracy_interval(right)
+        naive += low <= 0.8 <= high
+    assert 0.92 <= held / 400 <= 0.99
+    assert naive / 400 < 0.85
 
 
 @pytest.mark.parametrize(("correct", "count", "confidence"), [(1, 0, 0.95), (-1, 5, 0.95), (6, 5, 0.95), (1, 2, 1.0)])

@@ -1,6 +1,7 @@
 """Columns of a table that say which rows belong together keep their images in one part."""
 
 import itertools
+import re
 
 import pandas as pd
 import pytest
@@ -9,8 +10,10 @@ from PIL import Image
 from classmates.data.loading import load
 from classmates.data.readers.row_groups import row_groups
 from classmates.data.twins import notes_on_twins
-from classmates.evaluation.evaluate import student_predictions
+from classmates.evaluation.evaluate import evaluate, student_predictions
+from classmates.experiments.compare import compare
 from classmates.experiments.identity import data_fingerprint
+from classmates.runs.folder import read_record
 from classmates.tasks.classification import Classification
 from classmates.training.train import train
 
@@ -137,6 +140,26 @@ def test_the_test_images_of_a_run_keep_their_groups(scans, tmp_path):
     table = scans()
     here = {"num_workers": 0, "accelerator": "cpu"}
     run = train(table, "resnet8", epochs=1, batch_size=8, val_fraction=0, out=tmp_path / "run", **here).folder
-    found = student_predictions(run, task=Classification(), **here)
+    task = Classification()
+    found = student_predictions(run, task=task, **here)
     assert found.groups.tolist() == load(table, val_fraction=0).test.groups.tolist()
     assert found.groups.unique().numel() == PATIENTS // 5
+    scores = task.protocol.score(found.logits["student"], found.labels, found.groups)
+    assert read_record(run / "result.json").test["student"]["top1"] == scores["top1"]
+    assert scores["top1"].half_width > task.protocol.score(found.logits["student"], found.labels)["top1"].half_width
+    assert evaluate(run, **here) == scores
+
+
+def test_test_images_of_one_group_leave_no_interval(scans, tmp_path):
+    """Nor stops a run, its report or a comparison at that."""
+    table = scans(split=lambda patient, view: "test" if patient < 4 else "train")
+    table.write_text(re.sub(r"P[0-3],", "P0,", table.read_text()))
+    quick = {"epochs": 1, "batch_size": 8, "num_workers": 0, "accelerator": "cpu"}
+    result = train(table, "resnet8", out=tmp_path / "run", **quick)
+    top1 = result.test["student"]["top1"]
+    assert (top1.count, top1.low, top1.high) == (12, None, None)
+    assert f"{top1.value:.2%}" in str(result)
+    assert (tmp_path / "run" / "report.html").is_file()
+    made = compare(["Baseline"], ["resnet8"], [str(table)], seeds=1, train=quick, out=tmp_path / "made")
+    assert "Baseline" in str(made)
+    assert (tmp_path / "made" / "report.html").is_file()
