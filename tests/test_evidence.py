@@ -1,0 +1,51 @@
+"""The scripts that compare rows of published comparisons."""
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from results.evidence.paired import interval
+from results.evidence.paired import main as paired
+from results.evidence.worse_photos import main as worse_photos
+
+ACCURACIES = {"Baseline": [80.0, 82.0, 84.0], "MCL": [83.0, 84.0, 88.0]}
+
+
+def test_the_interval_is_that_of_students_t() -> None:
+    differences = pd.Series([3.0, 2.0, 4.0])
+    low, high = stats.t.interval(0.95, 2, 3.0, 1 / 3**0.5)
+    assert interval(differences) == pytest.approx((3.0, low, high))
+
+
+def test_two_rows_are_compared_seed_by_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    paired("photos-128", "MCL", "photos-128", "LabelSmoothing")
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("MCL − LabelSmoothing: +1.36 points [+0.29, +2.42], 3 seeds")
+    assert said[1].startswith("by seed: ")
+    with pytest.raises(SystemExit, match="no finished run of 'KD'; rows: "):
+        paired("photos-128", "MCL", "photos-128", "KD")
+
+
+def test_what_worse_photos_cost_each_row(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs that are scored already: of the images as they are, and 10 and 30 points less by two severities."""
+    runs, scored = [], []
+    for row, values in ACCURACIES.items():
+        for seed, value in enumerate(values):
+            runs.append({"row": row, "seed": seed, "status": "done", "folder": "nowhere"})
+            for corruption, severity, lost in (("as they are", 0, 0), ("jpeg", 1, 10), ("jpeg", 2, 30)):
+                accuracy = value - lost
+                scored.append(
+                    {"row": row, "seed": seed, "corruption": corruption, "severity": severity, "accuracy": accuracy}
+                )
+    pd.DataFrame(runs).to_csv(tmp_path / "runs.csv", index=False)
+    pd.DataFrame(scored).to_csv(tmp_path / "corruptions.csv", index=False)
+    worse_photos(tmp_path)
+    baseline, mcl = capsys.readouterr().out.strip().split("\n\n")
+    assert [line.split() for line in baseline.splitlines()[1:]] == [
+        ["as", "they", "are", "82.00"],
+        ["jpeg", "62.00"],
+        ["all", "corruptions", "62.00"],
+    ]
+    low, high = stats.t.interval(0.95, 2, 3.0, 1 / 3**0.5)
+    assert mcl.splitlines()[0] == "MCL, 3 seeds"
+    assert mcl.splitlines()[2].split() == ["jpeg", "65.00", "+3.00", f"[{low:+.2f},", f"{high:+.2f}]"]
