@@ -69,11 +69,13 @@ def label_column(features: Features, label: str | None, where: Path | str) -> st
 
 
 def group_columns(features: Features) -> list[str]:
-    """Return the columns of whole numbers or texts that say, by their names, which rows belong together.
+    """Return the columns of numbers or texts that say, by their names, which rows belong together.
 
-    One that names its values as classes is none of them.
+    Whole numbers of which some are missing may be stored as fractional ones. A column whose values are named classes
+    is none of these.
     """
-    plain = [name for name, kind in features.items() if re.search("int|string", str(getattr(kind, "dtype", "")))]
+    dtypes = {name: str(getattr(kind, "dtype", "")) for name, kind in features.items()}
+    plain = [name for name, dtype in dtypes.items() if re.search("int|float|string", dtype)]
     return [name for name in plain if is_group(name) and not hasattr(features[name], "names")]
 
 

@@ -212,7 +212,14 @@ def test_sixteen_thousand_rows_are_not_sixteen_thousand_objects():
     assert len(pickle.dumps(many)) < 16_000 * 8 + 20_000
 
 
-@pytest.mark.parametrize("ids", [[7, 7, 8, 8, -1, -1, None, 9], ["p7", "p7", "p8", "p8", "?", "n/a", None, "p9"]])
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [7, 7, 8, 8, -1, -1, None, 9],
+        [7.0, 7.0, 8.0, 8.0, np.nan, np.nan, None, 9.0],
+        ["p7", "p7", "p8", "p8", "?", "n/a", None, "p9"],
+    ],
+)
 def test_rows_of_one_patient_are_of_one_group_in_every_part(ids):
     train = table(labels=[0, 1, 0, 1, 0, 1, 0, 1], patient_id=ids)
     found = listed(train=train, test=table(2, patient_id=[ids[2], ids[7]]))
