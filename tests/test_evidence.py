@@ -39,7 +39,7 @@ def test_what_worse_photos_cost_each_row(tmp_path, capsys: pytest.CaptureFixture
                 )
     pd.DataFrame(runs).to_csv(tmp_path / "runs.csv", index=False)
     pd.DataFrame(scored).to_csv(tmp_path / "corruptions.csv", index=False)
-    worse_photos(tmp_path)
+    worse_photos(tmp_path, "Baseline")
     baseline, mcl = capsys.readouterr().out.strip().split("\n\n")
     assert [line.split() for line in baseline.splitlines()[1:]] == [
         ["as", "they", "are", "82.00"],
@@ -47,5 +47,7 @@ def test_what_worse_photos_cost_each_row(tmp_path, capsys: pytest.CaptureFixture
         ["all", "corruptions", "62.00"],
     ]
     low, high = stats.t.interval(0.95, 2, 3.0, 1 / 3**0.5)
-    assert mcl.splitlines()[0] == "MCL, 3 seeds"
+    assert mcl.splitlines()[0] == "MCL, 3 seeds, less Baseline"
     assert mcl.splitlines()[2].split() == ["jpeg", "65.00", "+3.00", f"[{low:+.2f},", f"{high:+.2f}]"]
+    with pytest.raises(SystemExit, match="no row is called 'KD'; there are: Baseline, MCL"):
+        worse_photos(tmp_path, "KD")

@@ -24,9 +24,9 @@ def grouped_split(labels: Tensor, groups: Tensor, size: float, seed: int, **told
     """Split a part off as ``stratified_split`` does, so that all samples of a group are on the same side.
 
     Groups are drawn, as many as the size says of all, but one of each class at least; a group counts for that of its
-    classes which the fewest groups have. One that is alone of its class is divided, so that the class is on both
-    sides. Without groups of several samples the split is that of ``stratified_split``, and so it is, with any group
-    divided, where some class would otherwise be on one side only.
+    classes which the fewest groups have, or where it would then be alone, for the commonest. One that is alone with
+    its class is divided, so that the class is on both sides. Without groups of several samples the split is that of
+    ``stratified_split``, and so it is, with any group divided, where some class would otherwise be on one side only.
 
     Args:
         groups: [N], the number of each sample's group.
@@ -38,6 +38,7 @@ def grouped_split(labels: Tensor, groups: Tensor, size: float, seed: int, **told
     units, classes = _units(labels, groups)
     if len(classes) == len(labels):
         return plain
+    classes = _without_single(classes)
     least = len(classes.unique())
     count = size if isinstance(size, int) else round(size * len(classes))
     with suppress(UserError):  # a class has too few groups
@@ -46,6 +47,12 @@ def grouped_split(labels: Tensor, groups: Tensor, size: float, seed: int, **told
         if len(labels[off].unique()) == len(labels[~off].unique()) == len(labels.unique()):
             return (~off).nonzero()[:, 0], off.nonzero()[:, 0]
     return plain
+
+
+def _without_single(classes: Tensor) -> Tensor:
+    """Return the classes of what is drawn, where a class of one is replaced by the commonest."""
+    counts = classes.bincount()
+    return torch.where(counts[classes] == 1, counts.argmax(), classes)
 
 
 def _units(labels: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:

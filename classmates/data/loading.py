@@ -102,7 +102,7 @@ def load(
         source = read_listing(listing, image_size=image_size, channels=channels, on_bad_image=on_bad_image)
     images = source.train
     assert images is not None  # readers find training images or raise
-    published = isinstance(data, str) and not is_folder(data, data_dir)
+    published = isinstance(data, str) and data in NAMED and not is_folder(data, data_dir)
     if classes == "disjoint":
         return split_classes(source, train_size, val_fraction, seed, published=published)
     _require_classes(images, source.name)

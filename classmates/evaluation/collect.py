@@ -58,7 +58,7 @@ def collect(
             kept += len(batch.labels)
     return Predictions(
         labels=torch.cat(labels),
-        logits={who: torch.cat(parts) for who, parts in logits.items()},
+        logits={who: torch.cat(logits.pop(who)) for who in [*logits]},  # of many, never all twice
         features=[torch.cat(parts) for parts in zip(*features, strict=True)],
     )
 

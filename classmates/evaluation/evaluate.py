@@ -75,7 +75,8 @@ def evaluate(
         calibrated: judge probabilities after temperature scaling, beside those as trained. The temperature is fitted
             on the run's own validation images the first time, and kept in the student's card.
         corruptions: score the images made worse too: noise, blur, darkness, low contrast, coarse pixels and JPEG, at
-            five severities each. It takes some thirty times as long.
+            five severities each; of few_shot those that classes are learned from as well. It takes some thirty times
+            as long.
         out: a file for the scores, as JSON.
         task: how it is judged; as the run's own task does if not given. Its options follow with a dot, such as --task
             few_shot --task.shot 5 --task.eval_way 10.
@@ -119,11 +120,11 @@ def evaluate(
         own = partial(predictions_of, split="val", label=None, image_size=None, data_dir=where)
         temperature = fitted_in_card(run, own)
     predictions = predictions_of(data, split=split, corruptions=corruptions)
-    labels, groups, before = predictions.labels, predictions.groups, None
+    labels, before = predictions.labels, None
+    score = partial(protocol.score, labels=labels, groups=predictions.groups)
     if temperature is not None:
-        before = protocol.score(predictions.logits["student"], labels, groups)
-    scaled = {name: logits / (temperature or 1) for name, logits in predictions.logits.items()}
-    found = {name: protocol.score(logits, labels, groups) for name, logits in scaled.items()}
+        before = score(predictions.logits["student"])
+    found = {name: score(logits / (temperature or 1)) for name, logits in predictions.logits.items()}
     student, worse = found.pop("student"), by_corruption(found)
     scores = StudentScores(student, protocol.record, protocol.fingerprint(labels), temperature, before, worse)
     if out is not None:
@@ -185,8 +186,8 @@ def student_predictions(
     batch_size = batch_size or settings["batch_size"]
     batches = eval_loader(images, images.test, batch_size, num_workers=num_workers, device=device)
     predictions = collect(predict, batches, description=split)
-    for found in predictions.logits.values():
-        require_finite(found)
+    for name, found in predictions.logits.items():
+        require_finite(found, "images" if name == "student" else f"images made worse by {name}")
     return replace(predictions, groups=images.test.groups)
 
 

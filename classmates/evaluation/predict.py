@@ -190,12 +190,15 @@ def outputs_of(
     return Outputs(good, values, errors)
 
 
-def require_finite(outputs: Tensor) -> None:
-    """Raise UserError for a network that gives anything but finite numbers of some images. outputs: [N, ...]."""
+def require_finite(outputs: Tensor, what: str = "images") -> None:
+    """Raise UserError for a network that gives anything but finite numbers of some images.
+
+    outputs: [N, ...]. what: whose they are, for the error message.
+    """
     bad = int((~outputs.flatten(1).isfinite()).any(dim=1).sum())
     if bad:
         raise UserError(
-            f"the student gives numbers that are not finite of {bad} of {len(outputs)} images: its training has "
+            f"the student gives numbers that are not finite of {bad} of {len(outputs)} {what}: its training has "
             "diverged; train again with a lower --lr"
         )
 

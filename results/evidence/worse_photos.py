@@ -1,10 +1,10 @@
 """Score the students of a comparison on test images made worse, and compare its rows seed by seed.
 
-    python -m results.evidence.worse_photos results/evidence/photos-128-worse
+    python -m results.evidence.worse_photos results/evidence/photos-128-worse Baseline
 
 Writes ``corruptions.csv`` beside the comparison's tables: the accuracy of every run for each corruption and severity,
 severity 0 being the images as they are. A run that is in it already is not scored again. Prints the mean of each row
-over severities, and its difference to the first row with its 95 % interval (Student's t, paired by seed).
+over severities, and its difference to the row that is named, with its 95 % interval (Student's t, paired by seed).
 """
 
 from __future__ import annotations
@@ -40,13 +40,14 @@ def scored(folder: Path) -> pd.DataFrame:
     return pd.read_csv(path)
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, reference: str) -> None:
     values = scored(folder).groupby([*KEYS, "corruption"], sort=False)["accuracy"].mean().unstack(sort=False)
     values["all corruptions"] = values.drop(columns="as they are").mean(axis=1)
-    reference = values.index.get_level_values("row")[0]
+    if reference not in values.index:
+        raise SystemExit(f"no row is called '{reference}'; there are: {', '.join(values.index.unique('row'))}")
     for row, of_row in values.groupby("row", sort=False):
         of_row = of_row.droplevel("row")
-        print(f"\n{row}, {len(of_row)} seeds")
+        print(f"\n{row}, {len(of_row)} seeds{'' if row == reference else f', less {reference}'}")
         for name, each in of_row.items():
             print(f"  {name:16} {each.mean():6.2f}{difference(each - values.loc[reference, name])}")
 
@@ -61,6 +62,6 @@ def difference(differences: pd.Series) -> str:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 3:
         raise SystemExit(__doc__)
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

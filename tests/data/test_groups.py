@@ -117,3 +117,16 @@ def test_a_size_that_the_images_do_not_allow_is_refused_with_groups_too():
     for size in (0.01, 0.99):
         with pytest.raises(UserError, match="choose from 6 to 18 images"):
             grouped_split(labels, groups, size, 0)
+
+
+@pytest.mark.parametrize("strays", range(4))
+@pytest.mark.parametrize("kinds", [(0,), (0, 1)])
+def test_samples_of_no_group_do_not_divide_the_others(strays, kinds):
+    """Where every group has both classes, the few of none are of a class that has no group of its own."""
+    groups = torch.cat([torch.arange(50).repeat_interleave(4), 50 + torch.arange(strays)])
+    labels = torch.cat([torch.tensor([0, 0, 1, 1]).repeat(50), torch.tensor(kinds).repeat(4)[:strays]])
+    for seed in range(5):
+        kept, off = grouped_split(labels, groups, 0.2, seed)
+        assert not set(groups[kept].tolist()) & set(groups[off].tolist())
+        assert labels[kept].unique().tolist() == labels[off].unique().tolist() == [0, 1]
+        assert len(groups[off].unique()) == round(0.2 * (50 + strays))

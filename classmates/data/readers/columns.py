@@ -45,7 +45,7 @@ def image_column(features: Features, where: Path | str) -> str:
 def label_column(features: Features, label: str | None, where: Path | str) -> str:
     """Return the column that was asked for; else the only one of whole numbers or, where there is none, of texts.
 
-    Columns that say which rows belong together are the labels only where there is no other.
+    Of several, those that say which rows belong together are left out.
 
     Raises:
         UserError: there is no such column; or several, and none was asked for. The message lists them.
@@ -58,25 +58,16 @@ def label_column(features: Features, label: str | None, where: Path | str) -> st
             found = ", ".join([*numbers, *texts]) or "none"
             raise UserError(f"label is '{label}', but {where} has no such column of labels; there are: {found}")
         return label
-    together = group_columns(features)
-    likely = [[name for name in names if name not in together] for names in (numbers, texts)]
-    columns = next(filter(None, [*likely, numbers, texts]), [])
+    columns = numbers or texts
     if not columns:
         raise UserError(f"{where} has no column of labels (whole numbers or texts), only {', '.join(features)}")
+    others = [name for name in columns if not is_group(name) or hasattr(features[name], "names")]
+    if not others and columns == numbers and texts:  # which a diagnosis in words may be, and a file's name
+        others = [*numbers, *texts]
+    columns = others or columns
     if len(columns) > 1:
         raise UserError(f"{where} has several columns of labels, {', '.join(columns)}: choose one with --label")
     return columns[0]
-
-
-def group_columns(features: Features) -> list[str]:
-    """Return the columns of numbers or texts that say, by their names, which rows belong together.
-
-    Whole numbers of which some are missing may be stored as fractional ones. A column whose values are named classes
-    is none of these.
-    """
-    dtypes = {name: str(getattr(kind, "dtype", "")) for name, kind in features.items()}
-    plain = [name for name, dtype in dtypes.items() if re.search("int|float|string", dtype)]
-    return [name for name in plain if is_group(name) and not hasattr(features[name], "names")]
 
 
 def class_numbers(
@@ -119,14 +110,17 @@ def group_numbers(
 ) -> tuple[dict[str, Tensor | None], list[str]]:
     """Return for each part the number of each row's group, [N], None without groups; and notes.
 
-    A group has the same number in all parts.
+    A group has the same number in all parts. Its column is one of texts, or of numbers, which may be fractional ones
+    where some are missing.
 
     Args:
         parts: the tables.
         label: the column of labels.
         labels: the class numbers of each part, [N].
     """
-    columns = [name for name in group_columns(parts["train"].features) if name != label]
+    dtypes = {name: str(getattr(kind, "dtype", "")) for name, kind in parts["train"].features.items()}
+    plain = [name for name, dtype in dtypes.items() if re.search("int|float|string", dtype)]
+    columns = [name for name in plain if is_group(name) and name != label]
     if not columns:
         return dict.fromkeys(parts), []
     rows = {label: np.concatenate([labels[part] for part in parts]).astype(str)}

@@ -113,7 +113,7 @@ def list_splits(
                 f"but the training split {', '.join(features)}"
             )
     image = image_column(features, where)
-    label = label_column(features, label, where)
+    asked, label = label, label_column(features, label, where)
     class_names, labels = class_numbers(parts, label, where)
     for part in parts.keys() - labels.keys():
         notes.append(f"the {part} split of {where} has no labels, not used")
@@ -122,6 +122,8 @@ def list_splits(
         notes.append(f"no labelled test split in {where}: its validation split is the test set")
         parts["test"], labels["test"] = parts.pop("val"), labels["val"]
     groups, of_groups = group_numbers(parts, label, labels)
+    if of_groups and asked is None:
+        notes.append(f"labels of {where} in '{label}'")
     return Listing(
         name=name,
         where=where,

@@ -40,13 +40,16 @@ def row_groups(rows: pd.DataFrame, label: str, others: Collection[str | None]) -
     groups: Tensor | None = None
     taken, notes = [], []
     for column in map(str, rows.columns):
-        known = ~rows[column].str.lower().isin(UNKNOWN)
-        if column == label or column in others or not is_group(column) or not known.any():
+        if column == label or column in others or not is_group(column):
             continue
-        numbers, values = pd.factorize(rows[column].where(known))
+        cells = rows[column].str.strip()
+        known = ~cells.str.lower().isin(UNKNOWN)
+        if not known.any():
+            continue
+        numbers, values = pd.factorize(cells.where(known))
         if len(values) == known.sum():  # every row is its own
             continue
-        if rows[known].groupby(label)[column].nunique().max() == 1:
+        if cells[known].groupby(rows[label]).nunique().max() == 1:
             notes.append(f"'{column}' is not taken for groups: each class has one only")
             continue
         of_rows = torch.from_numpy(np.where(known, numbers, len(values) + np.arange(len(rows))))

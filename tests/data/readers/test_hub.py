@@ -227,26 +227,55 @@ def test_rows_of_one_patient_are_of_one_group_in_every_part(ids):
     assert groups[0] == groups[1] != groups[2] == groups[3]
     assert len({*groups[3:]}) == 5
     assert found.parts["test"].groups.tolist() == [groups[2], groups[7]]
-    assert found.notes == ("rows of the same 'patient_id' are of one group",)
+    assert found.notes == ("labels of hf:me/pets in 'label'", "rows of the same 'patient_id' are of one group")
     assert found.class_names == ("cat", "dog")
 
 
-def test_columns_of_groups_are_the_labels_only_where_there_is_no_other():
+def test_spaces_around_a_patient_are_none_of_it():
+    train = table(labels=[0, 1, 0, 1, 0, 1, 0, 1], patient_id=["3", "3 ", " 4", "4", " ", " ", "5", "5"])
+    groups = listed(train=train).parts["train"].groups.tolist()
+    assert groups[0] == groups[1] != groups[2] == groups[3]
+    assert len(set(groups)) == 5
+
+
+def test_columns_of_groups_are_no_rivals_of_labels():
+    both = datasets.Dataset.from_dict({"image": [encoded(0)] * 4, "patient": [3, 3, 4, 4], "finding": [0, 1, 1, 0]})
+    found = listed(train=both)
+    assert found.class_names == ("0", "1")
+    assert found.parts["train"].groups.unique().numel() == 2
+    assert "labels of hf:me/pets in 'finding'" in found.notes
+    only = listed(train=both.remove_columns("finding"))
+    assert only.class_names == ("3", "4")
+    assert only.parts["train"].groups is None
+
+
+def test_a_text_beside_numbers_of_groups_needs_a_choice():
+    """It may be a diagnosis, or a file's name."""
     plain = datasets.Dataset.from_dict({"image": [encoded(0)] * 4, "patient": [3, 3, 4, 4], "finding": [*"abba"]})
-    found = listed(train=plain)
+    with pytest.raises(UserError, match="several columns of labels, patient, finding: choose one with --label"):
+        listed(train=plain)
+    found = listed("finding", train=plain)
     assert found.class_names == ("a", "b")
     assert found.parts["train"].groups.unique().numel() == 2
     asked = listed("patient", train=plain)
     assert asked.class_names == ("3", "4")
     assert asked.parts["train"].groups is None
-    only = listed(train=plain.remove_columns("finding"))
-    assert only.class_names == ("3", "4")
-    assert only.parts["train"].groups is None
 
 
-def test_a_column_with_names_of_classes_is_none_of_groups():
-    named = table().rename_column("label", "lesion")
-    found = listed(train=named)
-    assert found.class_names == ("cat", "dog")
-    assert found.parts["train"].groups is None
+def test_a_column_with_names_of_classes_may_be_the_labels_or_groups():
+    named = table(count=8).rename_column("label", "lesion")
+    assert listed(train=named).class_names == ("cat", "dog")
+    assert listed(train=named).parts["train"].groups is None
+    asked = listed("kind", train=named.add_column("kind", [*"xyxyyxyx"]))
+    assert asked.parts["train"].groups.unique().numel() == 2
     assert listed(train=table()).parts["train"].groups is None
+
+
+@pytest.mark.parametrize("name", ["hf:scans", "hf:scans:small", "hf:me/scans"])
+def test_what_is_split_off_a_set_of_the_hub_divides_no_group(name, monkeypatch):
+    scans = table(40, patient_id=[row // 4 for row in range(40)])
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.DatasetDict(train=scans))
+    data = load(name, val_fraction=0.3)
+    parts = [set(split.groups.tolist()) for split in (data.train, data.val, data.test)]
+    assert [*map(len, parts)] == [6, 2, 2]
+    assert len(set.union(*parts)) == 10
