@@ -262,7 +262,7 @@ def remarks(table: pd.DataFrame) -> list[str]:
         said.append(few)
     if table["one_run"].notna().any():
         said.append(
-            f"The number of test {counted} alone leaves a single run uncertain by up to ± "
+            f"The choice of test {counted} alone leaves a single run uncertain by up to ± "
             f"{table['one_run'].max():.2f} points (95 % interval); the rows share these {counted}, so differences "
             "are surer than that."
         )

@@ -12,7 +12,7 @@ import pandas as pd
 from classmates._machine import cpu_name
 from classmates._text import aligned, filled
 from classmates.deployment.measuring import BATCH, Difference, Latency
-from classmates.deployment.text import signed_points, threads_of
+from classmates.deployment.text import threads_of
 
 LEAST = 0.05
 """The share of the time that is worth speaking of: repeated timings differ by about as much."""
@@ -74,10 +74,9 @@ class EarlyExits:
         heads = ["threshold", "top-1", "difference, points", "ms", "median", "p95", "time", "ops"]
         rows = [heads]
         for point in self.points:
-            mean, low, high = map(signed_points, point.difference)
             times = [f"{value:.3g}" for value in (point.latency.mean, point.latency.median, point.latency.p95)]
             shares = [f"{point.latency.mean / student:.0%}", f"{point.cost:.0%}"]
-            difference = f"{mean} [{low}, {high}]" if point.thresholds else ""
+            difference = point.difference.in_points() if point.thresholds else ""
             rows.append([point.name, f"{point.accuracy:.2%}", difference, *times, *shares])
         return "\n".join(
             [
@@ -104,14 +103,14 @@ class EarlyExits:
         """What the tuned thresholds save, and what that costs, in a sentence."""
         student, tuned = self.points[:2]
         saved = 1 - tuned.latency.mean / student.latency.mean
-        mean, low, high = map(signed_points, tuned.difference)
+        difference = tuned.difference.in_points()
         answered = ", ".join(f"{share:.0%}" for share in tuned.shares)
         if saved < LEAST:
             return (
-                f"answering early saves no time to speak of on this machine ({saved:.0%} for a mean image, {mean} "
-                f"points [{low}, {high}]): deploy the student as it is"
+                f"answering early saves no time to speak of on this machine ({saved:.0%} for a mean image, "
+                f"{difference} points): deploy the student as it is"
             )
         return (
-            f"answering early saves {saved:.0%} of the time of a mean image at {mean} points [{low}, {high}]; the "
+            f"answering early saves {saved:.0%} of the time of a mean image at {difference} points; the "
             f"exits, shallow to deep, and the mean of all answer {answered}"
         )

@@ -22,6 +22,7 @@ from classmates.deployment.formats import FORMATS, MEASURED, Format, Source
 from classmates.deployment.measuring import (
     BATCH,
     Answers,
+    Difference,
     Images,
     Latency,
     compared,
@@ -178,8 +179,7 @@ def answer_cells(row: Row, how: MetricFormat) -> list[str]:
     interval = "" if row.low is None else f"{how.scale * row.low:.2f}-{how.scale * (row.high or 0):.2f}"
     difference = ""
     if row.format != STUDENT:
-        mean, low, high = map(signed_points, (row.difference or 0, row.difference_low or 0, row.difference_high or 0))
-        difference = f"{mean} [{low}, {high}]"
+        difference = Difference(row.difference or 0, row.difference_low, row.difference_high).in_points()
     agrees = "" if row.agreement is None or row.format == STUDENT else f"{row.agreement:.2%}"
     return [row.format, f"{(row.size or 0) / 1e6:.2f}", how.text(row.score), interval, difference, agrees]
 

@@ -12,12 +12,14 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from scipy.stats import t as student_t
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from classmates._progress import bar, note
 from classmates.data.batches.loaders import eval_loader
 from classmates.data.loading import ImageData
+from classmates.deployment.text import signed_points
 from classmates.evaluation.evaluate import settings_of
 from classmates.evaluation.scored_images import is_own, load_as_trained
 from classmates.runs.student import StudentCard
@@ -106,22 +108,34 @@ class Images:
 
 
 class Difference(NamedTuple):
-    """A mean difference over the same images, with its 95 % interval."""
+    """A mean difference over the same images, with its 95 % interval; None where images of one group leave none."""
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+
+    def in_points(self) -> str:
+        """Return it as people read it: ``−0.25 [−0.75, +0.25]``."""
+        mean, *ends = (signed_points(value) for value in self if value is not None)
+        return f"{mean} [{', '.join(ends)}]" if ends else mean
 
 
 def paired_difference(values: Tensor, reference: Tensor, groups: Tensor | None = None) -> Difference:
-    """Return the mean of ``values - reference`` with the normal 95 % interval of paired values. Both: [n].
+    """Return the mean of ``values - reference`` with the 95 % interval of paired values. Both: [n].
+
+    The interval is the normal one; of images in groups, Student's of as many as there are groups.
 
     groups: [n], equal for images that are not independent; each its own if None.
     """
     differences = values.double() - reference.double()
     mean = differences.mean().item()
-    several = len(differences if groups is None else groups.unique()) > 1
-    half = NormalDist().inv_cdf(0.975) * sqrt(variance_of_mean(differences, groups)) if several else 0.0
+    if not differences.any():
+        return Difference(mean, mean, mean)
+    count = len(differences if groups is None else groups.unique())
+    if count == 1:
+        return Difference(mean, None, None)
+    quantile = NormalDist().inv_cdf(0.975) if groups is None else float(student_t.ppf(0.975, count - 1))
+    half = quantile * sqrt(variance_of_mean(differences, groups))
     return Difference(mean, mean - half, mean + half)
 
 

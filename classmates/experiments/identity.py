@@ -217,7 +217,8 @@ def data_fingerprint(settings: Mapping[str, Any]) -> str:
 def _fingerprint(arguments: str) -> str:
     images = load(val_fraction=0.0, **json.loads(arguments))
     numbers = [f"{value:.6g}" for value in (*images.mean, *images.std)]
-    parts = [split_hash(split) for split in (images.train, images.val, images.test) if split is not None]
-    if images.train.groups is not None:  # by which validation images are split off
-        parts.append(digest(images.train.groups.unique(return_inverse=True)[1]))
+    splits = [split for split in (images.train, images.val, images.test) if split is not None]
+    parts = [split_hash(split) for split in splits]
+    # By groups validation images are split off, and of test images intervals are taken.
+    parts += [digest(split.groups.unique(return_inverse=True)[1]) for split in splits if split.groups is not None]
     return digest(*images.class_names, str(images.image_size), *numbers, *parts)

@@ -119,7 +119,7 @@ def scores_of(record: RunRecord, *, compared: bool) -> Iterator[str]:
     kept = "the epoch that was best on validation images" if record.kept == "best" else "the last epoch"
     yield (
         f"Judged by {plain(record.protocol.name)} on {count}. {looked}; the weights are those of {kept}. One run "
-        f"with seed {record.seed}: the intervals are those of the {counted} alone, and say nothing of other seeds. "
+        f"with seed {record.seed}: intervals are those of the {counted} alone, and say nothing of other seeds. "
         f"{plain(record.protocol.caution)}"
     ).rstrip()
     main, name = record.protocol.main, record.protocol.headline

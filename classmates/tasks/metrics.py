@@ -86,7 +86,8 @@ def accuracy_interval(correct: Tensor, groups: Tensor | None = None) -> Interval
     That is the number of independent images whose mean would vary as much, less for what few groups leave unknown,
     and no more than there are (Korn & Graubard, Survey Methodology, 1998): of N images in G groups, with v of
     :func:`variance_of_mean` and t the 97.5 % quantile of Student's, min(N, p(1 - p) / v · (t(N - 1) / t(G - 1))²). It
-    is G where all images are right, or none. One group alone leaves no interval.
+    is G where all images are right, or none. One group alone leaves no interval. Where few groups hold all mistakes,
+    these tell little of how groups vary, and the interval may be too narrow.
 
     Args:
         correct: [N], whether each image's class was right.
@@ -100,7 +101,7 @@ def accuracy_interval(correct: Tensor, groups: Tensor | None = None) -> Interval
         worth = apart
         if 0 < share < 1:
             variance = variance_of_mean(correct.double(), groups)
-            scale = (student_t.ppf(0.975, count - 1) / student_t.ppf(0.975, apart - 1)) ** 2
+            scale = float(student_t.ppf(0.975, count - 1) / student_t.ppf(0.975, apart - 1)) ** 2
             worth = min(count, share * (1 - share) * scale / variance) if variance > 0 else count
     return wilson_interval(share * worth, worth)
 

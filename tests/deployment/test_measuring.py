@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import t
 
 from classmates.deployment.measuring import Images, compared, latency, latency_of, paired_difference
 from classmates.runs.student import read_card
 from classmates.tasks.classification import ClassificationProtocol
+from classmates.tasks.few_shot import FewShot
 
 
 def test_the_paired_difference_is_the_textbooks():
@@ -20,6 +22,37 @@ def test_the_paired_difference_is_the_textbooks():
     half = 1.959964 * np.std(differences, ddof=1) / np.sqrt(200)
     assert found == pytest.approx((np.mean(differences), np.mean(differences) - half, np.mean(differences) + half))
     assert paired_difference(ours, ours) == (0, 0, 0)
+    assert found.in_points().count("[") == 1
+
+
+def test_the_paired_difference_of_images_in_groups_is_that_of_groups():
+    """Copies of an image are one image, of as many as there are groups; one group alone has no interval."""
+    random = torch.Generator().manual_seed(0)
+    ours, theirs = (torch.randint(2, (6,), generator=random).double() for _ in range(2))
+    groups = torch.tensor([5, 3, 9, 0, 1, 7])
+    found = paired_difference(*(values.repeat_interleave(20) for values in (ours, theirs, groups)))
+    differences = (ours - theirs).numpy()
+    half = t.ppf(0.975, 5) * np.std(differences, ddof=1) / np.sqrt(6)
+    assert found == pytest.approx((differences.mean(), differences.mean() - half, differences.mean() + half))
+    alone = paired_difference(torch.ones(4), torch.tensor([1.0, 0, 1, 1]), torch.full((4,), 2))
+    assert alone == (0.25, None, None)
+    assert alone.in_points() == "+25.00"
+    assert paired_difference(torch.ones(4), torch.ones(4), torch.full((4,), 2)) == (0, 0, 0)
+
+
+def test_answers_allow_for_groups_of_images_but_not_of_episodes():
+    random = torch.Generator().manual_seed(0)
+    labels = torch.arange(4).repeat(30)
+    groups = torch.arange(120) // 12
+    student, other = (torch.randn(120, 4, generator=random) for _ in range(2))
+    plain, grouped = (compared(other, student, labels, ClassificationProtocol(), of) for of in (None, groups))
+    assert (plain.score.value, plain.difference.mean) == (grouped.score.value, grouped.difference.mean)
+    assert grouped.score == ClassificationProtocol().score(other, labels, groups)["top1"] != plain.score
+    assert grouped.difference == paired_difference(
+        *(ClassificationProtocol().outcomes(given, labels) for given in (other, student)), groups
+    )
+    episodes = FewShot(eval_way=3, eval_episodes=20).protocol
+    assert compared(other, student, labels, episodes, groups) == compared(other, student, labels, episodes)
 
 
 def test_answers_beside_the_students():

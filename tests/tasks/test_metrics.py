@@ -155,20 +155,21 @@ def test_groups_that_say_nothing_of_one_another_leave_little() -> None:
     assert accuracy_interval(balanced, torch.tensor([0, 0, 1, 1, 2, 2])) == wilson_interval(3, 6)
 
 
-def test_intervals_of_images_in_groups_keep_their_promise() -> None:
-    """Of 25 patients of 8 images with accuracies of their own, 80 % in the mean."""
+@pytest.mark.parametrize(("wrong", "least", "most"), [(0.5, 0.92, 0.85), (0.1, 0.82, 0.75)])
+def test_intervals_of_images_in_groups_keep_their_promise(wrong: float, least: float, most: float) -> None:
+    """Of 25 patients of 8 images with accuracies of their own, 80 % in the mean; not quite of 95 %, where few err."""
     random = np.random.default_rng(0)
-    groups = torch.arange(25).repeat_interleave(8)
+    groups, mean = torch.arange(25).repeat_interleave(8), 2 / (2 + wrong)
     held, naive = 0, 0
     for _ in range(400):
-        shares = torch.from_numpy(random.beta(2, 0.5, 25)).repeat_interleave(8)
+        shares = torch.from_numpy(random.beta(2, wrong, 25)).repeat_interleave(8)
         right = torch.from_numpy(random.random(200)) < shares
         low, high = accuracy_interval(right, groups)
-        held += low <= 0.8 <= high
+        held += low <= mean <= high
         low, high = accuracy_interval(right)
-        naive += low <= 0.8 <= high
-    assert 0.92 <= held / 400 <= 0.99
-    assert naive / 400 < 0.85
+        naive += low <= mean <= high
+    assert least <= held / 400 <= 0.99
+    assert naive / 400 < most
 
 
 @pytest.mark.parametrize(("correct", "count", "confidence"), [(1, 0, 0.95), (-1, 5, 0.95), (6, 5, 0.95), (1, 2, 1.0)])

@@ -45,7 +45,8 @@ def image_column(features: Features, where: Path | str) -> str:
 def label_column(features: Features, label: str | None, where: Path | str) -> str:
     """Return the column that was asked for; else the only one of whole numbers or, where there is none, of texts.
 
-    Of several, those that say which rows belong together are left out.
+    Of several, those that say which rows belong together are left out. Where there are texts too and no numbers but
+    theirs, one must be asked for.
 
     Raises:
         UserError: there is no such column; or several, and none was asked for. The message lists them.
