@@ -63,7 +63,7 @@ def label_column(features: Features, label: str | None, where: Path | str) -> st
     if not columns:
         raise UserError(f"{where} has no column of labels (whole numbers or texts), only {', '.join(features)}")
     others = [name for name in columns if not is_group(name) or hasattr(features[name], "names")]
-    if not others and columns == numbers and texts:  # which a diagnosis in words may be, and a file's name
+    if not others and numbers and texts:  # a text may be a diagnosis, or a file's name
         others = [*numbers, *texts]
     columns = others or columns
     if len(columns) > 1:
