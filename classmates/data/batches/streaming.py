@@ -44,7 +44,7 @@ class StreamingLoader(Loader):
         )
         assert split.paths is not None
         self.shorter_side = data.resize
-        self.loader = DataLoader(
+        self.loader = _Workers(
             _Images(split.paths, data.channels, transform, seed, views),
             batch_sampler=_Positions(sampler),
             num_workers=num_workers,
@@ -57,7 +57,7 @@ class StreamingLoader(Loader):
 
     @property
     def advice(self) -> str:
-        cores = os.cpu_count() or 1
+        cores = usable_cores()
         more = f"more --num_workers (there are {self.loader.num_workers}, and {cores} cores), or "
         smaller = f"images stored smaller, with a shorter side of {self.shorter_side} pixels"
         return (more if self.loader.num_workers < cores else "") + smaller
@@ -75,6 +75,14 @@ class StreamingLoader(Loader):
     @_iterator.setter
     def _iterator(self, iterator: Any) -> None:
         self.loader._iterator = iterator
+
+
+class _Workers(DataLoader[tuple[list[Tensor], int]]):
+    """A DataLoader that does not warn of more workers than cores, which it miscounts where OpenMP has bound the main
+    thread to one: they cost little, and what helps where images are late is said by ``StreamingLoader.advice``."""
+
+    def check_worker_number_rationality(self) -> None:
+        pass
 
 
 Position = tuple[int, int, int]
@@ -118,6 +126,16 @@ class _Images(Dataset[tuple[list[Tensor], int]]):
                 torch.default_generator.manual_seed(stream_seed(purpose, self.seed, epoch, position))
                 views.append(self.transform(image).permute(1, 2, 0))
         return views, index
+
+
+def usable_cores() -> int:
+    """Return how many cores the program may use: those a batch system or container allows it.
+
+    With OMP_PROC_BIND, OpenMP ties the main thread to one core, which says nothing of the others: then all there are.
+    """
+    if "OMP_PROC_BIND" in os.environ or not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0))
 
 
 def use_any_core(worker: int) -> None:

@@ -11,7 +11,7 @@ from classmates.data.augmentation import Augmentation
 from classmates.data.batches.loaders import eval_loader, train_loader
 from classmates.data.batches.samplers import EpochSampler
 from classmates.data.batches.sampling import Shuffled, Triplets
-from classmates.data.batches.streaming import use_any_core
+from classmates.data.batches.streaming import usable_cores, use_any_core
 from classmates.data.parts import ImageData, Split
 from classmates.data.resizing import PackedRandomResizedCrop
 from tests.data.batches.conftest import assert_same, differ, pixels, train
@@ -30,6 +30,23 @@ def test_workers_leave_the_core_that_openmp_has_bound_them_to(monkeypatch):
         assert os.sched_getaffinity(0) >= before
     finally:
         os.sched_setaffinity(0, before)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no core affinity")
+def test_advice_counts_the_cores_the_program_may_use_and_one_core_is_no_warning(streamed, monkeypatch, recwarn):
+    monkeypatch.delenv("OMP_PROC_BIND", raising=False)
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert usable_cores() == 1
+        loader = eval_loader(streamed, streamed.test, 4, num_workers=2)
+        assert "--num_workers" not in loader.advice  # there are more workers than cores already
+        assert len(list(loader)) == len(loader)
+    finally:
+        os.sched_setaffinity(0, before)
+    assert not recwarn.list
+    monkeypatch.setenv("OMP_PROC_BIND", "true")
+    assert usable_cores() == os.cpu_count()
 
 
 def test_workers_do_not_change_an_image_nor_do_they_miss_the_epoch(streamed):
