@@ -44,6 +44,12 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8 into a file that is whole or as it was before."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 UNFINISHED = re.compile(r"\..*\.[0-9a-f]{32}(\.\w+)?")
 """Temporary names of ``whole_file``."""
 

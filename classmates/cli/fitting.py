@@ -9,6 +9,8 @@ from itertools import groupby
 from classmates._text import filled
 
 GAP = re.compile(" {2,}")
+NARROWEST = 20
+"""Columns that a cell has at least, where it goes on in further lines."""
 
 
 def fitted(text: str, columns: int) -> str:
@@ -27,9 +29,20 @@ def fitted_block(lines: Sequence[str], columns: int) -> Sequence[str]:
     cells = [*table_of(lines)]
     if len(lines) == 1 or len(cells) == 1 or len(cells[0][0]) > columns / 2:
         return [part for line in lines for part in wrapped_line(line, columns)]
-    return [
-        line.rstrip() for part in parts_of(cells, columns) for line in ("", *map("".join, zip(*part, strict=True)))
-    ][1:]
+    parts = [[*under(row, columns)] for part in parts_of(cells, columns) for row in ((), *zip(*part, strict=True))]
+    return [line for lines in parts for line in lines][1:]
+
+
+def under(row: Sequence[str], columns: int) -> Iterator[str]:
+    """Yield the lines of a table's row; a last cell that is too wide goes on below its own beginning."""
+    line = "".join(row).rstrip()
+    if len(line) <= columns:
+        yield line
+        return
+    before = "".join(row[:-1])
+    first, *others = filled(row[-1].rstrip(), max(columns - len(before), NARROWEST), indent="")
+    yield before + first
+    yield from (" " * len(before) + other for other in others)
 
 
 def wrapped_line(line: str, columns: int) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from classmates._files import whole_file
+from classmates._files import write_text
 from classmates._shown import Shown
 from classmates._text import filled
 from classmates.comparisons.statistics import ImageDifference
@@ -56,6 +56,7 @@ class Improvement(Shown):
         difference: winner - baseline, with its interval; None where the chosen method is Baseline.
         groups: how many groups, such as patients, the test images are of; None where they are of none.
         notes: paragraphs on images in two parts, useless students, failed runs and runs that are left.
+        earlier: headlines of the other verdicts that were made on these test images before, in the same folder.
     """
 
     folder: Path
@@ -70,6 +71,7 @@ class Improvement(Shown):
     difference: ImageDifference | None = None
     groups: int | None = None
     notes: Sequence[str] = ()
+    earlier: Sequence[str] = ()
 
     @property
     def helps(self) -> bool:
@@ -95,6 +97,8 @@ class Improvement(Shown):
         of_groups = "" if self.groups is None else f" of {self.groups:,} group{'s' if self.groups > 1 else ''}"
         where = f"on {self.images:,} test {self.counted}{of_groups}, {count}"
         baseline = self._value(self.baseline)
+        if all(one.validation is None for one in self.tried if one.method != BASELINE):
+            return f"nothing was compared, for no method came to its end: {BASELINE} has {baseline} {where}"
         if self.winner is None or self.difference is None:
             return f"{NOTHING}, {baseline} {where}; no method did better on validation images"
         mean, low, high = map(self._signed, self.difference)
@@ -123,6 +127,12 @@ class Improvement(Shown):
                 "there is no interval: test images of one group say nothing of others"
                 if self.groups == 1
                 else f"the interval is too narrow: {self.groups} groups of test images say little of others"
+            )
+        if self.earlier:
+            times = "once" if len(self.earlier) == 1 else f"{len(self.earlier)} times"
+            told.append(
+                f"these test images were looked at {times} before, with other seeds, methods or settings "
+                "('earlier' in verdict.json): the more looks, the likelier is a gain by luck. Other test images tell"
             )
         return [*told, f"deploy: {self.student / 'student.safetensors'}", f"next: {self.next}"]
 
@@ -168,6 +178,7 @@ class Improvement(Shown):
             "seeds": list(self.seeds),
             "tried": [one._asdict() for one in self.tried],
             "notes": list(self.notes),
+            "earlier": list(self.earlier),
         }
 
     def write(self) -> None:
@@ -177,8 +188,7 @@ class Improvement(Shown):
         page = "\n\n".join([f"# {self.headline}", points, f"```\n{self.table}\n```", *self.notes])
         files = {self.student / "verdict.json": content, self.folder / "verdict.json": content}
         for path, text in {**files, self.folder / "verdict.md": f"{page}\n"}.items():
-            with whole_file(path) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            write_text(path, text)
 
     def _value(self, value: float) -> str:
         return f"{100 * value:.1f} %" if self.metric.percent else self.metric.text(value)

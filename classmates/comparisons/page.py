@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from classmates._csv import as_csv
-from classmates._files import slug, whole_file
+from classmates._files import slug, write_text
 from classmates.comparisons.differences import setting_differences
 from classmates.comparisons.drawings import Drawing, Material, draw
 from classmates.comparisons.figure_data import read_members
@@ -92,12 +92,6 @@ def saved(drawing: Drawing, folder: Path) -> dict[str, Any]:
         write_text(folder / f"{table}.csv", as_csv(frame))
     element = theme.save(drawing.figure, folder / name)
     return {"name": name, "title": drawing.title, "caption": drawing.caption, "svg": element, "tables": [*tables]}
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file that is whole or as it was before."""
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def environments(runs: pd.DataFrame) -> list[dict[str, Any]]:

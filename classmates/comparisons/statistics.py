@@ -52,11 +52,6 @@ class Difference(NamedTuple):
     p: float
     seeds_needed: int | None
 
-    @property
-    def is_clear(self) -> bool:
-        """Return whether the t interval excludes zero."""
-        return self.low > 0 or self.high < 0
-
 
 def paired_difference(values: Mapping[int, float], reference: Mapping[int, float]) -> Difference:
     """Return the mean of ``values[seed] - reference[seed]`` over the seeds that both have, with its 95 % intervals.

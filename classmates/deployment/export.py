@@ -124,6 +124,8 @@ def export(
     for name, count in {"threads": threads, "calibration_images": calibration_images}.items():
         if count < 1:
             raise UserError(f"{name} is {count}; give 1 or more")
+    if not 0 <= most_lost <= 1:
+        raise UserError(f"most_lost is {most_lost}; give a share of accuracy from 0 to 1")
     way = "what early_exit" if what == "early_exit" else "one format" if formats is None else "formats"
     check_used(way, given)
     if out is None and is_on_hub(run):

@@ -147,11 +147,14 @@ class Exports:
         """What the numbers say, in a sentence."""
         if not self.kept:
             return "nothing was kept: deploy the student as it is"
-        student, kept = self.rows[0], self.kept
+        student, kept = self.rows[0], (*self.kept, self.rows[0])  # of equals a format, which needs no PyTorch
         small, quick = min(kept, key=lambda row: row.size or 0), min(kept, key=lambda row: row.one_median or 0)
         both = {"smallest": small, "fastest for one image": quick}
         told = []
         for word, row in ({"smallest, and fastest for one image": small} if small is quick else both).items():
+            if row is student:
+                told.append(f"{word}: the student itself")
+                continue
             told.append(
                 f"{word}: {row.format} ({(row.size or 0) / 1e6:.2f} MB, {row.one_median:.3g} ms, "
                 f"{signed_points(row.difference or 0)} points)"
@@ -270,7 +273,8 @@ def export_one(name: str, request: Request, student: Tensor, labels: Tensor, tim
             one, many = timed
             return row.with_latency(latency(runner, one), latency(runner, many) if request.batch(form) > 1 else None)
     except NotKept as error:
-        return replace(row, status=str(error), file="")
+        earlier = f"; {files[0].name} is of an earlier export" if files[0].exists() else ""
+        return replace(row, status=f"{error}{earlier}", file="")
 
 
 class NotKept(Exception):

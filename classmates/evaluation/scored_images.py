@@ -80,7 +80,10 @@ def load_as_trained(
             source = replace(source, notes=(*source.notes, *taken_for_own(data, data_dir)))
         part = getattr(source, split)
     if part is None:
-        raise UserError(f"split='val': '{source.name}' has no validation images (val_fraction was 0): take another")
+        raise UserError(
+            f"'{source.name}' has no validation images (val_fraction was 0), to which temperatures and thresholds "
+            "are fitted: train again with a val_fraction, such as 0.1; for scores alone take split='test'"
+        )
     if image_size is None and source.image_size != tuple(size):
         raise UserError(
             f"the images of '{source.name}' have {_by(source.image_size)} pixels, the student takes {_by(size)}: "

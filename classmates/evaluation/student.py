@@ -64,8 +64,7 @@ class Student(NamedTuple):
         check_numbers(top, batch_size, len(self.classes))
         if isinstance(images, Tensor):
             _require_some(images)
-            if not images.isfinite().all():
-                raise UserError("the tensor of images holds numbers that are not finite: prepare them again")
+            self._require_prepared(images)
             with torch.inference_mode():
                 parts = [self.network(part.to(self.device)).cpu() for part in images.split(batch_size)]
             logits = torch.cat(parts)
@@ -76,6 +75,19 @@ class Student(NamedTuple):
                 raise found.errors[0]
             logits = found.values
         return pd.DataFrame(TrainedClasses(self.classes).columns(logits, top))
+
+    def _require_prepared(self, images: Tensor) -> None:
+        """Raise UserError for a tensor that is not of images as the network takes them."""
+        shape, expected = tuple(images.shape), self.card.input_shape
+        kind = next((one.dtype for one in self.network.parameters() if one.is_floating_point()), torch.float32)
+        if len(shape) != 4 or shape[1] != expected[0] or images.dtype != kind:
+            raise UserError(
+                f"the tensor of images is {images.dtype} of shape {shape}, and the student takes {kind} of "
+                f"[N, {', '.join(map(str, expected))}], normalised: give files or open images, or what preprocess "
+                "returns of them"
+            )
+        if not images.isfinite().all():
+            raise UserError("the tensor of images holds numbers that are not finite: prepare them again")
 
 
 def load_student(
@@ -117,6 +129,10 @@ def load_student(
 def _files(images: ImageLike | Sequence[ImageLike]) -> list[Path | Image.Image]:
     several = [images] if isinstance(images, str | Path | Image.Image) else images
     _require_some(several)
+    for image in several:
+        if not isinstance(image, str | Path | Image.Image):
+            kind = type(image).__name__
+            raise UserError(f"an image is a {kind}: give files or open images; of an array Image.fromarray makes one")
     return [Path(image) if isinstance(image, str) else image for image in several]
 
 

@@ -113,7 +113,10 @@ def compare(
     if budget != "epochs":
         refuse_longer_rows(chosen, budget)
     jobs = jobs_of(chosen, train or {}, devices_per_run)
+    if unseen := next((job.row for job in jobs if not job.settings["test"]), None):
+        raise UserError(f"row '{unseen}': test is false, but rows are compared by their test images: leave it out")
     ledger = Ledger(Path("comparisons") / default_name(recipe, chosen) if out is None else Path(out))
+    ledger.check_place(jobs)
     if budget != "epochs":
         short, measured = pilots(jobs), Ledger(ledger.folder / "pilots")
         if dry_run and not all(measured.result(job) for job in short):

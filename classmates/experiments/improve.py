@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from filecmp import cmp
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -101,11 +103,13 @@ def improve(
     name = "-".join([slug(short(data)), slug(short(plan.models[0]))])
     folder = Path("improved") / name if out is None else Path(out)
     ledger = Ledger(folder)
+    ledger.check_place(jobs)
     if dry_run:
         return Plan(ledger.folder, jobs, ledger)
     ledger.write_plan(plan, jobs)
     run_all(ledger, jobs, workers_on("here", ledger, workers, 1, 1.0), "improving", deadline=deadline)
     verdict = judged(folder, ledger, jobs, max_time)
+    verdict = replace(verdict, earlier=earlier_verdicts(folder, verdict.headline))
     verdict.write()
     write_model_card(verdict.student)  # which holds the verdict
     return verdict
@@ -240,11 +244,38 @@ def notes_on(ledger: Ledger, jobs: Sequence[Job], records: Records) -> list[str]
     return [*(f"WARNING: {text}" for text in twins), *useless, *failures(states), *more]
 
 
+def earlier_verdicts(folder: Path, headline: str) -> list[str]:
+    """Return the headlines of the verdicts before this one, but for those that said the same."""
+    path = folder / "verdict.json"
+    if not path.is_file():
+        return []
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        known = [*content.get("earlier", []), content["lines"][0]]
+    except (ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        raise UserError(f"'{path}' is damaged, remove it: {error}") from error
+    return [one for one in dict.fromkeys(known) if one != headline]
+
+
+RESULT = "result.json"
+WRITTEN_OF_STUDENT = ("student*", "embedding*", "early_exit*", "exports.csv", EXITS)
+"""What a student's folder may hold of it: its files, and what ``export`` writes there."""
+
+
 def copy_student(run: Path, folder: Path) -> None:
-    """Copy a run's student, settings and result, each file whole or not at all, in the place of an earlier one's."""
+    """Copy a run's student, settings and result, each file whole or not at all, in the place of an earlier one's.
+
+    The same student stays as it is, with its temperature and its exports; those of another go.
+    """
+    same = (WEIGHTS, RESULT)
+    if all((folder / name).is_file() and cmp(run / name, folder / name, shallow=False) for name in same):
+        return
     exits = [EXITS] if (run / EXITS).exists() else []
-    if not exits:
-        (folder / EXITS).unlink(missing_ok=True)
-    for name in (WEIGHTS, CARD, "config.yaml", "result.json", *exits):
+    copied = (CARD, *exits, "config.yaml", WEIGHTS, RESULT)  # the record last: with it the student is whole
+    for old in (path for pattern in WRITTEN_OF_STUDENT for path in folder.glob(pattern)):
+        if old.is_file() and old.name not in copied:
+            old.unlink()
+            note(f"'{old}' is removed: it was of another student")
+    for name in copied:
         with whole_file(folder / name) as path:
             shutil.copyfile(run / name, path)

@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import yaml
 
-from classmates._files import RESTING, regular_text, remove_unfinished, whole_file
+from classmates._files import RESTING, regular_text, remove_unfinished, write_text
 from classmates._yaml import read_yaml
 from classmates.comparisons.recipe import Recipe, read
 from classmates.data.loading import refuse_among_classes
@@ -50,20 +50,23 @@ class Ledger:
 
     # The plan
 
-    def write_plan(self, recipe: Recipe, jobs: Sequence[Job]) -> None:
-        """Note what is compared, and its runs; what killed processes have left half-written is removed."""
+    def check_place(self, jobs: Sequence[Job]) -> None:
+        """Raise UserError where the folder lies among the images of a run, which would take it for a class."""
         for data, data_dir in {(job.settings["data"], job.settings["data_dir"]) for job in jobs}:
             refuse_among_classes(self.folder, data, data_dir)
+
+    def write_plan(self, recipe: Recipe, jobs: Sequence[Job]) -> None:
+        """Note what is compared, and its runs; what killed processes have left half-written is removed."""
         remove_unfinished(self.jobs, resting=RESTING)
         self.add(jobs)
-        _write(self.comparison, _yaml({"recipe": recipe.plain(), "runs": [job.name for job in jobs]}))
+        write_text(self.comparison, _yaml({"recipe": recipe.plain(), "runs": [job.name for job in jobs]}))
 
     def add(self, jobs: Sequence[Job]) -> None:
         """Note runs as they are asked for now: what is no part of their identity may have changed, such as paths."""
         for job in jobs:
             file, text = self._job(job.name), _yaml(job.plain())
             if not file.exists() or (file.read_text(encoding="utf-8") != text and not self.is_running(job)):
-                _write(file, text)
+                write_text(file, text)
 
     def read_plan(self) -> tuple[Recipe, list[Job]]:
         """Return the recipe and its runs; UserError where the folder holds no comparison."""
@@ -151,8 +154,7 @@ class Ledger:
         name = type(error).__name__ if isinstance(error, BaseException) else "Killed"
         trace = "".join(traceback.format_exception(error)) if isinstance(error, BaseException) else ""
         failure = {"error": f"{name}: {error}", "traceback": trace, "time": _now(), "host": platform.node()}
-        with whole_file(self._failure(job)) as path:
-            path.write_text(json.dumps(failure, indent=2, ensure_ascii=False), encoding="utf-8")
+        write_text(self._failure(job), json.dumps(failure, indent=2, ensure_ascii=False))
 
     def forget_failure(self, job: Job) -> None:
         self._failure(job).unlink(missing_ok=True)
@@ -186,11 +188,6 @@ def _lock(file: int, kind: int) -> bool:
 
 def _yaml(content: Any) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-
-
-def _write(path: Path, text: str) -> None:
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def _now() -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from classmates._csv import as_csv
-from classmates._files import whole_file
+from classmates._files import write_text
 from classmates._shown import Shown
 from classmates.comparisons.recipe import Base, Recipe, read_seeds
 from classmates.errors import UserError, check_choice
@@ -36,7 +36,7 @@ class Sweep(Shown):
     """The result of a search.
 
     folder: where everything is. trials: a line each, best first: what was tried, ``val`` and ``val_std`` (the
-    student's headline metric on validation images after the last epoch, mean and standard deviation over seeds),
+    student's headline metric on validation images, mean and standard deviation over seeds),
     ``runs`` (how many were finished), ``epochs`` trained and ``status``. best: the settings of the first one.
     metric: how that headline is written.
     """
@@ -84,8 +84,9 @@ def sweep(
 ) -> Sweep | Plan:
     """Search settings of one method, and choose by the student's headline metric (accuracy) on validation images.
 
-    What is compared is the last epoch's value, mean over seeds; test images have no part in the choice. Trials are
-    runs in a ledger like those of ``compare``: the same command goes on where it stopped.
+    What is compared is the value of the epoch that is kept (the last, if ``keep`` is not "best"), mean over seeds;
+    test images have no part in the choice. Trials are runs in a ledger like those of ``compare``: the same command
+    goes on where it stopped.
 
     Args:
         method: a method, a variant of it (MCL(peers=2)) or a YAML file of settings.
@@ -142,6 +143,7 @@ def sweep(
     ledger = Ledger(
         Path("sweeps") / "-".join(map(slug, (label, short(model), short(data)))) if out is None else Path(out)
     )
+    ledger.check_place(jobs)
     if dry_run:
         return Plan(ledger.folder, jobs, ledger)
     ledger.write_plan(plan, jobs)
@@ -183,39 +185,54 @@ def chosen(ledger: Ledger, plan: Recipe, jobs: Sequence[Job], settings: Mapping[
     trial = str(table["trial"].iloc[0])
     best = next(job for job in jobs if job.row == trial)
     table = table.drop(columns="trial")
-    with whole_file(ledger.folder / "trials.csv") as path:
-        path.write_text(as_csv(table), encoding="utf-8")
-    recipe = against_baseline(plan, trial).plain()
+    write_text(ledger.folder / "trials.csv", as_csv(table))
+    recipe = against_baseline(plan, trial, best).plain()
     for name, content in (("best.yaml", dict(best.settings)), ("against_baseline.yaml", recipe)):
-        with whole_file(ledger.folder / name) as path:
-            path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        write_text(ledger.folder / name, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     return Sweep(ledger.folder, table, best.settings, protocol.main)
 
 
-def against_baseline(plan: Recipe, trial: str) -> Recipe:
-    """Return the comparison of one trial with Baseline.
+def against_baseline(plan: Recipe, trial: str, best: Job) -> Recipe:
+    """Return the comparison of one trial, of which a run is given, with Baseline.
 
-    Settings that are not the method's own are the same but for what was searched, both train on all training images,
-    and the seeds had no part in the choice.
+    Both have the same settings but for what was searched. Where that is more than the method's own options, Baseline
+    has a second row with what was found, so that a gain from the learning rate is not taken for the method's. All
+    train on all training images, unless validation images end a run or choose its epoch; and the seeds had no part in
+    the choice.
     """
     (model,) = plan.models
     given = dict(plan.models_settings[model])
     searched = given.pop("rows")[trial]
-    own = {name: value for name, value in given.items() if name.partition(".")[0] == "method"}
+    own = {name: value for name, value in given.items() if is_of_method(name)}
     shared = {name: value for name, value in given.items() if name not in own}
+    validates = best.settings["keep"] == "best" or best.settings["patience"] is not None
+    rows = {BASELINE: {"method": {"class_path": "classmates.Baseline"}}, "best": plan.rows[trial]}
+    of_rows = {"best": {**own, **searched}}
+    found = {name: value for name, value in searched.items() if not is_of_method(name)}
+    if found and best.method.name != BASELINE:
+        rows[FAIR], of_rows[FAIR] = rows[BASELINE], found
     unused = max(plan.seeds) + 1
     return replace(
         plan,
-        title=f"{plan.title} against Baseline",
-        settings={**plan.settings, **shared, "val_fraction": 0.0},
-        rows={"Baseline": {"method": {"class_path": "classmates.Baseline"}}, "best": plan.rows[trial]},
-        models_settings={model: {"rows": {"best": {**own, **searched}}}},
+        title=f"{plan.title} against {BASELINE}",
+        settings=shared | {"val_fraction": best.settings["val_fraction"] if validates else 0.0, "test": True},
+        rows=rows,
+        models_settings={model: {"rows": of_rows}},
         seeds=tuple(range(unused, unused + 3)),
-        reference="Baseline",
+        reference=BASELINE,
     )
 
 
+BASELINE = "Baseline"
+FAIR = f"{BASELINE} (settings of best)"
+
+
+def is_of_method(name: str) -> bool:
+    """Return whether a setting is an option of the method."""
+    return name.partition(".")[0] == "method"
+
+
 def validation(record: RunRecord) -> float:
-    """Return the student's headline on validation images after the last epoch."""
-    assert record.validation is not None  # every trial has validation images
-    return record.validation.last.scores["student"][record.protocol.headline].value
+    """Return the student's headline on validation images, of the epoch whose weights it has."""
+    assert record.validated is not None  # every trial has validation images
+    return record.validated.scores["student"][record.protocol.headline].value

@@ -10,7 +10,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from classmates._files import whole_file
+from classmates._files import write_text
 from classmates.reporting.page import duration, flat, interval, shown
 from classmates.runs.record import RunRecord
 from classmates.tasks.protocol import Scores
@@ -34,8 +34,7 @@ SHOWN_SETTINGS = ("epochs", "batch_size", "optimizer", "lr", "schedule", "warmup
 def write_model_card(folder: Path) -> None:
     """Write the card of the finished run in a folder."""
     text = model_card(folder)
-    with whole_file(folder / CARD_FILE) as path:
-        path.write_text(text, encoding="utf-8")
+    write_text(folder / CARD_FILE, text)
 
 
 def model_card(folder: Path) -> str:
@@ -81,7 +80,7 @@ def judged(record: RunRecord) -> tuple[str, Scores]:
     """Return the split by which the student is judged, test images if they were looked at, and its scores there."""
     if record.test:
         return "test", record.test["student"]
-    return "validation", record.validation.last.scores["student"] if record.validation else {}
+    return "validation", record.validated.scores["student"] if record.validated else {}
 
 
 def page(record: RunRecord, student: Mapping[str, Any], compared: Sequence[str]) -> Iterator[str]:

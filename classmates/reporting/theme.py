@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.ticker import MaxNLocator
 
-from classmates._files import whole_file
+from classmates._files import whole_file, write_text
 
 # Okabe and Ito's colours for lines: told apart by colour-blind readers, seen on white and on black.
 BLUE, VERMILION = "#0072B2", "#D55E00"
@@ -95,8 +95,7 @@ def save(figure: Figure, stem: Path) -> str:
     """Write ``stem``.svg, readable on light and on dark pages, and ``stem``.png, on white; return the element."""
     drawing = svg(figure, stem.name)
     end_of_tag = drawing.index(">") + 1
-    with whole_file(stem.with_name(f"{stem.name}.svg")) as path:
-        path.write_text(drawing[:end_of_tag] + ALONE + drawing[end_of_tag:], encoding="utf-8")
+    write_text(stem.with_name(f"{stem.name}.svg"), drawing[:end_of_tag] + ALONE + drawing[end_of_tag:])
     with whole_file(stem.with_name(f"{stem.name}.png")) as path, missing_letters_unsaid():
         figure.savefig(path, format="png", facecolor="white")
     return drawing

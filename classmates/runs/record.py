@@ -128,6 +128,11 @@ class RunRecord:
         """Return whether training came to its end, its last epoch or the stop that was asked for."""
         return self.stopped_early or self.training.epochs == self.epochs
 
+    @property
+    def validated(self) -> EpochScores | None:
+        """Return the validation scores of the networks that were kept; None without any."""
+        return None if self.validation is None else getattr(self.validation, self.kept)
+
     def headline(self, who: str = "student") -> Metric:
         """Return the metric of a network that tables go by, on the test images."""
         return self.test[who][self.protocol.headline]

@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, Mod
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from classmates._csv import as_csv
-from classmates._files import whole_file
+from classmates._files import whole_file, write_text
 from classmates._machine import wait_for
 from classmates._progress import Status, columns, note
 from classmates.errors import UserError, first_line
@@ -128,8 +128,7 @@ class History(Callback):
         for logger in trainer.loggers:
             logger.log_metrics({key: value for key, value in row.items() if key != "step"}, step=trainer.global_step)
         if trainer.is_global_zero:
-            with whole_file(self.path) as path:
-                path.write_text(as_csv(pd.DataFrame(self.rows)), encoding="utf-8")
+            write_text(self.path, as_csv(pd.DataFrame(self.rows)))
             if (
                 trainer.current_epoch == 0
                 and self.waiting > WAITING_TOLD

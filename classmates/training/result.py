@@ -11,7 +11,7 @@ import lightning as L
 import numpy as np
 from torch import nn
 
-from classmates._files import whole_file
+from classmates._files import whole_file, write_text
 from classmates._shown import Shown
 from classmates._text import filled
 from classmates.data.batches.loaders import eval_loader
@@ -71,7 +71,7 @@ class Result(Shown):
             lines.append(self.record.protocol.table(where, self.test))
             if self.record.test_last:
                 lines += ["", self.record.protocol.table(f"test, epoch {training.epochs}", self.record.test_last)]
-        elif (held_out := of_validation(self.record)) is not None:
+        elif (held_out := self.record.validated) is not None:
             where = "validation" if self.record.kept == "last" else f"validation, epoch {held_out.epoch}"
             lines.append(self.record.protocol.table(where, held_out.scores))
         if exits is not None:
@@ -185,8 +185,7 @@ def score_run(
     record = with_warnings(record, history, module, images)
     if tested is not None:
         save_evaluation(run, module, images, card, tested)
-    with whole_file(run.result) as path:
-        path.write_text(record.to_json(), encoding="utf-8")
+    write_text(run.result, record.to_json())
     return record
 
 
@@ -195,7 +194,7 @@ def with_warnings(
 ) -> RunRecord:
     """Return the record with what its own numbers say against the student."""
     split, scores = images.test, record.test
-    held_out = of_validation(record)
+    held_out = record.validated
     if not scores and held_out is not None and images.val is not None:
         split, scores = images.val, held_out.scores
     if not scores:
@@ -204,11 +203,6 @@ def with_warnings(
     chance = module.protocol.chance(split.labels)
     health = examine(history, student, chance, record.protocol, module.meter.without_gradient)
     return replace(record, warnings=health.warnings, useless=health.useless)
-
-
-def of_validation(record: RunRecord) -> EpochScores | None:
-    """Return the validation scores of the networks that were kept; None without any."""
-    return None if record.validation is None else getattr(record.validation, record.kept)
 
 
 def drawn(protocol: Protocol, tested: Predictions) -> dict[str, str]:

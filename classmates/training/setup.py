@@ -123,8 +123,13 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> tup
     """Make what Lightning trains: the method with its optimiser, schedule and loaders, with notes on them.
 
     Raises:
-        UserError: a batch size, or names, arguments and values of optimiser and schedule that cannot work.
+        UserError: a batch size, names, arguments and values of optimiser and schedule that cannot work, or no
+            validation images where some are needed.
     """
+    if config.patience is not None and images.val is None:
+        raise UserError(f"patience={config.patience}: there are no validation images to stop by: give a val_fraction")
+    if config.keep == "best" and images.val is None:
+        raise UserError("keep='best': there are no validation images to choose an epoch by: give a val_fraction")
     sampling = Balanced(method.sampling) if config.balanced_sampling else method.sampling
     sampler = EpochSampler(sampling, images.train.labels, config.batch_size, seed=config.seed)
     # Lightning cannot clip the gradients of a fused step that also undoes the scaling of float16; and a fused step
@@ -185,18 +190,13 @@ def make_trainer(
     Raises:
         UserError: hardware, precision, loggers or a time limit that cannot work.
     """
-    validates = images.val is not None
-    if config.patience is not None and not validates:
-        raise UserError(f"patience={config.patience}: there are no validation images to stop by: give a val_fraction")
-    if config.keep == "best" and not validates:
-        raise UserError("keep='best': there are no validation images to choose an epoch by: give a val_fraction")
     loggers = make_loggers(config.loggers, run.folder, run.name)
     same_images = SameImages(images)
     try:
         watching = watchers(
             run,
             module.protocol,
-            validates=validates,
+            validates=images.val is not None,
             checkpoint_steps=config.checkpoint_steps,
             max_time=config.max_time,
             patience=config.patience,
@@ -213,7 +213,7 @@ def make_trainer(
             accumulate_grad_batches=config.accumulate,
             default_root_dir=run.folder,
             num_sanity_val_steps=0,
-            limit_val_batches=1.0 if validates else 0,
+            limit_val_batches=1.0 if images.val is not None else 0,
             use_distributed_sampler=False,
             enable_model_summary=False,
             enable_progress_bar=False,

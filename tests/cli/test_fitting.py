@@ -27,6 +27,17 @@ def test_a_table_that_is_too_wide_comes_in_parts_each_with_its_first_column():
     assert fitted(WIDE, 71) == WIDE
 
 
+def test_a_last_column_that_is_too_wide_goes_on_below_its_beginning():
+    block = """\
+used            at 96x96 pixels, colour
+mean, std       0.390 0.411 0.377  +  0.201 0.204 0.199 (of the training images, in 0..1)"""
+    assert fitted(block, 60).splitlines() == [
+        "used            at 96x96 pixels, colour",
+        "mean, std       0.390 0.411 0.377  +  0.201 0.204 0.199 (of",
+        "                the training images, in 0..1)",
+    ]
+
+
 def test_prose_is_wrapped_at_words_and_paths_are_whole():
     text = "  The best settings are in /a/path/that-is/longer-than/the-terminal/is/wide, for later.\n\nEnd"
     assert fitted(text, 30).splitlines() == [

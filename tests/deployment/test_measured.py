@@ -14,9 +14,10 @@ from classmates import export, load_student
 from classmates.deployment import measured, measuring
 from classmates.deployment.export import UNUSED
 from classmates.deployment.formats import FORMATS, MEASURED
-from classmates.deployment.measured import formats_of
+from classmates.deployment.measured import Exports, Row, formats_of
 from classmates.errors import UserError
 from classmates.runs.folder import read_record
+from classmates.tasks.classification import ClassificationProtocol
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +49,26 @@ def test_the_table_says_what_each_file_does(sd_copy, capsys):
     assert re.search(r"smallest(, and fastest for one image)?: onnx-int8", text)
 
 
+def test_a_student_that_is_smaller_and_faster_than_its_files_is_said_to_be():
+    def row(name, size, time):
+        return Row(name, status="kept", file=name, size=size, one_median=time, difference=0.0)
+
+    def verdict(*rows):
+        every = (row("student", 2e6, 3.0), *rows)
+        return Exports(every, ClassificationProtocol().record, Path("x"), Path("x")).verdict
+
+    assert verdict(row("onnx", 3e6, 4.0)).startswith("smallest, and fastest for one image: the student itself; the")
+    said = verdict(row("onnx", 3e6, 2.0))
+    assert said.startswith("smallest: the student itself; fastest for one image: onnx (3.00 MB, 2 ms, +0.00 points)")
+    assert verdict(row("onnx", 2e6, 3.0)).startswith("smallest, and fastest for one image: onnx (")
+
+
+@pytest.mark.parametrize("share", [-0.01, 1.01])
+def test_a_loss_that_nothing_can_keep_to_is_refused(sd_copy, share):
+    with pytest.raises(UserError, match=f"most_lost is {share}"):
+        export(sd_copy, formats=["torch"], most_lost=share)
+
+
 def test_a_file_that_fails_or_loses_much_is_told_and_not_kept(sd_copy, monkeypatch):
     (sd_copy / "student-int8.onnx").write_text("of another time")
     runner = lambda images: torch.zeros(len(images), 10)
@@ -69,7 +90,7 @@ def test_a_file_that_fails_or_loses_much_is_told_and_not_kept(sd_copy, monkeypat
     assert said["onnx"].startswith("its top-1 accuracy is ")
     assert said["onnx"].endswith("points below the student's, more than most_lost 5")
     assert said["torch"] == "it cannot be written or run: division by zero"
-    assert said["onnx-int8"] == "its answers are not finite numbers"
+    assert said["onnx-int8"] == "its answers are not finite numbers; student-int8.onnx is of an earlier export"
     assert said["openvino"] == "it needs pip install 'classmates[openvino]'"
     assert said["executorch"] == "it cannot be written or run: no image to calibrate with"
     assert (sd_copy / "exports.csv").exists()

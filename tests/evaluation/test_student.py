@@ -53,6 +53,11 @@ def test_it_is_a_pair_and_answers(sd_run, digits):
     [
         ([], {}, "no image is given"),
         (torch.zeros(0, 1, 8, 8), {}, "no image is given"),
+        (torch.zeros(1, 8, 8), {}, r"torch.float32 of shape \(1, 8, 8\), and the student takes .* \[N, 1, 8, 8\]"),
+        (torch.zeros(2, 3, 8, 8), {}, r"shape \(2, 3, 8, 8\)"),
+        (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), {}, "is torch.uint8 of shape"),
+        (torch.zeros(2, 1, 8, 8, dtype=torch.float64), {}, "is torch.float64 of shape"),
+        (np.zeros((2, 8, 8)), {}, "an image is a ndarray: .* Image.fromarray"),
         (torch.full((2, 1, 8, 8), torch.nan), {}, "images holds numbers that are not finite"),
         (torch.full((2, 1, 8, 8), 3e38), {}, "the student gives numbers that are not finite of 2 of 2 images"),
         (torch.zeros(2, 1, 8, 8), {"top": 11}, "top is 11, but the student knows 10 classes: give 1 to 10"),

@@ -255,6 +255,9 @@ def test_a_dry_run_writes_nothing_and_learns_from_what_is_done(small, tmp_path):
         ({"workers": 0, "on": "ray"}, "workers=0"),
         ({"seeds": []}, "seeds"),
         ({"reference": "MCL"}, "unknown reference 'MCL'"),
+        ({"train": {"test": False}}, "row 'Baseline': test is false"),
+        ({"train": {"keep": "best", "val_fraction": 0}}, "keep='best': there are no validation images"),
+        ({"train": {"patience": 1, "val_fraction": 0}}, "patience=1: there are no validation images"),
     ],
 )
 def test_wrong_input(given, message, small, tmp_path):

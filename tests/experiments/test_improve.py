@@ -24,7 +24,7 @@ from classmates.experiments.report import report
 from classmates.experiments.running import deadline_after
 from classmates.runs.exits import EXITS
 from classmates.runs.record import EpochScores, RunRecord, Validation
-from classmates.runs.student import load_student
+from classmates.runs.student import load_student, read_card, write_card
 from classmates.tasks.protocol import Metric
 from classmates.training.recipes import NAMES, RECOMMENDED
 
@@ -34,7 +34,7 @@ TINY |= {"memory_format": "contiguous", "num_workers": 0}
 
 def better(folder, **arguments):
     given = {"methods": ["LabelSmoothing"], "seeds": 2, "train": TINY, "workers": 0, "out": folder}
-    return improve("digits", "resnet8", **{**given, **arguments})
+    return improve(**{"data": "digits", "model": "resnet8", **given, **arguments})
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,7 @@ def told(found, monkeypatch):
 
         monkeypatch.setattr(Ledger, "result", result)
         monkeypatch.setattr(module, "outcomes_on_test", outcomes)
+        (found.folder / "verdict.json").unlink(missing_ok=True)
         return better(found.folder), rows
 
     return tell
@@ -160,12 +161,72 @@ def test_what_is_divided_with_any_seed_is_told_once(told, monkeypatch):
     assert [warning.rpartition(" ")[2] for warning in warnings] == ["0", "all", "1"]
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_no_folder_among_the_classes_is_taken_not_even_for_a_plan(tmp_path, dry_run):
+    for number in range(24):
+        folder = tmp_path / "photos" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), number).save(folder / f"{number}.png")
+    with pytest.raises(UserError, match="would lie among the classes"):
+        better(tmp_path / "photos" / "new", data=str(tmp_path / "photos"), train={"epochs": 1}, dry_run=dry_run)
+    assert sorted(path.name for path in (tmp_path / "photos").iterdir()) == ["a", "b"]
+
+
 def test_nothing_of_an_earlier_student_stays(told):
     validation, right = {"Baseline": 0.5, "LabelSmoothing": 0.6}, {"Baseline": 200, "LabelSmoothing": 201}
     found, _ = told(validation, right)
-    (found.student / EXITS).write_bytes(b"those of an earlier student")
-    told(validation, right)
-    assert not (found.student / EXITS).exists()
+    old = [found.student / name for name in (EXITS, "student.pt2", "student-int8.onnx", "exports.csv")]
+    mine = found.student / "notes.txt"
+    for path in (*old, mine):
+        path.write_bytes(b"of an earlier student")
+    told(validation, {**right, "LabelSmoothing": 300})
+    assert not any(path.exists() for path in old)
+    assert mine.exists()
+
+
+def test_the_same_student_keeps_its_temperature_and_its_exports(told):
+    given = {"Baseline": 0.5, "LabelSmoothing": 0.6}, {"Baseline": 200, "LabelSmoothing": 300}
+    found, _ = told(*given)
+    write_card(found.student, replace(read_card(found.student), temperature=1.7))
+    (found.student / "student.pt2").write_bytes(b"an export of it")
+    told(*given)
+    assert read_card(found.student).temperature == 1.7
+    assert (found.student / "student.pt2").exists()
+
+
+def test_every_other_look_at_the_same_test_images_is_told(told, found):
+    validation, right = {"Baseline": 0.5, "LabelSmoothing": 0.6}, {"Baseline": 200, "LabelSmoothing": 201}
+    first, _ = told(validation, right)
+    assert first.earlier == []
+    assert not any("before" in line for line in first.lines)
+    again = better(found.folder)
+    assert again.earlier == []
+    alone = better(found.folder, seeds=[1])
+    assert alone.earlier == [first.headline]
+    assert any("looked at once before" in line for line in alone.lines)
+    third = better(found.folder)
+    assert third.earlier == [alone.headline]  # the first said what this one says
+    (found.folder / "verdict.json").write_text("{}")
+    with pytest.raises(UserError, match=r"verdict\.json' is damaged"):
+        better(found.folder)
+
+
+def test_the_epoch_that_is_kept_is_judged(told, found, monkeypatch):
+    def validated(last, best):
+        return Validation(*(EpochScores(1, {"student": {"top1": Metric(one)}}) for one in (last, best)))
+
+    told({"Baseline": 0.5, "LabelSmoothing": 0.6}, {"Baseline": 200, "LabelSmoothing": 201})
+    real = Ledger.result
+    scores = {"Baseline": validated(0.6, 0.7), "LabelSmoothing": validated(0.5, 0.8)}
+    for kept, chosen in (("last", "Baseline"), ("best", "LabelSmoothing")):
+        monkeypatch.setattr(
+            Ledger,
+            "result",
+            lambda ledger, job, kept=kept: replace(real(ledger, job), validation=scores[job.row], kept=kept),
+        )
+        verdict = better(found.folder)
+        assert verdict.chosen == chosen
+    assert [one.validation for one in verdict.tried] == [pytest.approx(0.7), pytest.approx(0.8)]
 
 
 def test_a_verdict_over_two_seeds_says_that_they_are_few(told):
@@ -191,7 +252,9 @@ def test_a_gain_within_chance_is_none(told):
 
 def test_the_same_command_repeats_nothing(found, monkeypatch):
     monkeypatch.setattr(workers, "train", lambda **arguments: pytest.fail("a run was repeated"))
-    assert str(better(found.folder)) == str(found)
+    (found.folder / "verdict.json").unlink()
+    for _ in range(2):
+        assert str(better(found.folder)) == str(found)
 
 
 def test_what_is_finished_in_time_is_judged_and_the_rest_goes_on(tmp_path, monkeypatch):
@@ -229,6 +292,7 @@ def test_failed_and_useless_runs_are_told(tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "train", train)
     found = better(tmp_path, seeds=1, train={**TINY, "lr": 1e-12})
     assert (found.chosen, found.seeds) == ("Baseline", (0,))
+    assert found.headline.startswith("nothing was compared, for no method came to its end: Baseline has ")
     assert [one.status for one in found.tried] == ["done", "failed"]
     assert code_of_runs(found) == 4
     assert "RuntimeError: no memory" in str(found)

@@ -77,6 +77,37 @@ def test_a_real_search_leaves_settings_that_compare_takes(tmp_path):
         assert search(tmp_path / "sweep", seeds=2).trials.equals(found.trials)
 
 
+def recipe_of(folder, method, space, train):
+    """The comparison that a search of two trials would leave, and its runs."""
+    plan = module.sweep(method, space=space, train={**TINY, **train}, out=folder, dry_run=True, workers=0)
+    settings = {job.row: {name: space[name][at] for name in space} for at, job in enumerate(plan.jobs)}
+    recipe = choose("auto", [method], ["resnet8"], ["digits"], 1, None)
+    rows = dict.fromkeys(settings, next(iter(recipe.rows.values())))
+    recipe = replace(recipe, rows=rows, models_settings={"resnet8": {**TINY, **train, "rows": settings}})
+    return {job.row: job for job in jobs_of(module.against_baseline(recipe, plan.jobs[1].row, plan.jobs[1]), {})}
+
+
+def test_a_rate_that_was_searched_is_baselines_too_in_a_row_of_its_own(tmp_path):
+    jobs = recipe_of(tmp_path, "LabelSmoothing", {"lr": [0.3, 0.2]}, {})
+    assert {row: job.settings["lr"] for row, job in jobs.items() if row != "Baseline"} == {
+        "best": 0.2,
+        "Baseline (settings of best)": 0.2,
+    }
+    assert jobs["Baseline"].settings["lr"] not in (0.3, 0.2)
+    jobs = recipe_of(tmp_path, "MCL", {"method.beta": [0.1, 0.2]}, {})
+    assert [*jobs] == ["Baseline", "best"]
+    assert jobs["best"].settings["method"]["init_args"]["beta"] == 0.2
+
+
+@pytest.mark.parametrize(
+    ("train", "share"), [({}, 0.0), ({"keep": "best"}, 0.1), ({"patience": 2}, 0.1), ({"test": False}, 0.0)]
+)
+def test_the_comparison_with_baseline_can_run(tmp_path, train, share):
+    jobs = recipe_of(tmp_path, "LabelSmoothing", {"lr": [0.3, 0.2]}, train)
+    assert {job.settings["val_fraction"] for job in jobs.values()} == {share}
+    assert all(job.settings["test"] for job in jobs.values())
+
+
 def test_the_plan_of_a_random_search(tmp_path):
     space = {"lr": "loguniform(0.001, 0.1)", "method.peers": [2, 3]}
     given = {"space": space, "search": "random", "trials": 4, "workers": 0, "out": tmp_path, "dry_run": True}

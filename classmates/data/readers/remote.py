@@ -13,7 +13,7 @@ from typing import Any
 import fsspec
 from filelock import FileLock
 
-from classmates._files import whole_file
+from classmates._files import whole_file, write_text
 from classmates._progress import bar
 from classmates.data.readers.cache import cache_folder
 from classmates.data.readers.webdataset import NAMES
@@ -84,8 +84,7 @@ def _copy(
     with ThreadPool(AT_ONCE) as pool:
         for name in bar(pool.imap_unordered(copy, wanted), "copying the shards", "shard", len(wanted)):
             there[name] = versions[name]
-            with whole_file(file) as temporary:
-                temporary.write_text(json.dumps(there), encoding="utf-8")
+            write_text(file, json.dumps(there))
 
 
 def _version(information: Mapping[str, Any]) -> dict[str, str]:
