@@ -23,6 +23,7 @@ from classmates.data.readers.listing import Listing, listed, read_listing, witho
 from classmates.data.readers.parquet import find_shards, list_parquet
 from classmates.data.readers.python_dataset import read_dataset
 from classmates.data.readers.remote import is_url, local_copy
+from classmates.data.readers.walking import told_of_unreadable
 from classmates.data.readers.webdataset import find_tars, list_webdataset
 from classmates.data.splits import TEST_FRACTION, TEST_SEED, stratified_subset
 from classmates.data.twins import Part, find_copies, tell_copies, tell_twins
@@ -62,8 +63,8 @@ def load(
             address (``s3://...``, ``https://...``); a table (``.csv``, ``.tsv``) of image files and labels; or a name
             (``digits``, ``cifar100``, ...). A text is a folder if it has a slash or such a folder exists, else a
             name; a known name is one where a ``data_dir`` is given. Without test images, a stratified 20 % are split
-            off, always the same ones. Images with the same pixels stay on one side of a split, except in data sets
-            known by name.
+            off, always the same ones. Images with the same pixels (JPEGs of 512 pixels or more: as JPEGs) stay on one
+            side of a split, except in data sets known by name.
         data_dir: where the files of a data set known by name are, or are downloaded to; with ``hf:``, where
             ``datasets`` keeps what it downloads; where the images of a table are, if not below its own folder.
         label: which labels, where the data have several: a column of a table, of parquet files or of a set of the
@@ -189,6 +190,7 @@ def is_folder(data: str | Path, data_dir: str | Path | None = None) -> bool:
     )
 
 
+@told_of_unreadable()
 def refuse_among_classes(out: Path, data: str | Path, data_dir: str | Path | None = None) -> None:
     """Raise UserError where a folder that is about to be written would be a class of the images from then on."""
     if not _is_class_folders(data, data_dir) or not (folder := Path(data).expanduser()).is_dir():

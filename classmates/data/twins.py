@@ -78,7 +78,8 @@ def tell_copies(name: str, images: Split, firsts: Tensor) -> str | None:
 def _alike(parts: Mapping[str, Part]) -> list[list[tuple[str, int]]]:
     """Return the groups of (part, index) of two or more images with the same pixels, in the order of the parts.
 
-    Images are decoded, or compared in memory, only where the bits of their mean and mean square have the same hash.
+    Images are decoded, or compared in memory, only where the bits of their mean and mean square have the same hash:
+    those of a JPEG of 512 pixels or more are of a part of its pixels, and its copy in another format is not found.
     """
     keys = {name: _keys(part.moments) for name, part in parts.items()}
     values, counts = np.unique(np.concatenate([*keys.values()]), return_counts=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from classmates._files import exclusive
 from classmates.errors import UserError
 from classmates.runs.folder import RunFolder, read_record, stored_settings
-from classmates.training.callbacks import require_whole
+from classmates.training.checkpoints import require_whole
 
 
 def resumable(folder: Path) -> bool:

@@ -21,7 +21,7 @@ from classmates.reporting.run_page import write_run_page
 from classmates.training.acceleration import FORMATS
 from classmates.training.batch_size import fill_memory
 from classmates.training.beginning import prepare_images
-from classmates.training.callbacks import require_whole
+from classmates.training.checkpoints import require_whole
 from classmates.training.config import TrainConfig
 from classmates.training.environment import keep_freed_memory
 from classmates.training.module import fit

@@ -16,7 +16,7 @@ from classmates.methods.base import Method
 from classmates.runs.folder import RunFolder
 from classmates.runs.record import EarlyExits
 from classmates.tasks.protocol import Protocol, Scores
-from classmates.training.callbacks import load_checkpoint
+from classmates.training.checkpoints import load_checkpoint
 from classmates.training.finetuning import AVERAGE
 from classmates.training.module import TrainingModule
 

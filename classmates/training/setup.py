@@ -32,7 +32,8 @@ from classmates.runs.folder import RunFolder, run_name, stored_settings
 from classmates.runs.student import StudentCard
 from classmates.training.acceleration import FORMATS, choose
 from classmates.training.beginning import begin_network
-from classmates.training.callbacks import AtomicCheckpointIO, watchers
+from classmates.training.callbacks import watchers
+from classmates.training.checkpoints import AtomicCheckpointIO
 from classmates.training.config import RunConfig, TrainConfig, describe_method
 from classmates.training.divergence import check_rate
 from classmates.training.finetuning import FrozenStages, PeerAverage, WeightAverage, new_parts

@@ -10,7 +10,7 @@ import signal
 import pytest
 
 from classmates.experiments.ledger import Ledger
-from classmates.training.callbacks import load_checkpoint
+from classmates.training.checkpoints import load_checkpoint
 from tests.fixtures.commands import Commands, children, is_alive, wait_for
 
 ENDLESS = (

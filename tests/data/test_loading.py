@@ -242,6 +242,15 @@ def test_what_is_written_may_not_lie_among_the_classes(photos, out):
         refuse_among_classes(photos / out, str(photos))
 
 
+def test_a_folder_that_may_not_be_read_is_named_there_too(photos, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr("classmates.data.readers.folder.os.scandir", refuse)
+    with pytest.raises(UserError, match="cannot be read: Permission denied"):
+        refuse_among_classes(Path("runs"), str(photos))
+
+
 def test_beside_parts_and_elsewhere_it_may(photos, tmp_path):
     refuse_among_classes(tmp_path.parent / "runs", photos)
     refuse_among_classes(photos / "runs", "digits")

@@ -1,14 +1,10 @@
 import time
-from functools import partial
 
 import pandas as pd
 import pytest
-import torch
 from lightning.pytorch.callbacks import Callback
 
 from classmates.data.batches.in_memory import MemoryLoader
-from classmates.errors import UserError
-from classmates.training.callbacks import IN_CHECKPOINT, load_checkpoint
 
 
 @pytest.fixture
@@ -76,34 +72,3 @@ def test_the_table_has_the_rate_of_the_last_step(small_train, tmp_path):
 
     small_train(out=tmp_path / "run", epochs=3, schedule="OneCycleLR", callbacks=[Rates()])
     assert pd.read_csv(tmp_path / "run" / "metrics.csv")["lr"].tolist() == pytest.approx(rates[3::4])
-
-
-def test_nothing_is_kept_between_the_batches_of_a_step(small_train, tmp_path):
-    class Broken(Exception):
-        pass
-
-    class Break(Callback):
-        def __init__(self, batch):
-            self.batch = batch
-
-        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-            if batch_idx == self.batch:
-                raise Broken
-
-    settings = {"batch_size": 12, "accumulate": 4, "epochs": 1, "checkpoint_steps": 1, "val_fraction": 0}
-    whole = small_train(out=tmp_path / "whole", **settings).student.state_dict()  # steps of batches 4, 4 and 2
-    parts = partial(small_train, out=tmp_path / "parts", **settings)
-    for resume, batch in ((False, 5), (True, 6)):
-        with pytest.raises(Broken):
-            parts(resume=resume, callbacks=[Break(batch)])
-        checkpoint = load_checkpoint(tmp_path / "parts" / "checkpoints" / "last.ckpt")
-        assert checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["processed"] == 4
-    resumed = parts(resume=True).student.state_dict()
-    assert all(torch.equal(value, whole[name]) for name, value in resumed.items())
-
-
-@pytest.mark.parametrize("key", IN_CHECKPOINT)
-def test_a_checkpoint_that_lacks_what_lightning_wants_is_named(tmp_path, key):
-    torch.save({name: {} for name in IN_CHECKPOINT if name != key}, tmp_path / "last.ckpt")
-    with pytest.raises(UserError, match=f"last.ckpt' is no checkpoint of a training run: it lacks {key}"):
-        load_checkpoint(tmp_path / "last.ckpt")

@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from classmates.errors import NonFiniteLoss, UserError
-from classmates.training.callbacks import load_checkpoint
+from classmates.training.checkpoints import load_checkpoint
 from classmates.training.divergence import LARGEST, check_rate, check_weights, highest_rate
 from classmates.training.optimisation import make_optimizer
 

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 
 from classmates._signals import Ended
 from classmates.errors import UserError
-from classmates.training.callbacks import load_checkpoint
+from classmates.training.checkpoints import load_checkpoint
 from classmates.training.train import train
 from tests.training.conftest import SMALL
 

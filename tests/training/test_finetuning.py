@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import Callback
 
 from classmates.errors import UserError
 from classmates.methods import MCL, PCL, Baseline
-from classmates.training.callbacks import load_checkpoint
+from classmates.training.checkpoints import load_checkpoint
 from classmates.training.finetuning import WeightAverage, new_parts
 from classmates.training.optimisation import faster_groups, layer_groups
 

@@ -10,7 +10,7 @@ from torch import nn
 from classmates.errors import UserError
 from classmates.methods import CLILR, DML, MCL, ONE, PCL, OKDDip
 from classmates.runs.student import load_student
-from classmates.training.callbacks import load_checkpoint
+from classmates.training.checkpoints import load_checkpoint
 
 ALIKE = {"start": "identical", "views": "own"}
 SMALL_MCL = partial(MCL, peers=3, num_negatives=16, dimension=8)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from classmates.errors import UserError
 from classmates.methods import CORSD, DLB, MCL, PCL, PSKD, BornAgain, Combined
-from classmates.training.callbacks import load_checkpoint
+from classmates.training.checkpoints import load_checkpoint
 
 CLOCK = ["seconds", "data_seconds", "images_per_second"]
 

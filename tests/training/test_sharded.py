@@ -7,7 +7,7 @@ import textwrap
 import pytest
 import torch
 
-from classmates.training.callbacks import load_checkpoint
+from classmates.training.checkpoints import load_checkpoint
 
 SCRIPT = """
     import sys

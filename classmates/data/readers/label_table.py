@@ -6,6 +6,7 @@ import io
 import re
 import warnings
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +21,7 @@ from classmates.data.readers.listing import Listing
 from classmates.data.readers.opening import EXTENSIONS
 from classmates.data.readers.part_names import PARTS, part_of, parts_among
 from classmates.data.readers.paths import Paths
-from classmates.data.readers.row_groups import is_group, row_groups
+from classmates.data.readers.row_groups import UNKNOWN, is_group, row_groups
 from classmates.errors import UserError
 
 SUFFIXES = (".csv", ".tsv")
@@ -67,6 +68,7 @@ def list_table(table: Path, data_dir: Path | None, label: str | None) -> Listing
     parts, more = _parts(rows, division, table)
     used = torch.cat([*parts.values()]).numpy()
     _require_rows(table, [files[index] for index in used], rows[label].iloc[used])
+    more += _unknown(rows[label].iloc[used], table)
     if unused := len(here.names - set(files)):
         more.append(f"images in {root} that are in no row of {table.name}, not used: {unused}")
     classes = _classes(rows[label].iloc[used])
@@ -142,8 +144,11 @@ def _file_column(rows: pd.DataFrame, files: FilesBelow, table: Path, label: str 
 
 
 def _count(values: pd.Series, files: FilesBelow) -> tuple[int, int]:
-    """Return how many of a column's values are names of files, and how many if the extension may be missing."""
-    last = [(steps_of(value) or [""])[-1] for value in values]
+    """Return how many files a column's values name, and how many if the extension may be missing.
+
+    Each counts once: a column of labels may name some files, "0" and "1" those of these names, in every row.
+    """
+    last = {(steps_of(value) or [""])[-1] for value in values}
     found = [value for value in last if files.ending(value)]
     return sum(value.lower().endswith(EXTENSIONS) for value in found), len(found)
 
@@ -210,7 +215,14 @@ def _require_rows(table: Path, files: Sequence[str], labels: pd.Series) -> None:
 
 
 def _classes(labels: pd.Series) -> list[str]:
-    """Return the classes, whole numbers in their order, others in that of the alphabet."""
+    """Return the classes, whole numbers (also as 10.0) in their order, others in that of the alphabet."""
     names = sorted(labels.unique())
-    numbers = all(re.fullmatch(r"[+-]?\d+", name) for name in names)
-    return sorted(names, key=int) if numbers else names
+    numbers = all(re.fullmatch(r"[+-]?\d+(\.0+)?", name) for name in names)
+    return sorted(names, key=Decimal) if numbers else names
+
+
+def _unknown(labels: pd.Series, table: Path) -> list[str]:
+    """Return a note on labels that are classes here, and by their names may mean that the label is not known."""
+    found = labels[labels.str.lower().isin({*UNKNOWN} - {"-1"})].value_counts()
+    told = ", ".join(f"'{name}' in {count} rows" for name, count in found.items())
+    return [f"{told} of {table.name}: a class like others; if that means 'not known', remove them"] if told else []

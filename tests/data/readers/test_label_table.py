@@ -120,6 +120,28 @@ def test_numbers_are_classes_in_their_order(flat):
     listing = list_table(write_table(root / "labels.csv", ("file", "label"), labelled), None, None)
     assert listing.class_names == ("-1", "5", "11")
     assert listing.parts["train"].labels.tolist() == [0] * COUNT + [1] * COUNT + [2] * COUNT
+    assert len(listing.notes) == 1  # nothing is said of -1: it is a number among numbers
+    as_floats = [(file, f"{label:.1f}") for file, label in labelled]  # as pandas writes a column with a gap
+    listing = list_table(write_table(root / "labels.csv", ("file", "label"), as_floats), None, None)
+    assert listing.class_names == ("-1.0", "5.0", "11.0")
+
+
+@pytest.mark.parametrize("word", ["nan", "NA", "N/A", "None", "null", "unknown", "?"])
+def test_a_class_whose_name_may_mean_that_nobody_knows_is_told(flat, word):
+    root, rows = flat
+    given = [(file, word if name == "dog" else name) for file, name in rows]
+    listing = list_table(write_table(root / "labels.csv", ("file", "label"), given), None, None)
+    assert word in listing.class_names
+    assert f"'{word}' in {COUNT} rows of labels.csv: a class like others; if that means" in listing.notes[-1]
+
+
+def test_labels_that_are_called_like_files_are_no_files_though_some_of_those_are_missing(tmp_path):
+    rows = [(number, number % 3) for number in range(32)]
+    for number in range(30):
+        write_image(tmp_path / f"{number}.png", 8 * number)
+    listing = list_table(write_table(tmp_path / "labels.csv", ("id", "label"), rows), None, None)
+    assert listing.notes[0] == "labels.csv: files in 'id', labels in 'label'"
+    assert listing.parts["train"].labels.tolist() == [number % 3 for number in range(32)]
 
 
 def test_of_several_columns_of_labels_one_is_chosen(flat):
