@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -18,15 +19,17 @@ def peers_cross_entropy(
 
     logits: [M, B, K], one row of samples per peer. targets: the same for every peer, [B] class numbers or [B, K]
     probabilities. class_weights: [K], a factor on what each class adds; with class numbers the mean is over the
-    weights of the samples' classes, with probabilities over the samples (as torch has it). label_smoothing: the share
-    of the targets that is spread evenly over all classes. Returns a scalar, computed in float32 by one call for all
-    peers.
+    weights of the samples' classes, with probabilities over the samples, as torch has it, but for samples that all
+    weigh 0: they give 0. label_smoothing: the share of the targets that is spread evenly over all classes. Returns a
+    scalar, computed in float32 by one call for all peers.
     """
     peers = len(logits)
     repeated = targets.expand(peers, *targets.shape).flatten(0, 1)
-    return peers * F.cross_entropy(
-        logits.flatten(0, 1).float(), repeated, class_weights, label_smoothing=label_smoothing
-    )
+    loss = partial(F.cross_entropy, logits.flatten(0, 1).float(), repeated, class_weights)
+    if class_weights is None or targets.is_floating_point():
+        return peers * loss(label_smoothing=label_smoothing)
+    counted = class_weights[targets].sum()  # torch divides by it even where it is 0
+    return loss(label_smoothing=label_smoothing, reduction="sum") / (counted + (counted == 0))
 
 
 def ensemble_logits(logits: Tensor) -> Tensor:

@@ -126,8 +126,9 @@ class BornAgain(Method):
 
 @torch.no_grad()
 def exchange(one: nn.Module, other: nn.Module) -> None:
-    """Let two networks of one architecture change places: weights and buffers, in place."""
-    for own, its in zip(one.state_dict().values(), other.state_dict().values(), strict=True):
+    """Let two networks of one architecture change places: weights and buffers, each once, in place."""
+    mine, others = ((*network.parameters(), *network.buffers()) for network in (one, other))
+    for own, its in zip(mine, others, strict=True):
         kept = own.clone()
         own.copy_(its)
         its.copy_(kept)

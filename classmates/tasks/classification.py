@@ -112,7 +112,8 @@ class Classification(Task):
         if weights is None or batch.targets is not None:
             return own
         counted = weights[batch.labels].sum()  # what the mean is over, which is to be that of all processes' images
-        return own * (counted / mean(counted))
+        everyone = mean(counted)
+        return own * (counted / (everyone + (everyone == 0)))
 
     def balanced(self, labels: Tensor, class_names: Sequence[str]) -> Classification:
         return replace(self, class_weights=balanced_weights(labels, class_names))

@@ -10,6 +10,7 @@ from classmates.contracts import Batch, DataSpec
 from classmates.errors import UserError
 from classmates.losses.soft_targets import softened_kl
 from classmates.methods import BornAgain
+from classmates.methods.born_again import exchange
 
 Make = Callable[..., nn.Module]
 
@@ -75,6 +76,20 @@ def test_evaluation_begins_no_generation(tiny_network: Make, tiny_data: DataSpec
     method.networks(tiny_batch.images)
     assert same(before, state(method.student()))
     assert method.generation == 0
+
+
+def test_weights_that_two_layers_share_change_places_too() -> None:
+    def shared() -> nn.Module:
+        network = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.BatchNorm1d(3))
+        network[1].weight = network[0].weight
+        return network
+
+    one, other = shared(), shared()
+    before = state(one), state(other)
+    exchange(one, other)
+    assert same(state(one), before[1])
+    assert same(state(other), before[0])
+    assert not torch.equal(before[0]["0.weight"], before[1]["0.weight"])
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,17 @@ def test_class_weights_are_torchs(targets):
     torch.testing.assert_close(task.terms(outputs, batch)["ce"](), expected)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_batch_of_classes_that_weigh_nothing_teaches_nothing(smoothing):
+    task = Classification(class_weights=(0.0, 2.0))
+    logits = torch.randn(1, 3, 2, requires_grad=True)
+    batch = Batch(torch.zeros(3, 1, 2, 2), torch.zeros(3, dtype=torch.long), torch.arange(3))
+    loss = task.cross_entropy(logits, batch, label_smoothing=smoothing)
+    loss.backward()
+    assert loss == 0
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
 def test_balanced_weights_make_all_classes_count_the_same():
     labels = torch.tensor([0] * 6 + [1] * 3 + [2] * 3)
     weights = balanced_weights(labels, ("a", "b", "c"))
