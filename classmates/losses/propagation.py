@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+NONE = -1e9
+"""The affinity of an image to itself: no share beside others, and all of it where there is none (so that Q = P)."""
+
 
 @torch.no_grad()
 def propagate(embeddings: Tensor, predictions: Tensor, omega: float) -> Tensor:
@@ -20,7 +23,7 @@ def propagate(embeddings: Tensor, predictions: Tensor, omega: float) -> Tensor:
     unit = F.normalize(embeddings.float(), dim=1)
     with torch.autocast(unit.device.type, enabled=False):
         identity = torch.eye(len(unit), device=unit.device)
-        affinity = (unit @ unit.T).masked_fill(identity.bool(), -torch.inf).softmax(1)
+        affinity = (unit @ unit.T).masked_fill(identity.bool(), NONE).softmax(1)
         # Not ``solve``, which makes the host wait to look whether it went well.
         mixed = torch.linalg.solve_ex(identity - omega * affinity, predictions.float()).result
     return (1 - omega) * mixed

@@ -7,7 +7,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from classmates.errors import check_choice
+from classmates.errors import UserError, check_choice
 
 Reduction = Literal["batchmean", "mean"]
 
@@ -59,7 +59,12 @@ def standardised(logits: Tensor) -> Tensor:
     logits: [..., K]. The standard deviation is over all K classes, as in the paper; the released code divides by
     K − 1, which is √(K / (K − 1)) more (0.5 % for 100 classes), and adds 1e-7 to it. That leaves logits that are all
     equal without a finite gradient; here 1e-5 is added to the variance, as a layer normalisation does.
+
+    Raises:
+        UserError: two classes, whose z-scores are 1 and −1 whatever the logits, and teach nothing.
     """
+    if logits.shape[-1] < 3:
+        raise UserError("standardise: z-scores of two classes are always 1 and -1, which teach nothing: leave it out")
     return F.layer_norm(logits.float(), logits.shape[-1:])
 
 

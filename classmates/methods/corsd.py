@@ -143,6 +143,10 @@ class CORSD(Method):
             },
             sampling=Triplets(disjoint=disjoint),
         )
+        if detach_deepest and relation == "learned" and beta and not alpha:
+            self.note("alpha=0: the deepest relations stay as drawn, and beta has others copy them: give beta=0 too")
+        if detach_deepest and lam == 1 and (gamma_p or gamma_n):
+            self.note("lam=1: the deepest auxiliary classifiers stay as drawn, and others copy them: give less")
         self.num_classes = data.num_classes
         self.margin = margin
         self.detach_deepest = detach_deepest

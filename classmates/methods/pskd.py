@@ -38,6 +38,7 @@ class PSKD(Method):
 
     What is remembered is the softmax of the training step itself, in training mode and of the augmented image, so
     nothing is computed twice. Before an image was seen its row is its label: the first epoch is plain cross-entropy.
+    Class weights are for the labels' share alone.
     The rows are on the device and in the checkpoint, [N, K] (20 MB for CIFAR-100, 5.1 GB for ImageNet; the released
     code keeps them on the CPU); every process holds them all.
 

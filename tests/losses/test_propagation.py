@@ -49,6 +49,11 @@ def test_the_loss_is_the_formula_and_its_targets_are_constants():
     assert embeddings.grad is None
 
 
+def test_an_image_alone_keeps_its_prediction():
+    embeddings, predictions = draw(0, 1)
+    torch.testing.assert_close(propagate(embeddings, predictions, 0.5), predictions.float())
+
+
 def test_float32_whatever_the_autocast():
     embeddings, logits = draw(1, 8)
     plain = propagated_kl(logits, embeddings, 0.9, 2.0)

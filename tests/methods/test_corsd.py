@@ -228,6 +228,15 @@ def test_released_reductions_are_factors(make: Callable[..., CORSD], tiny_batch:
     torch.testing.assert_close(released["calibration"], paper["calibration"] * 3)
 
 
+def test_a_deepest_stage_that_nothing_trains_is_noted(make: Callable[..., CORSD]) -> None:
+    said = {"alpha": "alpha=0: the deepest relations stay", "lam": "lam=1: the deepest auxiliary classifiers stay"}
+    for options, name in (({"alpha": 0.0}, "alpha"), ({"lam": 1.0}, "lam")):
+        with pytest.warns(UserWarning, match=said[name]):
+            make(**options)
+        assert make(detach_deepest=False, **options).notes == make().notes
+    assert make(alpha=0.0, beta=0.0).notes == make().notes
+
+
 def test_token_maps(tiny_batch: Batch) -> None:
     torch.manual_seed(0)
     network = timm.create_model("test_vit", num_classes=4, img_size=32)
