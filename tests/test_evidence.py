@@ -1,5 +1,7 @@
 """The scripts that compare rows of published comparisons."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from scipy import stats
@@ -51,3 +53,11 @@ def test_what_worse_photos_cost_each_row(tmp_path, capsys: pytest.CaptureFixture
     assert mcl.splitlines()[2].split() == ["jpeg", "65.00", "+3.00", f"[{low:+.2f},", f"{high:+.2f}]"]
     with pytest.raises(SystemExit, match="no row is called 'KD'; there are: Baseline, MCL"):
         worse_photos(tmp_path, "KD")
+
+
+def test_every_comparison_is_listed_with_its_table():
+    results = Path(__file__).parent.parent / "results"
+    listed = (results / "README.md").read_text(encoding="utf-8")
+    tables = [path.relative_to(results).as_posix() for path in results.glob("evidence/*/table.md")]
+    assert tables
+    assert [table for table in tables if f"]({table})" not in listed] == []
