@@ -13,6 +13,7 @@ import yaml
 from classmates._csv import as_csv
 from classmates._files import write_text
 from classmates._shown import Shown
+from classmates.comparisons.improvement import BASELINE
 from classmates.comparisons.recipe import Base, Recipe, read_seeds
 from classmates.errors import UserError, check_choice
 from classmates.experiments.ledger import Ledger
@@ -223,7 +224,6 @@ def against_baseline(plan: Recipe, trial: str, best: Job) -> Recipe:
     )
 
 
-BASELINE = "Baseline"
 FAIR = f"{BASELINE} (settings of best)"
 
 

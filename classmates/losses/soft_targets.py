@@ -63,9 +63,14 @@ def standardised(logits: Tensor) -> Tensor:
     Raises:
         UserError: two classes, whose z-scores are 1 and −1 whatever the logits, and teach nothing.
     """
-    if logits.shape[-1] < 3:
-        raise UserError("standardise: z-scores of two classes are always 1 and -1, which teach nothing: leave it out")
+    check_standardise(True, logits.shape[-1])
     return F.layer_norm(logits.float(), logits.shape[-1:])
+
+
+def check_standardise(standardise: bool, classes: int) -> None:
+    """Raise UserError where logits of two classes are to be standardised."""
+    if standardise and classes < 3:
+        raise UserError("standardise: z-scores of two classes are always 1 and -1, which teach nothing: leave it out")
 
 
 def kl_weight(factor: float, temperature: float, *, scale: bool = True) -> float:

@@ -8,7 +8,7 @@ from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.data.batches.sampling import ClassUniform
 from classmates.errors import UserError
 from classmates.losses.propagation import propagated_kl
-from classmates.losses.soft_targets import kl_weight, standardised
+from classmates.losses.soft_targets import check_standardise, kl_weight, standardised
 from classmates.methods.about import About
 from classmates.methods.base import Method
 from classmates.methods.checks import check_temperature
@@ -55,6 +55,7 @@ class BAKE(Method):
         if lam < 0:
             raise UserError(f"lam={lam}: the distillation takes a weight of 0 or more")
         check_temperature(temperature=temperature)
+        check_standardise(standardise, data.num_classes)
         if not 0 <= omega < 1:
             raise UserError(f"omega={omega}: the share of the others' predictions lies between 0 and below 1")
         if intra < 0:

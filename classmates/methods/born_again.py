@@ -13,7 +13,7 @@ from classmates._memory import require_memory
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError, check_choice
 from classmates.losses.ramps import later_generation
-from classmates.losses.soft_targets import kl_weight, softened_kl
+from classmates.losses.soft_targets import check_standardise, kl_weight, softened_kl
 from classmates.methods.about import About
 from classmates.methods.base import Method, Output
 from classmates.methods.checks import check_temperature
@@ -63,6 +63,7 @@ class BornAgain(Method):
         if generations < 2:
             raise UserError(f"generations={generations}: the first has no teacher, so there are at least 2")
         check_temperature(temperature=temperature)
+        check_standardise(standardise, data.num_classes)
         super().__init__(
             Peers(network, data),
             data,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import check_choice
-from classmates.losses.soft_targets import kl_weight, softened_kl
+from classmates.losses.soft_targets import check_standardise, kl_weight, softened_kl
 from classmates.methods.about import About
 from classmates.methods.base import Method
 from classmates.methods.checks import check_share, check_temperature
@@ -65,6 +65,7 @@ class CLILR(Method):
     ):
         check_share(hard=hard)
         check_temperature(temperature=temperature)
+        check_standardise(standardise, data.num_classes)
         check_choice("start", start, BranchStart)
         super().__init__(
             PeerTree(network, data, peers, start=start),

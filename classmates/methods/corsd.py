@@ -26,7 +26,7 @@ from classmates.losses.corsd import (
     relation_distillation,
     triplet_relation,
 )
-from classmates.losses.soft_targets import Reduction, kl_weight
+from classmates.losses.soft_targets import Reduction, check_standardise, kl_weight
 from classmates.methods.about import About
 from classmates.methods.base import Method
 from classmates.methods.checks import check_share, check_temperature
@@ -123,6 +123,7 @@ class CORSD(Method):
             raise UserError(f"depths={depths}: the deepest stage needs at least one shallower to teach, so 2 or more")
         check_share(lam=lam)
         check_temperature(temperature=temperature)
+        check_standardise(standardise, data.num_classes)
         check_choice("relation", relation, Relation)
         if relation == "distance" and (gamma_p or gamma_n):
             raise UserError("relation='distance' has no auxiliary classifiers: give gamma_p=0 and gamma_n=0")

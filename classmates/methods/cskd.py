@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.data.batches.sampling import ClassPairs
 from classmates.errors import UserError
-from classmates.losses.soft_targets import kl_weight, softened_kl
+from classmates.losses.soft_targets import check_standardise, kl_weight, softened_kl
 from classmates.methods.about import About
 from classmates.methods.base import Method
 from classmates.methods.checks import check_temperature
@@ -50,6 +50,7 @@ class CSKD(Method):
         if lam < 0:
             raise UserError(f"lam={lam}: the distillation takes a weight of 0 or more")
         check_temperature(temperature=temperature)
+        check_standardise(standardise, data.num_classes)
         super().__init__(
             Peers(network, data), data, weights={"distillation": kl_weight(lam, temperature)}, sampling=ClassPairs()
         )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.data.batches.sampling import Overlapping
 from classmates.errors import UserError
-from classmates.losses.soft_targets import kl_weight, softened_kl
+from classmates.losses.soft_targets import check_standardise, kl_weight, softened_kl
 from classmates.methods.about import About
 from classmates.methods.base import Method
 from classmates.methods.checks import check_temperature
@@ -57,6 +57,7 @@ class DLB(Method):
         if alpha < 0:
             raise UserError(f"alpha={alpha}: the distillation takes a weight of 0 or more")
         check_temperature(temperature=temperature)
+        check_standardise(standardise, data.num_classes)
         weights = {"distillation": kl_weight(alpha, temperature)}
         super().__init__(Peers(network, data), data, weights, sampling=Overlapping())
         self.temperature = temperature

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
-from classmates.losses.soft_targets import kl_weight, softened_kl
+from classmates.losses.soft_targets import check_standardise, kl_weight, softened_kl
 from classmates.methods.about import About
 from classmates.methods.base import Deploy, Method, Views
 from classmates.methods.checks import check_temperature
@@ -78,6 +78,7 @@ class DML(Method):
         if peers < 2:
             raise UserError(f"peers={peers}: mutual learning needs at least 2")
         check_temperature(temperature=temperature)
+        check_standardise(standardise, data.num_classes)
         networks = Peers(network, data, peers, share=share, peer_models=peer_models, start=start)
         super().__init__(
             networks, data, weights={"mutual": kl_weight(mutual, temperature)}, views=views, deploy=deploy

@@ -8,7 +8,7 @@ from typing import ClassVar, Unpack
 from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
-from classmates.losses.soft_targets import kl_weight, softened_kl
+from classmates.losses.soft_targets import check_standardise, kl_weight, softened_kl
 from classmates.methods.about import About
 from classmates.methods.checks import check_temperature
 from classmates.methods.teacher_method import CachingTeacherOptions, TeacherMethod
@@ -49,6 +49,7 @@ class KD(TeacherMethod):
         **teacher: Unpack[CachingTeacherOptions],
     ):
         check_temperature(temperature=temperature)
+        check_standardise(standardise, data.num_classes)
         weights = {"distillation": kl_weight(distillation, temperature)}
         super().__init__(network, data, weights, labels=ce, **teacher)
         self.temperature = temperature

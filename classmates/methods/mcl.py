@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError, check_choice
 from classmates.losses.peers import ensemble_logits
-from classmates.losses.soft_targets import kl_weight, softened_kl
+from classmates.losses.soft_targets import check_standardise, kl_weight, softened_kl
 from classmates.methods.about import About
 from classmates.methods.base import Deploy, Method, Views
 from classmates.methods.checks import check_temperature
@@ -123,6 +123,7 @@ class MCL(Method):
         if peers < 2:
             raise UserError(f"peers={peers}: MCL contrasts peers with each other and needs at least 2")
         check_temperature(temperature=temperature, contrast_temperature=contrast_temperature)
+        check_standardise(standardise, data.num_classes)
         check_choice("distil_to", distil_to, Learners)
         check_choice("distilled", distilled, Distilled)
         check_choice("bank", bank, Bank)

@@ -17,7 +17,7 @@ from classmates.data.batches.sampling import ClassUniform
 from classmates.errors import UserError
 from classmates.losses.in_batch import hard_terms, similarities, soft_across, soft_within
 from classmates.losses.peers import ensemble_logits
-from classmates.losses.soft_targets import kl_weight, softened_kl
+from classmates.losses.soft_targets import check_standardise, kl_weight, softened_kl
 from classmates.methods.about import About
 from classmates.methods.base import Deploy, Method, Views
 from classmates.methods.checks import check_temperature
@@ -85,6 +85,7 @@ class MCLBatch(Method):
         if peers < 2:
             raise UserError(f"peers={peers}: mutual contrastive learning needs at least 2")
         check_temperature(temperature=temperature, contrast_temperature=contrast_temperature)
+        check_standardise(standardise, data.num_classes)
         networks = Peers(network, data, peers, share=share, start=start, peer_models=peer_models)
         weights = {
             "within": within,

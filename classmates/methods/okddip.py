@@ -12,7 +12,7 @@ from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError, check_choice
 from classmates.losses.peers import ensemble_logits, float32_einsum
 from classmates.losses.ramps import sigmoid_ramp
-from classmates.losses.soft_targets import kl_weight, softened_kl
+from classmates.losses.soft_targets import check_standardise, kl_weight, softened_kl
 from classmates.methods.about import About
 from classmates.methods.base import Method
 from classmates.methods.checks import check_ramp, check_temperature
@@ -89,6 +89,7 @@ class OKDDip(Method):
         if peers < 3:
             raise UserError(f"peers={peers}: a leader and at least 2 auxiliary peers make 3")
         check_temperature(temperature=temperature)
+        check_standardise(standardise, data.num_classes)
         check_choice("start", start, BranchStart)
         check_ramp(ramp=ramp)
         check_choice("initialisation", initialisation, Initialisation)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError, check_choice
 from classmates.losses.ramps import sigmoid_ramp
-from classmates.losses.soft_targets import kl_weight, softened_kl
+from classmates.losses.soft_targets import check_standardise, kl_weight, softened_kl
 from classmates.methods.about import About
 from classmates.methods.base import Method, Views
 from classmates.methods.checks import check_ramp, check_share, check_temperature
@@ -71,6 +71,7 @@ class PCL(Method):
         if peers < 2:
             raise UserError(f"peers={peers}: an ensemble needs at least 2 branches")
         check_temperature(temperature=temperature)
+        check_standardise(standardise, data.num_classes)
         check_choice("start", start, BranchStart)
         check_ramp(ramp=ramp)
         check_share(decay=decay)

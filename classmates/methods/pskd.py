@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import check_choice
 from classmates.losses.ramps import Ramp, progress
-from classmates.losses.soft_targets import soft_cross_entropy, standardised
+from classmates.losses.soft_targets import check_standardise, soft_cross_entropy, standardised
 from classmates.methods.about import About
 from classmates.methods.base import Method
 from classmates.methods.checks import check_share
@@ -66,6 +66,7 @@ class PSKD(Method):
         standardise: bool = False,
     ):
         check_share(alpha=alpha)
+        check_standardise(standardise, data.num_classes)
         check_choice("memory_dtype", memory_dtype, MemoryDtype)
         ramps: dict[str, Ramp] = {"ce": partial(label_share, alpha=alpha), "past": progress}
         super().__init__(Peers(network, data), data, weights={"past": alpha}, ramps=ramps)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError, check_choice
 from classmates.losses.corsd import auxiliary_distillation
-from classmates.losses.soft_targets import kl_weight
+from classmates.losses.soft_targets import check_standardise, kl_weight
 from classmates.methods.about import About
 from classmates.methods.checks import check_share, check_temperature
 from classmates.methods.deep_supervision import DeepSupervision
@@ -100,6 +100,7 @@ class SD(DeepSupervision):
         if lam < 0:
             raise UserError(f"lam={lam}: the distance of embeddings takes a weight of 0 or more")
         check_temperature(temperature=temperature)
+        check_standardise(standardise, data.num_classes)
         check_choice("distance", distance, Distance)
         check_choice("skip", skip, Skip)
         super().__init__(

@@ -1,6 +1,7 @@
 """Logit standardisation, the option that every method with a distillation of logits has."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -89,3 +90,15 @@ def test_pskd_remembers_what_it_learns_from(tiny_network: Make, tiny_data: DataS
 def test_a_virtual_teacher_has_no_logits(tiny_network: Make, tiny_data: DataSpec) -> None:
     with pytest.raises(UserError, match="standardise needs a trained copy"):
         TfKD(tiny_network(), tiny_data, standardise=True)
+
+
+def test_two_classes_are_refused_before_any_training(
+    kind: type[Method], build: Build, tiny_network: Make, tiny_data: DataSpec
+) -> None:
+    if not has_option(kind):
+        return
+    two = replace(tiny_data, num_classes=2, labels=tiny_data.labels % 2)
+    extra = {TfKD: {"teacher": tiny_network(num_classes=2)}}.get(kind, {})
+    make = kind if extra else partial(build, kind)
+    with pytest.raises(UserError, match=r"two classes|2 classes"):
+        make(tiny_network(num_classes=2), two, standardise=True, **extra)
