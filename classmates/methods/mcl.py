@@ -82,8 +82,8 @@ class MCL(Method):
 
     about = About("online", 2021, 3.0, needs="memory for an embedding of every training image and peer")
     renamed: ClassVar[Mapping[str, str]] = {"helpers": "peer_models"}
-    # Measured on photos (docs/evidence.md): fine-tuned networks stay near enough to each other for an average of
-    # their weights, which keeps the accuracy of the ensemble in one network; own views make them differ.
+    # Measured on photos (docs/evidence/fine_tuning.md): fine-tuned networks stay near enough to each other for an
+    # average of their weights, which keeps the accuracy of the ensemble in one network; own views make them differ.
     fine_tuning: ClassVar[Mapping[str, Any]] = {
         "peers": 2,
         "share": "nothing",

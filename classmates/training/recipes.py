@@ -157,7 +157,7 @@ RECOMMENDED = {
 
 What an improvement tries is no default: its own validation images choose. From scratch CutMix, which costs nothing,
 was better on each of four seeds of images that are in no test set, and over three times the epochs, which take as
-long as MCL, by eight points and more on both of two (docs/evidence.md).
+long as MCL, by eight points and more on both of two (docs/evidence/from_scratch.md).
 """
 
 
