@@ -92,6 +92,12 @@ def test_its_keys_are_arguments(file):
     assert options.keys() <= inspect.signature(method).parameters.keys()
 
 
+@pytest.mark.parametrize("file", [file for file in FILES if file.stem != "demo"], ids=lambda file: file.name)
+def test_what_is_published_was_trained_in_32_bits(file):
+    """As the tables of both papers have it; not whatever is fastest on the machine at hand."""
+    assert yaml.safe_load(file.read_text())["precision"] == "32-true"
+
+
 def test_every_method_has_its_published_recipe():
     found = {yaml.safe_load(file.read_text())["method"]["class_path"] for file in FILES}
     assert {f"classmates.{name}" for name in methods_by_name() if name != "Combined"} <= found

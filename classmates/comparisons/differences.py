@@ -18,7 +18,8 @@ def setting_differences(members: Sequence[Member]) -> tuple[dict[str, str], dict
 
     Returns:
         Settings that are equal in every run, and by row its method with all options and every other setting that is
-        not the same everywhere. Where a row's own runs differ, as those on another model may, all values are there.
+        not the same everywhere. Where a row's own runs differ, as those on another model or of another machine may,
+        all values are there.
     """
     rows: dict[str, dict[str, list[str]]] = {}
     for member in members:
@@ -30,11 +31,13 @@ def setting_differences(members: Sequence[Member]) -> tuple[dict[str, str], dict
             if text not in row.setdefault(name, []):
                 row[name].append(text)
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
-    joined = {row: {name: " / ".join(said.get(name, ["–"])) for name in names} for row, said in rows.items()}
-    first = next(iter(joined.values()), {})
-    equal = {name for name in names if name != "method" and all(row[name] == first[name] for row in joined.values())}
-    different = {row: {n: text for n, text in said.items() if n not in equal} for row, said in joined.items()}
-    return {name: first[name] for name in names if name in equal}, different
+    every = {name: {text for row in rows.values() for text in row.get(name, ["–"])} for name in names}
+    equal = {name: next(iter(texts)) for name, texts in every.items() if len(texts) == 1 and name != "method"}
+    different = {
+        row: {name: " / ".join(said.get(name, ["–"])) for name in names if name not in equal}
+        for row, said in rows.items()
+    }
+    return equal, different
 
 
 def method_text(method: dict[str, Any]) -> str:

@@ -12,8 +12,8 @@ import pandas as pd
 from classmates._text import aligned
 from classmates.comparisons.numbers import digits, interval, mark, number, plus_minus, protocol_in, signed, unit
 from classmates.comparisons.ranking import beside_published, gain, in_order
+from classmates.comparisons.remarks import remarks
 from classmates.comparisons.runs import further
-from classmates.comparisons.tables import remarks
 from classmates.comparisons.verdict import as_lines, verdicts
 from classmates.tasks.protocol import ProtocolRecord
 
@@ -97,12 +97,18 @@ def as_latex(table: pd.DataFrame, title: str) -> str:
             styled.to_latex(
                 hrules=True,
                 column_format="l" + "r" * (len(section.heads) - 1),
-                caption=_in_latex([f"{title}: {section.title}"])[0],
+                caption=_in_latex([f"{title}: {section.title}{_plus_minus(section)}"])[0],
                 position="htbp",
                 position_float="centering",
             )
         )
     return "\n".join(blocks)
+
+
+def _plus_minus(section: Section) -> str:
+    """Return what a table that stands alone, as in a paper, has to say of its scores."""
+    spread = any(" ± " in cell for line in section.cells for cell in line)
+    return "; mean ± standard deviation over seeds" if spread else ""
 
 
 def _every_section(table: pd.DataFrame) -> list[Section]:

@@ -24,8 +24,9 @@ from classmates.comparisons.formats import (
     statistics_sections,
 )
 from classmates.comparisons.recipe import Recipe
+from classmates.comparisons.remarks import remarks
 from classmates.comparisons.runs import DONE, VERSIONS, protocol_of
-from classmates.comparisons.tables import comparison_table, finished_runs, ordered, remarks
+from classmates.comparisons.tables import comparison_table, finished_runs, ordered
 from classmates.comparisons.verdict import verdicts
 from classmates.reporting import page, theme
 

@@ -23,7 +23,8 @@ def columns(protocol: ProtocolRecord | None) -> list[str]:
         *("student", "student_interval", "peers", "peers_interval", "ensemble", "ensemble_interval"),
         *further(protocol),
         *("test_images", "train_images", "epochs", "steps", "seconds", "seconds_per_step", "image_passes"),
-        *("peak_memory_mib", "parameters", "multiply_adds", "training_parameters", "finished", *VERSIONS),
+        *("peak_memory_mib", "parameters", "multiply_adds", "training_parameters"),
+        *("precision", "finished", *VERSIONS),
     ]
 
 
@@ -56,6 +57,7 @@ def figures(record: RunRecord) -> dict[str, Any]:
         "parameters": record.student.parameters,
         "multiply_adds": record.student.multiply_adds,
         "training_parameters": record.training_parameters,
+        "precision": record.config.get("precision"),
         "finished": record.finished.isoformat(),
         **{name: record.environment.get(name) for name in VERSIONS},
     }

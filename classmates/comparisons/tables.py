@@ -8,15 +8,16 @@ from typing import Any
 
 import pandas as pd
 
-from classmates.comparisons.numbers import BETTER, WORSE
 from classmates.comparisons.outcomes import outcome_intervals
-from classmates.comparisons.ranking import beside_published, distances
+from classmates.comparisons.ranking import distances
 from classmates.comparisons.recipe import Recipe, ScoreChoice
 from classmates.comparisons.runs import DONE, further, protocol_of
-from classmates.comparisons.statistics import CONFIDENCE, holm, paired_difference, spread, warning_of_few
+from classmates.comparisons.statistics import CONFIDENCE, holm, paired_difference, spread
 from classmates.errors import UserError, unknown
 from classmates.tasks.protocol import MetricFormat, ProtocolRecord
 
+HAS_NO = "has no"
+"""How the note of a line begins whose runs do not have the table's figure."""
 COSTS = ("seconds", "steps", "seconds_per_step", "peak_memory_mib", "image_passes")
 
 
@@ -68,7 +69,7 @@ def _shown(value: Any, choice: ScoreChoice, how: MetricFormat) -> float:
 
 
 def comparison_table(runs: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
-    """Return one line for each data set, model and row of the recipe, run or not, and for what was run beyond it.
+    """Return one line for each data set, model and row that is compared, run or not.
 
     Shares and their differences are in percent. ``mean`` ± ``std`` of ``who``'s ``metric`` over ``seeds`` runs, as
     accuracy or error (``scale``), of which more or less is ``better_if``; ``difference`` to the reference paired by
@@ -81,11 +82,12 @@ def comparison_table(runs: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
     kept. ``peers`` and ``ensemble`` are of the headline,
     and one column has each other metric of the student. Costs are means over seeds; ``time_ratio`` (of a step),
     ``training_ratio`` (of all steps) and ``memory_ratio`` are to the reference. ``published`` is as printed,
-    ``beyond_published`` ours minus theirs. ``note``: what is missing. ``protocol``: how the runs were judged; None
-    where none has finished.
+    ``beyond_published`` ours minus theirs. ``precision``: those that the runs were trained in. ``note``: what is
+    missing. ``protocol``: how the runs were judged; None where none has finished.
 
     Args:
-        runs: one line a run, of the columns of :func:`classmates.comparisons.runs.columns`.
+        runs: one line a run, of the columns of :func:`classmates.comparisons.runs.columns`; those of other
+            comparisons in the same folder have no line.
         recipe: what was compared; rows and models of its published values have lines too.
 
     Raises:
@@ -94,10 +96,11 @@ def comparison_table(runs: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
     finished = finished_runs(runs, recipe)
     protocol = protocol_of(runs)
     published = [row for values in recipe.published.values() for row in values]
-    rows = ordered([*recipe.rows, *published], runs["row"])
+    compared = runs[~runs["status"].str.startswith("other ")]
+    rows = ordered([*recipe.rows, *published], compared["row"])
     lines = []
-    for data in ordered(recipe.data, runs["data"]):
-        for model in ordered([*recipe.models, *recipe.published], runs["model"]):
+    for data in ordered(recipe.data, compared["data"]):
+        for model in ordered([*recipe.models, *recipe.published], compared["model"]):
             here = finished[(finished["model"] == model) & (finished["data"] == data)]
             planned = runs[(runs["model"] == model) & (runs["data"] == data)]
             lines += [_line(row, model, data, here, planned, recipe, protocol) for row in rows]
@@ -173,6 +176,7 @@ def _line(
         "published": published,
         "published_number": number,
         "beyond_published": mean - number,
+        "precision": ", ".join(sorted(set(runs["precision"].dropna()))),
         "note": _note(planned[planned["row"] == row]["status"], seeds, choice.who),
     }
 
@@ -224,60 +228,5 @@ def _note(statuses: pd.Series, seeds: int, who: str) -> str:
         return "not run"
     parts = [f"{count} {status}" for status, count in statuses.value_counts().items() if status != DONE]
     if seeds == 0 and (statuses == DONE).any():
-        parts.insert(0, f"has no {who}")
+        parts.insert(0, f"{HAS_NO} {who}")
     return ", ".join(parts)
-
-
-def _count(better: pd.Series, worse: pd.Series) -> str:
-    return f"{int(better.sum())} better and {int(worse.sum())} worse"
-
-
-def remarks(table: pd.DataFrame) -> list[str]:
-    """Return what has to be said beside the table of a comparison, as sentences."""
-    said = []
-    protocols = [protocol for protocol in table["protocol"] if isinstance(protocol, ProtocolRecord)]
-    counted = protocols[0].counted if protocols else "images"
-    compared = int(table["p"].notna().sum())
-    if compared:
-        said.append(
-            f"{BETTER} clearly better, {WORSE} clearly worse than {table['reference'].iloc[0]}: the 95 % interval of "
-            "the difference (Student's t, paired by seed) excludes zero, also after Holm's correction for all "
-            "comparisons. Rows with the same mark are not thereby told apart from one another."
-        )
-        said.append(
-            "The intervals are about other seeds of training on these images, tested on these images; what other "
-            "test images would show is a further question."
-        )
-    else:
-        said.append("No row is marked as better or worse: an interval takes two seeds or more, and some spread.")
-    if compared > 1:
-        said.append(
-            f"{compared} comparisons with the reference were made, and where there is no difference one interval in "
-            f"twenty excludes zero by chance: {_count(table['better'], table['worse'])}; after the correction "
-            f"{_count(table['marked'], table['marked_worse'])}."
-        )
-    fewest = table.loc[table["seeds"] > 0, "seeds"]
-    few = warning_of_few(int(fewest.min())) if len(fewest) else "Nothing has finished yet."
-    if few is not None:
-        said.append(few)
-    if table["one_run"].notna().any():
-        said.append(
-            f"The choice of test {counted} alone leaves a single run uncertain by up to ± "
-            f"{table['one_run'].max():.2f} points (95 % interval); the rows share these {counted}, so differences "
-            "are surer than that."
-        )
-    said += list(dict.fromkeys(protocol.caution for protocol in protocols if protocol.caution))
-    if beside_published(table):
-        said.append(
-            "Published values are as printed, of other hardware, software and seeds, and of other settings where the "
-            "title or the notes say so; they enter no test here."
-        )
-    if table["peak_memory_mib"].notna().any():
-        said.append(
-            "Memory is the peak on the GPU, or without one that of the whole process, the interpreter and the images "
-            "included: no measure of what a method needs."
-        )
-    missing = int((table["seeds"] == 0).sum())
-    if missing:
-        said.append(f"{missing} of {len(table)} lines have no finished run and stay empty.")
-    return said

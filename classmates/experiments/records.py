@@ -31,7 +31,7 @@ def read_runs(ledger: Ledger, planned: Sequence[Job]) -> pd.DataFrame:
         half the length of the headline's 95 % interval. Then the student's other metrics by name, and test_images,
         train_images, epochs, steps, seconds (of training alone), seconds_per_step, image_passes (training images
         seen, in all epochs), peak_memory_mib, parameters and multiply_adds (of the student), training_parameters,
-        finished (UTC); then versions and hardware.
+        precision (of training), finished (UTC); then versions and hardware.
     """
     lines = [line_of(ledger, job, ledger.status(job)) for job in planned]
     names = {job.name for job in planned}

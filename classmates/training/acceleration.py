@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import product
 from typing import Literal, NamedTuple, cast, get_args
 
 import torch
+from filelock import FileLock
 from torch import nn
 
 from classmates._files import whole_file
@@ -50,7 +50,8 @@ def choose(
     """Put the fastest in the place of each "auto", timed over a few training steps of the network; keep other words.
 
     "bf16-mixed" is tried only where the device multiplies in bfloat16; without such instructions it takes many times
-    as long. The timings are kept in the cache, so that every run of a network on a machine is computed alike.
+    as long. The timings are kept in the cache, so that every run of a network on a machine is computed alike,
+    whatever its batches: the rows of a comparison may have batches of their own.
 
     Args:
         precision: "auto" or any of Lightning's words.
@@ -58,7 +59,7 @@ def choose(
         accelerator: as Lightning names it.
         network: the student; a copy of it is timed.
         input_shape: (C, H, W) of an image.
-        batch_size: images a step.
+        batch_size: images a step, where it has to be timed.
 
     Raises:
         UserError: an unknown memory format.
@@ -93,9 +94,11 @@ def fastest(milliseconds: dict[tuple[str, str], float]) -> tuple[str, str]:
 
 
 def said(milliseconds: dict[tuple[str, str], float]) -> str:
-    """Say what each candidate took, the fastest first."""
+    """Say what each candidate took, the fastest first, and why that is not taken where it is not."""
     ranked = sorted(milliseconds.items(), key=lambda item: item[1])
-    return "measured, ms a step: " + ", ".join(f"{' '.join(names)} {value:.1f}" for names, value in ranked)
+    taken = ", ".join(f"{' '.join(names)} {value:.1f}" for names, value in ranked)
+    plainest = "" if fastest(milliseconds) == ranked[0][0] else " (the plainest that none is a tenth faster than)"
+    return f"measured, ms a step: {taken}{plainest}"
 
 
 def timings(
@@ -107,24 +110,26 @@ def timings(
 ) -> dict[tuple[str, str], float]:
     """Return a training step's milliseconds by (precision, memory format), from the cache if measured before.
 
-    The network, the random state and the BatchNorm statistics stay as they are.
+    Of processes that want the same at the same time one measures, and the others wait for it. The network, the random
+    state and the BatchNorm statistics stay as they are.
     """
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
     shapes = [(name, tuple(value.shape)) for name, value in network.state_dict().items()]
-    # Batches of nearly one size share a measurement, so that the rows of a comparison are computed alike.
-    about = 2 ** round(math.log2(batch_size))
-    key = [COMPUTED, hardware, torch.get_num_threads(), torch.__version__, type(network).__name__, input_shape, about]
+    key = [COMPUTED, hardware, torch.get_num_threads(), torch.__version__, type(network).__name__, input_shape]
     digest = hashlib.sha256(json.dumps([*key, shapes], default=str).encode()).hexdigest()
     name = f"speed-{digest[:24]}.json"
     known: dict[str, float] = {}
-    with suppress(OSError, RuntimeError, ValueError):  # no cache, or none that can be read: measured again
-        known = json.loads((cache_folder() / name).read_text(encoding="utf-8"))
-    if any(" ".join(candidate) not in known for candidate in candidates):
-        with torch.random.fork_rng(range(torch.cuda.device_count()) if device.type == "cuda" else ()):
-            taken = _time_steps(network, input_shape, batch_size, device, candidates)
-        known |= {" ".join(candidate): value for candidate, value in zip(candidates, taken, strict=True)}
-        with suppress(OSError, RuntimeError), whole_file(cache_folder() / name) as path:
-            path.write_text(json.dumps(known), encoding="utf-8")
+    with ExitStack() as stack:
+        with suppress(OSError, RuntimeError, ValueError):  # no cache, or none that can be read: measured again
+            cache_folder().mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(cache_folder() / f"{name}.lock"))
+            known = json.loads((cache_folder() / name).read_text(encoding="utf-8"))
+        if any(" ".join(candidate) not in known for candidate in candidates):
+            with torch.random.fork_rng(range(torch.cuda.device_count()) if device.type == "cuda" else ()):
+                taken = _time_steps(network, input_shape, batch_size, device, candidates)
+            known |= {" ".join(candidate): value for candidate, value in zip(candidates, taken, strict=True)}
+            with suppress(OSError, RuntimeError), whole_file(cache_folder() / name) as path:
+                path.write_text(json.dumps(known), encoding="utf-8")
     return {candidate: known[" ".join(candidate)] for candidate in candidates}
 
 

@@ -107,7 +107,7 @@ def test_text_has_aligned_columns_and_stars(table: pd.DataFrame) -> None:
 def test_markdown_tables_are_tables(table: pd.DataFrame) -> None:
     text = as_markdown(table.replace("DML", "a|b"), "A title")
     rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert "\n\n- ▲ clearly better" in text
+    assert "\n- ▲ clearly better" in text
     assert "| **▲ 76.00 ± 1.73** |" in text
     assert text.count("**") == 4
     assert r"| a\|b |" in text
@@ -120,7 +120,7 @@ def test_latex_is_escaped_booktabs(table: pd.DataFrame) -> None:
     assert text.count(r"\toprule") == text.count(r"\bottomrule") == 3
     assert r"\textbf{$\uparrow$ 76.00 $\pm$ 1.73}" in text
     assert r"beta\_0.2 \& more &" in text
-    assert r"\caption{50 \% \& more: tiny, digits}" in text
+    assert r"\caption{50 \% \& more: tiny, digits; mean $\pm$ standard deviation over seeds}" in text
     assert not any(ord(character) > 127 for line in text.splitlines() for character in line if line[:1] != "%")
 
 

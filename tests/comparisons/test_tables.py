@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from classmates.comparisons.recipe import Recipe, ScoreChoice
-from classmates.comparisons.tables import comparison_table, remarks
+from classmates.comparisons.tables import comparison_table
 from classmates.errors import UserError
 
 Frame = Callable[..., pd.DataFrame]
@@ -98,7 +98,6 @@ def test_what_was_not_run_is_there_and_says_so(runs: pd.DataFrame, recipe: Recip
     assert set(other["note"]) == {"not run"}
     assert other.loc["Missing", "published"] == "61.00"
     assert other["mean"].isna().all()
-    assert "7 of 10 lines have no finished run" in " ".join(remarks(table))
 
 
 def test_errors_turn_the_sign(runs: pd.DataFrame, recipe: Recipe) -> None:
@@ -158,20 +157,26 @@ def test_runs_of_other_code_are_no_part_of_it(runs: pd.DataFrame, recipe: Recipe
     assert table.loc["MCL", "note"] == "1 other version"
 
 
-def test_remarks_say_how_much_it_is_worth(runs: pd.DataFrame, recipe: Recipe) -> None:
-    said = " ".join(remarks(comparison_table(runs, recipe)))
-    assert "clearly worse than Baseline" in said
-    assert "2 comparisons with the reference were made" in said
-    assert "1 better and 0 worse; after the correction 1 better and 0 worse" in said
-    assert "Few seeds: with 3" in said
-    assert "uncertain by up to ± 6." in said
-    one_seed = comparison_table(runs[runs["seed"] == 0], recipe)
-    assert not one_seed["better"].any()
-    assert "No row is marked as better or worse" in " ".join(remarks(one_seed))
-    assert "One seed has no spread" in " ".join(remarks(one_seed))
+def test_runs_of_another_comparison_in_the_folder_have_no_line(
+    runs: pd.DataFrame, recipe: Recipe, frame_of: Frame
+) -> None:
+    others = frame_of(
+        [
+            {"row": "KD", "seed": 0, "student": 0.9, "status": "other settings"},
+            {"row": "MCL", "seed": 0, "student": 0.9, "status": "other settings", "model": "large"},
+        ]
+    )
+    table = comparison_table(pd.concat([runs, others]), recipe)
+    assert table["row"].tolist() == list(recipe.rows)
+    assert set(table["model"]) == {"tiny"}
+
+
+def test_a_line_says_in_which_precision_its_runs_were_trained(runs: pd.DataFrame, recipe: Recipe) -> None:
+    words = runs.assign(precision=["32-true" if seed else "bf16-mixed" for seed in runs["seed"]])
+    table = comparison_table(words, recipe).set_index("row")
+    assert table.loc["MCL", "precision"] == "32-true, bf16-mixed"
+    assert table.loc["beta_0.2 & more", "precision"] == ""
 
 
 def test_nothing_run_is_a_table_too(runs: pd.DataFrame, recipe: Recipe) -> None:
-    table = comparison_table(runs.iloc[:0], recipe)
-    assert len(table) == 4
-    assert "Nothing has finished yet" in " ".join(remarks(table))
+    assert comparison_table(runs.iloc[:0], recipe)["seeds"].tolist() == [0, 0, 0, 0]

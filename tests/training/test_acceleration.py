@@ -1,6 +1,8 @@
 """What "auto" becomes, and that what is chosen is what runs."""
 
 import itertools
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -84,16 +86,32 @@ def test_what_slows_the_machine_for_a_while_does_not_choose(machine, monkeypatch
     assert "channels_last 6.0, 32-true contiguous 10.0" in settled.notes[0]
 
 
-def test_a_measurement_is_made_once_and_shared_by_batches_of_nearly_one_size(machine, monkeypatch, tiny_network):
+def test_a_measurement_is_made_once_whatever_the_batches(machine, monkeypatch, tiny_network):
+    """The rows of a comparison may have batches of their own, and are to be computed alike."""
     machine(gpu=False, bfloat16=False)
     tried = []
     monkeypatch.setattr(acceleration, "_step", lambda *how: tried.append(how[2]) or (lambda: 1.0))
     first = chosen("auto", "auto", "cpu", tiny_network(widths=(6, 7, 8)), batch_size=128)
-    again = chosen("auto", "auto", "cpu", tiny_network(widths=(6, 7, 8), seed=3), batch_size=129)
+    again = chosen("auto", "auto", "cpu", tiny_network(widths=(6, 7, 8), seed=3), batch_size=32)
     assert first == again
     assert tried == [128, 128]
-    chosen("auto", "auto", "cpu", tiny_network(widths=(6, 7, 8)), batch_size=32)
-    assert tried == [128, 128, 32, 32]
+
+
+def test_processes_that_begin_together_measure_once(machine, monkeypatch, tiny_network):
+    machine(gpu=False, bfloat16=False)
+    speeds = itertools.count(1)  # the second to measure would find other times
+    monkeypatch.setattr(acceleration, "_step", lambda *how: lambda: time.sleep(0.02) or next(speeds))
+    with ThreadPoolExecutor(2) as pool:
+        networks = [tiny_network(widths=(6, 7, 9)) for _ in range(2)]
+        first, second = pool.map(lambda network: chosen("auto", "auto", "cpu", network), networks)
+    assert first == second
+
+
+def test_why_the_fastest_is_not_taken_is_said(machine, monkeypatch, tiny_network):
+    machine(gpu=False, bfloat16=False)
+    monkeypatch.setattr(acceleration, "_step", lambda *how: lambda: 9.5 if "channels_last" in how else 10.0)
+    (note,) = chosen("auto", "auto", "auto", tiny_network(widths=(5, 8, 8))).notes
+    assert "channels_last 9.5, 32-true contiguous 10.0 (the plainest that none is a tenth faster than)" in note
 
 
 def test_measuring_leaves_network_and_random_numbers_as_they_were(machine, tiny_network):
