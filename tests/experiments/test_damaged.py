@@ -108,3 +108,14 @@ def test_a_damaged_failure_is_one_of_which_nothing_is_known(copied, text, status
     seen = every_run(ledger.folder)
     assert seen["status"][0] == status
     assert (seen["failure"][0] == "it failed, and the file that says why is damaged") is (status == "failed")
+
+
+def test_a_run_that_was_trained_further_by_hand_is_not_the_one_that_was_planned(copied):
+    ledger, job = copied
+    result = ledger.run_folder(job) / "result.json"
+    content = json.loads(result.read_text())
+    content["epochs"] = content["training"]["epochs"] = 2
+    result.write_text(json.dumps(content))
+    assert ledger.read_result(job).complete
+    assert ledger.result(job) is None
+    assert ledger.status(job) == "interrupted"

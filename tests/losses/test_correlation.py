@@ -70,6 +70,14 @@ def test_a_sure_teacher_still_teaches(name: str) -> None:
     assert student.grad.isfinite().all()
 
 
+def test_a_class_that_no_image_is_taken_for_still_teaches() -> None:
+    """Its probabilities are next to 0 for every image; they rank the images as those of other classes do."""
+    never = 100 * (torch.arange(5) == 2)
+    student, teacher = logits(0) - never, logits(1) - never
+    loss = intra_class(student, teacher, 1.0)
+    assert loss.item() == pytest.approx(by_definition("intra", student, teacher, 1.0), rel=1e-4)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_where_nothing_varies_the_gradient_stays_finite(name: str) -> None:
     student = torch.zeros(6, 5, requires_grad=True)

@@ -7,7 +7,7 @@ from torch import nn
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.data.batches.sampling import Shuffled
 from classmates.errors import UserError
-from classmates.methods import KD, MCL, Combined, Method
+from classmates.methods import DML, KD, MCL, Combined, Method
 from classmates.methods.spec import MethodSpec
 from classmates.networks.building.teacher import Teacher
 from classmates.networks.peers.peers import Peers
@@ -161,3 +161,17 @@ def test_a_ramp_goes_on_the_weight_and_a_term_of_weight_0_now_is_not_computed(
     method.weights["first"], method.epoch = 0.0, 0
     with pytest.raises(UserError, match="every term of Ramped has weight 0 in epoch 0"):
         method(tiny_batch)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2])
+def test_dropout_that_drops_something_tells_peers_apart(
+    tiny_network: Make, tiny_data: DataSpec, share: float
+) -> None:
+    network = tiny_network()
+    network.stage2.append(nn.Dropout2d(share))
+    method = DML(network, tiny_data, start="identical")
+    if share:
+        method.check_peers_differ()
+        return
+    with pytest.raises(UserError, match=r"start='identical': .* stay copies of one another"):
+        method.check_peers_differ()

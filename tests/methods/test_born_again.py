@@ -78,6 +78,13 @@ def test_evaluation_begins_no_generation(tiny_network: Make, tiny_data: DataSpec
     assert method.generation == 0
 
 
+def test_teachers_stay_in_evaluation_mode_when_training_goes_on(tiny_network: Make, tiny_data: DataSpec) -> None:
+    method = BornAgain(tiny_network(), tiny_data)
+    method.eval().train()  # as after validation
+    assert method.student().training
+    assert not any(module.training for module in method.others.modules())
+
+
 def test_weights_that_two_layers_share_change_places_too() -> None:
     def shared() -> nn.Module:
         network = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.BatchNorm1d(3))

@@ -185,6 +185,37 @@ def test_classifiers_learn_if_one_of_them_looks_at_their_logits(names):
         assert all(weight.requires_grad for weight in one.get_submodule(architecture.classifier).parameters())
 
 
+def test_the_parts_know_whether_a_batch_begins_a_step():
+    method = combined("SD", {"class_path": "PCL", "init_args": {"peers": 2, "views": "shared"}})
+    for begins in (True, False, True):
+        method.begins_step = begins  # as where gradients are accumulated
+        method(triplet_batch())
+    assert method.parts["PCL"].means.steps == 2
+
+
+def test_of_two_ensembles_that_of_the_peers_is_scored():
+    method = combined("SD", {"class_path": "MCL", "init_args": {"peers": 2, "num_negatives": 4}})
+    outputs = method(triplet_batch()).outputs
+    predictions = method.predictions(outputs)
+    assert {"student", "peer1", "exit1", "ensemble"} <= predictions.keys()
+    torch.testing.assert_close(predictions["ensemble"], (outputs[0].logits + outputs[1].logits) / 2)
+
+
+def test_peers_that_begin_alike_are_averaged_beside_another_method_too():
+    def options(start):
+        return {"peers": 2, "share": "nothing", "start": start, "num_negatives": 4}
+
+    assert combined("SD", {"class_path": "MCL", "init_args": options("identical")}).deploys_average
+    assert not combined("SD", {"class_path": "MCL", "init_args": options("same")}).deploys_average
+
+
+def test_the_notes_of_the_parts_are_its_own():
+    with pytest.warns(UserWarning, match="capped to 48"):
+        method = combined("SD", {"class_path": "MCL", "init_args": {"peers": 2, "num_negatives": 99}})
+    (note,) = method.notes
+    assert note.startswith("num_negatives=99 capped to 48")
+
+
 def test_lengths_of_the_parts_are_told():
     method = combined("SD", lambda network, data: ONE(network, data, ramp=80))
     assert method.check_length(80) == []

@@ -2,23 +2,29 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from classmates.contracts import Batch
+from classmates.contracts import Batch, DataSpec
+from classmates.losses.soft_targets import softened_kl
 from classmates.methods import MCL, mcl
 from classmates.networks.memory import bank_contrast
+from classmates.tasks.few_shot import FewShot
 
 
-def by_hand(method: MCL, batch: Batch, outputs: list[Any], bank: Tensor, drawn: Tensor | None) -> dict[str, float]:
+def by_hand(
+    method: MCL, batch: Batch, outputs: list[Any], bank: Tensor, drawn: Tensor | None, options: dict[str, Any]
+) -> dict[str, float]:
     """The terms in float64 from the paper's equations; ``drawn`` are the negatives' indices [B, K], None for all."""
     logits = [output.logits.detach().double() for output in outputs]
     peers, size, count = len(outputs), len(batch.labels), len(method.contrast.classes.labels)
-    temperature, tau, k = method.temperature, method.contrast.temperature, method.contrast.num_negatives
+    temperature, tau = options.get("temperature", 3.0), options.get("contrast_temperature", 0.1)
+    k = options.get("num_negatives", 5)
 
     def probabilities(row: Tensor, t: float) -> list[float]:
         powers = [math.exp(z / t) for z in row.tolist()]
@@ -46,9 +52,8 @@ def by_hand(method: MCL, batch: Batch, outputs: list[Any], bank: Tensor, drawn: 
                 continue
             positive, negative = [], []
             for i in range(size):
-                shown = (
-                    bank[b, batch.indices[i]].double() if method.contrast.positives == "bank" else embeddings[b][i]
-                )
+                live = options.get("positives") == "live"
+                shown = embeddings[b][i] if live else bank[b, batch.indices[i]].double()
                 positive.append(math.exp(float(embeddings[a][i] @ shown) / tau))
                 others = drawn[i].tolist() if drawn is not None else range(count)
                 rows = [j for j in others if method.contrast.classes.labels[j] != batch.labels[i]]
@@ -57,7 +62,7 @@ def by_hand(method: MCL, batch: Batch, outputs: list[Any], bank: Tensor, drawn: 
             means = [(p + k * sum(n) / len(n)) / (k + 1) for p, n in zip(positive, negative, strict=True)]
             for i in range(size):
                 z = count * sum(means) / size
-                if method.contrast.normaliser == "anchor":  # Eq. 6 to the letter: every sample's row
+                if options.get("normaliser") == "anchor":  # Eq. 6 to the letter: every sample's row
                     z = sum(math.exp(float(embeddings[a][i] @ row.double()) / tau) for row in bank[b])
                 true = [p / z / (p / z + k / count) for p in (positive[i], *negative[i])]
                 attraction = -math.log(true[0])
@@ -88,7 +93,7 @@ def test_terms_are_the_paper_s(
     if options.get("negatives") != "all":
         torch.manual_seed(5)
         drawn = method.contrast.classes.draw(tiny_batch.labels, 5)
-    expected = by_hand(method, tiny_batch, output.outputs, bank, drawn)
+    expected = by_hand(method, tiny_batch, output.outputs, bank, drawn, options)
     assert len(output.outputs) == options["peers"]
     assert {name: term.item() for name, term in output.terms.items()} == pytest.approx(expected, rel=1e-4)
     temperature = options.get("temperature", 3.0)
@@ -195,3 +200,32 @@ def test_all_peers_learn_from_the_ensemble_where_asked(make_mcl: Callable[..., M
     expected = sum((ensemble * (ensemble.log() - (one / 3).log_softmax(dim=-1))).sum(dim=-1).mean() for one in logits)
     assert output.terms["distillation"].item() == pytest.approx(expected.item(), rel=1e-5)
     assert make_mcl(beta=0.0)(tiny_batch).terms["distillation"] < output.terms["distillation"]
+
+
+@pytest.mark.parametrize(
+    ("options", "shape", "taught"),
+    [
+        ({}, (4, 2), 0.0),  # four queries, of two classes each
+        ({"distilled": "classifier"}, (6, 4), 1.0),
+        ({"distilled": "classifier", "distillation": 0.0}, None, 0.0),
+    ],
+)
+def test_of_episodes_the_ensemble_teaches_the_queries_logits_or_the_classifiers(
+    tiny_network: Callable[..., nn.Module],
+    tiny_data: DataSpec,
+    options: dict[str, Any],
+    shape: tuple[int, int] | None,
+    taught: float,
+) -> None:
+    data = replace(tiny_data, task=FewShot(way=2, shot=1, queries=2))
+    method = MCL(tiny_network(), data, num_negatives=5, dimension=6, **options)
+    assert method.weights["ce"] == taught  # classifiers learn where their logits are distilled
+    indices = torch.tensor([0, 4, 8, 1, 5, 9])
+    batch = Batch(torch.randn(6, 3, 16, 16), tiny_data.labels[indices], indices)
+    outputs, terms, _ = method(batch)
+    assert ("distillation" in terms) == (shape is not None)
+    if shape is not None:
+        of_classifiers = torch.stack([output.logits for output in outputs])
+        logits = of_classifiers if taught else method.task.logits(outputs, batch)
+        assert logits.shape == (4, *shape)
+        torch.testing.assert_close(terms["distillation"], softened_kl(logits[-1], logits.mean(0), 3.0))

@@ -35,6 +35,14 @@ def test_it_says_that_it_needs_a_teacher_and_how_to_give_one(teacher_method) -> 
         teacher_method(network(), DATA)
 
 
+def test_each_of_several_teachers_has_a_file_of_weights() -> None:
+    names = {"teacher": ["resnet8", "resnet14", "resnet20"], "teacher_weights": ["a.pth", "b.pth"]}
+    with pytest.raises(UserError, match="2 teacher_weights for 3 teachers: give a file for each"):
+        methods.KD(network(), DATA, **names)
+    with pytest.raises(UserError, match=r"teacher_weights 'a\.pth' are for a teacher: say with --method\.teacher"):
+        methods.TfKD(network(), DATA, teacher_weights="a.pth")
+
+
 def test_steps_that_look_the_teachers_outputs_up_are_of_another_kind() -> None:
     data = replace(DATA, labels=DATA.labels[:16], augmented=False)
     method = methods.KD(network(), data, teacher=network(), cache=True)

@@ -51,6 +51,15 @@ def test_what_was_saved_is_what_is_loaded(tmp_path: Path, network: nn.Module) ->
     assert sorted(os.listdir(tmp_path / "run")) == ["student.json", "student.safetensors"]
 
 
+def test_weights_that_two_layers_share_are_saved_for_each(tmp_path: Path) -> None:
+    network, other = (nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)) for _ in range(2))
+    network[1].weight = network[0].weight
+    save_student(tmp_path, network, replace(CARD, model=None))
+    loaded, _ = load_student(tmp_path, network=other)
+    assert torch.equal(loaded[0].weight, network[0].weight)
+    assert torch.equal(loaded[1].weight, network[0].weight)
+
+
 def test_timm_loads_it_without_us(tmp_path: Path, network: nn.Module) -> None:
     save_student(tmp_path, network, CARD)
     card = json.loads((tmp_path / "student.json").read_text())

@@ -153,6 +153,8 @@ def test_groups_that_say_nothing_of_one_another_leave_little() -> None:
     assert high > 0.99
     balanced = torch.tensor([True, False] * 3)
     assert accuracy_interval(balanced, torch.tensor([0, 0, 1, 1, 2, 2])) == wilson_interval(3, 6)
+    nearly = torch.tensor([True, False] * 11 + [True, True])  # groups vary less than images would: 24 are 24
+    assert accuracy_interval(nearly, torch.arange(12).repeat_interleave(2)) == pytest.approx(wilson_interval(13, 24))
 
 
 @pytest.mark.parametrize(("wrong", "least", "most"), [(0.5, 0.92, 0.85), (0.1, 0.82, 0.75)])

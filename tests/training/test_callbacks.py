@@ -1,10 +1,12 @@
 import time
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from lightning.pytorch.callbacks import Callback
 
 from classmates.data.batches.in_memory import MemoryLoader
+from classmates.training.callbacks import History
 
 
 @pytest.fixture
@@ -72,3 +74,10 @@ def test_the_table_has_the_rate_of_the_last_step(small_train, tmp_path):
 
     small_train(out=tmp_path / "run", epochs=3, schedule="OneCycleLR", callbacks=[Rates()])
     assert pd.read_csv(tmp_path / "run" / "metrics.csv")["lr"].tolist() == pytest.approx(rates[3::4])
+
+
+def test_the_rate_in_the_table_is_the_highest_of_all_parameters(tmp_path):
+    history = History(tmp_path / "metrics.csv")
+    optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}, {"lr": 0.3}, {"lr": 0.2}])
+    history.on_train_batch_start(SimpleNamespace(optimizers=[optimizer]), None, None, 0)
+    assert history.lr == 0.3

@@ -6,11 +6,12 @@ import pytest
 import timm
 import torch
 from lightning.pytorch.callbacks import Callback
+from torch import nn
 
 from classmates.errors import UserError
 from classmates.methods import MCL, PCL, Baseline
 from classmates.training.checkpoints import load_checkpoint
-from classmates.training.finetuning import WeightAverage, new_parts
+from classmates.training.finetuning import WeightAverage, measure_statistics, new_parts
 from classmates.training.optimisation import faster_groups, layer_groups
 
 
@@ -215,3 +216,15 @@ def test_what_cannot_work_is_told_before_anything_is_written(settings, message, 
 def test_the_decay_of_an_average_is_checked():
     with pytest.raises(UserError, match="between 0 and 1"):
         WeightAverage(2.0)
+
+
+def test_statistics_are_means_over_batches_and_those_of_frozen_layers_stay():
+    frozen, learning = nn.BatchNorm2d(3).eval(), nn.BatchNorm2d(3)
+    for layer in (frozen, learning):
+        layer.running_mean.fill_(2.0)
+    batches = [torch.randn(8, 3, 4, 4) + number for number in (1, 4)]
+    seen = torch.stack([frozen(images).mean((0, 2, 3)) for images in batches]).mean(0).detach()
+    measure_statistics(nn.Sequential(frozen, learning), batches)
+    assert torch.equal(frozen.running_mean, torch.full((3,), 2.0))
+    torch.testing.assert_close(learning.running_mean, seen)
+    assert learning.momentum == 0.1

@@ -6,7 +6,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from classmates.methods import MCL, SD
+from classmates.methods import MCL, SD, Baseline
 from classmates.training.module import TermMeter
 
 AVERAGED = partial(MCL, peers=2, num_negatives=16, dimension=8, start="identical", views="own")
@@ -78,3 +78,18 @@ def test_what_terms_have_learnt_goes_with_the_checkpoint():
     meter.seen, meter.learning = {"ce", "stuck"}, {"ce"}
     other.load_state_dict(meter.state_dict())
     assert other.without_gradient == ["stuck"]
+
+
+class Drawing(Baseline):
+    """Notes a number that each step draws."""
+
+    drawn: list[float] = []  # noqa: RUF012
+
+    def forward(self, batch):
+        self.drawn.append(torch.rand(()).item())
+        return super().forward(batch)
+
+
+def test_no_two_steps_draw_the_same(small_train, tmp_path):
+    small_train(epochs=3, method=Drawing, out=tmp_path / "run")
+    assert len(set(Drawing.drawn)) == len(Drawing.drawn) > 3

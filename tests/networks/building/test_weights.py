@@ -41,6 +41,15 @@ def test_other_classes_get_a_new_classifier_that_begins_small_and_say_so(tmp_pat
     assert torch.equal(target.layer1[0].conv1.weight, source.layer1[0].conv1.weight)
 
 
+@pytest.mark.parametrize("keys", [("state_dict", "state_dict_ema"), ("model", "model_ema")])
+def test_of_a_checkpoint_with_an_average_the_average_is_taken(tmp_path, keys):
+    last, average, target = network(), network(), network()
+    weights = dict(zip(keys, (last.state_dict(), average.state_dict()), strict=True))
+    torch.save(weights, tmp_path / "weights.pth")
+    assert load_pretrained(target, tmp_path / "weights.pth", (3, 32, 32)) == []
+    assert torch.equal(target.fc.weight, average.fc.weight)
+
+
 def test_colour_weights_for_grey_images_are_summed(tmp_path):
     source, target = network(), network(in_chans=1)
     torch.save(source.state_dict(), tmp_path / "weights.pth")
