@@ -216,6 +216,12 @@ def read_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
     return tuple(wanted)
 
 
+def names_method(settings: Mapping[str, Any]) -> bool:
+    """Return whether settings say which method it is, and not only options of one."""
+    method = settings.get("method")
+    return bool(method.get("class_path") if isinstance(method, Mapping) else method)
+
+
 def _check(recipe: Recipe, where: str) -> None:
     """Raise UserError for words that are none of those known and for rows that there are not."""
     check_choice(f"base in {where}", recipe.base, Base)
@@ -239,6 +245,10 @@ def _check_rows(recipe: Recipe, where: str) -> None:
         _known(f"row among the settings of {model}", rows, recipe.rows, where)
         for row, own in rows.items():
             _mapping({} if own is None else own, f"{where}: models_settings: {model}: rows: {row}")
+    for row, settings in recipe.rows.items():
+        options_alone = isinstance(settings.get("method", {}), Mapping)
+        if not (names_method(settings) or (names_method(recipe.settings) and options_alone)):
+            raise UserError(f"{where}: row '{row}' names no method: it needs a line 'method: ...', such as Baseline")
 
 
 def _score(given: Any, default: ScoreChoice, where: str) -> ScoreChoice:

@@ -9,7 +9,7 @@ from typing import Any
 from classmates._progress import note
 from classmates.comparisons.recipe import Recipe
 from classmates.errors import UserError
-from classmates.experiments.plan import typed_settings
+from classmates.experiments.layers import typed_settings
 from classmates.training.config import TrainConfig
 from classmates.training.settling import by_recipe
 from classmates.training.setup import load_images

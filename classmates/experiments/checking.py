@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import torch
 
 from classmates._progress import note
+from classmates.comparisons.recipe import Recipe
+from classmates.comparisons.tables import check_scores
 from classmates.data.parts import ImageData
 from classmates.errors import UserError
 from classmates.evaluation.predict import device_for
+from classmates.methods.base import Method
 from classmates.runs.plain_values import plain_value
 from classmates.training.beginning import prepare_images
 from classmates.training.config import RunConfig, TrainConfig, describe_method
@@ -29,6 +32,8 @@ OF_STEPS = (
     *("out", "resume"),
 )
 """Settings on which no network and no method depends."""
+PREDICTED = {"peers": ("peer", "exit"), "ensemble": ("ensemble",)}
+"""By whose figure stands in a table: how the names begin that methods have for whom it is of."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +59,14 @@ def method_key(config: RunConfig) -> str:
     return json.dumps([networks, describe_method(config.method), config.plain_task], sort_keys=True)
 
 
-def check_trials(trials: Sequence[Trial]) -> list[RunConfig]:
+def check_trials(trials: Sequence[Trial], recipe: Recipe) -> list[RunConfig]:
     """Settle what each trial leaves open, and build every distinct method, optimiser and schedule once, on the CPU.
 
-    What loading the images had to decide is said.
+    What loading the images had to decide is said, and which figure they are not enough for.
+
+    Args:
+        trials: of all runs but for their seeds.
+        recipe: whose rows they are; it says which figures there will be, and whose scores are in the table.
 
     Returns:
         The settled configuration of each trial.
@@ -68,15 +77,13 @@ def check_trials(trials: Sequence[Trial]) -> list[RunConfig]:
     settled: dict[int, RunConfig] = {}
     notes: list[str] = []
     with torch.random.fork_rng(devices=[]):
-        errors = {id(trial): str(error) for trial, error in failing(trials, settled, notes)}
+        errors = {id(trial): str(error) for trial, error in failing(trials, recipe, settled, notes)}
     for text in notes:
         note(text)
-    places: dict[str, list[str]] = {}
-    for trial in trials:
-        if id(trial) in errors:
-            place = f"row '{trial.row}' with model '{trial.model}' on '{trial.data}'"
-            places.setdefault(errors[id(trial)], []).append(place)
-    told = [f"{', '.join(where)}: {why}" for why, where in places.items()]
+    told = []
+    for why in dict.fromkeys(errors[id(trial)] for trial in trials if id(trial) in errors):
+        places = places_of([trial for trial in trials if errors.get(id(trial)) == why], trials)
+        told.append(f"{', '.join(places)}: {why}")
     if len(told) > 1:
         told = ["\n  ".join([f"{len(errors)} rows cannot work:", *told])]
     if told:
@@ -84,8 +91,22 @@ def check_trials(trials: Sequence[Trial]) -> list[RunConfig]:
     return [settled[id(trial)] for trial in trials]
 
 
+def places_of(some: Sequence[Trial], trials: Sequence[Trial]) -> list[str]:
+    """Name the places of some of the trials: where they are several and all of a data set or model of it, that."""
+    wholes: list[Callable[[Trial], str]] = [
+        lambda trial: f"every row on '{trial.data}'",
+        lambda trial: f"every row with model '{trial.model}' on '{trial.data}'",
+    ]
+    names = {id(trial): f"row '{trial.row}' with model '{trial.model}' on '{trial.data}'" for trial in some}
+    for whole in reversed(wholes):  # the larger one last, whose name stays
+        for together in grouped(trials, [whole(trial) for trial in trials]):
+            if len(together) > 1 and all(id(trial) in names for trial in together):
+                names |= {id(trial): whole(trial) for trial in together}
+    return [*dict.fromkeys(names.values())]
+
+
 def failing(
-    trials: Sequence[Trial], settled: dict[int, RunConfig], notes: list[str]
+    trials: Sequence[Trial], recipe: Recipe, settled: dict[int, RunConfig], notes: list[str]
 ) -> Iterator[tuple[Trial, UserError]]:
     """Yield the trials that cannot work, and why; images and methods are made once for all that share them.
 
@@ -99,6 +120,12 @@ def failing(
             yield from ((trial, error) for trial in of_data)
             continue
         notes += [text for text in images.notes if text not in notes]
+        if images.val is None and "learning_curves" in recipe.figures:
+            rows = ", ".join(dict.fromkeys(f"'{trial.row}'" for trial in of_data))
+            notes.append(
+                f"without validation images (val_fraction) the figure learning_curves is without {rows} on "
+                f"'{of_data[0].data}'"
+            )
         for trial in of_data:
             try:
                 settled[id(trial)], _ = settle(trial.config, images)
@@ -106,14 +133,18 @@ def failing(
                 yield trial, error
         ready = [trial for trial in of_data if id(trial) in settled]
         for alike in grouped(ready, [method_key(settled[id(trial)]) for trial in ready]):
-            yield from failing_on(images, [(trial, settled[id(trial)]) for trial in alike])
+            yield from failing_on(images, recipe, [(trial, settled[id(trial)]) for trial in alike])
 
 
-def failing_on(images: ImageData, alike: Sequence[tuple[Trial, RunConfig]]) -> Iterator[tuple[Trial, UserError]]:
+def failing_on(
+    images: ImageData, recipe: Recipe, alike: Sequence[tuple[Trial, RunConfig]]
+) -> Iterator[tuple[Trial, UserError]]:
     """Yield the same among trials of one method on one data set."""
     first = alike[0][1]
     try:
-        method, _ = build_method(first, prepare_images(first, images))
+        prepared = prepare_images(first, images)
+        method, _ = build_method(first, prepared)
+        check_scores(recipe, method.task.protocol.record)
     except UserError as error:
         yield from ((trial, error) for trial, _ in alike)
         return
@@ -122,8 +153,24 @@ def failing_on(images: ImageData, alike: Sequence[tuple[Trial, RunConfig]]) -> I
             device_for(config.accelerator)
             method.check_length(config.epochs)
             training_module(config, method, images)
+            check_predicted(recipe.score_of(trial.row).who, method, prepared)
         except UserError as error:
             yield trial, error
+
+
+def check_predicted(who: str, method: Method, images: ImageData) -> None:
+    """Raise UserError where a table asks for the figure of whom a method does not score; it is asked on one image."""
+    if who == "student":
+        return
+    method.networks.plain_forwards()  # one image is not worth compiling for
+    with torch.no_grad():
+        outputs = method.eval().networks(torch.zeros(1, *images.input_shape))
+        predicted = method.task.protocol.predictions(method, outputs)
+    if not any(name.startswith(PREDICTED[who]) for name in predicted):
+        raise UserError(
+            f"the table asks for the {who}, but of {type(method).__name__} there is only the "
+            f"{' and the '.join(predicted)}: say who: student for this row, under 'scores' of the recipe"
+        )
 
 
 def grouped(trials: Iterable[Trial], keys: Iterable[str]) -> list[list[Trial]]:

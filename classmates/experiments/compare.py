@@ -17,6 +17,7 @@ from classmates.data.fingerprints import digest
 from classmates.errors import UserError, check_choice
 from classmates.experiments.budget import Budget, equalised, pilots
 from classmates.experiments.called_for import with_model
+from classmates.experiments.given import name_of, settings_of
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.plan import Job, choose, jobs_of, short, slug
 from classmates.experiments.preview import Plan, failures
@@ -78,7 +79,7 @@ def compare(
     Args:
         methods: what is compared: names (MCL), variants (MCL(peers=2)), or YAML files of settings, any of them also
             longer ('Baseline (3 x as long)') or on mixed images ('DML + CutMix'); with a recipe of its own rows,
-            which of them.
+            which of them. In Python also classes and partials of them.
         models: names of models, as train takes them; if not given the one that train chooses for the data, with
             another recipe than "auto" resnet8.
         data: names or folders of data sets; digits if not given.
@@ -86,7 +87,8 @@ def compare(
         recipe: "auto" (the one for the data, as train chooses it, the same for all rows), "common" (200 epochs as
             CIFAR's papers train), "paper" (each method by its own), "none" (train's fixed defaults), a recipe that
             comes with the package (papers/mcl-okd/table1) or a YAML file.
-        train: settings for every run, over all others, such as --train.epochs 30 or --train.method.temperature 2.
+        train: settings for every run, over all others, such as --train.epochs 30 or --train.method.temperature 2
+            where every row's method has a temperature; methods are for --methods to say.
         budget: what is the same for every row: "epochs" as the recipe has them; "passes" (training images seen),
             "steps" or "time": epochs at which a row costs what the reference does, by a run of two epochs.
         reference: the row that the others are compared with; Baseline or else the first if not given.
@@ -109,10 +111,11 @@ def compare(
     """
     check_choice("budget", budget, Budget)
     check_place(on, workers, devices_per_run, gpus_per_run)
-    chosen = with_model(choose(recipe, methods, models, data, seeds, reference), train or {})
+    recipe, train = name_of("recipe", recipe), settings_of("train", train)
+    chosen = with_model(choose(recipe, methods, models, data, seeds, reference), train)
     if budget != "epochs":
         refuse_longer_rows(chosen, budget)
-    jobs = jobs_of(chosen, train or {}, devices_per_run)
+    jobs = jobs_of(chosen, train, devices_per_run)
     if unseen := next((job.row for job in jobs if not job.settings["test"]), None):
         raise UserError(f"row '{unseen}': test is false, but rows are compared by their test images: leave it out")
     ledger = Ledger(Path("comparisons") / default_name(recipe, chosen) if out is None else Path(out))
@@ -133,7 +136,7 @@ def compare(
         jobs = [job if ledger.result(job) else ledger.same_elsewhere(job) or job for job in jobs]
     if dry_run:
         return Plan(ledger.folder, jobs, ledger)
-    chosen = replace(chosen, asked=asked(budget, train or {}))
+    chosen = replace(chosen, asked=asked(budget, train))
     ledger.write_plan(chosen, jobs)
     run_all(ledger, jobs, workers_on(on, ledger, workers, devices_per_run, gpus_per_run), "comparing")
     runs = read_runs(ledger, jobs)

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from classmates import models
-from classmates._own_code import is_file_name
+from classmates._own_code import file_of, is_file_name
 from classmates._sources import Package, Source
 from classmates.data.fingerprints import digest, split_hash
 from classmates.data.loading import is_folder, load
@@ -121,13 +121,17 @@ def code_version(settings: Mapping[str, Any]) -> str:
 def code_hash(settings: Mapping[str, Any], package: Package) -> str:
     """Hash the sources of a package that a run's method, network and data import, and the method's own file.
 
-    Docstrings, comments and layout do not count, as ``ast.unparse`` has the code without them; nor do rooms that only
-    show, plan or configure, nor other methods, models and readers. Methods and models are those that the settings
-    name anywhere: the parts of a combined method and a teacher's model are among them.
+    So are the files beside it that it imports, and those beside other files of the user's that the settings name: a
+    model's, whose own content is among the settings. Docstrings, comments and layout do not count, as ``ast.unparse``
+    has the code without them; nor do rooms that only show, plan or configure, nor other methods, models and readers.
+    Methods and models are those that the settings name anywhere: the parts of a combined method and a teacher's model
+    are among them.
     """
     methods = list(methods_named(settings["method"]))
     kinds = {base for method in methods for base in method.__mro__ if issubclass(base, Method)}
     own = [Source(Path(inspect.getfile(kind))) for kind in kinds if not within(kind, package)]
+    files = [file_of(name) for name in texts(settings) if is_file_name(name)]
+    own += beside([*own, *(Source(file) for file in files if file.is_file())])
     roots = {
         "classmates.training.train",
         *(kind.__module__ for kind in kinds if within(kind, package)),
@@ -148,6 +152,21 @@ def code_hash(settings: Mapping[str, Any], package: Package) -> str:
     code = [part for module in modules for part in (module, package.code(module))]
     flipped = str(NAMED[settings["data"]].flip if settings["data"] in NAMED else True)
     return digest(*code, *sorted(source.code for source in own), flipped)
+
+
+def beside(sources: Sequence[Source]) -> list[Source]:
+    """Return the files that these import from their own folders (``import x``), and those that they import so."""
+    known, left, found = {source.path.resolve() for source in sources}, [*sources], []
+    while left:
+        source = left.pop()
+        for module, name in source.imports:
+            first = (module.strip(".") or str(name)).partition(".")[0]  # `from . import x` is of no module
+            path = source.path.resolve().with_name(f"{first}.py")
+            if path not in known and path.is_file():
+                known.add(path)
+                found.append(Source(path))
+                left.append(found[-1])
+    return found
 
 
 @cache

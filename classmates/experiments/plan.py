@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from classmates._names import in_unicode
 from classmates.comparisons.recipe import Base, Recipe, load_recipe, read_seeds
-from classmates.configuration.arguments import arguments_of
-from classmates.configuration.settings import Settings
 from classmates.errors import UserError, unknown
 from classmates.experiments.checking import Trial, check_trials
+from classmates.experiments.given import listed, name_of, names_of
 from classmates.experiments.identity import Identity, code_version, config_hash, data_fingerprint
-from classmates.experiments.rows import DECIDED, LONGER, TIMES, base_settings, row_of, times_as_long
+from classmates.experiments.layers import typed_settings
+from classmates.experiments.rows import LONGER, row_of, times_as_long
 from classmates.methods.lengths import scaled_lengths
 from classmates.methods.spec import MethodSpec
 from classmates.networks.building.build import check_model_name
-from classmates.runs.spec import class_path
 from classmates.training.config import RunConfig, TrainConfig, describe_method
-from classmates.training.train import train
 
 
 @dataclass(frozen=True)
@@ -102,34 +100,41 @@ def short(name: str) -> str:
 
 
 def choose(
-    recipe: str,
-    methods: Sequence[str],
-    models: Sequence[str],
-    data: Sequence[str],
+    recipe: str | Path,
+    methods: Sequence[Any] | str,
+    models: Sequence[str] | str,
+    data: Sequence[str] | str,
     seeds: int | Sequence[int] | None,
-    reference: str | None,
+    reference: Any,
 ) -> Recipe:
     """Return the recipe of this name, or its part that is asked for; "common" and "paper" are made of the methods.
 
-    Without models it names none where train's recipe for the data decides: ``called_for`` does.
+    Without models it names none where train's recipe for the data decides: ``called_for`` does. Methods, and the
+    reference, may be whatever ``row_of`` takes.
 
     Raises:
         UserError: nothing to compare, an unknown recipe, row, method or model, or a reference that is not compared.
     """
+    recipe, methods = name_of("recipe", recipe), listed(methods)
+    models, data = names_of("models", models), names_of("data", data)
+    if not isinstance(reference, str | None):
+        reference = row_of(reference)[0]
     if recipe in get_args(Base):
         if not methods:
             raise UserError("methods: there is nothing to compare; name some, such as --methods Baseline,MCL")
-        chosen = Recipe(title=f"{', '.join(methods)}", base=cast(Base, recipe))
+        chosen = Recipe(base=cast(Base, recipe))
     else:
         chosen = load_recipe(recipe)
     rows = dict(chosen.rows) if not methods else {}
     for entry in methods:
-        label, row = (entry, chosen.rows[entry]) if entry in chosen.rows else row_of(entry)
+        of_recipe = isinstance(entry, str) and entry in chosen.rows
+        label, row = (entry, chosen.rows[entry]) if of_recipe else row_of(entry)
         if label in rows:
             raise UserError(f"methods: '{label}' comes twice; give a variant another name by a file, NAME.yaml")
         rows[label] = chosen.rows.get(label, row)
     wanted = replace(
         chosen,
+        title=chosen.title or ", ".join(rows),
         rows=rows,
         models=tuple(models) or tuple(chosen.models) or (() if chosen.base == "auto" else ("resnet8",)),
         data=tuple(data) or tuple(chosen.data) or ("digits",),
@@ -186,7 +191,7 @@ def jobs_of(recipe: Recipe, overrides: Mapping[str, Any], devices: int = 1) -> l
     ]
     longer = {row: times_as_long(settings, row) for row, settings in recipe.rows.items()}
     plans = []
-    for tried, config in zip(trials, check_trials(trials), strict=True):
+    for tried, config in zip(trials, check_trials(trials, recipe), strict=True):
         settings = plain_settings(config)
         plans.append((tried, settings, code_version(settings), data_fingerprint(settings)))
     jobs = []
@@ -213,51 +218,3 @@ def plain_settings(config: RunConfig) -> dict[str, Any]:
     described = describe_method(config.method)
     assert described is not None  # settings name a class
     return {name: value for name, value in config.plain(described).items() if name not in ("out", "resume")}
-
-
-def typed_settings(recipe: Recipe, row: str, model: str, data: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return every argument of ``train`` for a row's runs on a model and data, but for callbacks.
-
-    Raises:
-        UserError: as ``jobs_of``.
-    """
-    settings = Settings("train", arguments_of(train))
-    quiet = {"progress": False, "report": False}  # a report takes longer than a short run
-    settings.add(quiet | {"method": recipe.rows[row].get("method", {})}, lambda name: f"key of row '{row}'")
-    settings.add(base_settings(settings.kinds["method"], recipe.base), str)
-    for where, layer in layers(recipe, row, model, overrides):
-        add_layer(settings, layer, where)
-    settings.add({"model": model, "data": data}, str)
-    typed = settings.typed()
-    if (typed["devices"] not in ("auto", 1, "1")) or typed["num_nodes"] != 1:
-        raise UserError(
-            f"row '{row}' with model '{model}': a run of a comparison takes one device; several runs at a time "
-            "(--workers, --on ray) use several, and on Ray --devices_per_run gives each run several"
-        )
-    return typed
-
-
-def layers(
-    recipe: Recipe, row: str, model: str, overrides: Mapping[str, Any]
-) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield (where it is from, settings) over the base; what comes later goes over what came before."""
-    own = dict(recipe.models_settings.get(model, {}))
-    of_row = (own.pop("rows", None) or {}).get(row) or {}
-    yield "the recipe's settings", recipe.settings
-    yield f"row '{row}'", {name: value for name, value in recipe.rows[row].items() if name != TIMES}
-    yield f"the settings of model '{model}'", own
-    yield f"the settings of row '{row}' with model '{model}'", of_row
-    yield "--train", overrides
-
-
-def add_layer(settings: Settings, layer: Mapping[str, Any], where: str) -> None:
-    """Add settings; options of a method or task without its name are those of the one chosen so far."""
-    for name in layer:
-        if name in DECIDED:
-            raise UserError(
-                f"{where}: '{name}' is for the comparison to say: --models, --data, --seeds, --out or --on"
-            )
-    for name, chosen in layer.items():
-        if name in settings.kinds and isinstance(chosen, Mapping) and "class_path" not in chosen:
-            layer = {**layer, name: {"class_path": class_path(settings.kinds[name]), **chosen}}
-    settings.add(layer, lambda name: f"key '{name}' in {where}")

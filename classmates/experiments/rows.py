@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Mapping
 from math import inf
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
 from classmates._yaml import read_yaml
-from classmates.comparisons.recipe import Base, recipes_folder
+from classmates.comparisons.recipe import Base, names_method, recipes_folder
 from classmates.configuration.choosing import for_method
 from classmates.errors import UserError
+from classmates.experiments.given import named_method
 from classmates.methods.spec import MethodSpec
 from classmates.runs.spec import class_path
 
@@ -25,17 +28,23 @@ TIMES = "times_as_long"
 LONGER = re.compile(r"(?P<entry>.+?) *\((?P<times>\d+(\.\d+)?) *[x×] as long\)")
 
 
-def row_of(entry: str) -> tuple[str, dict[str, Any]]:
+def row_of(entry: Any) -> tuple[str, dict[str, Any]]:
     """Return (label, settings) of a row by what the user calls it.
 
     Args:
         entry: a method (``MCL``), a variant of it (``MCL(peers=2, beta=0.1)``), or a YAML file of settings, such as
             the config.yaml of a run, of which what the comparison decides is left out; any of them on mixed images
             (``DML + CutMix``; alone, ``CutMix`` is Baseline on them) or trained longer (``Baseline (3 x as long)``).
+            In Python also a method's class or a partial of one.
 
     Raises:
         UserError: no such method or file, or a variant that is not written so.
     """
+    if not isinstance(entry, str | PathLike):
+        spec = named_method(entry)
+        options = {name: spec.plain_option(value) for name, value in spec.options.items()}
+        return str(spec), {"method": {"class_path": spec.class_path, "init_args": options}}
+    entry = fspath(entry)
     if longer := LONGER.fullmatch(entry.strip()):
         label, settings = row_of(longer["entry"])
         return f"{label} ({longer['times']} × as long)", {**settings, TIMES: float(longer["times"])}
@@ -49,7 +58,7 @@ def row_of(entry: str) -> tuple[str, dict[str, Any]]:
         }
     if entry.endswith((".yaml", ".yml")):
         settings = read_settings(Path(entry))
-        if "method" not in settings:
+        if not names_method(settings):
             raise UserError(f"{entry} names no method: it needs a line 'method: ...'")
         return Path(entry).stem, settings
     name, options = variant(entry) if "(" in entry else (entry, {})
@@ -74,14 +83,17 @@ def variant(entry: str) -> tuple[str, dict[str, Any]]:
         call = ast.parse(f"method({options_given}", mode="eval").body  # the name may be that of a file
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
             raise ValueError
-        options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+        options = [(keyword.arg, ast.literal_eval(keyword.value)) for keyword in call.keywords]
     except (SyntaxError, ValueError) as error:
         raise UserError(
             f"method '{entry}': write a variant as MCL(peers=2, start='same'), a longer row as 'MCL (3 x as long)'"
         ) from error
-    if None in options:
+    names = [option for option, _ in options]
+    if None in names:
         raise UserError(f"method '{entry}': every option needs its name, as in MCL(peers=2)")
-    return name, {str(name): value for name, value in options.items()}
+    if twice := [option for option, count in Counter(names).items() if count > 1]:
+        raise UserError(f"method '{entry}': the option '{twice[0]}' comes twice: give it once")
+    return name, {str(option): value for option, value in options}
 
 
 def base_settings(method: type, base: Base) -> dict[str, Any]:

@@ -34,7 +34,10 @@ def grid(space: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     for name, values in space.items():
         if not isinstance(values, list) or not values:
-            raise UserError(f"space: {name} is {values!r}; a grid needs a list of values, such as [0.01,0.1]")
+            raise UserError(
+                f"space: {name} is {values!r}; a grid needs a list of values, such as [0.01,0.1], and draws from a "
+                "distribution need --search random"
+            )
     require_trials("space", math.prod(map(len, space.values())))
     return [dict(zip(space, chosen, strict=True)) for chosen in itertools.product(*space.values())]
 

@@ -16,6 +16,8 @@ from classmates._shown import Shown
 from classmates.comparisons.improvement import BASELINE
 from classmates.comparisons.recipe import Base, Recipe, read_seeds
 from classmates.errors import UserError, check_choice
+from classmates.experiments.given import name_of, settings_of
+from classmates.experiments.layers import refuse_method
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.pace import epoch_seconds
 from classmates.experiments.plan import Job, jobs_of, short, slug
@@ -26,10 +28,13 @@ from classmates.experiments.space import draws, grid, require_trials
 from classmates.experiments.workers import check_place, workers_on
 from classmates.networks.building.build import check_model_name
 from classmates.runs.record import RunRecord
+from classmates.runs.task_spec import task_of
 from classmates.tasks.protocol import MetricFormat, ProtocolRecord
 from classmates.training.config import Place
 
 Search = Literal["grid", "random"]
+OF_VALIDATION = ("val_fraction", "data_dir", "label", "on_bad_image")
+"""Settings that say which validation images there are; ``train_size`` takes of the others alone."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -90,11 +95,12 @@ def sweep(
     goes on where it stopped.
 
     Args:
-        method: a method, a variant of it (MCL(peers=2)) or a YAML file of settings.
+        method: a method, a variant of it (MCL(peers=2)) or a YAML file of settings; in Python also a class or a
+            partial of one.
         model: the model's name.
         data: name or folder of a data set.
         space: the settings and their values, such as --space.method.beta [0.01,0.1] or, for a random search,
-            --space.lr 'loguniform(0.01, 0.2)' (also uniform and integers).
+            --space.lr 'loguniform(0.01, 0.2)' (also uniform and integers); none that changes the validation images.
         search: "grid" tries every combination of the lists; "random" draws some.
         trials: how many are drawn.
         seeds: runs of each trial, by how many or which seeds.
@@ -118,6 +124,8 @@ def sweep(
     check_choice("search", search, Search)
     check_place(on, workers, devices_per_run, gpus_per_run)
     check_choice("recipe", recipe, Base)
+    space, train = settings_of("space", space), settings_of("train", train)
+    model, data = name_of("model", model), name_of("data", data)
     if not space:
         raise UserError("space: there is nothing to search; give settings, such as --space.lr [0.01,0.1]")
     if trials < 1:
@@ -125,8 +133,15 @@ def sweep(
     require_trials(f"trials={trials}", trials)
     if not 0 < val_fraction < 1:
         raise UserError(f"val_fraction={val_fraction}: there must be validation images to choose by, such as 0.1")
-    if "val_fraction" in (train or {}):
+    if "val_fraction" in train:
         raise UserError("--train.val_fraction: give it as --val_fraction, which every trial has")
+    refuse_method(train, "--train", "choose what is searched with --method")
+    if unequal := [name for name in space if name in OF_VALIDATION]:
+        fix = "--val_fraction" if unequal[0] == "val_fraction" else f"--train.{unequal[0]}"
+        raise UserError(
+            f"--space.{unequal[0]}: trials would be judged on different validation images, so that their scores do "
+            f"not compare: give all of them one value with {fix}"
+        )
     check_model_name(model)
     tried = grid(space) if search == "grid" else draws(space, trials)
     label, row = row_of(method)
@@ -138,9 +153,14 @@ def sweep(
         data=(data,),
         seeds=read_seeds(seeds),
         rows=dict.fromkeys(settings, row),
-        models_settings={model: {**(train or {}), "rows": settings}},
+        models_settings={model: {**train, "rows": settings}},
     )
     jobs = jobs_of(plan, {"val_fraction": val_fraction}, devices_per_run)
+    if len(protocols := {str(task_of(job.settings["task"]).protocol.record.settings) for job in jobs}) > 1:
+        raise UserError(
+            f"space: trials would be judged in different ways ({' and '.join(sorted(protocols))}), so that their "
+            "scores do not compare: of a task, search options for training alone"
+        )
     ledger = Ledger(
         Path("sweeps") / "-".join(map(slug, (label, short(model), short(data)))) if out is None else Path(out)
     )

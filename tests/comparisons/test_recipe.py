@@ -51,6 +51,13 @@ def test_a_whole_recipe_is_read(tmp_path):
     assert recipe.published["resnet8"]["Two peers"] == 73.9
 
 
+def test_a_row_may_leave_its_method_to_the_settings_of_all_rows(tmp_path):
+    (tmp_path / "table.yaml").write_text(
+        "settings: {method: MCL}\nrows: {A: {lr: 1}, B: {method: {init_args: {beta: 1}}}}"
+    )
+    assert list(load_recipe(str(tmp_path / "table.yaml")).rows) == ["A", "B"]
+
+
 def test_plain_values_give_the_same_recipe_back():
     recipe = read(yaml.safe_load(WHOLE), "here")
     assert read(yaml.safe_load(yaml.safe_dump(recipe.plain())), "here").plain() == recipe.plain()
@@ -61,6 +68,9 @@ WRONG = {
     "base: comon": ["unknown base in", "'comon'", "'common'"],
     "reference: MLC\nrows: {MCL: {}}": ["unknown reference in", "'MLC'", "MCL"],
     "published: {resnet8: {MLC: 1}}\nrows: {MCL: {}}": ["published row of resnet8", "'MLC'"],
+    "rows: {A: {method: MCL}, B: {}}": ["row 'B' names no method", "method: ..."],
+    "rows: {B: {lr: 1, method: {init_args: {beta: 1}}}}": ["row 'B' names no method"],
+    "settings: {method: MCL}\nrows: {B: {method: }}": ["row 'B' names no method"],
     "scores: {MLC: {who: student}}\nrows: {MCL: {}}": ["row among the scores", "'MLC'"],
     "models_settings: {vgg: {rows: {MLC: {}}}}\nrows: {MCL: {}}": ["row among the settings of vgg", "'MLC'"],
     "score: {who: teacher}": ["unknown word in", "score 'teacher'"],

@@ -43,27 +43,6 @@ def test_bases():
     assert none.settings["epochs"] == 100
 
 
-def test_later_settings_go_over_earlier_ones():
-    recipe = {
-        "base": "common",
-        "settings": {"lr": 1, "epochs": 2, "batch_size": 30},
-        "rows": {"A": {**TWO_PEERS, "lr": 2, "epochs": 3}},
-        "models_settings": {"resnet8": {"lr": 3, "rows": {"A": {"lr": 4, "method": {"init_args": {"beta": 0.5}}}}}},
-    }
-    (job,) = jobs(**recipe)
-    assert [job.settings[name] for name in ("lr", "epochs", "batch_size")] == [4, 3, 30]
-    options = job.settings["method"]["init_args"]
-    assert (options["peers"], options["beta"]) == (2, 0.5)  # the method stays, with its other options
-    (job,) = jobs({"lr": "5", "method.peers": "3"}, **recipe)
-    assert (job.settings["lr"], job.settings["method"]["init_args"]["peers"]) == (5, 3)
-
-
-def test_another_optimiser_drops_the_arguments_of_the_one_before():
-    (job,) = jobs({"optimizer": "AdamW"}, settings={"optimizer": "SGD", "optimizer_args": {"momentum": 0.9}})
-    assert job.settings["optimizer"] == "AdamW"
-    assert not job.settings["optimizer_args"]
-
-
 def test_equal_settings_are_the_same_run_and_others_are_not():
     (plain,) = jobs()
     assert jobs()[0].name == plain.name

@@ -69,6 +69,18 @@ def test_a_file_of_settings_is_a_row(tmp_path):
     assert "out" not in job.settings
 
 
+def test_an_option_is_given_once():
+    with pytest.raises(UserError, match=r"method 'MCL.beta=0.1, beta=0.2.': the option 'beta' comes twice"):
+        row_of("MCL(beta=0.1, beta=0.2)")
+
+
+@pytest.mark.parametrize("method", ["", "method:\n", "method: {init_args: {peers: 2}}\n"])
+def test_a_file_that_names_no_method_is_no_row(method, tmp_path):
+    (tmp_path / "mine.yaml").write_text(f"{method}lr: 0.1\n")
+    with pytest.raises(UserError, match=r"mine\.yaml names no method"):
+        row_of(str(tmp_path / "mine.yaml"))
+
+
 def test_the_label_of_a_row_is_what_was_typed():
     assert row_of("MCL(peers=2)")[0] == "MCL(peers=2)"
     with pytest.raises(UserError, match="No such file"):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from classmates.data import load
 from classmates.errors import UserError
 from classmates.experiments import sweep as module
 from classmates.experiments.ledger import Ledger
@@ -16,6 +17,9 @@ from classmates.tasks.classification import ClassificationProtocol
 from classmates.tasks.protocol import Metric, MetricFormat
 
 TINY = {"train_size": 60, "batch_size": 20, "epochs": 1, "accelerator": "cpu", "loggers": []}
+
+
+FEW_SHOT = {"task": "few_shot", "task.way": 4, "task.eval_way": 2, "batch_size": 64}
 
 
 def search(folder, **arguments):
@@ -119,6 +123,13 @@ def test_the_plan_of_a_random_search(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_all_trials_are_judged_on_the_same_images(tmp_path):
+    assert load("digits", train_size=100).val.labels.equal(load("digits").val.labels)
+    few_shot = {**TINY, **FEW_SHOT, "batch_size": 4 * 5 * 7}
+    for space, train in (({"train_size": [60, 80]}, TINY), ({"task.queries": [4, 6]}, few_shot)):
+        assert len(search(tmp_path / "sweep", space=space, train=train, dry_run=True).jobs) == 2
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -130,6 +141,13 @@ def test_the_plan_of_a_random_search(tmp_path):
         ({"recipe": "papers/x"}, "unknown recipe"),
         ({"val_fraction": 0}, "val_fraction=0"),
         ({"train": {"val_fraction": 0}}, "give it as --val_fraction"),
+        ({"train": {"method": "CSKD"}}, "--train: method 'CSKD' would take the place .* --method;"),
+        (
+            {"space": {"val_fraction": [0.1, 0.2]}},
+            "--space.val_fraction: .* different validation images.* --val_fraction",
+        ),
+        ({"space": {"label": ["fine", "coarse"]}}, "--space.label: .* different validation images.* --train.label"),
+        ({"space": {"task.eval_episodes": [5, 6]}, "train": FEW_SHOT}, "trials would be judged in different ways"),
         ({"trials": 0, "search": "random"}, "trials=0"),
         ({"workers": 0, "on": "ray"}, "workers=0"),
     ],

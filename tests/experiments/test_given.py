@@ -1,0 +1,85 @@
+"""What a comparison or a search is given in Python: names, classes, and what is neither."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from classmates.errors import UserError
+from classmates.experiments.compare import compare
+from classmates.experiments.plan import choose
+from classmates.experiments.rows import row_of
+from classmates.experiments.sweep import sweep
+from classmates.methods import CORSD, KD, MCL, Baseline, Combined
+from tests.experiments.test_plan import plan
+
+HERE = {"seeds": 1, "recipe": "none", "dry_run": True}
+
+
+def test_classes_are_methods():
+    by_name = plan("Baseline", "MCL", "MCL(peers=2)")
+    by_class = plan(Baseline, MCL, partial(MCL, peers=2))
+    assert [job.name for job in by_class] == [job.name for job in by_name]
+    assert [job.row for job in by_class] == ["Baseline", "MCL", "MCL(peers=2)"]
+    assert choose("none", [Baseline, MCL], [], [], 1, MCL).reference == "MCL"
+
+
+def test_a_partial_may_hold_classes():
+    (job,) = plan(partial(Combined, methods=[CORSD, partial(MCL, peers=2)]))
+    first, second = job.settings["method"]["init_args"]["methods"]
+    assert (first["class_path"], second["init_args"]["peers"]) == ("classmates.CORSD", 2)
+
+
+def test_a_text_is_a_list_as_the_command_line_has_it():
+    made = compare("Baseline, MCL(peers=2, beta=0.1)", "resnet8,resnet14", "digits", **HERE).jobs
+    rows = ["Baseline", "MCL(peers=2, beta=0.1)"]
+    assert [(job.row, job.model) for job in made] == [
+        (row, model) for model in ("resnet8", "resnet14") for row in rows
+    ]
+
+
+def test_files_may_be_paths(tmp_path):
+    (tmp_path / "mine.yaml").write_text("method: MCL\nlr: 0.2\n")
+    (tmp_path / "table.yaml").write_text("rows: {A: {method: Baseline}}\n")
+    assert row_of(tmp_path / "mine.yaml")[0] == "mine"
+    assert list(choose(tmp_path / "table.yaml", [], [], [Path("digits")], 1, None).rows) == ["A"]
+
+
+def test_a_search_takes_a_class(tmp_path):
+    found = sweep(partial(MCL, peers=2), space={"lr": [0.1]}, recipe="none", out=tmp_path / "out", dry_run=True)
+    assert found.jobs[0].settings["method"]["init_args"]["peers"] == 2
+
+
+class Local(MCL):
+    __module__ = "__main__"
+
+
+NETWORK = nn.Linear(2, 2)
+WRONG = [
+    ({"methods": [3]}, "methods: 3 is no method: give a name, such as 'MCL'"),
+    ({"methods": ["Baseline", NETWORK]}, r"methods: Linear\(.*\) is no method"),
+    ({"methods": [Local]}, "methods: other processes cannot import __main__.Local.*'FILE.py:Local'"),
+    ({"methods": [partial(KD, teacher=NETWORK)]}, r"methods: teacher of KD is Linear\(.*the folder of its run"),
+    ({"models": [NETWORK]}, r"models: Linear\(.*\) is no name.*FILE.py:CLASS"),
+    ({"data": {"train": 1}}, "data: {'train': 1} is no name.*a folder"),
+    ({"recipe": {"rows": {}}}, "recipe: {'rows': {}} is no name.*YAML file"),
+    ({"train": "lr=1"}, "train: 'lr=1' is no dict of settings"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), WRONG, ids=lambda value: str(value)[:40])
+def test_what_is_no_name_is_told_with_the_fix(given, message):
+    with pytest.raises(UserError, match=message):
+        compare(**{"methods": ["Baseline"], **HERE, **given})
+
+
+def test_the_same_in_a_search():
+    for given, message in (
+        ({"method": 3}, "methods: 3 is no method"),
+        ({"model": NETWORK}, "model: Linear"),
+        ({"data": 3}, "data: 3 is no name"),
+        ({"space": [1]}, r"space: \[1\] is no dict of settings"),
+    ):
+        with pytest.raises(UserError, match=message):
+            sweep(**{"space": {"lr": [1]}, **given})

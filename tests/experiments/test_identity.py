@@ -1,0 +1,42 @@
+"""The identity of a run: which files of the user's own count."""
+
+import pytest
+
+from classmates.experiments.identity import code_version
+
+OWN = "from classmates import MCL\n\n\nclass Own(MCL):\n    def later(self):\n        {}\n"
+
+
+def version(method="classmates.Baseline", model="resnet8"):
+    return code_version({"method": {"class_path": method, "init_args": {}}, "model": model, "data": "digits"})
+
+
+@pytest.mark.parametrize("imports", ["import helper", "from helper import once", "from . import helper"])
+def test_files_that_a_methods_file_imports_from_its_folder_count(tmp_path, imports):
+    files = {name: tmp_path / f"{name}.py" for name in ("method", "helper", "further", "other")}
+    files["method"].write_text(OWN.format(imports))
+    method = f"{files['method']}:Own"
+    versions = [version(method)]
+    for name, code in (("helper", "import further"), ("further", "import helper"), ("further", "once = 1")):
+        files[name].write_text(code)
+        versions.append(version(method))
+    assert len({*versions}) == len(versions)
+    files["other"].write_text("once = 1")
+    files["further"].write_text("# a comment\nonce = 1")
+    assert version(method) == versions[-1]
+
+
+def test_files_that_a_method_does_not_import_do_not_count(tmp_path):
+    (tmp_path / "method.py").write_text(OWN.format("import torch"))
+    alone = version(f"{tmp_path}/method.py:Own")
+    (tmp_path / "helper.py").write_text("once = 1")
+    assert version(f"{tmp_path}/method.py:Own") == alone
+
+
+def test_files_that_a_models_file_imports_count_too(tmp_path):
+    (tmp_path / "network.py").write_text("def Network():\n    import layers\n")
+    versions = [version(model=f"{tmp_path}/network.py:Network")]
+    for width in (1, 2):
+        (tmp_path / "layers.py").write_text(f"width = {width}")
+        versions.append(version(model=f"{tmp_path}/network.py:Network"))
+    assert len({*versions}) == 3
