@@ -23,6 +23,7 @@ from classmates.data.twins import notes_on_twins
 from classmates.errors import UserError
 from classmates.evaluation.evaluate import student_predictions
 from classmates.experiments.called_for import called_for
+from classmates.experiments.given import listed
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.pace import seconds_per_epoch
 from classmates.experiments.plan import Job, choose, jobs_of, short, slug
@@ -87,6 +88,7 @@ def improve(
         raise UserError(f"val_fraction={val_fraction}: there must be validation images to choose by, such as 0.2")
     if workers < 0:
         raise UserError(f"workers={workers}: give 1 or more, or 0 for runs in this process")
+    methods = listed(methods)
     if BASELINE in methods:
         raise UserError(
             f"methods: {BASELINE} is always tried, so that there is something to improve on: leave it out"

@@ -343,6 +343,7 @@ def test_every_recipe_has_recommended_methods():
         ({"seeds": 0}, "seeds is 0"),
         ({"methods": ["MLC"]}, "unknown method 'MLC'"),
         ({"methods": ["Baseline", "MCL"]}, "Baseline is always tried"),
+        ({"methods": "MCL,Baseline"}, "Baseline is always tried"),
         ({"methods": ["MCL", "MCL"]}, "'MCL' comes twice"),
         ({"max_time": "1h"}, "max_time is '1h': give DD:HH:MM:SS"),
         ({"max_time": "00:00:00:00"}, "more than nothing"),
