@@ -7,10 +7,16 @@ parameters are bound with ``functools.partial``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 Ramp = Callable[[int, int], float]
 """ramp(epoch, epochs) → the factor on the weight of a term."""
+
+
+def ramped(terms: Iterable[str], ramp: Callable[..., float], length: int) -> dict[str, Ramp]:
+    """Return a ramp of so many epochs for each of the terms; none where it has no length."""
+    return dict.fromkeys(terms, partial(ramp, length=length)) if length else {}
 
 
 def sigmoid_ramp(epoch: int, epochs: int, *, length: int) -> float:

@@ -11,7 +11,7 @@ from classmates.losses.propagation import propagated_kl
 from classmates.losses.soft_targets import check_standardise, kl_weight, standardised
 from classmates.methods.about import About
 from classmates.methods.base import Method
-from classmates.methods.checks import check_temperature
+from classmates.methods.checks import check_temperature, check_weight
 from classmates.networks.memory.gather import gather, gather_with_gradient
 from classmates.networks.peers.peers import Peers
 
@@ -52,8 +52,7 @@ class BAKE(Method):
         omega: float = 0.5,
         intra: int = 3,
     ):
-        if lam < 0:
-            raise UserError(f"lam={lam}: the distillation takes a weight of 0 or more")
+        check_weight(lam=lam)
         check_temperature(temperature=temperature)
         check_standardise(standardise, data.num_classes)
         if not 0 <= omega < 1:

@@ -16,6 +16,8 @@ from classmates.errors import UserError, check_choice, level_of_the_user
 from classmates.losses.peers import ensemble_logits
 from classmates.losses.ramps import Ramp
 from classmates.methods.about import About
+from classmates.methods.checks import check_networks, check_term_weights, computed, offered_terms
+from classmates.methods.first_steps import OWN_LOOP, FirstSteps
 from classmates.methods.lengths import scaled_lengths
 from classmates.networks.backbone.observe import by_network, stack_logits
 from classmates.networks.heads.exits import MultiExit
@@ -58,8 +60,9 @@ class Method(nn.Module, ABC):
             (start "identical"); "auto" does so where they have, and else takes the student as it is.
 
     Raises:
-        UserError: all weights are 0, the task needs other batches than the method, a single network with "own"
-            views, or weights that did not begin alike are to be averaged.
+        UserError: networks that are no Peers, weights that are all 0, one that is negative or not finite, a task that
+            needs other batches than the method, a single network with "own" views, or weights that did not begin
+            alike are to be averaged.
 
     Attributes:
         about: the facts about it that help to choose a method.
@@ -75,6 +78,7 @@ class Method(nn.Module, ABC):
         notes: what it had to decide for the data at hand.
         deploys_average: whether the student becomes the average of all peers' weights when training ends.
         epoch, epochs: where training is (from 0) and how long it is; set by whoever drives the loop, read by ramps.
+            A method that changes with the epoch notes where nobody has set ``epochs``.
         begins_step: whether a batch begins a step, as all do unless gradients are accumulated; set likewise.
     """
 
@@ -83,6 +87,7 @@ class Method(nn.Module, ABC):
     lengths: ClassVar[tuple[str, ...]] = ()
     renamed: ClassVar[Mapping[str, str]] = {}
     mixes: ClassVar[bool] = False
+    epochs: int = 1
 
     def __init__(
         self,
@@ -100,13 +105,7 @@ class Method(nn.Module, ABC):
     ):
         check_choice("views", views, Views)
         check_choice("deploy", deploy, Deploy)
-        alike = networks.begin_alike
-        if views == "own" and len(networks) == 1:
-            raise UserError("views='own': a single network has no peers to see other augmentations of the images")
-        if deploy == "average" and not alike:
-            raise UserError(
-                "deploy='average': only weights that began alike can be averaged: say --method.start identical"
-            )
+        check_networks(type(self).__name__, networks, views, deploy)
         super().__init__()
         self.task: Task = (data.task or Classification()).beside(classifier=classifier)
         if not (classifier or self.task.trains_classifier):
@@ -118,6 +117,7 @@ class Method(nn.Module, ABC):
         self.labels = labels
         of_labels = {} if labels is None else self.task.weighted(labels)
         self.weights = {**of_labels, **(weights or {})}
+        check_term_weights(type(self), self.weights)
         if not any(self.weights.values()):
             raise UserError(
                 f"every term has weight 0 ({', '.join(self.weights)}): give at least one of them another weight"
@@ -125,9 +125,10 @@ class Method(nn.Module, ABC):
         self.ramps = dict(ramps or {})
         self.networks = networks
         self.views = len(networks) if views == "own" else 1
-        self.deploys_average = alike and deploy != "student"
-        self._epoch, self.epochs = 0, 1
+        self.deploys_average = networks.begin_alike and deploy != "student"
+        self._epoch = 0
         self.begins_step, self.epoch_is_read = True, False
+        self.first_steps: FirstSteps | None = FirstSteps(data.labels, self.needed_sampling)
         self.notes: list[str] = []
         if self.views > 1 and not data.augmented:
             self.note("views='own', but the images are not augmented: all networks see the same")
@@ -249,17 +250,16 @@ class Method(nn.Module, ABC):
 
     def forward(self, batch: Batch) -> Output:
         """Take one step: run the networks, compute the raw terms and their weighted sum."""
+        if self.first_steps is not None and self.training and not torch.compiler.is_compiling():
+            self.first_steps = self.first_steps.check(self, batch)
         anchors = self.anchors(batch)
         outputs = self.outputs(anchors)
-        offered = {**self.label_terms(outputs, anchors), **self.terms(outputs, batch)}
-        if offered.keys() != self.weights.keys():
-            raise TypeError(
-                f"{type(self).__name__} offers terms {sorted(offered)} for weights {sorted(self.weights)}"
-            )
+        who = type(self).__name__
+        offered = offered_terms(who, self.label_terms(outputs, anchors), self.terms(outputs, batch), self.weights)
         weights = {name: self.weight(name) for name in offered}
-        terms = {name: term() for name, term in offered.items() if weights[name] != 0}
+        terms = {name: computed(who, name, term) for name, term in offered.items() if weights[name] != 0}
         if not terms:
-            raise UserError(f"every term of {type(self).__name__} has weight 0 in epoch {self._epoch} (from 0)")
+            raise UserError(f"every term of {who} has weight 0 in epoch {self._epoch} (from 0)")
         total = torch.stack([weights[name] * term.float() for name, term in terms.items()]).sum()
         return Output(outputs, terms, total)
 
@@ -270,7 +270,7 @@ class Method(nn.Module, ABC):
         if len(batch.views) != self.views:
             raise UserError(
                 f"a batch of {len(batch.views)} views: {type(self).__name__} shows each of its {self.views} networks "
-                f"another augmentation of the images; train_loader(..., views={self.views}) makes them"
+                f"another augmentation of the images; train_loader(..., views={self.views}) makes them ({OWN_LOOP})"
             )
         return self.networks.forward_each(batch.views)
 

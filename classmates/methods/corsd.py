@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.data.batches.sampling import Triplets
-from classmates.errors import UserError, check_choice
+from classmates.errors import UserError, check_choice, check_finite
 from classmates.losses.corsd import (
     BatchReduction,
     auxiliary_distillation,
@@ -29,7 +29,7 @@ from classmates.losses.corsd import (
 from classmates.losses.soft_targets import Reduction, check_standardise, kl_weight
 from classmates.methods.about import About
 from classmates.methods.base import Method
-from classmates.methods.checks import check_share, check_temperature
+from classmates.methods.checks import check_share, check_temperature, check_weight
 from classmates.models.blocks import kaiming_fan_out, zero_bias
 from classmates.networks.heads.initialisation import Initialisation
 from classmates.networks.heads.pair_projection import Projection
@@ -85,8 +85,8 @@ class CORSD(Method):
 
     Raises:
         UserError: fewer than 2 stages or ``depths``, a ``lam`` outside 0..1, a temperature or width not above 0,
-            words that are none of an option's, auxiliary classifiers beside ``relation`` "distance", or a task that
-            needs batches of its own.
+            a weight below 0, words that are none of an option's, auxiliary classifiers beside ``relation``
+            "distance", or a task that needs batches of its own.
     """
 
     about = About("self", 2023, 1.1, needs="batches of triplets of images")
@@ -123,6 +123,8 @@ class CORSD(Method):
             raise UserError(f"depths={depths}: the deepest stage needs at least one shallower to teach, so 2 or more")
         check_share(lam=lam)
         check_temperature(temperature=temperature)
+        check_weight(alpha=alpha, beta=beta, sigma=sigma, gamma_p=gamma_p, gamma_n=gamma_n)
+        check_finite("width", width)
         check_standardise(standardise, data.num_classes)
         check_choice("relation", relation, Relation)
         if relation == "distance" and (gamma_p or gamma_n):

@@ -8,7 +8,7 @@ from torch import nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.methods.about import About
-from classmates.methods.checks import check_temperature
+from classmates.methods.checks import check_temperature, check_weight
 from classmates.methods.teacher_method import CachingTeacherOptions, TeacherMethod
 from classmates.networks.memory.bank_contrast import BankContrast, BankDtype, Draw, Normaliser, Unwritten
 
@@ -39,8 +39,8 @@ class CRD(TeacherMethod):
             normaliser "batch" or "lagged".
 
     Raises:
-        UserError: no teacher, one that does not fit the data, K or d below 1, a temperature not above 0, or words
-            that are none of an option's.
+        UserError: no teacher, one that does not fit the data, K or d below 1, a temperature not above 0, a weight
+            below 0, or words that are none of an option's.
     """
 
     about = About("teacher", 2020, 1.4, needs="memory for an embedding of every training image")
@@ -62,6 +62,7 @@ class CRD(TeacherMethod):
         **teacher: Unpack[CachingTeacherOptions],
     ):
         check_temperature(temperature=temperature)
+        check_weight(beta=beta)
         super().__init__(network, data, weights={"contrast": beta}, **teacher)
         self.contrast = BankContrast(
             [self.networks.architecture.embedding, self.teacher.architecture.embedding],

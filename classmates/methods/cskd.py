@@ -14,7 +14,7 @@ from classmates.errors import UserError
 from classmates.losses.soft_targets import check_standardise, kl_weight, softened_kl
 from classmates.methods.about import About
 from classmates.methods.base import Method
-from classmates.methods.checks import check_temperature
+from classmates.methods.checks import check_temperature, check_weight
 from classmates.networks.peers.peers import Peers
 
 
@@ -47,8 +47,7 @@ class CSKD(Method):
         temperature: float = 4.0,
         standardise: bool = False,
     ):
-        if lam < 0:
-            raise UserError(f"lam={lam}: the distillation takes a weight of 0 or more")
+        check_weight(lam=lam)
         check_temperature(temperature=temperature)
         check_standardise(standardise, data.num_classes)
         super().__init__(

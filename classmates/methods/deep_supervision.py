@@ -7,10 +7,11 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
-from classmates.errors import UserError, check_choice
+from classmates.errors import check_choice
 from classmates.losses.peers import ensemble_logits
 from classmates.methods.about import About
 from classmates.methods.base import Method
+from classmates.methods.checks import check_weight
 from classmates.models.blocks import kaiming_fan_out
 from classmates.networks.heads.exits import MultiExit, ShallowExits
 from classmates.networks.heads.initialisation import Initialisation
@@ -48,8 +49,7 @@ class DeepSupervision(Method):
         initialisation: Initialisation = "released",
     ):
         check_choice("initialisation", initialisation, Initialisation)
-        if weight < 0:
-            raise UserError(f"weight={weight}: the exits' cross-entropy takes a weight of 0 or more")
+        check_weight(weight=weight)
         super().__init__(Peers(network, data), data, weights={"exits": weight})
         self.shallow = ShallowExits(self.networks.architecture, depths, attention=attention)
         if initialisation == "released":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import cache
 from typing import ClassVar, Unpack
 
 from torch import Tensor, nn
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
 from classmates.losses.decoupled import non_target_kl, target_kl
-from classmates.losses.ramps import linear_ramp
+from classmates.losses.ramps import linear_ramp, ramped
 from classmates.losses.soft_targets import kl_weight, standardised
 from classmates.methods.about import About
-from classmates.methods.checks import check_ramp, check_temperature
+from classmates.methods.checks import check_ramp, check_temperature, check_weight
 from classmates.methods.teacher_method import CachingTeacherOptions, TeacherMethod
 
 
@@ -35,8 +35,8 @@ class DKD(TeacherMethod):
         standardise: take each sample's logits as z-scores before they are taken apart (``losses/soft_targets.py``).
 
     Raises:
-        UserError: no teacher, one that does not fit the data, a temperature not above 0, a warm-up below 0, or fewer
-            than 3 classes, of which there is nothing to rank.
+        UserError: no teacher, one that does not fit the data, a temperature not above 0, a weight or warm-up below 0,
+            or fewer than 3 classes, of which there is nothing to rank.
     """
 
     about = About("teacher", 2022, 1.2)
@@ -58,12 +58,13 @@ class DKD(TeacherMethod):
     ):
         check_temperature(temperature=temperature)
         check_ramp(warmup=warmup)
+        check_weight(alpha=alpha, beta=beta)
         if data.num_classes < 3:
             raise UserError(
                 f"the data have {data.num_classes} classes: DKD needs 3 or more, for it ranks the wrong ones"
             )
         weights = {"target": kl_weight(alpha, temperature), "non_target": kl_weight(beta, temperature)}
-        ramps = dict.fromkeys(weights, partial(linear_ramp, length=warmup))
+        ramps = ramped(weights, linear_ramp, warmup)
         super().__init__(network, data, weights, labels=ce, ramps=ramps, **teacher)
         self.temperature = temperature
         self.warmup = warmup

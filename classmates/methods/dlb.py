@@ -17,7 +17,7 @@ from classmates.errors import UserError
 from classmates.losses.soft_targets import check_standardise, kl_weight, softened_kl
 from classmates.methods.about import About
 from classmates.methods.base import Method
-from classmates.methods.checks import check_temperature
+from classmates.methods.checks import check_temperature, check_weight
 from classmates.networks.memory.gather import gather_in_turn, own_in_turn
 from classmates.networks.peers.peers import Peers
 
@@ -54,8 +54,7 @@ class DLB(Method):
         temperature: float = 3.0,
         standardise: bool = False,
     ):
-        if alpha < 0:
-            raise UserError(f"alpha={alpha}: the distillation takes a weight of 0 or more")
+        check_weight(alpha=alpha)
         check_temperature(temperature=temperature)
         check_standardise(standardise, data.num_classes)
         weights = {"distillation": kl_weight(alpha, temperature)}

@@ -17,7 +17,7 @@ from classmates.losses.peers import ensemble_logits
 from classmates.losses.soft_targets import check_standardise, kl_weight, softened_kl
 from classmates.methods.about import About
 from classmates.methods.base import Deploy, Method, Views
-from classmates.methods.checks import check_temperature
+from classmates.methods.checks import check_temperature, check_weight
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.memory.bank_contrast import BankContrast, BankDtype, Draw, Normaliser, Positives, Unwritten
 from classmates.networks.memory.sharded_contrast import ShardedBankContrast
@@ -76,8 +76,8 @@ class MCL(Method):
             normaliser "batch" or "lagged".
 
     Raises:
-        UserError: fewer than 2 peers, K or d below 1, temperatures not above 0, words that are none of an option's,
-            and what ``Peers`` refuses.
+        UserError: fewer than 2 peers, K or d below 1, temperatures not above 0, weights below 0, words that are none
+            of an option's, and what ``Peers`` refuses.
     """
 
     about = About("online", 2021, 3.0, needs="memory for an embedding of every training image and peer")
@@ -123,6 +123,7 @@ class MCL(Method):
         if peers < 2:
             raise UserError(f"peers={peers}: MCL contrasts peers with each other and needs at least 2")
         check_temperature(temperature=temperature, contrast_temperature=contrast_temperature)
+        check_weight(beta=beta)
         check_standardise(standardise, data.num_classes)
         check_choice("distil_to", distil_to, Learners)
         check_choice("distilled", distilled, Distilled)

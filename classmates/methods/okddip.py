@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError, check_choice
 from classmates.losses.peers import ensemble_logits, float32_einsum
-from classmates.losses.ramps import sigmoid_ramp
+from classmates.losses.ramps import ramped, sigmoid_ramp
 from classmates.losses.soft_targets import check_standardise, kl_weight, softened_kl
 from classmates.methods.about import About
 from classmates.methods.base import Method
-from classmates.methods.checks import check_ramp, check_temperature
+from classmates.methods.checks import check_ramp, check_temperature, check_weight
 from classmates.networks.backbone.observe import stack_logits
 from classmates.networks.heads.initialisation import Initialisation, initialise_like
 from classmates.networks.peers.peers import BranchStart, Peers
@@ -63,8 +63,8 @@ class OKDDip(Method):
     The paper mixes softened probabilities (eq. 5), the released code logits: logits here.
 
     Raises:
-        UserError: fewer than 3 peers, a temperature not above 0, a negative ramp, a word that is none of an option's,
-            and what ``Peers`` refuses.
+        UserError: fewer than 3 peers, a temperature not above 0, a negative weight or ramp, a word that is none
+            of an option's, and what ``Peers`` refuses.
     """
 
     about = About("online", 2020, 1.7)
@@ -92,6 +92,7 @@ class OKDDip(Method):
         check_standardise(standardise, data.num_classes)
         check_choice("start", start, BranchStart)
         check_ramp(ramp=ramp)
+        check_weight(distillation=distillation)
         check_choice("initialisation", initialisation, Initialisation)
         networks = Peers(network, data, peers, share=share, start=start)
         distillations = ("peer_distillation", "leader_distillation")
@@ -99,7 +100,7 @@ class OKDDip(Method):
             networks,
             data,
             weights=dict.fromkeys(distillations, kl_weight(distillation, temperature)),
-            ramps=dict.fromkeys(distillations, partial(sigmoid_ramp, length=ramp)),
+            ramps=ramped(distillations, sigmoid_ramp, ramp),
         )
         self.kl = partial(softened_kl, temperature=temperature, standardise=standardise, detach_teacher=detach)
         self.ramp = ramp

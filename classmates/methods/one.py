@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from functools import partial
 from itertools import takewhile
 from typing import ClassVar
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError, check_choice
 from classmates.losses.peers import float32_einsum
-from classmates.losses.ramps import sigmoid_ramp
+from classmates.losses.ramps import ramped, sigmoid_ramp
 from classmates.losses.soft_targets import check_standardise, kl_weight, softened_kl
 from classmates.methods.about import About
 from classmates.methods.base import Method
@@ -112,7 +111,7 @@ class ONE(Method):
             networks,
             data,
             weights={"ensemble_ce": 1.0, "distillation": kl_weight(distillation, temperature)},
-            ramps={"distillation": partial(sigmoid_ramp, length=ramp)},
+            ramps=ramped(["distillation"], sigmoid_ramp, ramp),
         )
         self.temperature = temperature
         self.standardise = standardise

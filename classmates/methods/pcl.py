@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError, check_choice
-from classmates.losses.ramps import sigmoid_ramp
+from classmates.losses.ramps import ramped, sigmoid_ramp
 from classmates.losses.soft_targets import check_standardise, kl_weight, softened_kl
 from classmates.methods.about import About
 from classmates.methods.base import Method, Views
@@ -81,7 +81,7 @@ class PCL(Method):
             networks,
             data,
             weights={"ensemble_ce": 1.0, **{name: kl_weight(w, temperature) for name, w in distillations.items()}},
-            ramps=dict.fromkeys(distillations, partial(sigmoid_ramp, length=ramp)),
+            ramps=ramped(distillations, sigmoid_ramp, ramp),
             views=views,
         )
         self.temperature = temperature

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
-from classmates.losses.ramps import linear_ramp
+from classmates.losses.ramps import linear_ramp, ramped
 from classmates.losses.review import hierarchical_context
 from classmates.methods.about import About
 from classmates.methods.checks import check_ramp
@@ -51,7 +50,7 @@ class ReviewKD(TeacherMethod):
         **teacher: Unpack[TeacherOptions],
     ):
         check_ramp(warmup=warmup)
-        ramps = {"review": partial(linear_ramp, length=warmup)}
+        ramps = ramped(["review"], linear_ramp, warmup)
         super().__init__(network, data, weights={"review": review}, ramps=ramps, **teacher)
         self.warmup = warmup
         student, trained = shapes(self.networks.architecture), shapes(self.teacher.architecture)

@@ -18,7 +18,7 @@ from classmates.errors import UserError, check_choice
 from classmates.losses.corsd import auxiliary_distillation
 from classmates.losses.soft_targets import check_standardise, kl_weight
 from classmates.methods.about import About
-from classmates.methods.checks import check_share, check_temperature
+from classmates.methods.checks import check_share, check_temperature, check_weight
 from classmates.methods.deep_supervision import DeepSupervision
 from classmates.networks.heads.initialisation import Initialisation
 from classmates.networks.memory.gather import gather, gather_with_gradient
@@ -97,8 +97,7 @@ class SD(DeepSupervision):
         initialisation: Initialisation = "released",
     ):
         check_share(alpha=alpha)
-        if lam < 0:
-            raise UserError(f"lam={lam}: the distance of embeddings takes a weight of 0 or more")
+        check_weight(lam=lam)
         check_temperature(temperature=temperature)
         check_standardise(standardise, data.num_classes)
         check_choice("distance", distance, Distance)

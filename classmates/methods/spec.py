@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -16,6 +17,8 @@ from classmates.runs.spec import Spec
 
 MethodLike = Callable[[nn.Module, DataSpec], Method] | str
 """What makes a method of a network and what is known of the data (a class, ``MethodSpec``, partial), or its name."""
+WITH_OPTIONS = re.compile(r"([^()]+)\((.*)\)")
+"""A name with options behind it, as ``compare`` takes them."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,14 @@ class MethodSpec(Spec):
     @classmethod
     def known(cls) -> dict[str, type[Method]]:
         return known_methods()
+
+    @classmethod
+    def find(cls, name: Any) -> type[Method]:
+        """Return the class of that name; a name with options behind it is told how they are given."""
+        if isinstance(name, str) and (written := WITH_OPTIONS.fullmatch(name)):
+            options = re.sub(r",?\s*(\w+)\s*=\s*", r" --method.\1 ", written[2])
+            raise UserError(f"method '{name}': say --method {written[1]}{options}")
+        return super().find(name)
 
     def scaled(self, factor: float) -> MethodSpec:
         """Return the same with every option that is a number of epochs times a factor, rounded to 1 or more."""

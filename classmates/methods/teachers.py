@@ -19,6 +19,7 @@ from classmates.networks.building.teacher import (
     Normalisation,
     Size,
     Teacher,
+    require_channels,
     require_classes,
     require_same_images,
     seen_shape,
@@ -109,9 +110,11 @@ def find_teacher(
         size = card.input_shape[1], card.input_shape[2]
         return Found(network, (card.mean, card.std), size, classifier=card.output == "logits")
     if not by_name:
+        is_path = isinstance(source, Path) or Path(source).name != source
+        fix = f"`classmates train --method Baseline --out {source} ...` trains one"
         raise UserError(
-            f"teacher '{source}' is neither the folder of a finished run nor the name of a model "
-            f"({nearest(str(source), timm.list_models())})"
+            f"teacher '{source}' is neither the folder of a finished run nor the name of a model: "
+            f"{fix if is_path else nearest(str(source), timm.list_models())}"
         )
     if is_file_name(str(source)):
         found = Found(build_model(str(source), data.num_classes, channels(data)))
@@ -140,10 +143,7 @@ def by_timm_name(
         )
     if logits:
         require_classes(name, config.num_classes, data)
-    if data.input_shape is not None and data.input_shape[0] != len(config.mean):
-        raise UserError(
-            f"teacher '{name}' is for images of {len(config.mean)} channels; these have {data.input_shape[0]}"
-        )
+    require_channels(name, len(config.mean), data.input_shape)
     network = build_model(name, config.num_classes, len(config.mean), pretrained=True, **arguments)
     return Found(network, (config.mean, config.std), size)
 

@@ -15,7 +15,7 @@ from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.errors import UserError
 from classmates.losses.soft_targets import check_standardise, kl_weight, softened_kl
 from classmates.methods.about import About
-from classmates.methods.checks import check_share, check_temperature
+from classmates.methods.checks import check_share, check_temperature, check_weight
 from classmates.methods.teacher_method import TeacherMethod, TeacherOptions, as_list
 
 
@@ -80,9 +80,8 @@ class TfKD(TeacherMethod):
         )
         check_share(alpha=alpha)
         check_temperature(temperature=temperature)
+        check_weight(multiplier=multiplier)
         check_standardise(standardise, data.num_classes)
-        if multiplier < 0:
-            raise UserError(f"multiplier={multiplier}: the distillation takes a factor of 0 or more")
         if standardise and virtual:
             raise UserError(
                 "standardise needs a trained copy (--method.teacher RUN_FOLDER): the virtual teacher has no logits, "

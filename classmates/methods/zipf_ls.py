@@ -55,8 +55,6 @@ class ZipfLS(Method):
         ranking: Ranking = "auto",
     ):
         check_choice("ranking", ranking, Ranking)
-        if smoothing < 0:
-            raise UserError(f"smoothing={smoothing}: the divergence takes a weight of 0 or more")
         if upsample < 1:
             raise UserError(f"upsample={upsample}: a map is made that many times larger; 1 leaves it as it is")
         if data.num_classes < 3:

@@ -164,12 +164,17 @@ def make_warmup(schedule: str, optimizer: Optimizer, steps: int, steps_per_epoch
 
 def _call(what: str, cls: Any, first: Any, arguments: Mapping[str, Any], fixed: Mapping[str, Any]) -> Any:
     """Call ``cls(first, **fixed, **arguments)``, with errors that say how to mend them."""
-    takes = [name for name in inspect.signature(cls).parameters if name not in fixed][1:]
+    signature = inspect.signature(cls).parameters
+    takes = [name for name in signature if name not in fixed][1:]
     for name in arguments:
         if name in fixed:
             raise UserError(f"{what}: '{name}' is given as --{name}, not among its arguments")
         if name not in takes:
             raise unknown(f"argument of {what}", name, takes)
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    needed = [signature[name] for name in takes if name not in arguments and signature[name].kind in named]
+    if missing := [one.name for one in needed if one.default is one.empty]:
+        raise UserError(f"{what} needs its {missing[0]}: say --{what.partition(' ')[0]}_args.{missing[0]}")
     try:
         return cls(first, **fixed, **_typed(what, cls, arguments))
     except UserError:

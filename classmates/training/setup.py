@@ -219,6 +219,8 @@ def make_trainer(
             enable_model_summary=False,
             enable_progress_bar=False,
         )
+    except UserError:
+        raise
     except REFUSALS as error:  # which names the setting
         raise UserError(f"accelerator, devices, strategy, precision or max_time: {error}") from error
     check_strategy(trainer, config)

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 
 import pytest
@@ -72,7 +73,7 @@ def test_terms_and_weights_must_be_of_the_same_names(
     method = Two(tiny_network(), tiny_data)
     method.weights["third"] = 1.0
     with pytest.raises(
-        TypeError, match=r"Two offers terms \['first', 'second'\] for weights \['first', 'second', 'third'\]"
+        UserError, match=r"Two offers terms \['first', 'second'\] for weights \['first', 'second', 'third'\]: give"
     ):
         method(tiny_batch)
 
@@ -175,3 +176,44 @@ def test_dropout_that_drops_something_tells_peers_apart(
         return
     with pytest.raises(UserError, match=r"start='identical': .* stay copies of one another"):
         method.check_peers_differ()
+
+
+@pytest.mark.parametrize("weight", [-0.5, math.nan, math.inf])
+def test_a_weight_that_is_none_is_refused_by_the_name_of_its_term(
+    weight: float, tiny_network: Make, tiny_data: DataSpec
+) -> None:
+    with pytest.raises(UserError, match=rf"Two: the weight of its term 'second' is {weight} \(option second\)"):
+        Two(tiny_network(), tiny_data, second=weight)
+
+
+class Given(Method):
+    """Whatever networks and terms are given to it."""
+
+    def __init__(self, networks: object, data: DataSpec, terms: object = None):
+        super().__init__(networks, data, weights={"own": 1.0})
+        self.given = terms
+
+    def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        return self.given
+
+
+def test_a_network_alone_is_no_peers(tiny_network: Make, tiny_data: DataSpec) -> None:
+    with pytest.raises(UserError, match=r"Given: its networks are of type TinyNetwork: give Peers\(network, data\)"):
+        Given(tiny_network(), tiny_data)
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        (None, r"terms\(\) returned an object of type NoneType: return a dict"),
+        ({}, r"offers terms \['ce'\] for weights \['ce', 'own'\]"),
+        ({"own": torch.ones(())}, r"the term 'own' is a tensor of shape \[\]: give a function"),
+        ({"own": lambda: torch.ones(9)}, r"the term 'own' is a tensor of shape \[9\]: return a tensor of one number"),
+        ({"own": lambda: 1.0}, r"the term 'own' is an object of type float: return a tensor of one number"),
+    ],
+)
+def test_terms_that_cannot_be_added_are_told(
+    terms: object, message: str, tiny_network: Make, tiny_data: DataSpec, tiny_batch: Batch
+) -> None:
+    with pytest.raises(UserError, match=f"^Given:? {message}"):
+        Given(Peers(tiny_network(), tiny_data), tiny_data, terms)(tiny_batch)

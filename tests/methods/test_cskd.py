@@ -58,7 +58,7 @@ def test_batches_come_in_pairs_of_a_class(tiny_network, tiny_data, tiny_batch):
     method = CSKD(tiny_network(), tiny_data)
     assert method.sampling == ClassPairs()
     with pytest.raises(UserError, match=r"a batch of 9 images is not made of pairs: use ClassPairs\(\)"):
-        method(tiny_batch)
+        method.eval()(tiny_batch)
 
 
 def test_a_class_of_one_image_is_noted(tiny_network):

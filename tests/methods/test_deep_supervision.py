@@ -44,5 +44,5 @@ def test_predictions_name_student_exits_and_the_ensemble_of_all(method, tiny_bat
 
 
 def test_a_negative_weight_is_refused(tiny_network, tiny_data):
-    with pytest.raises(UserError, match="weight=-1: the exits' cross-entropy"):
+    with pytest.raises(UserError, match="weight=-1: a weight must be 0 or more"):
         DeepSupervision(tiny_network(), tiny_data, weight=-1)

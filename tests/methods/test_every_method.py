@@ -1,6 +1,7 @@
 """What holds for every method there is."""
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -182,3 +183,16 @@ def test_a_copy_goes_on_as_the_original_does(
         torch.manual_seed(3)
         assert torch.equal(other(batch).total, total)
         assert not {id(tensor) for tensor in other.parameters()} & {id(tensor) for tensor in method.parameters()}
+
+
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
+def test_no_option_makes_a_weight_negative_or_infinite(
+    value: float, kind: type[Method], build: Build, tiny_network: Make, tiny_data: DataSpec
+) -> None:
+    defaults = MethodSpec.of(kind).resolved()
+    for option in [name for name, default in defaults.items() if isinstance(default, float)]:
+        try:
+            method = build(kind, tiny_network(), tiny_data, **{option: value})
+        except UserError:
+            continue
+        assert all(0 <= weight < math.inf for weight in method.weights.values()), option

@@ -121,7 +121,11 @@ def test_weights_banks_and_memories_are_those_of_one(kept: dict[int, list[Kept]]
 def test_what_is_drawn_in_a_step_is_drawn_by_each_process(kept: dict[int, list[Kept]], size: int) -> None:
     """Of Mixup gradients are the mean of those that one process has of each one's batch, mixed as that one mixes."""
     processes = of_case(kept, size, "Mixup")
-    method = Baseline(network(), DataSpec(CLASSES, torch.arange(len(IMAGES[True])) % CLASSES, (3, 16, 16)))
+    labels = torch.zeros(len(IMAGES[True]), dtype=torch.int64)
+    for process in processes:
+        _, own, indices, *_ = process["first"]
+        labels[indices] = own
+    method = Baseline(network(), DataSpec(CLASSES, labels, (3, 16, 16)))
     freeze(method)
     for rank, process in enumerate(processes):
         seed_everywhere(stream_seed("step", 0, 0, rank), torch.device("cpu"))

@@ -125,6 +125,20 @@ def test_wrong_names_are_told(tiny_network: Make, tiny_data: DataSpec) -> None:
             MethodSpec(name)
 
 
+@pytest.mark.parametrize(
+    ("written", "flags"),
+    [
+        ("MCL(peers=2)", "--method MCL --method.peers 2"),
+        ("MCL(peers=2, share=-1)", "--method MCL --method.peers 2 --method.share -1"),
+        ("Combined(methods=[SD,KD])", r"--method Combined --method.methods \[SD,KD\]"),
+        ("MCL()", "--method MCL"),
+    ],
+)
+def test_options_behind_a_name_are_told_as_flags(written: str, flags: str) -> None:
+    with pytest.raises(UserError, match=f"say {flags}$"):
+        MethodSpec.of(written).resolved()
+
+
 def test_lengths_scale() -> None:
     assert MethodSpec.of(ONE).scaled(0.5) == MethodSpec("ONE", {"ramp": 40})
     assert MethodSpec("ONE", {"ramp": 0}).scaled(0.5).options == {"ramp": 0}

@@ -15,7 +15,7 @@ from tests.methods.conftest import BatchFor, Build
 
 
 def step_of(method: Method, batch: Batch) -> Callable[[], None]:
-    """Return a training step of a method, called once already: the first may prepare what later ones need."""
+    """Return a training step of a method, called twice already: the first may prepare what later ones need."""
     optimizer = make_optimizer("SGD", method.parameters(), 0.01, {})
     meter = TermMeter()
 
@@ -26,7 +26,8 @@ def step_of(method: Method, batch: Batch) -> Callable[[], None]:
         output.total.backward()
         optimizer.step()
 
-    step()
+    for _ in range(2):
+        step()
     return step
 
 

@@ -106,14 +106,14 @@ def test_a_class_in_a_file_may_bring_its_own_weights(tmp_path) -> None:
     ("source", "message"),
     [
         (lambda: network(num_classes=7), "teacher 'Backbone' tells 7 classes apart but the data have 5"),
-        (lambda: network(in_chans=1), "teacher 'Backbone': .*cannot take images of 3 channels and 16x16"),
+        (lambda: network(in_chans=1), "teacher 'Backbone' is for images of 1 channel; these have 3: train one on"),
         (lambda: timm.create_model("vit_tiny_patch16_224", num_classes=5), "teacher 'VisionTransformer': .*16x16"),
         (lambda: "resnet8", "teacher 'resnet8' is the name of a model without published weights.*teacher_weights"),
         (lambda: "resnet18", "teacher 'resnet18' tells 1000 classes apart but the data have 5"),
         (lambda: "resnet9", "teacher 'resnet9' is neither the folder of a finished run nor .*'resnet8'"),
         (
             lambda: "runs/missing",
-            "teacher 'runs/missing' is neither the folder of a finished run nor the name of a model",
+            "'runs/missing' is neither .* model: `classmates train --method Baseline --out runs/missing ",
         ),
     ],
 )

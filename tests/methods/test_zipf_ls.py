@@ -69,7 +69,7 @@ def test_places_that_cannot_vote_are_told_before_training():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"smoothing": -1}, "smoothing=-1"),
+        ({"smoothing": -1}, r"term \'smoothing\' is -1 \(option smoothing\)"),
         ({"upsample": 0}, "upsample=0"),
         ({"ranking": "vote"}, "unknown ranking 'vote'"),
     ],

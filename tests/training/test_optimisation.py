@@ -1,10 +1,14 @@
 """Optimisers and schedules by name; the fused step is the plain one."""
 
+import inspect
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
 
-from classmates.training.optimisation import make_optimizer
+from classmates.errors import UserError
+from classmates.training.optimisation import SCHEDULES, make_optimizer, make_schedule
 
 
 def parameters(dtype=torch.float32):
@@ -48,3 +52,15 @@ def test_the_fused_step_is_the_plain_one(name, memory_format):
             optimizer.load_state_dict(optimizer.state_dict())
         weights.append(layer.weight.detach())
     torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_what_a_schedule_cannot_do_without_is_asked_for(name):
+    """What the run does not say either."""
+    arguments = inspect.signature(SCHEDULES[name]).parameters.values()
+    required = [argument.name for argument in arguments if argument.default is argument.empty][1:]
+    missing = [one for one in required if one not in ("T_max", "max_lr")]
+    made = make_optimizer("SGD", parameters(), 0.1, {})
+    message = f"schedule {name} needs its {missing[0]}: say --schedule_args.{missing[0]}" if missing else ""
+    with pytest.raises(UserError, match=message) if missing else nullcontext():
+        make_schedule(name, made, {}, epochs=4, steps_per_epoch=2)

@@ -23,10 +23,14 @@ class Sampling(ABC):
     Attributes:
         smallest: how many groups a batch has at least; two, for BatchNorm cannot train on a single image.
         level: whether an epoch goes through every class equally often whatever the data are.
+        alike: whether the images of a group are of one class.
+        looks_back: whether what a batch has depends on the one before.
     """
 
     smallest: ClassVar[int] = 2
     level: ClassVar[bool] = False
+    alike: ClassVar[bool] = False
+    looks_back: ClassVar[bool] = False
 
     @abstractmethod
     def __str__(self) -> str:
@@ -43,6 +47,16 @@ class Sampling(ABC):
 
         labels: [N]. batch_size: images a batch, over all processes.
         """
+
+    def holds(self, labels: Tensor, indices: Tensor, before: Tensor | None = None) -> bool:
+        """Return whether a batch is of this kind, as far as that can be seen.
+
+        labels, indices: [B], of its images. before: the indices of the batch before it, if that is known.
+        """
+        if len(labels) % self.group:
+            return False
+        groups = labels.view(-1, self.group)
+        return not self.alike or bool((groups == groups[:, :1]).all())
 
     def check_batch_size(self, batch_size: int, world_size: int = 1) -> None:
         """Raise UserError where a batch of so many images cannot be shared by the processes in whole groups."""
@@ -121,6 +135,10 @@ class Triplets(Sampling):
         draw = disjoint_triplets if self.disjoint else triplets_with_replacement
         return draw(labels, random).flatten()
 
+    def holds(self, labels: Tensor, indices: Tensor, before: Tensor | None = None) -> bool:
+        anchor, positive, negative = (labels[place::3] for place in range(3))
+        return super().holds(labels, indices) and bool(((anchor == positive) & (anchor != negative)).all())
+
 
 @dataclass(frozen=True)
 class ClassPairs(Sampling):
@@ -128,6 +146,8 @@ class ClassPairs(Sampling):
 
     A partner may be the anchor itself, which is then seen in two augmentations, as in CS-KD's released code.
     """
+
+    alike = True
 
     def __str__(self) -> str:
         return "pairs of images of a class"
@@ -157,6 +177,8 @@ class Overlapping(Sampling):
     is new once an epoch and repeated once; the first batch repeats the last piece.
     """
 
+    looks_back = True
+
     def __str__(self) -> str:
         return "pairs of a repeated and a new image"
 
@@ -176,6 +198,11 @@ class Overlapping(Sampling):
         new = torch.cat([order, order[: pieces * half - len(order)]]).view(pieces, half)
         return torch.stack([new.roll(1, 0), new], dim=2).flatten()
 
+    def holds(self, labels: Tensor, indices: Tensor, before: Tensor | None = None) -> bool:
+        if before is None or torch.equal(before, indices):  # the same batch again and again is no epoch, but timing
+            return super().holds(labels, indices)
+        return torch.equal(indices[0::2], before[1::2])
+
 
 @dataclass(frozen=True)
 class ClassUniform(Sampling):
@@ -189,6 +216,7 @@ class ClassUniform(Sampling):
     class comes in a batch at most as often as there are rounds that the batch reaches into.
     """
 
+    alike = True
     size: int = 8
 
     def __str__(self) -> str:

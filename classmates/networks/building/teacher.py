@@ -86,6 +86,7 @@ class Teacher(nn.Module):
                 network, classifier = with_classifier(network, data.num_classes, shape), False
             self.architecture = inspect_network(network, shape)
         except UserError as error:
+            require_channels(name, entrance(network), shape)
             raise UserError(f"teacher '{name}': {error} (teacher_image_size brings them to another size)") from error
         classes = self.architecture.num_classes if classifier else 0
         if logits:
@@ -151,6 +152,20 @@ def seen_shape(data: DataSpec, size: Size | None) -> tuple[int, int, int] | None
     if size is None or data.input_shape is None:
         return data.input_shape
     return (data.input_shape[0], *size)
+
+
+def entrance(network: nn.Module) -> int | None:
+    """Return the channels of the images that a network's first convolution takes; None for one without any."""
+    return next((one.in_channels for one in network.modules() if isinstance(one, nn.Conv2d)), None)
+
+
+def require_channels(name: str, taken: int | None, shape: tuple[int, int, int] | None) -> None:
+    """Raise UserError where a teacher takes images of other channels than those of a shape, if both are known."""
+    if taken is not None and shape is not None and taken != shape[0]:
+        channels = "1 channel" if taken == 1 else f"{taken} channels"
+        raise UserError(
+            f"teacher '{name}' is for images of {channels}; these have {shape[0]}: train one on these images"
+        )
 
 
 def tells(classes: int) -> str:

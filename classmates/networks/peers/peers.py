@@ -81,7 +81,8 @@ class Peers(nn.Module):
                 )
             if len(peer_models) != count - 1:
                 raise UserError(
-                    f"{len(peer_models)} peer_models and the student are {len(peer_models) + 1} peers, not {count}"
+                    f"{len(peer_models)} peer_models and the student are {len(peer_models) + 1} peers, not {count}: "
+                    f"say --method.peers {len(peer_models) + 1}"
                 )
             named = [by_name(peer, architecture, data) for peer in peer_models]
             if len({*named, given}) != count:

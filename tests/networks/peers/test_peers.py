@@ -187,7 +187,7 @@ def test_other_architectures_as_peers(tiny_network: Make, tiny_data: DataSpec) -
         ({"share": 3}, "share=3 shares 3 of 3 stages .* leave at least one to each peer"),
         ({"share": -3}, "share=-3 shares 0 of 3 stages"),
         ({"share": "stage3"}, "share='stage3' shares 3 of 3 stages"),
-        ({"peer_models": 1}, "1 peer_models and the student are 2 peers, not 3"),
+        ({"peer_models": 1}, "1 peer_models and the student are 2 peers, not 3: say --method.peers 2"),
         (
             {"peer_models": 2, "share": -2},
             "share=-2: peer_models are other architectures and share nothing: share='nothing'",
