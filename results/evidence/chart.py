@@ -34,10 +34,13 @@ SETS = {
 """Folders of this one in the order of the columns, and what stands above each."""
 
 SLOWER = {
-    "photos-128": ("LabelSmoothing", "Mixup", "CutMix"),
+    "photos-128": (
+        *("LabelSmoothing", "Mixup", "CutMix", "DML", "MCL (no contrast)", "CORSD + MCL", "CORSD (no relations)"),
+        *("SD", "CSKD", "PSKD"),
+    ),
     "superclasses-5000": ("SD", "KD", "CORSD (no relations)", "CORSD + MCL", "CSKD", "PSKD"),
 }
-"""Rows that ran on a slower machine than Baseline: their times are no multiples of its, and are not drawn."""
+"""Rows that ran on a slower or busier machine than Baseline: their times are no multiples of its, and not drawn."""
 
 FEWEST = 3
 """With fewer seeds an interval is too wide to say anything, and a point is open."""

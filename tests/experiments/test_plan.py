@@ -187,7 +187,7 @@ WRONG = [
     ({"methods": ["KD"], "recipe": "common"}, "row 'KD' .*runs/common-teacher"),
     ({"methods": ["KD", "AT"]}, "(?s)2 rows cannot work:.*row 'KD'.* needs a teacher.*row 'AT'"),
     ({"optimizer": "SDG"}, "row 'Baseline' .*unknown optimizer 'SDG'"),
-    ({"schedule": "StepLR"}, "row 'Baseline' .*schedule StepLR: .*step_size"),
+    ({"schedule": "StepLR"}, "row 'Baseline' .*schedule StepLR needs its step_size"),
     ({"schedule_args": {"T_min": 3}}, "row 'Baseline' .*argument of schedule CosineAnnealingLR 'T_min'"),
     ({"epochs": 0}, "row 'Baseline' with model 'resnet8': epochs=0"),
     ({"train_size": 5}, "row 'Baseline' .*train_size is 5"),
