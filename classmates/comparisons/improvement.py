@@ -76,9 +76,7 @@ class Improvement(Shown):
     @property
     def helps(self) -> bool:
         """Return whether the chosen method is better than Baseline beyond chance."""
-        if self.difference is None:
-            return False
-        return self.difference.low > 0 if self.metric.better == "more" else self.difference.high < 0
+        return self.difference is not None and self.difference.low > 0
 
     @property
     def deployed(self) -> str:
@@ -96,17 +94,17 @@ class Improvement(Shown):
         count = f"{len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
         of_groups = "" if self.groups is None else f" of {self.groups:,} group{'s' if self.groups > 1 else ''}"
         where = f"on {self.images:,} test {self.counted}{of_groups}, {count}"
-        baseline = self._value(self.baseline)
+        baseline = _percent(self.baseline)
         if all(one.validation is None for one in self.tried if one.method != BASELINE):
             return f"nothing was compared, for no method came to its end: {BASELINE} has {baseline} {where}"
         if self.winner is None or self.difference is None:
             return f"{NOTHING}, {baseline} {where}; no method did better on validation images"
-        mean, low, high = map(self._signed, self.difference)
+        mean, low, high = (f"{100 * value:+.1f}" for value in self.difference)
         between = "" if isnan(self.difference.low) else f" [{low}, {high}]"
-        change = f"{mean}{' points' if self.metric.percent else ''}{between}"
+        change = f"{mean} points{between}"
         if self.helps:
-            return f"your network: {baseline} -> {self._value(self.winner)}, {change} {where}, with {self.chosen}"
-        return f"{NOTHING}, {baseline} {where}; {self.chosen} has {self._value(self.winner)}, {change}"
+            return f"your network: {baseline} -> {_percent(self.winner)}, {change} {where}, with {self.chosen}"
+        return f"{NOTHING}, {baseline} {where}; {self.chosen} has {_percent(self.winner)}, {change}"
 
     @property
     def next(self) -> str:
@@ -146,7 +144,7 @@ class Improvement(Shown):
         """The trials as a table, in 80 columns."""
         rows = [("method", "validation", "cost", "runs", "")]
         for one in self.tried:
-            value = "-" if one.validation is None else self._value(one.validation)
+            value = "-" if one.validation is None else _percent(one.validation)
             cost = "-" if one.cost is None else f"{one.cost:.1f}x"
             said = "best on validation" if one.method == self.chosen else one.status.replace("done", "")
             rows.append((shortened(one.method, 34), value, cost, f"{one.finished}/{one.planned}", said.strip(", ")))
@@ -190,18 +188,16 @@ class Improvement(Shown):
         for path, text in {**files, self.folder / "verdict.md": f"{page}\n"}.items():
             write_text(path, text)
 
-    def _value(self, value: float) -> str:
-        return f"{100 * value:.1f} %" if self.metric.percent else self.metric.text(value)
-
-    def _signed(self, value: float) -> str:
-        return f"{100 * value:+.1f}" if self.metric.percent else f"{value:+.3f}"
-
 
 NOTHING = "nothing helped beyond chance: deploy the plain network"
 HOW = (
     "Validation: {metric}, mean over the seeds that every method has finished ({seeds}). Cost: training time, 1 "
     "being Baseline's. The choice was made on validation images; of the others the test images were not looked at."
 )
+
+
+def _percent(accuracy: float) -> str:
+    return f"{100 * accuracy:.1f} %"
 
 
 def _numbers(difference: ImageDifference) -> dict[str, float | None]:

@@ -142,8 +142,7 @@ def judged(folder: Path, ledger: Ledger, jobs: Sequence[Job], max_time: str | No
     of_seeds = {row: [runs[seed] for seed in seeds] for row, runs in records.items() if runs.keys() >= set(seeds)}
     scores = {row: fmean(map(validation, runs)) for row, runs in of_seeds.items()}
     protocol = of_seeds[BASELINE][0].protocol
-    best_of = max if protocol.mode == "max" else min
-    chosen = best_of(scores, key=lambda row: scores[row])  # of equals the first, which is Baseline if it is one
+    chosen = max(scores, key=lambda row: scores[row])  # of equals the first, which is Baseline if it is one
     runs = {(job.row, job.seed): job for job in jobs}
     on_test = {row: outcomes_on_test(ledger, [runs[row, seed] for seed in seeds]) for row in {BASELINE, chosen}}
     outcomes, groups = {row: found for row, (found, _) in on_test.items()}, on_test[BASELINE][1]
@@ -162,7 +161,7 @@ def judged(folder: Path, ledger: Ledger, jobs: Sequence[Job], max_time: str | No
         groups=None if groups is None else len(np.unique(groups)),
         notes=notes_on(ledger, jobs, records),
     )
-    seed = best_of(seeds, key=lambda one: validation(records[verdict.deployed][one]))
+    seed = max(seeds, key=lambda one: validation(records[verdict.deployed][one]))
     copy_student(ledger.run_folder(runs[verdict.deployed, seed]), verdict.student)
     return verdict
 
