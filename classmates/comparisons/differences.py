@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from classmates.comparisons.figure_data import Member
 from classmates.reporting.page import flat
 from classmates.runs.folder import FREE_SETTINGS
 from classmates.runs.spec import class_name
@@ -13,8 +12,10 @@ from classmates.runs.spec import class_name
 NO_DIFFERENCE = {*FREE_SETTINGS, "seed", "model", "data"}  # the table itself says the last three
 
 
-def setting_differences(members: Sequence[Member]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """Compare the resolved settings of finished runs.
+def setting_differences(
+    runs: Iterable[tuple[str, Mapping[str, Any]]],
+) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Compare the settings of runs, each with the row it is of.
 
     Returns:
         Settings that are equal in every run, and by row its method with all options and every other setting that is
@@ -22,11 +23,11 @@ def setting_differences(members: Sequence[Member]) -> tuple[dict[str, str], dict
         all values are there.
     """
     rows: dict[str, dict[str, list[str]]] = {}
-    for member in members:
-        values = {name: value for name, value in member.run.settings.items() if name not in NO_DIFFERENCE}
+    for label, settings in runs:
+        values = {name: value for name, value in settings.items() if name not in NO_DIFFERENCE}
         said = {"method": method_text(values.pop("method"))}
-        said |= {name: "none" if value is None else str(value) for name, value in flat(values).items()}
-        row = rows.setdefault(member.row, {})
+        said |= {name: value_text(value) for name, value in flat(values).items()}
+        row = rows.setdefault(label, {})
         for name, text in said.items():
             if text not in row.setdefault(name, []):
                 row[name].append(text)
@@ -40,7 +41,12 @@ def setting_differences(members: Sequence[Member]) -> tuple[dict[str, str], dict
     return equal, different
 
 
-def method_text(method: dict[str, Any]) -> str:
+def value_text(value: Any) -> str:
+    """Return a setting's value as pages have it."""
+    return "none" if value is None else str(value)
+
+
+def method_text(method: Mapping[str, Any]) -> str:
     """Return ``MCL(peers=4, beta=0.1)`` of a method's class and options."""
     name = class_name(method["class_path"])
     options = ", ".join(f"{option}={value}" for option, value in method.get("init_args", {}).items())

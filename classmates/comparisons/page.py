@@ -59,7 +59,7 @@ def write_comparison(folder: Path, recipe: Recipe, runs: pd.DataFrame, out: Path
     finished = finished_runs(runs, recipe)
     members, problems = read_members(finished, rows)
     drawings, missing = draw(recipe.figures, Material(table, finished, members, rows))
-    equal, different = setting_differences(members)
+    equal, different = setting_differences((member.row, member.run.settings) for member in members)
     filled = page.fill(
         "comparison.html.j2",
         recipe=recipe,

@@ -65,22 +65,31 @@ class Identity:
 
 
 def config_hash(settings: Mapping[str, Any]) -> str:
-    """Hash the settings, as plain values, that are not the defaults; not where the data lie: those have a hash too.
+    """Hash the settings that matter, those of files they name by what is in them."""
+    return digest(json.dumps(by_content(settings_that_matter(settings)), sort_keys=True))
+
+
+def settings_that_matter(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a run's settings, as plain values, are not the defaults; not where the data lie: a hash says that.
 
     Without the defaults, so that an argument that a later version adds does not make another run of it; a default
     that a later version changes is a change of its code.
     """
     free = {*FREE_SETTINGS, "data", "data_dir", "method", "task"}
     method = settings["method"]
-    defaults = {name: entry.default for name, entry in inspect.signature(train).parameters.items()}
-    matters = {name: value for name, value in not_default(settings, defaults).items() if name not in free}
+    matters = {name: value for name, value in not_default(settings, train_defaults()).items() if name not in free}
     options = not_default(method["init_args"], MethodSpec(method["class_path"]).resolved())
     matters["method"] = {"class_path": method["class_path"], "init_args": options}
     task = task_of(settings.get("task"))
     if task != Classification():
         spec = TaskSpec(class_path(type(task)), (settings["task"].get("init_args") or {}))
         matters["task"] = {"class_path": spec.class_path, "init_args": dict(spec.options)}
-    return digest(json.dumps(by_content(matters), sort_keys=True))
+    return matters
+
+
+def train_defaults() -> dict[str, Any]:
+    """Return the default of every argument of ``train``."""
+    return {name: entry.default for name, entry in inspect.signature(train).parameters.items()}
 
 
 def not_default(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,25 +10,31 @@ from pathlib import Path
 import pandas as pd
 
 from classmates._shown import Shown
+from classmates._text import filled
+from classmates.comparisons.differences import setting_differences, value_text
 from classmates.experiments.budget import place
+from classmates.experiments.identity import settings_that_matter, train_defaults
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.pace import seconds_per_epoch, training_left
 from classmates.experiments.plan import Job
 from classmates.experiments.records import state_of
-from classmates.reporting.page import duration
+from classmates.reporting.page import duration, flat
+from classmates.runs.plain_values import plain_value
 
 
 @dataclass(frozen=True, repr=False)
 class Plan(Shown):
-    """The runs that are wanted; as text a line for each row, model and data set.
+    """The runs that are wanted; as text a line for each row, model and data set, and what they are trained with.
 
     folder: where they are or would be. jobs: every run. ledger: what is there already. note: what else is to be said.
+    by_row: whether to write the settings of each row, which the name of a trial has in it.
     """
 
     folder: Path
     jobs: Sequence[Job]
     ledger: Ledger
     note: str = ""
+    by_row: bool = True
 
     @property
     def headline(self) -> str:
@@ -36,7 +42,8 @@ class Plan(Shown):
 
     def __str__(self) -> str:
         states = pd.DataFrame([state_of(self.ledger, job, self.ledger.status(job)) for job in self.jobs])
-        parts = [self._table(states).to_string(index=False), *failures(states), self._rest(), self.note]
+        table = self._table(states).to_string(index=False)
+        parts = [table, *failures(states), self._settings(), *("\n".join(filled(text, indent="")) for text in (self._rest(), self.note))]
         return "\n\n".join(part for part in parts if part)
 
     def _table(self, states: pd.DataFrame) -> pd.DataFrame:
@@ -56,6 +63,16 @@ class Plan(Shown):
                 | {"a run takes": f"about {duration(known[where] * epochs)}" if where in known else "unknown"}
             )
         return pd.DataFrame(lines)
+
+    def _settings(self) -> str:
+        """Write the settings that are not defaults: once those of all runs, and by row what differs."""
+        defaults = {name: value_text(value) for name, value in flat(plain_value(train_defaults())).items()}
+        equal, different = setting_differences((job.row, settings_that_matter(job.settings)) for job in self.jobs)
+        lines = []
+        for label, settings in {"all runs": equal, **(different if self.by_row else {})}.items():
+            said = [f"{name} {text}" for name, text in settings.items() if text not in (defaults.get(name), "–")]
+            lines += filled(f"{label}: {', '.join(said) or 'defaults'}")
+        return "\n".join(lines)
 
     def _rest(self) -> str:
         """Tell how much is left to do."""

@@ -166,7 +166,7 @@ def sweep(
     )
     ledger.check_place(jobs)
     if dry_run:
-        return Plan(ledger.folder, jobs, ledger)
+        return Plan(ledger.folder, jobs, ledger, by_row=False)
     ledger.write_plan(plan, jobs)
     if on == "ray":
         from classmates.experiments.ray_workers import run_with_asha  # an optional extra

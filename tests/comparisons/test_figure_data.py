@@ -114,12 +114,11 @@ def test_tsne_has_a_layout_a_row_and_numbers_of_all_seeds(members: list[Member])
 
 
 def test_settings_that_are_equal_are_said_once(members: list[Member]) -> None:
-    equal, different = setting_differences(members)
+    equal, different = setting_differences((member.row, member.run.settings) for member in members)
     assert equal == {"epochs": "3", "optimizer_args.momentum": "0.9"}
     assert different["MCL"] == {"method": "MCL(peers=2, beta=0.1, negatives=all)", "lr": "0.05"}
     assert different["Baseline"] == {"method": "Baseline()", "lr": "0.1"}
-    one = members[0]
-    other = one._replace(run=replace(one.run, settings={**one.run.settings, "lr": 0.2, "width": 3}))
-    equal, different = setting_differences([one, other])
+    row, settings = members[0].row, members[0].run.settings
+    equal, different = setting_differences([(row, settings), (row, {**settings, "lr": 0.2, "width": 3})])
     assert "lr" not in equal  # the row's own runs differ
     assert different == {"Baseline": {"method": "Baseline()", "lr": "0.1 / 0.2"}}

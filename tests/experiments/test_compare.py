@@ -246,6 +246,19 @@ def test_a_dry_run_writes_nothing_and_learns_from_what_is_done(small, tmp_path):
     assert "about" in text
 
 
+def test_a_dry_run_says_what_the_rows_are_trained_with(small):
+    train = {"epochs": 3, "batch_size": 7}
+    plan = small("Baseline", "DML(peers=3)", "Baseline + CutMix", "Baseline (2 x as long)", train=train, dry_run=True)
+    said = dict(line.split(": ", 1) for line in str(plan).replace("\n  ", " ").splitlines() if ": " in line)
+    assert "batch_size 7" in said["all runs"]
+    assert "seed" not in said["all runs"]
+    assert said["Baseline"] == "method Baseline(), epochs 3"
+    assert said["DML(peers=3)"] == "method DML(peers=3), epochs 3"  # no option that is its default
+    assert said["Baseline + CutMix"] == "method Baseline(), epochs 3, augmentation.cutmix 1.0"
+    assert said["Baseline (2 × as long)"] == "method Baseline(), epochs 6"
+    assert all(len(line) <= 80 or "/" in line for line in str(plan).splitlines())
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
