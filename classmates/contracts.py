@@ -72,6 +72,7 @@ class DataSpec:
             (timm's ``pretrained_cfg``, else the channels of its first convolution at 32, 64 or 224 pixels).
         mean, std: [C], by which images in 0..1 were normalised; a teacher that was trained with others needs to know.
         task: what labels teach; classification if not given.
+        class_names: [K], by class number; the classes of a teacher that has names too are found by them.
         augmented: whether a sample's image differs from epoch to epoch; where not, a teacher's outputs may be cached.
     """
 
@@ -82,6 +83,7 @@ class DataSpec:
     std: tuple[float, ...] | None = None
     augmented: bool = True
     task: Task | None = None
+    class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         labels = torch.as_tensor(self.labels)
@@ -92,6 +94,10 @@ class DataSpec:
             raise UserError(f"mean is {self.mean} and std is {self.std}: give both or neither")
         if self.num_classes < 2:
             raise UserError(f"num_classes is {self.num_classes}; a classifier needs at least 2 classes")
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            raise UserError(
+                f"{len(self.class_names)} class_names for num_classes {self.num_classes}: give one for each"
+            )
         if self.labels.ndim != 1 or len(self.labels) == 0:
             raise UserError(
                 f"labels must be one class number per training sample, got shape {tuple(self.labels.shape)}"

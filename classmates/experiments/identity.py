@@ -70,7 +70,7 @@ def config_hash(settings: Mapping[str, Any]) -> str:
 
 
 def settings_that_matter(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a run's settings, as plain values, are not the defaults; not where the data lie: a hash says that.
+    """Return those of a run's settings, as plain values, that are no defaults; not where the data lie: see ``data``.
 
     Without the defaults, so that an argument that a later version adds does not make another run of it; a default
     that a later version changes is a change of its code.

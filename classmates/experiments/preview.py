@@ -43,7 +43,8 @@ class Plan(Shown):
     def __str__(self) -> str:
         states = pd.DataFrame([state_of(self.ledger, job, self.ledger.status(job)) for job in self.jobs])
         table = self._table(states).to_string(index=False)
-        parts = [table, *failures(states), self._settings(), *("\n".join(filled(text, indent="")) for text in (self._rest(), self.note))]
+        last = ("\n".join(filled(text, indent="")) for text in (self._rest(), self.note))
+        parts = [table, *failures(states), self._settings(), *last]
         return "\n\n".join(part for part in parts if part)
 
     def _table(self, states: pd.DataFrame) -> pd.DataFrame:

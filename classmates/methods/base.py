@@ -162,7 +162,14 @@ class Method(nn.Module, ABC):
     def weight(self, name: str, epoch: int | None = None) -> float:
         """Return the factor in front of a term at an epoch (now, if not given): its weight times its ramp."""
         ramp, now = self.ramps.get(name), self._epoch if epoch is None else epoch
-        return self.weights[name] * (1.0 if ramp is None else ramp(now, self.epochs))
+        if ramp is None:
+            return self.weights[name]
+        if now >= self.epochs:
+            raise UserError(
+                f"{type(self).__name__} changes from epoch to epoch, and epoch {now} (from 0) is none of its "
+                f"{self.epochs}: set its epochs, how many training has, before the first step ({OWN_LOOP})"
+            )
+        return self.weights[name] * ramp(now, self.epochs)
 
     @classmethod
     def scale_lengths(cls, options: Mapping[str, Any], factor: float) -> dict[str, Any]:

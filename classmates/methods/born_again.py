@@ -95,7 +95,8 @@ class BornAgain(Method):
 
     def forward(self, batch: Batch) -> Output:
         """Take one step, the first of a generation after the network has begun anew."""
-        while self.training and self.generation < self.epoch * self.generations // self.epochs:
+        due = min(self.epoch * self.generations // self.epochs, self.generations - 1)
+        while self.training and self.generation < due:
             exchange(self.networks.student, self.others[self.generation])
             self.generation += 1
         return super().forward(batch)

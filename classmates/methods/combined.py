@@ -85,6 +85,10 @@ class Combined(Method):
         """Its own and that of each of its methods."""
         return super().phase, tuple(part.phase for _, part in self.methods())
 
+    def tells_peers_apart(self) -> bool:
+        """Return that they do: what is beside the method with the peers teaches one of them, the student."""
+        return True
+
     def outputs_for(self, name: str, outputs: list[NetworkOutput]) -> list[NetworkOutput]:
         """Return the outputs of the networks that a method works on: all, or the student's."""
         return outputs if name == self.leading else outputs[-1:]

@@ -94,5 +94,5 @@ def note_epochs(method: Method) -> None:
     if "epochs" not in vars(method) and (method.ramps or method.epoch_is_read):
         method.note(
             f"{type(method).__name__} changes from epoch to epoch, but nobody has said how many there are, so it "
-            f"stays as it is in the first: set its epochs, and its epoch where one begins, from 0 ({OWN_LOOP})"
+            f"takes training for one epoch: set its epochs, and its epoch where one begins, from 0 ({OWN_LOOP})"
         )

@@ -53,8 +53,7 @@ class FitNet(TeacherMethod):
         stage: which of the student's stages, counted like a Python list; the middle one if not given (the second of
             three or four). The teacher's is the one that is as far from its end, or its first where it has none.
         hint_epochs: 0 trains both together; otherwise the hint alone for so many epochs, then the paper's second
-            stage. The learning rate's schedule goes through. On several devices that needs
-            --strategy ddp_find_unused_parameters_true.
+            stage. The learning rate's schedule goes through.
 
     Raises:
         UserError: no teacher, one that does not fit the data, a stage that the student does not have, maps that

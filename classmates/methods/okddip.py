@@ -104,7 +104,7 @@ class OKDDip(Method):
         )
         self.kl = partial(softened_kl, temperature=temperature, standardise=standardise, detach_teacher=detach)
         self.ramp = ramp
-        self.attention = PeerAttention(networks.architecture.embedding)
+        self.attention = PeerAttention(networks.architecture.embedding).requires_grad_(not detach)
         if initialisation == "released":
             initialise_like(network, self.attention)
 

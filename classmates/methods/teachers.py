@@ -19,6 +19,7 @@ from classmates.networks.building.teacher import (
     Normalisation,
     Size,
     Teacher,
+    other_classes,
     require_channels,
     require_classes,
     require_same_images,
@@ -33,13 +34,14 @@ class Found(NamedTuple):
     """A network that was named as a teacher, and what is known of it.
 
     normalisation, size: of the images that it was trained on, where they are known. classifier: whether it has one
-    that was trained. notes: what had to be changed or assumed.
+    that was trained. class_names: in its order, where they are known. notes: what had to be changed or assumed.
     """
 
     network: nn.Module
     normalisation: Normalisation | None = None
     size: Size | None = None
     classifier: bool = True
+    class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -83,6 +85,7 @@ def make_teacher(
         normalisation=found.normalisation,
         size=(image_size, image_size) if image_size is not None else found.size,
         classifier=found.classifier,
+        class_names=found.class_names,
         logits=logits,
         cache=cache,
     )
@@ -108,7 +111,8 @@ def find_teacher(
     if is_on_hub(source) or Path(source).is_dir():
         network, card = load_student(source, trust_code=trust_code)
         size = card.input_shape[1], card.input_shape[2]
-        return Found(network, (card.mean, card.std), size, classifier=card.output == "logits")
+        trained = card.output == "logits"
+        return Found(network, (card.mean, card.std), size, classifier=trained, class_names=card.class_names)
     if not by_name:
         is_path = isinstance(source, Path) or Path(source).name != source
         fix = f"`classmates train --method Baseline --out {source} ...` trains one"
@@ -142,7 +146,7 @@ def by_timm_name(
             "teacher_weights, or give the folder of a finished run"
         )
     if logits:
-        require_classes(name, config.num_classes, data)
+        require_classes(name, other_classes(config.num_classes, None, data))
     require_channels(name, len(config.mean), data.input_shape)
     network = build_model(name, config.num_classes, len(config.mean), pretrained=True, **arguments)
     return Found(network, (config.mean, config.std), size)

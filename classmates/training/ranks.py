@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import lightning as L
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from torch import distributed
 from torch.distributed import DistError
 
 from classmates.errors import UserError
-from classmates.training.config import TrainConfig
+from classmates.methods.base import Method
+from classmates.training.config import RunConfig, TrainConfig
 from classmates.training.rank_watch import RankWatch
 
 Value = TypeVar("Value")
-ANY_GRADIENTS = "ddp_find_unused_parameters_true"
-"""Lightning's name for the strategy whose processes find at every step which parameters have gradients."""
 
 
 class LostProcess(UserError):
@@ -81,8 +81,7 @@ def check_strategy(trainer: L.Trainer, config: TrainConfig) -> None:
 
     Raises:
         UserError: they are forked or spawned, and what they train is lost with them; whatever has started them
-            (SLURM, torchrun) has started others than the arguments say; or they would wait for the gradients of
-            stages that are frozen for some epochs.
+            (SLURM, torchrun) has started others than the arguments say.
     """
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         raise UserError(
@@ -95,8 +94,21 @@ def check_strategy(trainer: L.Trainer, config: TrainConfig) -> None:
             cluster.validate_settings(num_devices=trainer.num_devices, num_nodes=trainer.num_nodes)
         except ValueError as error:
             raise UserError(f"devices={trainer.num_devices}, num_nodes={trainer.num_nodes}: {error}") from error
-    if config.freeze_epochs is not None and trainer.world_size > 1 and config.strategy != ANY_GRADIENTS:
-        raise UserError(
-            f"freeze_epochs={config.freeze_epochs}: {trainer.world_size} processes would wait for the gradients of "
-            f"frozen stages: say --strategy {ANY_GRADIENTS}, or leave it out to freeze to the end"
-        )
+
+
+def wait_for_gradients_there_are(trainer: L.Trainer, method: Method, config: RunConfig) -> None:
+    """Let processes find at every step which parameters have gradients, where some may have none.
+
+    Otherwise DistributedDataParallel waits for all, and stops at the second step. Where all have some, it costs time.
+    """
+    if isinstance(trainer.strategy, DDPStrategy) and (
+        config.freeze_epochs is not None or some_without_gradient(method, config.epochs)
+    ):
+        trainer.strategy._ddp_kwargs["find_unused_parameters"] = True
+
+
+def some_without_gradient(method: Method, epochs: int) -> bool:
+    """Return whether a term has no weight, always or in some epoch: parameters of it alone get no gradient then."""
+    ramps = (method.ramps.get(name) for name in method.weights)
+    factors = (ramp(epoch, epochs) for ramp in ramps if ramp is not None for epoch in range(epochs))
+    return not all(method.weights.values()) or not all(factors)

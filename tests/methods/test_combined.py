@@ -209,6 +209,17 @@ def test_peers_that_begin_alike_are_averaged_beside_another_method_too():
     assert not combined("SD", {"class_path": "MCL", "init_args": options("same")}).deploys_average
 
 
+def test_peers_that_begin_alike_part_by_what_teaches_one_of_them():
+    alike = {"peers": 2, "share": "nothing", "start": "identical"}
+    contrast = {"class_path": "MCL", "init_args": {**alike, "num_negatives": 4}}
+    for parts in (("SD", contrast), ("SD", {"class_path": "DML", "init_args": alike})):
+        method = combined(*parts)
+        method.check_peers_differ()
+        method(triplet_batch()).total.backward()
+        gradients = [[p.grad for p in one.parameters() if p.grad is not None] for one in method.networks.networks]
+        assert any(not torch.equal(first, second) for first, second in zip(*gradients, strict=True))
+
+
 def test_the_notes_of_the_parts_are_its_own():
     with pytest.warns(UserWarning, match="capped to 48"):
         method = combined("SD", {"class_path": "MCL", "init_args": {"peers": 2, "num_negatives": 99}})

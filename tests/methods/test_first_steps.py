@@ -1,5 +1,7 @@
 """What a loop of one's own does wrong is told in its first steps, and nothing is looked at after them."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from classmates.contracts import Batch
 from classmates.data.batches.samplers import EpochSampler
 from classmates.data.batches.sampling import ClassUniform, Overlapping, Shuffled
 from classmates.errors import UserError
-from classmates.methods import DLB, MCL, OKDDip
+from classmates.methods import DLB, MCL, PSKD, BornAgain, OKDDip
 from classmates.methods.baseline import Baseline
 
 pytestmark = pytest.mark.filterwarnings("ignore:num_negatives")
@@ -118,3 +120,17 @@ def test_a_method_without_a_ramp_notes_nothing(tiny_network, tiny_data, tiny_bat
     for method in (Baseline(tiny_network(), tiny_data), OKDDip(tiny_network(), tiny_data, ramp=0)):
         take_steps(method, [tiny_batch] * 3)
         assert method.notes == []
+
+
+@pytest.mark.parametrize("ramped", [PSKD, OKDDip, partial(BornAgain, generations=2)])
+def test_an_epoch_beyond_the_last_is_refused(ramped, tiny_network, tiny_data, tiny_batch):
+    """A share that grows with the epoch would leave its range, and PSKD unlearn the labels."""
+    unsaid, told = ramped(tiny_network(), tiny_data), ramped(tiny_network(), tiny_data)
+    told.epochs = 2
+    for method, beyond in ((unsaid, 1), (told, 2)):
+        for epoch in range(beyond):
+            method.epoch = epoch
+            method(tiny_batch)
+        method.epoch = beyond
+        with pytest.raises(UserError, match=f"epoch {beyond} .from 0. is none of its {beyond}: set its epochs"):
+            method(tiny_batch)

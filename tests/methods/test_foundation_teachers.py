@@ -43,7 +43,7 @@ def dino_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_foundation_model_from_a_file_teaches_by_its_embedding(dino_file: Path) -> None:
-    with pytest.warns(UserWarning, match="has no classifier and the data have 5") as warned:
+    with pytest.warns(UserWarning, match="has no classifier but the data have 5") as warned:
         method = RKD(network(), DATA, teacher=DINO, teacher_weights=str(dino_file), teacher_image_size=32)
     said = " ".join(str(one.message) for one in warned)
     assert "gets the images at 32x32 pixels; the student has them at 16x16" in said

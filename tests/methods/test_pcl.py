@@ -39,7 +39,7 @@ def test_others_teach_and_never_ones_own_mean(peers):
 @pytest.mark.parametrize(("epoch", "ramp"), [(0, math.exp(-5)), (40, math.exp(-5 / 4)), (80, 1.0), (200, 1.0)])
 def test_the_total_is_the_formula_with_the_papers_ramp(epoch, ramp, tiny_network, tiny_data, tiny_batch):
     method = PCL(tiny_network(), tiny_data, ensemble=0.5, mean_teachers=2.0)
-    method.epoch = epoch
+    method.epoch, method.epochs = epoch, 201
     batch = viewed(method, tiny_batch)
     whole = copy.deepcopy(method.networks)
     output = method(batch)
@@ -56,7 +56,7 @@ def test_the_total_is_the_formula_with_the_papers_ramp(epoch, ramp, tiny_network
 
 def test_the_head_learns_by_its_cross_entropy_alone(tiny_network, tiny_data, tiny_batch):
     method = PCL(tiny_network(), tiny_data)
-    method.epoch = 80
+    method.epoch, method.epochs = 80, 81
     terms = method(viewed(method, tiny_batch)).terms
     for name in ("ensemble", "mean_teachers"):
         assert torch.autograd.grad(terms[name], method.head.weight, retain_graph=True, allow_unused=True) == (None,)

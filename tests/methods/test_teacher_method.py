@@ -61,7 +61,7 @@ def test_a_teacher_for_other_classes_teaches_what_is_not_logits(teacher_method) 
             make()
         return
     with pytest.warns(
-        UserWarning, match="'Backbone' tells 7 classes apart and the data have 4: it teaches by its emb"
+        UserWarning, match="'Backbone' tells 7 classes apart but the data have 4: it teaches by its emb"
     ):
         method = make()
     assert method.teacher(BATCH.images).logits.shape == (16, 0)

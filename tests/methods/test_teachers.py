@@ -1,6 +1,7 @@
 """What can be named as a teacher, and what is told where it cannot teach."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import timm
@@ -71,6 +72,15 @@ def test_a_run_folder_teaches_with_its_own_normalisation(tmp_path) -> None:
         teacher(normalised(DATA.mean, DATA.std)).logits, told(trained, seen), rtol=1e-4, atol=1e-4
     )
     assert teacher.notes == []
+
+
+def test_a_run_folder_says_by_its_classes_what_its_logits_are_of(tmp_path) -> None:
+    own = network()
+    as_run(tmp_path / "run", own, class_names=tuple("bacde"), mean=DATA.mean, std=DATA.std)
+    teacher = make_teacher(tmp_path / "run", replace(DATA, class_names=tuple("abcde")))
+    torch.testing.assert_close(teacher(IMAGES).logits, told(own)[:, [1, 0, 2, 3, 4]])
+    with pytest.raises(UserError, match=r"run' was trained on other classes: it does not know 'f'"):
+        make_teacher(tmp_path / "run", replace(DATA, class_names=tuple("abcdf")))
 
 
 def test_an_unknown_normalisation_of_the_data_is_noted(tmp_path) -> None:

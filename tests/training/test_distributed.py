@@ -45,11 +45,14 @@ SCRIPT = """
 
     NAME, KILLED, RESUMED = sys.argv[1], "killed" in sys.argv, "resumed" in sys.argv
     if __name__ == "__main__":
-        train(data="digits", model="resnet8", method=partial(MCL, peers=2, num_negatives=8, dimension=8),
+        beta = 0.0 if NAME == "ablation" else 0.025
+        train(data="digits", model="resnet8",
+              method=partial(MCL, peers=2, num_negatives=8, dimension=8, beta=beta),
               train_size=60, batch_size=20, epochs=2, val_fraction=0, accelerator="cpu", devices=2, strategy="ddp",
               precision="32-true", memory_format="contiguous",
               loggers=(), report=False, progress=False, out=Path(FOLDER) / NAME, callbacks=[Witness()],
-              resume=RESUMED, freeze_stages=int(NAME == "frozen"))
+              resume=RESUMED, freeze_stages=int(NAME in ("frozen", "freed")),
+              freeze_epochs=1 if NAME == "freed" else None)
 """
 
 
@@ -100,9 +103,15 @@ def test_two_processes_make_one_run(folder, whole):
     assert len(pd.read_csv(folder / "whole" / "metrics.csv")) == 2
 
 
-def test_frozen_stages_are_waited_for_by_nobody(folder):
-    ended = trained(folder, "frozen")
+@pytest.mark.parametrize("name", ["frozen", "freed", "ablation"])
+def test_what_has_no_gradient_is_waited_for_by_nobody(folder, name):
+    """Frozen stages, for good or for an epoch, and the projections of a contrast without weight."""
+    import torch
+
+    ended = trained(folder, name)
     assert ended.returncode == 0, ended.stderr
+    first, second = states(folder, name)
+    assert torch.equal(first["weight"], second["weight"])
 
 
 def test_a_process_that_is_killed_is_named_and_the_run_goes_on(folder, whole):

@@ -5,9 +5,14 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
+from classmates.catalog import methods
+from classmates.contracts import Batch, DataSpec
+from classmates.data.batches.samplers import EpochSampler
 from classmates.errors import UserError
-from classmates.training.ranks import agreed, first_process, told_of_lost_ranks
+from classmates.networks.building.build import build_model
+from classmates.training.ranks import agreed, first_process, some_without_gradient, told_of_lost_ranks
 from classmates.training.train import train
 
 PROGRAM = """
@@ -77,12 +82,33 @@ def test_which_process_is_the_first_is_read_from_whoever_started_it(monkeypatch,
     assert first_process() is first
 
 
-def test_stages_that_begin_to_learn_need_a_strategy_that_finds_gradients(tmp_path):
-    frozen = {"freeze_stages": 1, "freeze_epochs": 1, "train_size": 60, "batch_size": 20, "epochs": 2}
-    with pytest.raises(UserError, match=r"freeze_epochs=1: 2 processes would .* ddp_find_unused_parameters_true"):
-        train(accelerator="cpu", devices=2, strategy="ddp", precision="32-true", memory_format="contiguous",
-              out=tmp_path / "run", **frozen)  # fmt: skip
-    assert not (tmp_path / "run").exists()
+TEACHER = {"teacher": build_model("resnet8", num_classes=4, in_chans=1)}
+ABLATIONS = {
+    "CORSD": [{"sigma": 0}, {"gamma_p": 0}, {"gamma_n": 0}, {"alpha": 0, "beta": 0}],
+    "MCL": [{"beta": 0}],
+    "MCLBatch": [{"within": 0, "soft_within": 0, "across": 0, "soft_across": 0}],
+    "CRD": [{"beta": 0, **TEACHER}],
+    "ReviewKD": [{"review": 0, **TEACHER}],
+    "FitNet": [{"hint": 0, **TEACHER}, {"hint_epochs": 1, **TEACHER}],
+    "SD": [{"lam": 0}],
+    "DeepSupervision": [{"weight": 0}],
+    "OKDDip": [{"distillation": 0}, {"detach": True}],
+    "Baseline": [{}],
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("name", "options"), [(name, one) for name, every in ABLATIONS.items() for one in every])
+def test_processes_wait_for_no_gradient_that_does_not_come(name, options):
+    """Whatever leaves a parameter without a gradient is known by its weights."""
+    labels = torch.arange(24) % 4
+    method = methods()[name](build_model("resnet8", num_classes=4, in_chans=1), DataSpec(4, labels), **options)
+    method.epochs = 4
+    indices = torch.tensor(next(iter(EpochSampler(method.sampling, labels, 12))))
+    method(Batch(torch.randn(12, 1, 16, 16), labels[indices], indices)).total.backward()
+    without = [one for one in method.parameters() if one.requires_grad and one.grad is None]
+    assert some_without_gradient(method, 4) is bool(without)
+    assert bool(without) is (name != "Baseline" and "detach" not in options)
 
 
 def test_a_process_alone_agrees_with_itself():

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from classmates._names import name_of_class
 from classmates.contracts import Batch, DataSpec, NetworkOutput
 from classmates.errors import UserError
 from classmates.networks.backbone.architecture import inspect_network
@@ -40,6 +41,7 @@ class Teacher(nn.Module):
         size: (H, W) that images are brought to (bicubic, antialiased); as they come, if not given.
         classifier: whether its classifier was trained. Networks that say by their ``num_classes`` 0 that they return
             embeddings, as foundation models do, get one that nobody asks.
+        class_names: of its classifier's classes, where they are known: its logits are taken in the data's order.
         logits: whether logits are learnt from. Where not, it may tell other classes apart, or none.
         cache: in training mode ``outputs`` keeps the network's outputs of each sample, of all processes' batches,
             and once it has all of them (``check_cache``) looks them up by the sample's index, for N·(K + D) floats on
@@ -59,6 +61,7 @@ class Teacher(nn.Module):
     local_buffers = ("logits", "embeddings", "known")  # every process learns of every batch
     scale: Tensor
     shift: Tensor
+    order: Tensor
     logits: Tensor
     embeddings: Tensor
     known: Tensor
@@ -72,6 +75,7 @@ class Teacher(nn.Module):
         normalisation: Normalisation | None = None,
         size: Size | None = None,
         classifier: bool = True,
+        class_names: Sequence[str] | None = None,
         logits: bool = True,
         cache: bool = False,
     ):
@@ -89,10 +93,15 @@ class Teacher(nn.Module):
             require_channels(name, entrance(network), shape)
             raise UserError(f"teacher '{name}': {error} (teacher_image_size brings them to another size)") from error
         classes = self.architecture.num_classes if classifier else 0
+        others = other_classes(classes, class_names, data)
         if logits:
-            require_classes(name, classes, data)
-        self.has_logits = classes == data.num_classes
-        self.notes = [f"teacher '{name}' {text}" for text in assumptions(classes, size, normalisation, data)]
+            require_classes(name, others)
+        self.has_logits = not others
+        order = class_order(class_names, data) if self.has_logits else []
+        self.reordered = order != sorted(order)
+        texts = assumptions(others, self.reordered, size, normalisation, data)
+        self.notes = [f"teacher '{name}' {text}" for text in texts]
+        self.register_buffer("order", torch.tensor(order, dtype=torch.int64), persistent=False)
         # In a tuple, which torch does not look into: see the docstring.
         self._hidden = (network.eval().requires_grad_(False),)
         scale, shift = renormalise(normalisation, data)
@@ -117,7 +126,9 @@ class Teacher(nn.Module):
         if self.size is not None and images.shape[-2:] != self.size:
             images = F.interpolate(images, self.size, mode="bicubic", antialias=True)
         output = observe(self.network, self.architecture, images)
-        return output if self.has_logits else output._replace(logits=output.logits[:, :0])
+        if self.has_logits and not self.reordered:
+            return output
+        return output._replace(logits=output.logits[:, self.order])  # of other classes none
 
     @torch.no_grad()
     def outputs(self, batch: Batch) -> NetworkOutput:
@@ -173,12 +184,36 @@ def tells(classes: int) -> str:
     return f"tells {classes} classes apart" if classes else "has no classifier"
 
 
+def class_order(names: Sequence[str] | None, data: DataSpec) -> list[int]:
+    """Return the number that a teacher has for each class of the data, -1 for none; the same where one has no names.
+
+    Names that are the numbers, as images without names of classes have them, are none.
+    """
+    numbered = [str(number) for number in range(data.num_classes)]
+    if names is None or data.class_names is None or numbered in (list(names), list(data.class_names)):
+        return list(range(data.num_classes))
+    numbers = {name_of_class(name): number for number, name in enumerate(names)}
+    return [numbers.get(name_of_class(name), -1) for name in data.class_names]
+
+
+def other_classes(classes: int, names: Sequence[str] | None, data: DataSpec) -> str:
+    """Say why a teacher's classes, 0 without a classifier, are not those of the data; empty where they may be."""
+    if classes != data.num_classes:
+        return f"{tells(classes)} but the data have {data.num_classes}"
+    order = class_order(names, data)
+    if data.class_names is not None and -1 in order:
+        return f"was trained on other classes: it does not know '{data.class_names[order.index(-1)]}'"
+    return ""
+
+
 def assumptions(
-    classes: int, size: Size | None, normalisation: Normalisation | None, data: DataSpec
+    others: str, reordered: bool, size: Size | None, normalisation: Normalisation | None, data: DataSpec
 ) -> Iterator[str]:
     """Say in what a teacher's classes and images differ from the student's, or are not known to agree."""
-    if classes != data.num_classes:
-        yield f"{tells(classes)} and the data have {data.num_classes}: it teaches by its embeddings and maps"
+    if others:
+        yield f"{others}: it teaches by its embeddings and maps"
+    if reordered:
+        yield "has the classes of the data in another order: its logits are taken by their names"
     if size is not None and data.input_shape is not None and size != data.input_shape[1:]:
         own = "x".join(map(str, data.input_shape[1:]))
         yield f"gets the images at {size[0]}x{size[1]} pixels; the student has them at {own}"
@@ -189,15 +224,13 @@ def assumptions(
         )
 
 
-def require_classes(name: str, classes: int, data: DataSpec) -> None:
-    """Raise UserError where a teacher for so many classes, 0 for one without a classifier, has no logits to teach."""
-    if classes == data.num_classes:
-        return
-    problem = f"{tells(classes)} but the data have {data.num_classes}"
-    raise UserError(
-        f"teacher '{name}' {problem}: train a teacher on these data, give one for their classes, or take a method "
-        "that learns from embeddings or maps alone (RKD, CRD and others: docs/methods.md)"
-    )
+def require_classes(name: str, others: str) -> None:
+    """Raise UserError where a teacher's classes are others, so that it has no logits to teach."""
+    if others:
+        raise UserError(
+            f"teacher '{name}' {others}: train a teacher on these data, give one for their classes, or take a method "
+            "that learns from embeddings or maps alone (RKD, CRD and others: docs/methods.md)"
+        )
 
 
 def require_same_images(data: DataSpec) -> None:

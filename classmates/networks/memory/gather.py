@@ -28,9 +28,12 @@ class Sharded(Protocol):
 
 def place() -> tuple[int, int]:
     """Return the rank of this process and the number of all; (0, 1) without ``torch.distributed``."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return 0, 1
-    return dist.get_rank(), dist.get_world_size()
+    return (dist.get_rank(), dist.get_world_size()) if initialised() else (0, 1)
+
+
+def initialised() -> bool:
+    """Return whether this is one of the processes of ``torch.distributed``."""
+    return dist.is_available() and dist.is_initialized()
 
 
 def gather(tensor: Tensor, dim: int = 0) -> Tensor:
@@ -38,7 +41,7 @@ def gather(tensor: Tensor, dim: int = 0) -> Tensor:
 
     They must have the same shape on every process. Without ``torch.distributed`` it is the tensor itself.
     """
-    if not (dist.is_available() and dist.is_initialized()):
+    if not initialised():
         return tensor
     parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, tensor.contiguous())
@@ -108,9 +111,8 @@ def add_own(tensor: Tensor, dim: int = 0) -> Tensor:
 
 def own_part(gathered: Tensor) -> Tensor:
     """Return what of the tensors that ``gather`` has joined is this process's own."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return gathered
-    return gathered.chunk(dist.get_world_size())[dist.get_rank()]
+    rank, processes = place()
+    return gathered.chunk(processes)[rank]
 
 
 def gather_in_turn(tensor: Tensor) -> Tensor:
@@ -129,7 +131,7 @@ def own_in_turn(gathered: Tensor) -> Tensor:
 
 def from_first(tensor: Tensor) -> None:
     """Overwrite the tensor with that of the first process, in place; nothing without ``torch.distributed``."""
-    if dist.is_available() and dist.is_initialized():
+    if initialised():
         dist.broadcast(tensor, 0)
 
 

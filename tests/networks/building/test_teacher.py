@@ -71,6 +71,52 @@ def test_a_copy_of_its_holder_has_a_teacher_of_its_own() -> None:
     torch.testing.assert_close(twin(IMAGES.double()).logits.float(), teacher(IMAGES).logits, rtol=1e-4, atol=1e-4)
 
 
+def named(*names: str) -> DataSpec:
+    return replace(DATA, class_names=names)
+
+
+@pytest.mark.parametrize(
+    ("of_teacher", "of_data", "order"),
+    [
+        ("abcde", "abcde", [0, 1, 2, 3, 4]),
+        ("edabc", "abcde", [2, 3, 4, 1, 0]),
+        ("01234", "abcde", [0, 1, 2, 3, 4]),  # of images whose classes had no names
+        ("abcde", "01234", [0, 1, 2, 3, 4]),
+        ("43210", "01234", [0, 1, 2, 3, 4]),
+        (["cafe\u0301", *"bcde"], ["b", "caf\u00e9", *"cde"], [1, 0, 2, 3, 4]),  # accents apart, and composed
+        (None, "abcde", [0, 1, 2, 3, 4]),
+    ],
+)
+@pytest.mark.parametrize("cache", [False, True])
+def test_logits_are_those_of_the_classes_by_name(of_teacher, of_data, order, cache) -> None:
+    trained = network()
+    data = replace(named(*of_data), augmented=not cache)
+    teacher = Teacher(trained, data, class_names=of_teacher, cache=cache)
+    expected = Teacher(copy.deepcopy(trained), DATA)(IMAGES).logits[:, order]
+    assert torch.equal(teacher(IMAGES).logits, expected)
+    batch = Batch(IMAGES, DATA.labels[:4], torch.arange(4))
+    assert torch.equal(teacher.outputs(batch).logits, expected)
+    assert [note for note in teacher.notes if "in another order" in note] == (
+        ["teacher 'given' has the classes of the data in another order: its logits are taken by their names"]
+        if order != sorted(order)
+        else []
+    )
+
+
+def test_a_teacher_of_other_classes_by_name_has_no_logits_for_these() -> None:
+    data = named(*"abcdz")
+    with pytest.raises(
+        UserError, match="'given' was trained on other classes: it does not know 'z': train a teacher"
+    ):
+        Teacher(network(), data, class_names="abcde")
+    teacher = Teacher(network(), data, class_names="abcde", logits=False)
+    assert not teacher.has_logits
+    assert teacher(IMAGES).logits.shape == (4, 0)
+    assert teacher.notes == [
+        "teacher 'given' was trained on other classes: it does not know 'z': it teaches by its embeddings and maps"
+    ]
+
+
 def batch_of(indices: list[int]) -> Batch:
     """The images that these samples always have."""
     every = torch.randn(20, 3, 16, 16, generator=torch.Generator().manual_seed(1))
