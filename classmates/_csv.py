@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pandas as pd
@@ -11,6 +12,9 @@ RUN = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff
 
 The last four are = + - @ in full width.
 """
+
+NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
+"""What is a number and no formula, though it begins with a sign."""
 
 
 def as_csv(frame: pd.DataFrame) -> str:
@@ -22,5 +26,6 @@ def as_csv(frame: pd.DataFrame) -> str:
 
 
 def harmless(value: Any) -> Any:
-    """Return a text with an apostrophe before it where it would be a formula; anything else as it is."""
-    return f"'{value}" if isinstance(value, str) and value.lstrip(" ").startswith(RUN) else value
+    """Return a text with an apostrophe before it where it would be a formula and is no number, or else the value."""
+    runs = isinstance(value, str) and value.lstrip(" ").startswith(RUN) and not NUMBER.fullmatch(value)
+    return f"'{value}" if runs else value

@@ -243,7 +243,7 @@ def raises(error):
     return function
 
 
-GOING_ON = "go on with --resume true, or start anew if no epoch has ended"
+GOING_ON = "go on with --resume true or, if no epoch had ended, remove the folder and start anew"
 
 
 @pytest.mark.parametrize(

@@ -21,3 +21,13 @@ def test_a_text_that_would_be_a_formula_gets_an_apostrophe(text):
 def test_numbers_and_what_is_missing_stay():
     frame = pd.DataFrame({"a": [-1, 2], "b": [None, -0.5], "c": [None, "x"]})
     assert as_csv(frame) == frame.to_csv(index=False)
+
+
+@pytest.mark.parametrize("text", ["-1", "+1", "-2.5", "12"])
+def test_a_class_that_is_called_a_number_stays(text):
+    assert as_csv(pd.DataFrame({"class": [text]})) == f"class\n{text}\n"
+
+
+@pytest.mark.parametrize("text", ["-1 ", "-1+1", "+", "-.5", "-1e3"])
+def test_what_only_begins_like_a_number_does_not(text):
+    assert as_csv(pd.DataFrame({"class": [text]})) == f"class\n'{text}\n"

@@ -7,13 +7,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from classmates import cli
 from classmates.catalog import list as catalog
 from classmates.cli.commands import COMMANDS
 from classmates.cli.words import read
 from classmates.configuration.arguments import arguments_of
+from classmates.data.readers.images import decode
+from classmates.training.recipes import (
+    BATCHES,
+    BY_NAME,
+    MANY,
+    RECOMMENDED,
+    SMALL,
+    STEPS,
+    Situation,
+    default_model,
+    recipe_for,
+)
+from classmates.training.settling import EARLIER
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))]
@@ -72,6 +85,30 @@ def test_what_a_page_shows_works(page, working_folder):
         assert (working_folder / "predictions.csv").exists()
 
 
+KINDS = {
+    "colour.png": Image.effect_noise((9, 7), 90).convert("RGB"),
+    "grey.png": Image.effect_noise((9, 7), 90),
+    "sixteen.png": Image.fromarray(np.arange(0, 65536, 1041, dtype=np.uint16).reshape(7, 9)),
+    "sixteen.tif": Image.fromarray(np.arange(0, 65536, 1041, dtype=np.uint16).reshape(7, 9)),
+    "see_through.png": Image.merge("RGBA", [Image.effect_noise((9, 7), 90) for _ in range(4)]),
+    "palette.gif": Image.effect_noise((9, 7), 90).convert("P"),
+    "turned.jpg": Image.effect_noise((9, 7), 90),
+}
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("RGB", 3), ("L", 1)])
+@pytest.mark.parametrize("name", KINDS)
+def test_a_page_shows_how_to_read_an_image_as_training_does(tmp_path, name, mode, channels):
+    page = (ROOT / "docs" / "using_a_student.md").read_text(encoding="utf-8")
+    shown = {"numpy": np, "Image": Image, "ImageOps": ImageOps}
+    exec(re.search(r"def pixels.*?return.*?\n", page, re.DOTALL)[0], shown)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    KINDS[name].save(tmp_path / name, **({"exif": exif} if name == "turned.jpg" else {}))
+    read = np.atleast_3d(np.asarray(decode(tmp_path / name, channels)))
+    assert np.array_equal(shown["pixels"](tmp_path / name, mode)[0], read)
+
+
 def test_the_methods_are_listed_as_the_command_lists_them(monkeypatch):
     """After a change of a method's facts: put what `classmates list methods` prints in the place of that block."""
     monkeypatch.setenv("COLUMNS", "80")
@@ -103,3 +140,71 @@ def test_every_command_that_is_shown_can_be_typed(page):
         if inline and words and words[-1].startswith("--"):
             words.append("VALUE")  # only the flag is spoken of
         read(words, arguments, COMMANDS[name].positions)
+
+
+SITUATIONS = [
+    (119, 128, True),
+    (559, 128, True),
+    (2761, 224, True),
+    (50_000, 224, True),
+    (200_000, 224, True),
+    (1000, 64, True),
+    (100, 8, False),
+    (2500, 32, False),
+    (45_000, 32, False),
+    (200_000, 64, False),
+    (559, 128, False),
+    (2761, 128, False),
+    (1_281_167, 224, False),
+]
+"""Examples of the defaults' page: training images, pixels, whether training begins from weights."""
+
+
+def table(head, lines):
+    """A table in Markdown, of texts."""
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines))
+
+
+def written(arguments):
+    """Arguments of an optimiser or a schedule, in brackets."""
+    return f" ({', '.join(f'{name} {value}' for name, value in arguments.items())})" if arguments else ""
+
+
+def test_the_defaults_are_those_of_the_rules():
+    """After a change of ``training/recipes.py``: put these tables in the place of the page's, and mend its words."""
+    page = (ROOT / "docs" / "defaults.md").read_text(encoding="utf-8")
+    examples, settings = [], {}
+    for images, pixels, weights in SITUATIONS:
+        found = Situation(images, pixels, weights)
+        recipe = recipe_for(found)
+        chosen = settings[recipe.name] = dict(recipe.settings(found))
+        network = default_model(pixels, images)
+        numbers = [f"{images:,}", str(pixels), "yes" if weights else "no"]
+        examples.append([*numbers, recipe.name, network, str(found.batch_size), str(chosen["epochs"])])
+    assert settings.keys() == set(BY_NAME)
+    optimisation = [
+        [
+            name,
+            chosen["optimizer"] + written(chosen["optimizer_args"]),
+            f"{chosen['lr']:g}",
+            chosen["schedule"] + written(chosen["schedule_args"]),
+            f"{chosen.get('warmup_epochs', 0):g}",
+            f"{chosen['crop_scale']:g}" if "crop_scale" in chosen else "",
+        ]
+        for name, chosen in ((name, settings[name]) for name in BY_NAME)
+    ]
+    head = ["images", "pixels", "weights", "recipe", "network", "batch", "epochs"]
+    assert table(head, examples) in page
+    head = ["recipe", "optimiser", "rate", "schedule", "warm-up, epochs", "crops from"]
+    assert table(head, optimisation) in page
+    for name, recipe in BY_NAME.items():
+        section = page.partition(f"\n### {name}\n")[2].partition("\n### ")[0]
+        evidence = section.partition("\nEvidence: ")[2]
+        named = re.findall(r"results/[\w/-]+", recipe.evidence) or [recipe.evidence]
+        assert all(one in evidence for one in named), name
+        assert f"`improve` tries: {', '.join(RECOMMENDED[name])}." in section, name
+    assert re.findall(r"^### (\S+)$", page, re.MULTILINE) == list(BY_NAME)
+    for known in (*map(str, BATCHES), str(STEPS), f"{MANY:,}", str(SMALL)):
+        assert known in page, known
+    none = "`{model}`, {epochs} epochs in batches of {batch_size}, {optimizer} at {lr}".format(**EARLIER)
+    assert none in page

@@ -22,7 +22,7 @@ from classmates.configuration.arguments import arguments_of
 from classmates.errors import NonFiniteLoss, UserError, unknown
 
 GOING_ON = {
-    "train": "; go on with --resume true, or start anew if no epoch has ended",
+    "train": "; go on with --resume true or, if no epoch had ended, remove the folder and start anew",
     **dict.fromkeys(("improve", "compare", "sweep"), "; the same command goes on"),
 }
 """The words that say how a command that was interrupted is continued."""

@@ -25,7 +25,7 @@ from classmates.data.readers.python_dataset import read_dataset
 from classmates.data.readers.remote import is_url, local_copy
 from classmates.data.readers.walking import told_of_unreadable
 from classmates.data.readers.webdataset import find_tars, list_webdataset
-from classmates.data.splits import TEST_FRACTION, TEST_SEED, stratified_subset
+from classmates.data.splits import TEST_FRACTION, TEST_SEED, held_out, stratified_subset
 from classmates.data.twins import Part, find_copies, tell_copies, tell_twins
 from classmates.errors import UserError, check_choice, unknown
 
@@ -290,8 +290,13 @@ def _split(
         part = f"the validation set (val_fraction {val_fraction:g})"
         beside = " beside those of the test set" if source.test is None else ""
         told = {"part": part, "class_names": names, "beside": beside}
-        kept, off = grouped_split(labels[train], groups[train], val_fraction, seed, **told)
+        size = held_out(val_fraction, labels[train])
+        kept, off = grouped_split(labels[train], groups[train], size, seed, **told)
         val, train = images.take(train[off]), train[kept]
+        if size != val_fraction:
+            notes += (
+                f"for validation {len(off)} images are held out, one of each class: {val_fraction:.0%} are fewer",
+            )
     if train_size is not None:
         train = train[stratified_subset(labels[train], train_size, seed)]
     divided = tell_divided(source.name, {"train": images.take(train), "val": val, "test": test})

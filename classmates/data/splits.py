@@ -13,6 +13,9 @@ from classmates.errors import UserError
 TEST_FRACTION = 0.2
 """The fraction of the images, or of the classes, that becomes the test set where none is published."""
 
+VAL_FRACTION = 0.1
+"""The fraction of the training images that is held out where nothing is said."""
+
 TEST_SEED = 0
 """Decides which images become the test set where none is published: the same ones whatever the user's seed."""
 
@@ -49,7 +52,9 @@ def stratified_split(
     rarest = int(counts.argmin())
     name = _name(classes[rarest], class_names)
     if counts[rarest] < 2:
-        told = fix or f"each class needs 2 images or more{beside}, for a part of none give a fraction of 0"
+        told = f"each class needs 2 images or more{beside}, for a part of none give a fraction of 0"
+        if fix is not None:
+            told = "each class needs 3, one for each of training, validation and test: add some, or leave it out"
         raise UserError(f"class {name} has one image{beside}, {part} cannot be split off: {told}")
     least, most = len(classes), len(labels) - len(classes)
     if not least <= count <= most:
@@ -60,6 +65,17 @@ def stratified_split(
         )
     chosen = _draw(numbers, _shares(counts, count, most=counts - 1), seed)
     return (~chosen).nonzero()[:, 0], chosen.nonzero()[:, 0]
+
+
+def held_out(fraction: float, labels: Tensor) -> float | int:
+    """Return what is held out for validation: the fraction, or one sample of each class where the usual one is fewer.
+
+    That only up to a quarter of them: of five images a class, one being for the test, three are learnt from.
+    labels: [N].
+    """
+    classes = len(labels.unique())
+    too_few = round(fraction * len(labels)) < classes <= len(labels) / 4
+    return classes if too_few and fraction == VAL_FRACTION else fraction
 
 
 def stratified_subset(labels: Tensor, count: int, seed: int) -> Tensor:

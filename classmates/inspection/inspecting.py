@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch.utils.data import Dataset
 
 from classmates._files import require_writable
 from classmates._shown import Shown
+from classmates._text import filled
 from classmates.data.augmentation import Augmentation
 from classmates.data.loading import CannotSplit, load
 from classmates.data.parts import ImageData, Split
@@ -135,7 +135,7 @@ class Inspection(Shown):
     def _unreadable(self) -> Iterator[str]:
         reasons = self.data.unreadable
         if reasons:
-            yield f"WARNING: {len(reasons):,} images cannot be read; mend or remove them, or --on_bad_image skip:"
+            yield f"WARNING: {len(reasons):,} images cannot be read; mend or remove them, or skip them in training:"
             yield from (f"  {reason}" for reason in reasons[:SHOWN])
         if len(reasons) > SHOWN:
             yield f"  ... and {len(reasons) - SHOWN:,} more"
@@ -143,7 +143,7 @@ class Inspection(Shown):
     def _notes(self) -> Iterator[str]:
         for note in self.data.notes:
             if note != skipped(self.data.unreadable):
-                yield textwrap.fill(note, 118, initial_indent="note: ", subsequent_indent="      ")
+                yield from filled(f"note: {note}", indent="      ")
 
 
 def inspect(

@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from PIL import ImageOps
 
 from classmates.data.parts import ImageData, ImageFile, Source, Split
-from classmates.data.readers.images import convert, for_all
+from classmates.data.readers.images import convert, for_all, upright
 from classmates.data.readers.opening import opened
 from classmates.data.twins import pixel_hash
 
@@ -75,5 +74,5 @@ def _look(split: Split, index: int) -> Look:
 def _look_at_file(file: ImageFile) -> Look:
     with opened(file) as image:
         mode = image.mode
-        upright = convert(ImageOps.exif_transpose(image), 3)
-    return Look(*upright.size, mode, pixel_hash(np.asarray(upright)))
+        shown = convert(upright(image), 3)
+    return Look(*shown.size, mode, pixel_hash(np.asarray(shown)))

@@ -74,9 +74,16 @@ class RunFolder:
     def check_empty(self) -> None:
         """Raise UserError where the folder already holds something."""
         if self.folder.exists() and not (self.folder.is_dir() and set(self.folder.iterdir()) <= {self.lock}):
+            if not self.config.exists():
+                raise UserError(f"'{self.folder}' already holds something else: name another with --out")
+            if not self.last.exists():
+                raise UserError(
+                    f"'{self.folder}' holds a run that ended before its first checkpoint: remove it to start anew, "
+                    "or name another folder with --out"
+                )
             raise UserError(
-                f"'{self.folder}' already holds {'a run' if self.config.exists() else 'something else'}: "
-                "name another folder with --out, or go on with that run with --resume true"
+                f"'{self.folder}' already holds a run: name another folder with --out, or go on with that run with "
+                "--resume true"
             )
 
     def check_resumable(self) -> None:

@@ -21,7 +21,8 @@ def steps_of(
     kind = colours.get(channels, f"{channels} channels")
     ratio = f"{LONGEST * max(height, width) / min(height, width):g}"
     return [
-        f"turn it upright by its EXIF orientation, put transparency on white, and make it {kind}",
+        "turn it upright by its EXIF orientation, divide values of 16-bit grey by 257 and round them, "
+        f"put transparency on white, and make it {kind}",
         f"of an image more than {ratio} times as long as it is wide keep the middle of that length",
         _resizing(height, width, resize, interpolation),
         f"keep the middle {height} rows and {width} columns; of an odd rest the half before them is "

@@ -59,7 +59,9 @@ class Result(Shown):
         if self.record is None:
             return ""
         training, exits = self.record.training, self.record.exits
-        lines = [f"{self.record.name}: {training.epochs} epochs in {training.seconds:.0f} s", ""]
+        whole = training.epochs == self.record.epochs or self.record.stopped_early
+        epochs = f"{training.epochs} epochs" if whole else f"{training.epochs} of {self.record.epochs} epochs"
+        lines = [f"{self.record.name}: {epochs} in {training.seconds:.0f} s", ""]
         if self.record.warnings:
             lines += [
                 *(part for warning in self.record.warnings for part in filled(f"WARNING: {warning}", indent="")),
@@ -174,7 +176,8 @@ def score_run(
         student=student_size(method.student(), images.input_shape),
         training_parameters=count_parameters(method),
         train_images=len(images.train.labels),
-        notes=[*notes, *([] if early else unfinished(history, run.settings["epochs"]))],
+        notes=notes,
+        warnings=[] if early else unfinished(len(history), run.settings["epochs"]),
         environment=dict(environment(device)),
         config=run.settings,
         stopped_early=early,
@@ -202,7 +205,7 @@ def with_warnings(
     student = scores["student"][record.protocol.headline]
     chance = module.protocol.chance(split.labels)
     health = examine(history, student, chance, record.protocol, module.meter.without_gradient)
-    return replace(record, warnings=health.warnings, useless=health.useless)
+    return replace(record, warnings=[*record.warnings, *health.warnings], useless=health.useless)
 
 
 def drawn(protocol: Protocol, tested: Predictions) -> dict[str, str]:
@@ -242,11 +245,14 @@ def save_evaluation(
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
-def unfinished(history: list[dict[str, float]], epochs: int) -> list[str]:
-    """Return a note where a run ended before its last epoch."""
-    if len(history) == epochs:
+def unfinished(trained: int, epochs: int) -> list[str]:
+    """Return a warning where a run ended before its last epoch."""
+    if trained == epochs:
         return []
-    return [f"stopped after {len(history)} of {epochs} epochs; --resume true goes on with it"]
+    return [
+        f"stopped after {trained} of {epochs} epochs, over which the learning rate was to fall: the network is not "
+        "finished; --resume true goes on with it"
+    ]
 
 
 def picture(split: Split, row: int, card: StudentCard) -> np.ndarray:

@@ -261,3 +261,15 @@ def test_beside_parts_and_elsewhere_it_may(photos, tmp_path):
     refuse_among_classes(whole / "runs" / "one", whole)
     with pytest.raises(UserError, match="would lie among the classes"):
         refuse_among_classes(whole / "train" / "runs", whole)
+
+
+def test_few_photos_give_one_of_each_class_to_validation(photos):
+    for path in photos.glob("*/*.png"):
+        if int(path.stem) >= 8:
+            path.unlink()
+    data = load(photos)  # the test set leaves 13
+    assert data.val.labels.bincount().tolist() == [1, 1]
+    assert "for validation 2 images are held out, one of each class: 10% are fewer" in data.notes
+    with pytest.raises(UserError, match=r"val_fraction 0\.05\) of 1 of 13 images leaves class"):
+        load(photos, val_fraction=0.05)
+    assert load(photos, val_fraction=0).val is None

@@ -3,7 +3,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from classmates.data.splits import stratified_split, stratified_subset
+from classmates.data.splits import held_out, stratified_split, stratified_subset
 from classmates.errors import UserError
 
 class_sizes = st.lists(st.integers(2, 30), min_size=2, max_size=8)
@@ -67,6 +67,8 @@ def test_errors_name_the_class_and_the_fix():
     labels = labels_of([1, 20])
     with pytest.raises(UserError, match="class 'yak' has one image, the test set cannot be split off"):
         stratified_split(labels, 0.2, 0, part="the test set", class_names=("yak", "gnu"))
+    with pytest.raises(UserError, match=r"cannot be split off: each class needs 3, one for each of training, "):
+        stratified_split(labels, 0.2, 0, part="the test set", fix="add images until there are 5 a class on average")
     labels = labels_of([2, 3, 20])
     with pytest.raises(
         UserError, match=r"a part of 2 of 25 images leaves class 0 .* from 3 to 22 images, a fraction of 0.12 to 0.88"
@@ -94,3 +96,18 @@ def test_a_subset_out_of_range_is_refused():
     for count in (1, 11):
         with pytest.raises(UserError, match=f"train_size is {count}.*from 2 to 10"):
             stratified_subset(labels, count, 0)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "fraction", "size"),
+    [
+        ([8, 8, 8], 0.1, 3),
+        ([10, 10, 10], 0.1, 0.1),
+        ([3, 3, 3], 0.1, 0.1),
+        ([4, 4, 4], 0.1, 3),
+        ([8, 8, 8], 0.05, 0.05),
+    ],
+)
+def test_one_of_each_class_is_held_out_where_the_usual_tenth_is_fewer(sizes, fraction, size):
+    """But where that would be more than a quarter of all, or somebody has said another fraction."""
+    assert held_out(fraction, labels_of(sizes)) == size

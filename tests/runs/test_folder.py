@@ -89,3 +89,13 @@ def test_damaged_settings_are_named(run, content):
     run.config.write_bytes(content)
     with pytest.raises(UserError, match=r"config.yaml' is damaged: the run cannot go on"), run.opened(resume=True):
         pass
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_is_to_be_removed(run):
+    """Whether it is to go on or to begin anew."""
+    with run.opened(resume=False):
+        pass
+    with pytest.raises(UserError, match="ended before its first checkpoint: remove it"), run.opened(resume=False):
+        pass
+    with pytest.raises(UserError, match=r"ended before its first\): remove the folder and start anew"):
+        run.check_resumable()

@@ -30,6 +30,9 @@ Out = TypeVar("Out")
 AT_ONCE = 4096
 """The number of images that are handed to the threads that read them before they are waited for."""
 
+PHOTOMETRIC = 262
+"""The number of the TIFF tag that says whether zeros are black (1) or white (0)."""
+
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -37,24 +40,26 @@ class Check(NamedTuple):
     """The findings of reading an image once.
 
     size: (width, height), upright. grey: whether it is stored without colour. frames: how many frames (or pages) the
-    file has; the first is the image. moments: [2, C], the mean of its pixels and of their squares in 0..1. pixels:
-    [H, W, C], uint8, where they are kept.
+    file has; the first is the image. highest: the highest value of an image of 16-bit grey, 0 of others. moments:
+    [2, C], the mean of its pixels and of their squares in 0..1. pixels: [H, W, C], uint8, where they are kept.
     """
 
     size: tuple[int, int]
     grey: bool
     frames: int
+    highest: int
     moments: np.ndarray
     pixels: np.ndarray | None = None
 
 
 class Checks(NamedTuple):
-    """The checks of N images, as tensors: sizes [N, 2], grey [N], frames [N], moments [N, 2, C]; all 0 for an image
-    that cannot be read."""
+    """The checks of N images, as tensors: sizes [N, 2], grey [N], frames [N], highest [N], moments [N, 2, C]; all 0
+    for an image that cannot be read."""
 
     sizes: Tensor
     grey: Tensor
     frames: Tensor
+    highest: Tensor
     moments: Tensor
 
     @property
@@ -70,8 +75,9 @@ class Checks(NamedTuple):
 def decode(path: ImageFile, channels: int) -> Image.Image:
     """Read an image file whole: mode "L" for one channel, "RGB" for three.
 
-    EXIF rotation is applied, transparency is put on white, 16-bit values are scaled by 1/257. Of several frames or
-    pages, the first is taken. A huge JPEG is decoded at a fraction of its size.
+    EXIF rotation is applied, transparency is put on white, 16-bit values are scaled by 1/257, and turned where the
+    file says that zero is white. Of several frames or pages, the first is taken. A huge JPEG is decoded at a fraction
+    of its size.
 
     Raises:
         UnreadableImage: naming the path and what is wrong.
@@ -79,7 +85,19 @@ def decode(path: ImageFile, channels: int) -> Image.Image:
     with opened(path) as image:
         if image.width * image.height > HUGE:
             image.draft(None, (HUGE_SIDE, HUGE_SIDE))
-        return convert(ImageOps.exif_transpose(image), channels)
+        return convert(upright(image), channels)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Return an opened image as it is to be seen: turned as its EXIF says, and zeros black.
+
+    Pillow turns the values of a TIFF whose zeros are white, as X-rays have them, but not those of 16 bits.
+    """
+    turned = ImageOps.exif_transpose(image)
+    tags = getattr(image, "tag_v2", {})  # which only a TIFF has
+    if image.mode.startswith("I;16") and tags.get(PHOTOMETRIC) == 0:
+        return Image.fromarray(65535 - np.asarray(turned))
+    return turned
 
 
 def convert(image: Image.Image, channels: int) -> Image.Image:
@@ -116,19 +134,22 @@ def check(path: ImageFile, channels: int, size: tuple[int, int] | None = None) -
             if not keep:
                 image.draft(None, (256, 256))
             stored = image.size
-            upright = convert(ImageOps.exif_transpose(image), channels)
-            if upright.size != stored:  # it was turned, if not before: Pillow opens some formats upright
+            shown = upright(image)
+            highest = int(np.asarray(shown).max()) if shown.mode.startswith("I") else 0
+            shown = convert(shown, channels)
+            if shown.size != stored:  # it was turned, if not before: Pillow opens some formats upright
                 width, height = height, width
     except UnreadableImage as error:
         return error
     if keep:
-        pixels = np.atleast_3d(np.asarray(upright if size is None else fit(upright, size)))
+        pixels = np.atleast_3d(np.asarray(shown if size is None else fit(shown, size)))
         values = pixels.reshape(-1, channels) / 255
-        return Check((width, height), grey, frames, np.stack([values.mean(0), np.square(values).mean(0)]), pixels)
-    histogram = np.array(upright.histogram()).reshape(channels, 256)
+        moments = np.stack([values.mean(0), np.square(values).mean(0)])
+        return Check((width, height), grey, frames, highest, moments, pixels)
+    histogram = np.array(shown.histogram()).reshape(channels, 256)
     share = histogram / histogram.sum(axis=1, keepdims=True)
     values = np.arange(256) / 255
-    return Check((width, height), grey, frames, np.stack([share @ values, share @ values**2]))
+    return Check((width, height), grey, frames, highest, np.stack([share @ values, share @ values**2]))
 
 
 def check_all(files: Files, channels: int, size: tuple[int, int] | None = None) -> tuple[Checks, Tensor | None]:
@@ -143,6 +164,7 @@ def check_all(files: Files, channels: int, size: tuple[int, int] | None = None) 
         sizes=torch.zeros(count, 2, dtype=torch.int32),
         grey=torch.zeros(count, dtype=torch.bool),
         frames=torch.zeros(count, dtype=torch.int32),
+        highest=torch.zeros(count, dtype=torch.int32),
         moments=torch.zeros(count, 2, channels, dtype=torch.float64),
     )
     arrays = [column.numpy() for column in checks]

@@ -109,8 +109,11 @@ def _read(table: Path) -> pd.DataFrame:
                 skipinitialspace=True,
             )
     except (OSError, ValueError, pd.errors.ParserWarning) as error:
-        fix = ": save it as UTF-8" if isinstance(error, UnicodeDecodeError) else ""
-        raise UserError(f"{table} cannot be read as a table of files and labels: {error}{fix}") from error
+        if isinstance(error, pd.errors.ParserWarning):
+            why = "rows have more fields than its first line has names: that must be the header"
+        else:
+            why = f"{error}{': save it as UTF-8' if isinstance(error, UnicodeDecodeError) else ''}"
+        raise UserError(f"{table} cannot be read as a table of files and labels: {why}") from error
     rows = rows.rename(columns=str.strip)
     if (twice := rows.columns.duplicated()).any():
         raise UserError(f"{table} has two columns called '{rows.columns[twice][0]}': rename one")
@@ -180,9 +183,20 @@ def _label_column(rows: pd.DataFrame, label: str | None, others: Sequence[str | 
     if not called and len(columns) != 1:
         raise UserError(
             f"{table} has {'no column of labels' if not columns else 'several columns, ' + ', '.join(columns)}: "
-            "say which has the labels with --label"
+            f"say which has the labels with --label{_one_hot(rows[columns])}"
         )
     return called[0] if called else columns[0]
+
+
+def _one_hot(columns: pd.DataFrame) -> str:
+    """Return what can be done where several columns hold 0 and 1 alone, as of a class each; else nothing."""
+    binary = [str(name) for name in columns if set(columns[name]) <= {"0", "1", "0.0", "1.0"}]
+    if len(binary) < 2:
+        return ""
+    return (
+        f"; where {', '.join(binary)} are the classes, make one column of them (pandas: "
+        "frame[CLASSES].astype(float).idxmax(axis=1)); an image has one class"
+    )
 
 
 def _by_name(columns: Sequence[str], names: Sequence[str]) -> list[str]:

@@ -86,6 +86,10 @@ def read_listing(
     notes += require_images(listing, parts)
     if several := sum(int((check.frames > 1).sum()) for check in checks.values()):
         notes.append(f"images with several frames or pages, of which the first is used: {several}")
+    if dark := note_on_depth(torch.cat([check.highest for check in checks.values()])):
+        notes.append(dark)
+    if alike := alike_but_for_capitals(listing.class_names):
+        notes.append(f"classes whose names differ in capitals alone: {alike}; if they are one, give them one name")
     if channels is None:
         channels = 1 if all(bool(check.grey.all()) for check in checks.values()) else 3
     if image_size is None:
@@ -168,7 +172,7 @@ def _without_bad(
         shown = "\n".join(f"  {error}" for error in bad[:5])
         raise UserError(
             f"{len(bad)} of {sum(map(len, listing.parts.values()))} images in {listing.where} cannot be read, "
-            f"among them:\n{shown}\nmend or remove them, or leave them out with --on_bad_image skip"
+            f"among them:\n{shown}\nmend or remove them, or train without them, --on_bad_image skip"
         )
     return parts, checks, tuple(bad)
 
@@ -182,6 +186,29 @@ def skipped(unreadable: Sequence[str]) -> str:
     """Return the note on images that were left out; some are named."""
     more = f"; and {len(unreadable) - 20} more" if len(unreadable) > 20 else ""
     return f"{len(unreadable)} unreadable images skipped: " + "; ".join(unreadable[:20]) + more
+
+
+def alike_but_for_capitals(names: Sequence[str]) -> str:
+    """Return those of the names, two of each kind: ``'cat' and 'Cat', ...``; empty where there are none."""
+    seen: dict[str, str] = {}
+    later = [name for name in names if seen.setdefault(name.casefold(), name) != name]
+    pairs = [f"'{seen[name.casefold()]}' and '{name}'" for name in later]
+    return ", ".join(pairs[:5])
+
+
+def note_on_depth(highest: Tensor) -> str:
+    """Return a note where 16-bit images use a quarter of their range or less, as those of a 12-bit sensor do; or "".
+
+    highest: [N], the highest value of each image of 16-bit grey, 0 of others.
+    """
+    top = int(highest.max()) if len(highest) else 0
+    bits = top.bit_length()
+    if not 0 < bits <= 14:
+        return ""
+    return (
+        f"{int((highest > 0).sum())} images of 16-bit grey have no value above {top:,} of 65,535: they are read "
+        f"nearly black, in {top // 257 + 1} greys; if they come from {bits} bits, multiply them by {1 << (16 - bits)}"
+    )
 
 
 def require_images(listing: Listing, parts: dict[str, Split]) -> list[str]:

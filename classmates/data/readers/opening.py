@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -47,6 +48,9 @@ EXTENSIONS = tuple(extension for extensions in FORMATS.values() for extension in
 
 NO_HEIF = "HEIC, which is read where pillow-heif is installed (pip install 'classmates[heic]')"
 """What files with those extensions are where it is not."""
+
+# Pillow warns of images above its limit, which are refused here in words.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 PIXEL_LIMIT = "CLASSMATES_MAX_IMAGE_PIXELS"
 """The environment variable that allows larger images than Pillow does, which takes them for decompression bombs."""

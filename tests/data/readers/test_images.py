@@ -63,6 +63,18 @@ def test_sixteen_bits_are_scaled_not_cut(save, name):
     assert np.asarray(decode(path, 3))[0, 5].tolist() == [156, 156, 156]
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("zero", ["black", "white"])
+def test_a_tiff_says_whether_zero_is_white(save, bits, zero):
+    ramp = np.linspace(0, 2**bits - 1, 6).astype(f"uint{bits}")[None].repeat(2, 0)
+    stored = ramp if zero == "black" or bits == 8 else 2**bits - 1 - ramp  # Pillow turns 8 bits itself, also to save
+    path = save(Image.fromarray(stored), "xray.tif", tiffinfo={262: int(zero == "black")})
+    assert np.asarray(decode(path, 1))[0].tolist() == [0, 51, 102, 153, 204, 255]
+    found = check(path, 1)
+    assert found.pixels[0, :, 0].tolist() == [0, 51, 102, 153, 204, 255]
+    assert found.highest == (65535 if bits == 16 else 0)
+
+
 def test_pixels_without_an_agreed_meaning_are_refused(save):
     with pytest.raises(ValueError, match="from 0 to 70000, beyond 16 bits"):
         convert(Image.fromarray(np.array([[0, 70000]], dtype=np.int32)), 1)

@@ -160,7 +160,16 @@ def test_of_several_columns_of_labels_one_is_chosen(flat):
         (("file", "label"), lambda rows: [], "has no rows"),
         (("file", "label"), lambda rows: [*rows, rows[0]], r"cat_0\.png in 2 rows, as 'cat' and 'cat': keep one"),
         (("file", "label"), lambda rows: [(rows[0][0], ""), *rows[1:]], r"1 rows .* nothing in 'label'.*cat_0\.png"),
-        (("file", "label"), lambda rows: [(*row, "x") for row in rows], "cannot be read as a table"),
+        (
+            ("file", "label"),
+            lambda rows: [(*row, "x") for row in rows],
+            "cannot be read as a table of files and labels: rows have more fields than its first line has names",
+        ),
+        (
+            ("file", "cat", "dog"),
+            lambda rows: [(row[0], "1.0", "0.0") for row in rows],
+            r"several columns, cat, dog: say .* --label; where cat, dog are the classes, make one column .*idxmax",
+        ),
         (("file", "label"), lambda rows: [("no.png", "cat")], "no column of .* names an image"),
         (
             ("cat_0.png", "cat"),

@@ -1,4 +1,5 @@
 import os
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -131,3 +132,38 @@ def test_a_part_may_have_classes_of_its_own(folder):
     )
     assert parts.train.class_names == listing.class_names
     assert parts.test.class_names == parts.test.take(torch.tensor([0])).class_names == ("new", "other")
+
+
+@pytest.mark.parametrize(
+    ("bits", "said"),
+    [
+        (8, "20 images of 16-bit grey have no value above 255 of .* in 1 greys; if they come from 8 bits, .* by 256"),
+        (
+            12,
+            "have no value above 4,095 of 65,535: .* nearly black, in 16 greys; if they come from 12 bits, .* by 16",
+        ),
+        (14, "if they come from 14 bits, multiply them by 4"),
+        (15, None),
+        (16, None),
+    ],
+)
+def test_images_that_use_little_of_sixteen_bits_are_told(tmp_path, side, bits, said):
+    for name in ("hand", "knee"):
+        (tmp_path / "rays" / name).mkdir(parents=True)
+        for number in range(10):
+            ramp = np.linspace(number, 2**bits - 1, side * side).reshape(side, side).astype(np.uint16)
+            save(tmp_path / "rays" / name / f"{number}.png", ramp)
+    for _ in ("read", "from the cache"):
+        notes = [note for note in load(tmp_path / "rays").notes if "16-bit" in note]
+        assert len(notes) == (said is not None)
+        assert said is None or re.search(said, notes[0])
+
+
+def test_classes_that_differ_in_capitals_alone_are_told(tmp_path):
+    random = np.random.default_rng(0)
+    for name in ("Cat", "DOG", "cat", "owl"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(6):
+            save(tmp_path / "pets" / name / f"{number}.png", random.integers(0, 256, (8, 8), dtype=np.uint8))
+    [note] = [note for note in load(tmp_path / "pets").notes if "capitals" in note]
+    assert "'Cat' and 'cat'; if they are one" in note

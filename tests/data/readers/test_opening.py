@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +96,12 @@ def test_a_huge_jpeg_is_decoded_at_a_fraction_of_its_size(tmp_path, monkeypatch)
     assert decode(path, 3).size == (300, 200)
     assert decode_fast(path, 3).shape == (3, 200, 300)
     assert abs(int(decode_fast(path, 3)[0, 100, 150]) - 128) < 4
+
+
+def test_an_image_above_the_limit_is_refused_in_words_alone(tmp_path):
+    Image.new("1", (12000, 9000)).save(tmp_path / "large.png")
+    read = "from classmates.data.readers.images import check; print(check(Path('large.png'), 1))"
+    command = [sys.executable, "-c", f"from pathlib import Path; {read}"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "exceeds limit" in ended.stdout
+    assert "Warning" not in ended.stderr
