@@ -79,8 +79,8 @@ CONFIG = Argument(
     name="config",
     type=Path,
     default=None,
-    help="settings in YAML, named as the flags are, which go over them; or the name of a file that comes with the "
-    "package, such as recipes/demo.yaml",
+    help="settings in YAML, named as the flags are; flags go over the file. Or the name of a file that comes with "
+    "the package, such as recipes/demo.yaml",
 )
 """What every command takes beside its function's arguments, and ``GENERAL``."""
 GENERAL = {

@@ -40,8 +40,8 @@ class Augmentation:
             (DeVries & Taylor, 2017).
         policy: further changes of colour and geometry, by torchvision's names. In memory, eight neighbours in the
             epoch's random order are changed alike.
-        crop_scale: least share of a larger image's area that a random crop keeps, above 0 and up to 1. Default:
-            torchvision's 0.08.
+        crop_scale: least share of a larger image's area that a random crop keeps, above 0 and up to 1. Default: as
+            the recipe has it, 0.6 or 0.35, and without one torchvision's 0.08.
         erasing: probability of a blank rectangle (Zhong et al., 2020).
         mixup: α of the Beta distribution by which each image is blended with another of its batch (Zhang et al.,
             2018); 0.2 to 1 is usual, 0 for none.

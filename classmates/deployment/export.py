@@ -85,7 +85,7 @@ def export(
     the card; what they save is measured on the test images.
 
     Args:
-        run: the run's folder.
+        run: the run's folder, or hf:OWNER/NAME of the Hub, which needs ``out``.
         format: onnx (any ONNX runtime; needs ``pip install 'classmates[onnx]'``), torch (a .pt2 file for
             ``torch.export.load``), or safetensors (the weights alone).
         formats: several formats, measured, or "all": onnx, onnx-float16, onnx-int8 (8-bit integers, by

@@ -67,7 +67,8 @@ def improve(
         data: name or folder of a data set, as train takes it.
         model: the model's name; the one for the data if not given.
         methods: what is tried beside Baseline: names (MCL), variants (MCL(peers=2)) or YAML files of settings, any of
-            them also longer ('Baseline (3 x as long)'); what is recommended for the data if not given.
+            them also longer ('Baseline (3 x as long)') or on mixed images (CutMix, 'DML + CutMix'); what is
+            recommended for the data if not given.
         seeds: runs of each method, by how many or which seeds.
         max_time: begin no run after DD:HH:MM:SS; those that run come to their end. One seed of each method is needed.
         val_fraction: share of the training images to choose by, where the data have no validation images.

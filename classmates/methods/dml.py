@@ -37,6 +37,8 @@ class DML(Method):
     All peers take their step together, from predictions of the same moment; in the paper and its code they take
     turns. The code adds up the divergences from all other peers, the paper averages them (eq. 6): averaged here.
 
+    Where training begins from trained weights, what is not chosen is start "identical", views "own".
+
     Args:
         peers: how many networks; more helps the ensemble more than the student.
         temperature: softens both sides; 1 in the paper, 2 in MCL-OKD's comparison.

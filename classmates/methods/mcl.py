@@ -38,6 +38,9 @@ class MCL(Method):
     Defaults are the paper's values for ResNet-32 on CIFAR-100 and, where paper and released code differ, what
     produced the published numbers: the released code.
 
+    Where training begins from trained weights, what is not chosen is peers 2, share "nothing", start "identical",
+    views "own", distil_to "all".
+
     Args:
         peers: M, the student included; the paper uses 4.
         share: what the peers share of the student: -2 shares all but its last two stages (paper), a stage's name

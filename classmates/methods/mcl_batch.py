@@ -34,6 +34,8 @@ class MCLBatch(Method):
     all ordered pairs of them; the last term, which the paper combines it with, teaches both of two peers, and
     the student alone of more, by the softened mean of their logits.
 
+    Where training begins from trained weights, what is not chosen is start "identical", views "own".
+
     Args:
         peers: M, the student included: 2 and 4 in the paper.
         share: "nothing" trains whole networks (two peers, as released); -2 shares all but the last two stages (four).

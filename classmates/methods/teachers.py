@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from classmates.networks.building.teacher import (
     seen_shape,
 )
 from classmates.networks.building.weights import load_weights
+from classmates.runs.folder import read_record
 from classmates.runs.hub import is_on_hub
 from classmates.runs.student import load_student
 
@@ -111,8 +113,14 @@ def find_teacher(
     if is_on_hub(source) or Path(source).is_dir():
         network, card = load_student(source, trust_code=trust_code)
         size = card.input_shape[1], card.input_shape[2]
-        trained = card.output == "logits"
-        return Found(network, (card.mean, card.std), size, classifier=trained, class_names=card.class_names)
+        return Found(
+            network,
+            (card.mean, card.std),
+            size,
+            classifier=card.output == "logits",
+            class_names=card.class_names,
+            notes=tuple(how_good(source)),
+        )
     if not by_name:
         is_path = isinstance(source, Path) or Path(source).name != source
         fix = f"`classmates train --method Baseline --out {source} ...` trains one"
@@ -124,6 +132,14 @@ def find_teacher(
         found = Found(build_model(str(source), data.num_classes, channels(data)))
         return found if weights is None else load_all(found, str(source), weights, data, logits)
     return by_timm_name(str(source), data, weights, image_size, logits)
+
+
+def how_good(run: str | Path) -> Iterator[str]:
+    """Say how good the student of a run's folder is, where its record tells: students are to be held against it."""
+    record = read_record(Path(run) / "result.json")
+    if record is not None and "student" in record.test:
+        main, score = record.protocol.main, record.headline()
+        yield f"teacher '{run}' has {main.title} {main.text(score.value)} on the test images of '{record.data}'"
 
 
 def by_timm_name(

@@ -70,6 +70,16 @@ def settle(config: TrainConfig, images: ImageData) -> tuple[RunConfig, list[str]
             }
             said = ", ".join(f"{name} {value}" for name, value in changed.items())
             notes.append(f"{spec.name} from trained weights: {said}")
+    if (
+        name
+        and config.lr is None
+        and isinstance(config.batch_size, int)
+        and config.batch_size != chosen["batch_size"]
+    ):
+        notes.append(
+            f"batch_size {config.batch_size} where the recipe has {chosen['batch_size']}: its lr "
+            f"{open_settings['lr']:g} stays, though larger batches want a higher one and smaller ones a lower"
+        )
     if name:
         said = ", ".join(f"{key} {_short(value)}" for key, value in open_settings.items() if value)
         if said:

@@ -25,3 +25,15 @@ def test_its_cost_is_what_was_measured(kind: type[Method]) -> None:
     measured = pd.read_csv(STEPS).set_index("name")["ratio"]
     assert kind.__name__ in measured, "not measured yet: python -m benchmarks --only steps"
     assert kind.about.cost == pytest.approx(measured[kind.__name__], rel=0.1, abs=0.06)
+
+
+def test_its_text_has_what_other_values_it_takes_from_trained_weights(kind: type[Method]) -> None:
+    """Where these are more than that its peers begin from the weights too."""
+    if kind.fine_tuning == Method.fine_tuning:
+        return
+    said = " ".join((kind.__doc__ or "").split())
+    values = [
+        f'{name} "{value}"' if isinstance(value, str) else f"{name} {value}"
+        for name, value in kind.fine_tuning.items()
+    ]
+    assert f"Where training begins from trained weights, what is not chosen is {', '.join(values)}." in said

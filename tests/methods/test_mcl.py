@@ -189,3 +189,12 @@ def test_what_cannot_be(tiny_network: Make, tiny_data: DataSpec, options: dict[s
 def test_data_of_one_class_have_no_negatives(tiny_network: Make) -> None:
     with pytest.raises(UserError, match="all 5 training samples are of class 2, so none has a negative"):
         MCL(tiny_network(), DataSpec(4, [2] * 5, (3, 16, 16)))
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("float32", 4), ("bfloat16", 2)])
+def test_how_much_memory_its_banks_take_is_noted_where_it_is_much(dtype, size, tiny_network, tiny_data, monkeypatch):
+    monkeypatch.setattr("classmates.networks.memory.bank_contrast.LARGE", 3 * 36 * 8 * size)
+    with pytest.warns(UserWarning, match="memory banks: 3 times 36 embeddings of 8, 0.0 GB") as warned:
+        MCL(tiny_network(), tiny_data, peers=3, num_negatives=4, dimension=8, bank_dtype=dtype)
+    assert ("bank_dtype bfloat16 halves that" in str(warned[0].message)) is (dtype == "float32")
+    MCL(tiny_network(), tiny_data, peers=3, num_negatives=4, dimension=7, bank_dtype=dtype)

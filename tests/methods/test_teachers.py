@@ -12,6 +12,7 @@ import classmates.models  # noqa: F401
 from classmates.contracts import DataSpec
 from classmates.errors import UserError
 from classmates.methods.teachers import make_teacher
+from classmates.runs.record import RunRecord
 from classmates.runs.student import StudentCard, save_student
 
 DATA = DataSpec(5, torch.arange(20) % 5, (3, 16, 16), mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
@@ -176,3 +177,16 @@ def test_published_weights_are_asked_for_with_their_normalisation(monkeypatch) -
     torch.testing.assert_close(teacher(pixels).logits, told(made, seen), rtol=1e-4, atol=1e-4)
     with pytest.raises(UserError, match="is for images of 3 channels; these have 1"):
         make_teacher("resnet18", DataSpec(1000, torch.arange(20), (1, 32, 32)))
+
+
+def test_a_run_folder_says_how_good_its_student_is(tmp_path, finished_run) -> None:
+    record = RunRecord.from_json((finished_run / "result.json").read_text())
+    as_run(tmp_path / "run", network())
+    for text, said in {
+        record.to_json(): [f"top-1 {record.headline().value:.2%} on the test images of 'digits'"],
+        replace(record, test={}).to_json(): [],
+        "{": [],
+    }.items():
+        (tmp_path / "run" / "result.json").write_text(text)
+        notes = [note for note in make_teacher(tmp_path / "run", DATA).notes if "on the test images" in note]
+        assert [note.partition(" has ")[2] for note in notes] == said

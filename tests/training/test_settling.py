@@ -158,3 +158,15 @@ def test_recipes_have_names_and_evidence():
 def test_an_unknown_recipe_is_told():
     with pytest.raises(UserError, match="unknown recipe 'photos': did you mean 'photos-"):
         config(recipe="photos")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [({}, False), ({"batch_size": 18}, False), ({"batch_size": 96}, True), ({"batch_size": 96, "lr": 1e-3}, False)],
+)
+def test_a_rate_that_is_for_another_batch_is_told(hub, given, told):
+    hub(None)
+    settled, notes = settle(config(**given), images())
+    assert given.get("batch_size", 18) == settled.batch_size
+    said = f"batch_size 96 where the recipe has 18: its lr {settled.lr:g} stays"
+    assert any(note.startswith(said) for note in notes) is told

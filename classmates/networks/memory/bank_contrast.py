@@ -29,6 +29,7 @@ Normaliser = Literal["batch", "anchor", "first_batch", "lagged"]
 Draw = Literal["auto", "independent", "shared", "all"]
 Unwritten = Literal["random", "masked"]
 BankDtype = Literal["float32", "bfloat16"]
+LARGE = 1 << 28  # bytes of memory banks that are worth a word
 LAG = 0.9  # how much of the lagged normaliser stays from one step to the next
 DRAWS: dict[Draw, Callable[..., Negatives]] = {
     "auto": enough_negatives,
@@ -105,17 +106,20 @@ class BankContrast(nn.Module):
         self.draw = self.draws[negatives]
         self.classes = ClassOrder(labels)
         self.num_negatives = min(num_negatives, self.classes.pool)
-        self.notes = (
-            [
-                f"num_negatives={num_negatives} capped to {self.num_negatives}: the training data have no more "
-                "samples outside their largest class"
-            ]
-            if self.num_negatives < num_negatives
-            else []
-        )
         peers = len(widths)
         self.masks = unwritten == "masked"
         dtype = BANK_DTYPES[bank_dtype]
+        self.notes = []
+        if self.num_negatives < num_negatives:
+            self.notes.append(
+                f"num_negatives={num_negatives} capped to {self.num_negatives}: the training data have no more "
+                "samples outside their largest class"
+            )
+        if (size := peers * len(labels) * dimension * dtype.itemsize) >= LARGE:
+            smaller = "" if bank_dtype == "bfloat16" else "; bank_dtype bfloat16 halves that"
+            self.notes.append(
+                f"memory banks: {peers} times {len(labels):,} embeddings of {dimension}, {size / 1e9:.1f} GB{smaller}"
+            )
         self.bank = self.bank_type(peers, len(labels), dimension, momentum=momentum, dtype=dtype, empty=self.masks)
         self.projections = UnitProjections(widths, dimension)
         # log ē of earlier batches, [M, M], once there were any: what "first_batch" and "lagged" go by.
