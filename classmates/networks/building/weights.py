@@ -33,7 +33,7 @@ def load_pretrained(network: nn.Module, file: str | Path, input_shape: tuple[int
     """Load a checkpoint of the same architecture (safetensors, or a PyTorch state dict, without running any code).
 
     A classifier for other classes, or one that the file does not have, is left as it is, fresh; a first convolution
-    for another number of channels is adapted as timm does (colours summed, or grey repeated), and what in a
+    for another number of channels is adapted (colours summed as timm does, grey divided among colours), and what in a
     transformer depends on the size of images is resampled by timm.
 
     Args:
@@ -181,5 +181,8 @@ def _adapt_input(found: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> list
     if name is None or name not in found or found[name].ndim != 4 or found[name].shape[1] == wanted[name].shape[1]:
         return []
     channels = (found[name].shape[1], wanted[name].shape[1])
-    found[name] = adapt_input_conv(channels[1], found[name])
+    if channels[0] == 1:  # which timm does not adapt: grey images in colour then give what they gave in grey
+        found[name] = found[name].repeat(1, channels[1], 1, 1) / channels[1]
+    else:
+        found[name] = adapt_input_conv(channels[1], found[name])
     return [f"the first convolution '{name}' was adapted from {channels[0]} to {channels[1]} channels"]

@@ -59,6 +59,15 @@ def test_colour_weights_for_grey_images_are_summed(tmp_path):
     torch.testing.assert_close(target.state_dict()[first], source.state_dict()[first].sum(1, keepdim=True))
 
 
+def test_grey_weights_see_a_grey_image_in_colour_as_they_did(tmp_path):
+    source, target = network(in_chans=1), network()
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    (note,) = load_pretrained(target, tmp_path / "weights.pth", (3, 32, 32))
+    assert "from 1 to 3 channels" in note
+    images = torch.randn(2, 1, 32, 32)
+    torch.testing.assert_close(target.eval()(images.expand(-1, 3, -1, -1)), source.eval()(images))
+
+
 def test_torchvision_weights_fit_timms_network(tmp_path):
     torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "resnet18.pth")
     target = timm.create_model("resnet18", num_classes=5)
