@@ -5,7 +5,7 @@ import pytest
 
 from classmates.comparisons.recipe import recipes_folder
 from classmates.experiments.ledger import Ledger
-from results.which_method import EVIDENCE, PAGE, difference, section
+from results.which_method import EVIDENCE, PAGE, difference, section, without_cost
 
 RECIPES = sorted(file.stem for file in (recipes_folder() / "evidence").glob("*.yaml"))
 LEDGERS = sorted(jobs.parent.name for jobs in EVIDENCE.glob("*/jobs"))
@@ -44,3 +44,9 @@ def test_only_what_outlasts_the_correction_is_marked(marks: dict[str, object], w
     row = {"row": "MCL", "reference": "Baseline", "difference": -1.5, "low": -3.0, "high": 0.0}
     row |= {"marked": False, "marked_worse": False, **marks}
     assert difference(next(pd.DataFrame([row]).itertuples())) == written
+
+
+@pytest.mark.parametrize(("rough", "left"), [(["CutMix"], False), (["MCL"], False), (["DML"], True), ([], True)])
+def test_a_verdict_names_no_cost_of_a_row_whose_time_does_not_compare(rough, left) -> None:
+    cost = " By cost: CutMix is within noise of the best at 1.7× the training time of Baseline; MCL takes 2.0×."
+    assert without_cost(f"**MCL: +2.5 points.{cost}**", rough) == f"**MCL: +2.5 points.{cost if left else ''}**"

@@ -40,7 +40,10 @@ SLOWER = {
     ),
     "superclasses-5000": ("SD", "KD", "CORSD (no relations)", "CORSD + MCL", "CSKD", "PSKD"),
 }
-"""Rows that ran on a slower or busier machine than Baseline: their times are no multiples of its, and not drawn."""
+"""Rows that ran on a slower or busier machine than Baseline: their times are no multiples of its, and not shown."""
+
+BUSY = ("photos-128-worse", "corsd-settings", "corsd-depth", "corsd-batches")
+"""Comparisons of which no row's time is shown, as other work ran beside all of them."""
 
 FEWEST = 3
 """With fewer seeds an interval is too wide to say anything, and a point is open."""
@@ -52,10 +55,15 @@ def read(folder: str) -> dict[str, Row]:
     with (HERE / folder / "table.csv").open(encoding="utf-8") as file:
         lines = [line for line in csv.DictReader(file) if line["row"] != line["reference"]]
     for line in lines:
-        if line["row"] in SLOWER.get(folder, ()):
+        if not times_compare(folder, line["row"]):
             line["training_ratio"] = ""
     # How much longer Baseline may train differs by set: one line, whose cost says how much.
     return {re.sub(r"Baseline \(\d+ × as long\)", "Baseline (as long as MCL)", line["row"]): line for line in lines}
+
+
+def times_compare(folder: str, row: str) -> bool:
+    """Return whether a row's training time is a multiple of Baseline's, as both ran on a machine alike."""
+    return folder not in BUSY and row not in SLOWER.get(folder, ())
 
 
 def draw(axes: Axes, rows: dict[str, Row], names: list[str]) -> None:
