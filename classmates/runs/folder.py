@@ -76,7 +76,7 @@ class RunFolder:
         if self.folder.exists() and not (self.folder.is_dir() and set(self.folder.iterdir()) <= {self.lock}):
             if not self.config.exists():
                 raise UserError(f"'{self.folder}' already holds something else: name another with --out")
-            if not self.last.exists():
+            if not self.last.exists() and not self.result.exists():
                 raise UserError(
                     f"'{self.folder}' holds a run that ended before its first checkpoint: remove it to start anew, "
                     "or name another folder with --out"

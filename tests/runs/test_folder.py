@@ -99,3 +99,6 @@ def test_a_run_that_ended_before_its_first_checkpoint_is_to_be_removed(run):
         pass
     with pytest.raises(UserError, match=r"ended before its first\): remove the folder and start anew"):
         run.check_resumable()
+    run.result.touch()  # of one that is done, somebody has removed the checkpoints
+    with pytest.raises(UserError, match="already holds a run: name another folder"), run.opened(resume=False):
+        pass
