@@ -96,7 +96,7 @@ def check_strategy(trainer: L.Trainer, config: TrainConfig) -> None:
             raise UserError(f"devices={trainer.num_devices}, num_nodes={trainer.num_nodes}: {error}") from error
 
 
-def wait_for_gradients_there_are(trainer: L.Trainer, method: Method, config: RunConfig) -> None:
+def allow_missing_gradients(trainer: L.Trainer, method: Method, config: RunConfig) -> None:
     """Let processes find at every step which parameters have gradients, where some may have none.
 
     Otherwise DistributedDataParallel waits for all, and stops at the second step. Where all have some, it costs time.

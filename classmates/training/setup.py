@@ -48,7 +48,7 @@ from classmates.training.optimisation import (
     make_schedule,
     make_warmup,
 )
-from classmates.training.ranks import agreed, check_strategy, wait_for_gradients_there_are
+from classmates.training.ranks import agreed, allow_missing_gradients, check_strategy
 from classmates.training.rehearsal import rehearse
 from classmates.training.same_images import SameImages
 from classmates.training.step_graph import How
@@ -225,7 +225,7 @@ def make_trainer(
     except REFUSALS as error:  # which names the setting
         raise UserError(f"accelerator, devices, strategy, precision or max_time: {error}") from error
     check_strategy(trainer, config)
-    wait_for_gradients_there_are(trainer, module.method, config)
+    allow_missing_gradients(trainer, module.method, config)
     if config.step == "graph" and (why := against_graphs(trainer)):
         raise UserError(f"step='graph': {why}; say step='eager', or leave it out")
     return trainer

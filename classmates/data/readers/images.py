@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
 from torch import Tensor
 
 from classmates._progress import bar
@@ -29,9 +30,6 @@ Out = TypeVar("Out")
 
 AT_ONCE = 4096
 """The number of images that are handed to the threads that read them before they are waited for."""
-
-PHOTOMETRIC = 262
-"""The number of the TIFF tag that says whether zeros are black (1) or white (0)."""
 
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
 
@@ -95,7 +93,7 @@ def upright(image: Image.Image) -> Image.Image:
     """
     turned = ImageOps.exif_transpose(image)
     tags = getattr(image, "tag_v2", {})  # which only a TIFF has
-    if image.mode.startswith("I;16") and tags.get(PHOTOMETRIC) == 0:
+    if image.mode.startswith("I;16") and tags.get(PHOTOMETRIC_INTERPRETATION) == 0:  # zeros are white
         return Image.fromarray(65535 - np.asarray(turned))
     return turned
 
