@@ -30,6 +30,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from benchmarks.harness import Function, interleave, write
 from benchmarks.pipeline import photographs
+from classmates._memory import keep_freed_memory
 from classmates.data.augmentation import Augmentation
 from classmates.data.batches.loaders import train_loader
 from classmates.data.batches.samplers import EpochSampler
@@ -38,7 +39,6 @@ from classmates.data.loading import load
 from classmates.data.readers import jpeg
 from classmates.data.readers.images import decode
 from classmates.data.resizing import PackedRandomResizedCrop
-from classmates.training.environment import keep_freed_memory
 
 SIZE, BATCH = 224, 64
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from classmates.evaluation.evaluate import evaluate
     from classmates.evaluation.predict import predict
     from classmates.evaluation.student import load_student
+    from classmates.evaluation.transfer import transfer
     from classmates.experiments.compare import compare
     from classmates.experiments.improve import improve
     from classmates.experiments.report import report
@@ -58,6 +59,7 @@ __all__ = [
     "report",
     "sweep",
     "train",
+    "transfer",
 ]
 
 _HOMES = {
@@ -66,6 +68,7 @@ _HOMES = {
     "improve": "classmates.experiments.improve",
     "sweep": "classmates.experiments.sweep",
     "evaluate": "classmates.evaluation.evaluate",
+    "transfer": "classmates.evaluation.transfer",
     "predict": "classmates.evaluation.predict",
     "export": "classmates.deployment.export",
     "push": "classmates.deployment.hub",

@@ -1,7 +1,8 @@
-"""Memory that is not there: refused before it is asked for where that can be counted, else told in a sentence."""
+"""Memory that is not there, refused before it is asked for or told in a sentence; and freed memory, which is kept."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,3 +46,21 @@ def told_of_full_memory() -> Iterator[None]:
                 "less of what the method adds (--method.help NAME)"
             ) from error
         raise
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc keep the memory that tensors free instead of giving it back to the system after every batch.
+
+    Otherwise each step's maps are mapped, zeroed and unmapped page by page: 26,000 page faults a step of
+    EfficientNet-Lite0 at 18 images of 96 pixels, a seventh of its time on a quiet machine and half on a busy one; of
+    its forward alone, at 64 images of 128 pixels, more than half.
+
+    Returns:
+        Whether it could be set; False with other C libraries, which is no error.
+    """
+    mmap_max, trim_threshold = -4, -1  # M_MMAP_MAX, M_TRIM_THRESHOLD of malloc.h
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return False
+    return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, 2**31 - 1))

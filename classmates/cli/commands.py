@@ -74,6 +74,7 @@ COMMANDS = {
     "compare": public("compare", "compare methods, with tables and a report", code=code_of_runs),
     "sweep": public("sweep", "search options and settings, choosing on validation images", code=code_of_runs),
     "evaluate": public("evaluate", "score a trained student again, also on other data", ("run",)),
+    "transfer": public("transfer", "judge a student's features by classes that are new to it", ("run",)),
     "predict": public("predict", "name the classes of image files", ("run", "images"), show_table),
     "export": public("export", "write the student for other programs, and measure that", ("run",)),
     "push": public("push", "upload the student to the Hugging Face Hub, with its model card", ("run", "repo")),

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from classmates._memory import keep_freed_memory
 from classmates._progress import bar
 from classmates.contracts import Batch, NetworkOutput
 from classmates.tasks.protocol import Protocol
@@ -43,6 +44,7 @@ def collect(
     predict: from images [B, C, H, W] to logits [B, K] by whose they are, and the student's output if its features are
         wanted; evaluation mode and the device are up to the caller.
     """
+    keep_freed_memory()
     labels: list[Tensor] = []
     logits: dict[str, list[Tensor]] = {}
     features: list[list[Tensor]] = []

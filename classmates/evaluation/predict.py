@@ -15,6 +15,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from classmates._files import output_file, require_writable
+from classmates._memory import keep_freed_memory
 from classmates._names import in_unicode
 from classmates._progress import bar, note
 from classmates.data.parts import ImageFile
@@ -117,6 +118,7 @@ def predict(
             require_writable(Path(file))
     device, (paths, notes) = device_for(accelerator), find_images(images)
 
+    keep_freed_memory()
     student.to(device)
     if photos is not None:
         shown = _readable(outputs_of(student, card, photos.files, batch_size, device), on_bad_image)

@@ -47,7 +47,7 @@ def load_as_trained(
             split,
             data_dir=data_dir,
             label=label,
-            image_size=image_size or square,
+            image_size=square if image_size is None else image_size,
             channels=channels,
             on_bad_image=bad,
         )
@@ -67,7 +67,7 @@ def load_as_trained(
             data,
             data_dir=data_dir,
             label=label,
-            image_size=image_size or square,
+            image_size=square if image_size is None else image_size,
             channels=channels,
             # The test images are the same whatever is split off from the others.
             val_fraction=0 if split == "test" else settings["val_fraction"],
@@ -84,15 +84,21 @@ def load_as_trained(
             f"'{source.name}' has no validation images (val_fraction was 0), to which temperatures and thresholds "
             "are fitted: train again with a val_fraction, such as 0.1; for scores alone take split='test'"
         )
-    if image_size is None and source.image_size != tuple(size):
-        raise UserError(
-            f"the images of '{source.name}' have {_by(source.image_size)} pixels, the student takes {_by(size)}: "
-            "give images of that size, or an image_size"
-        )
+    if image_size is None:
+        require_size(source.name, source.image_size, size)
     if task.classes == "disjoint":
         require_new_classes(part, card, split, source.name)
         return prepared_as_trained(source, part, card)
     return prepared_as_trained(source, numbered_as(card.class_names, part, source.name), card)
+
+
+def require_size(name: str, found: Sequence[int], size: Sequence[int]) -> None:
+    """Raise UserError where the images of a data set are not of the student's size, (height, width)."""
+    if tuple(found) != tuple(size):
+        raise UserError(
+            f"the images of '{name}' have {_by(found)} pixels, the student takes {_by(size)}: "
+            "give images of that size, or an image_size"
+        )
 
 
 def prepared_as_trained(source: Source | ImageData, images: Split, card: StudentCard) -> ImageData:

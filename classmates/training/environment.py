@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import platform
 import resource
 import subprocess
@@ -43,23 +42,6 @@ def commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return head + ("+" if changed.stdout.strip() else "")
-
-
-def keep_freed_memory() -> bool:
-    """Let glibc keep the memory that tensors free instead of giving it back to the system after every step.
-
-    Otherwise each step's maps are mapped, zeroed and unmapped page by page: 26,000 page faults a step of
-    EfficientNet-Lite0 at 18 images of 96 pixels, a seventh of its time on a quiet machine and half on a busy one.
-
-    Returns:
-        Whether it could be set; False with other C libraries, which is no error.
-    """
-    mmap_max, trim_threshold = -4, -1  # M_MMAP_MAX, M_TRIM_THRESHOLD of malloc.h
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return False
-    return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, 2**31 - 1))
 
 
 def peak_memory_mib(device: torch.device) -> float:

@@ -11,7 +11,7 @@ import lightning as L
 import torch
 
 from classmates._files import require_writable
-from classmates._memory import told_of_full_memory
+from classmates._memory import keep_freed_memory, told_of_full_memory
 from classmates._progress import note, say, saying
 from classmates._signals import ended_by_signals
 from classmates.data.batches.loaders import check_loading
@@ -23,7 +23,6 @@ from classmates.training.batch_size import fill_memory
 from classmates.training.beginning import prepare_images
 from classmates.training.checkpoints import require_whole
 from classmates.training.config import TrainConfig
-from classmates.training.environment import keep_freed_memory
 from classmates.training.module import fit
 from classmates.training.quiet import quiet_libraries
 from classmates.training.ranks import as_configured, first_process, told_of_lost_ranks

@@ -251,6 +251,7 @@ def test_a_student_that_is_an_object_needs_its_network_again(tmp_path):
         ({}, {"split": "tset"}, "unknown split 'tset': did you mean 'test'"),
         ({}, {"data": Path("nowhere"), "on_bad_image": "eror"}, "unknown on_bad_image 'eror': did you mean 'error'"),
         ({}, {"batch_size": 0}, "batch_size is 0"),
+        ({}, {"image_size": 0}, "image_size is 0"),
         ({}, {"num_workers": -1}, "num_workers is -1"),
         ({"data": "digist"}, {"out": Path("/proc/x/y.json")}, "'/proc/x/y.json' cannot be written"),
         ({}, {"accelerator": "abacus"}, "accelerator 'abacus' cannot be used"),

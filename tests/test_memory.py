@@ -1,0 +1,46 @@
+import platform
+import resource
+
+import pytest
+import torch
+from PIL import Image
+
+from classmates._memory import keep_freed_memory
+from classmates.contracts import Batch
+from classmates.evaluation.collect import collect
+from classmates.evaluation.predict import predict
+from classmates.runs.student import StudentCard, save_student
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_memory_stays():
+    assert keep_freed_memory()
+
+    def faults():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(5):
+            torch.zeros(16 * 2**20)  # 64 MiB, freed at once
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    faults()
+    assert faults() < 1000  # of the 16,384 pages that each takes
+
+
+def a_pass(folder, network):
+    images, numbers = torch.rand(4, 3, 16, 16), torch.arange(4)
+    collect(lambda batch: ({"student": network(batch)}, None), [Batch(images, numbers, numbers)])
+
+
+def answers(folder, network):
+    card = StudentCard(None, ("a", "b", "c", "d"), (3, 16, 16), (0.5,) * 3, (0.5,) * 3, resize=16)
+    save_student(folder, network.eval(), card)
+    Image.new("RGB", (16, 16)).save(folder / "image.png")
+    predict(folder, folder / "image.png", network=network)
+
+
+@pytest.mark.parametrize(("work", "module"), [(a_pass, "collect"), (answers, "predict")])
+def test_what_goes_through_images_keeps_what_their_batches_free(work, module, tiny_network, tmp_path, monkeypatch):
+    called = []
+    monkeypatch.setattr(f"classmates.evaluation.{module}.keep_freed_memory", lambda: called.append(module))
+    work(tmp_path, tiny_network())
+    assert called == [module]
