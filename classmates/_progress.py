@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from io import StringIO
+from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
 from tqdm import tqdm
@@ -78,6 +79,20 @@ def wrapped(text: str) -> str:
 def rewritable() -> bool:
     """Return whether a line can be rewritten: in a terminal and in a notebook."""
     return sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel")
+
+
+@contextmanager
+def bars_of(library: ModuleType) -> Iterator[None]:
+    """Within the block, let a library of Hugging Face show progress bars only where others are shown."""
+    shown = saying().progress and rewritable()
+    hide = not (shown or library.are_progress_bars_disabled())
+    try:
+        if hide:
+            library.disable_progress_bars()
+        yield
+    finally:
+        if hide:
+            library.enable_progress_bars()
 
 
 def bar(items: Iterable[Item], title: str, unit: str, count: int | None = None) -> tqdm[Item]:

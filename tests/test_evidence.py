@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from results.evidence import transferred
 from results.evidence.paired import interval
 from results.evidence.paired import main as paired
 from results.evidence.worse_photos import main as worse_photos
@@ -53,6 +54,31 @@ def test_what_worse_photos_cost_each_row(tmp_path, capsys: pytest.CaptureFixture
     assert mcl.splitlines()[2].split() == ["jpeg", "65.00", "+3.00", f"[{low:+.2f},", f"{high:+.2f}]"]
     with pytest.raises(SystemExit, match="no row is called 'KD'; there are: Baseline, MCL"):
         worse_photos(tmp_path, "KD")
+
+
+def test_how_features_of_rows_transfer(tmp_path, monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs that are scored already, of which those without a student are named where they are not."""
+    monkeypatch.setattr(transferred, "TABLE", tmp_path / "transferred.csv")
+    scored = [
+        {"row": row, "seed": seed, "linear": value, "nearest": value - 10, "C": 0.01}
+        for row, values in ACCURACIES.items()
+        for seed, value in enumerate(values)
+    ]
+    pd.DataFrame(scored).to_csv(tmp_path / "transferred.csv", index=False)
+    runs = [
+        {"row": row, "seed": seed, "status": "done", "folder": "runs/it"} for row in ("MCL", "KD") for seed in (0, 1)
+    ]
+    pd.DataFrame(runs).to_csv(tmp_path / "runs.csv", index=False)
+    transferred.main("nowhere", "Baseline", str(tmp_path))
+    said = capsys.readouterr()
+    assert said.err.splitlines() == [f"{tmp_path}/runs/it has no student any more: left out"] * 2
+    baseline, mcl = said.out.strip().split("\n\n")
+    low, high = stats.t.interval(0.95, 2, 3.0, 1 / 3**0.5)
+    assert [line.split() for line in baseline.splitlines()[1:]] == [["linear", "82.00"], ["nearest", "72.00"]]
+    assert mcl.splitlines()[0] == "MCL, 3 seeds, less Baseline"
+    assert mcl.splitlines()[2].split() == ["nearest", "75.00", "+3.00", f"[{low:+.2f},", f"{high:+.2f}]"]
+    with pytest.raises(SystemExit, match="no row is called 'KD'; there are: Baseline, MCL"):
+        transferred.main("nowhere", "KD", str(tmp_path))
 
 
 def test_every_comparison_is_listed_with_its_table():

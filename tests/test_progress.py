@@ -1,11 +1,12 @@
 import io
 import re
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 
 from classmates import _progress
-from classmates._progress import Status, bar, note, say, saying
+from classmates._progress import Status, bar, bars_of, note, say, saying
 
 
 class Terminal(io.StringIO):
@@ -85,3 +86,21 @@ def test_notes_can_be_left_out_and_it_is_as_before_when_the_block_ends(capsys):
     assert saying() == _progress.Saying()
     note("heard")
     assert capsys.readouterr().err == "note: heard\n"
+
+
+@pytest.mark.parametrize("disabled", [False, True])
+@pytest.mark.parametrize(
+    ("progress", "rewritable", "shown"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_a_library_shows_its_bars_where_ours_are_shown(monkeypatch, progress, rewritable, shown, disabled):
+    calls = []
+    library = SimpleNamespace(
+        are_progress_bars_disabled=lambda: disabled,
+        disable_progress_bars=lambda: calls.append("hide"),
+        enable_progress_bars=lambda: calls.append("show"),
+    )
+    monkeypatch.setattr("classmates._progress.rewritable", lambda: rewritable)
+    with say(progress=progress), suppress(OSError), bars_of(library):
+        assert calls == ([] if shown or disabled else ["hide"])
+        raise OSError
+    assert calls == ([] if shown or disabled else ["hide", "show"])

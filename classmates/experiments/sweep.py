@@ -12,6 +12,7 @@ import yaml
 
 from classmates._csv import as_csv
 from classmates._files import write_text
+from classmates._progress import note
 from classmates._shown import Shown
 from classmates.comparisons.improvement import BASELINE
 from classmates.comparisons.recipe import Base, Recipe, read_seeds
@@ -26,6 +27,7 @@ from classmates.experiments.rows import row_of
 from classmates.experiments.running import run_all
 from classmates.experiments.space import draws, grid, require_trials
 from classmates.experiments.workers import check_place, workers_on
+from classmates.methods.spec import MethodSpec
 from classmates.networks.building.build import check_model_name
 from classmates.runs.record import RunRecord
 from classmates.runs.task_spec import task_of
@@ -101,6 +103,7 @@ def sweep(
         data: name or folder of a data set.
         space: the settings and their values, such as --space.method.beta [0.01,0.1] or, for a random search,
             --space.lr 'loguniform(0.01, 0.2)' (also uniform and integers); none that changes the validation images.
+            If not given, those of the method's own weights that are worth trying first, which a note says.
         search: "grid" tries every combination of the lists; "random" draws some.
         trials: how many are drawn.
         seeds: runs of each trial, by how many or which seeds.
@@ -126,8 +129,6 @@ def sweep(
     check_choice("recipe", recipe, Base)
     space, train = settings_of("space", space), settings_of("train", train)
     model, data = name_of("model", model), name_of("data", data)
-    if not space:
-        raise UserError("space: there is nothing to search; give settings, such as --space.lr [0.01,0.1]")
     if trials < 1:
         raise UserError(f"trials={trials}: at least 1 is needed")
     require_trials(f"trials={trials}", trials)
@@ -143,8 +144,9 @@ def sweep(
             f"not compare: give all of them one value with {fix}"
         )
     check_model_name(model)
-    tried = grid(space) if search == "grid" else draws(space, trials)
     label, row = row_of(method)
+    space = space or usual_space(row, search)
+    tried = grid(space) if search == "grid" else draws(space, trials)
     settings = {label_of(values): values for values in tried}
     plan = Recipe(
         title=f"{label}: {', '.join(space)}",
@@ -175,6 +177,24 @@ def sweep(
     else:
         run_all(ledger, jobs, workers_on(on, ledger, workers, devices_per_run, gpus_per_run), "searching")
     return chosen(ledger, plan, jobs, settings)
+
+
+def usual_space(row: Mapping[str, Any], search: Search) -> dict[str, Any]:
+    """Return what is searched of a row where nothing is named: what its method declares, and the row does not set.
+
+    Raises:
+        UserError: the method declares nothing more, or values are to be drawn, for which it declares none.
+    """
+    spec = MethodSpec.of(row["method"])
+    assert spec is not None  # of rows as the command line calls them there always is one
+    about = getattr(spec.kind, "about", None)  # which methods of others may lack
+    declared = {} if about is None else about.search
+    values = {name: list(some) for name, some in declared.items() if name not in spec.options}
+    if not values or search == "random":
+        why = "random search needs ranges" if values else f"{spec.name} has no weights of its own to try"
+        raise UserError(f"space: {why}; give settings, such as --space.lr [0.01,0.1]")
+    note(f"searching {', '.join(f'{name} {some}' for name, some in values.items())}; --space.NAME chooses what is")
+    return {f"method.{name}": some for name, some in values.items()}
 
 
 def label_of(values: Mapping[str, Any]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 Group = Literal["online", "self", "teacher", "control", "several"]
@@ -19,9 +20,12 @@ class About:
         cost: the time of a training step with its defaults over ``Baseline``'s, as results/benchmarks/steps.csv has
         it.
         needs: what it needs beyond images, labels and, by its group, a teacher; in words, empty for nothing.
+        search: the values of its options that ``sweep`` tries where the user names none, the published or default one
+            among them: of the weights that its paper had to choose, at most two.
     """
 
     group: Group
     year: int | None
     cost: float
     needs: str = ""
+    search: Mapping[str, tuple[float, ...]] = field(default_factory=dict, hash=False)

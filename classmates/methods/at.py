@@ -27,7 +27,7 @@ class AT(TeacherMethod):
         UserError: no teacher, or one that does not fit the data.
     """
 
-    about = About("teacher", 2017, 1.5)
+    about = About("teacher", 2017, 1.5, search={"attention": (300, 1000, 3000)})
     mixes: ClassVar[bool] = True
 
     def __init__(

@@ -39,7 +39,7 @@ class BAKE(Method):
             below 0.
     """
 
-    about = About("self", 2021, 1.0, needs="batches of several images a class")
+    about = About("self", 2021, 1.0, needs="batches of several images a class", search={"lam": (0.3, 1, 3)})
 
     def __init__(
         self,

@@ -46,7 +46,7 @@ class BornAgain(Method):
             ``check_length``, fewer epochs than generations.
     """
 
-    about = About("self", 2018, 1.0, needs="a training for each generation")
+    about = About("self", 2018, 1.0, needs="a training for each generation", search={"distillation": (0.3, 1, 3)})
     mixes: ClassVar[bool] = True
 
     def __init__(

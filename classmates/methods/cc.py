@@ -37,7 +37,9 @@ class CC(TeacherMethod):
             batches of its own.
     """
 
-    about = About("teacher", 2019, 1.3, needs="batches of several images a class")
+    about = About(
+        "teacher", 2019, 1.3, needs="batches of several images a class", search={"correlation": (30, 100, 300)}
+    )
     renamed: ClassVar[Mapping[str, str]] = {"remember": "cache"}
 
     def __init__(

@@ -49,7 +49,7 @@ class CLILR(Method):
             temperature not above 0.
     """
 
-    about = About("online", 2018, 2.2)
+    about = About("online", 2018, 2.2, search={"hard": (0.3, 0.5, 0.7)})
     mixes: ClassVar[bool] = True
 
     def __init__(

@@ -89,7 +89,13 @@ class CORSD(Method):
             "distance", or a task that needs batches of its own.
     """
 
-    about = About("self", 2023, 1.1, needs="batches of triplets of images")
+    about = About(
+        "self",
+        2023,
+        1.1,
+        needs="batches of triplets of images",
+        search={"alpha": (0.003, 0.01, 0.03), "beta": (0.003, 0.01, 0.03)},
+    )
 
     def __init__(
         self,

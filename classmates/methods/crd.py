@@ -43,7 +43,13 @@ class CRD(TeacherMethod):
             below 0, or words that are none of an option's.
     """
 
-    about = About("teacher", 2020, 1.4, needs="memory for an embedding of every training image")
+    about = About(
+        "teacher",
+        2020,
+        1.4,
+        needs="memory for an embedding of every training image",
+        search={"beta": (0.3, 0.8, 2.4)},
+    )
 
     def __init__(
         self,

@@ -36,7 +36,7 @@ class CSKD(Method):
             ``ClassPairs`` raises it where no class has two images.
     """
 
-    about = About("self", 2020, 0.8, needs="batches of pairs of images of a class")
+    about = About("self", 2020, 0.8, needs="batches of pairs of images of a class", search={"lam": (0.3, 1, 3)})
 
     def __init__(
         self,

@@ -35,7 +35,7 @@ class DeepSupervision(Method):
         UserError: a weight below 0, fewer than 2 ``depths``, or an ``initialisation`` that is neither.
     """
 
-    about = About("control", 2015, 1.1)
+    about = About("control", 2015, 1.1, search={"weight": (0.3, 1, 3)})
     mixes: ClassVar[bool] = True
 
     def __init__(

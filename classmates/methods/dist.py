@@ -35,7 +35,7 @@ class DIST(TeacherMethod):
             3 classes, between which there is nothing to correlate.
     """
 
-    about = About("teacher", 2022, 1.4)
+    about = About("teacher", 2022, 1.4, search={"inter": (0.7, 2, 6), "intra": (0.7, 2, 6)})
     mixes: ClassVar[bool] = True
     from_logits: ClassVar[Sequence[str]] = ("inter", "intra")
 

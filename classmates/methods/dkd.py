@@ -39,7 +39,7 @@ class DKD(TeacherMethod):
             or fewer than 3 classes, of which there is nothing to rank.
     """
 
-    about = About("teacher", 2022, 1.2)
+    about = About("teacher", 2022, 1.2, search={"alpha": (0.3, 1, 3), "beta": (2, 8, 16)})
     lengths: ClassVar[tuple[str, ...]] = ("warmup",)
     from_logits: ClassVar[Sequence[str]] = ("target", "non_target")
 

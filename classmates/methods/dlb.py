@@ -43,7 +43,7 @@ class DLB(Method):
         UserError: an ``alpha`` below 0, a temperature not above 0, or a task that needs batches of its own.
     """
 
-    about = About("self", 2022, 1.0, needs="every image twice an epoch")
+    about = About("self", 2022, 1.0, needs="every image twice an epoch", search={"alpha": (0.3, 1, 3)})
 
     def __init__(
         self,

@@ -57,7 +57,7 @@ class DML(Method):
         UserError: fewer than 2 peers, a temperature not above 0, and what ``Peers`` refuses.
     """
 
-    about = About("online", 2018, 1.8)
+    about = About("online", 2018, 1.8, search={"mutual": (0.3, 1, 3)})
     mixes: ClassVar[bool] = True
     renamed: ClassVar[Mapping[str, str]] = {"helpers": "peer_models"}
     fine_tuning: ClassVar[Mapping[str, Any]] = {"start": "identical", "views": "own"}

@@ -60,7 +60,7 @@ class FitNet(TeacherMethod):
             cannot be brought together, ``hint_epochs`` below 0, as many as training has, or without a ``hint``.
     """
 
-    about = About("teacher", 2015, 1.3)
+    about = About("teacher", 2015, 1.3, search={"hint": (30, 100, 300)})
     mixes: ClassVar[bool] = True
     from_logits: ClassVar[Sequence[str]] = ("distillation",)
     lengths: ClassVar[tuple[str, ...]] = ("hint_epochs",)

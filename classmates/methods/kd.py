@@ -32,7 +32,7 @@ class KD(TeacherMethod):
         UserError: no teacher, one that does not fit the data, or a temperature not above 0.
     """
 
-    about = About("teacher", 2015, 1.2)
+    about = About("teacher", 2015, 1.2, search={"distillation": (0.3, 0.9, 2.7), "temperature": (2, 4, 8)})
     mixes: ClassVar[bool] = True
     from_logits: ClassVar[Sequence[str]] = ("distillation",)
     renamed: ClassVar[Mapping[str, str]] = {"remember": "cache"}

@@ -83,7 +83,13 @@ class MCL(Method):
             of an option's, and what ``Peers`` refuses.
     """
 
-    about = About("online", 2021, 3.0, needs="memory for an embedding of every training image and peer")
+    about = About(
+        "online",
+        2021,
+        3.0,
+        needs="memory for an embedding of every training image and peer",
+        search={"beta": (0.008, 0.025, 0.08), "distillation": (0.3, 1, 3)},
+    )
     renamed: ClassVar[Mapping[str, str]] = {"helpers": "peer_models"}
     # Measured on photos (docs/evidence/fine_tuning.md): fine-tuned networks stay near enough to each other for an
     # average of their weights, which keeps the accuracy of the ensemble in one network; own views make them differ.

@@ -60,7 +60,13 @@ class MCLBatch(Method):
         UserError: fewer than 2 peers, temperatures not above 0, a dimension below 1, and what ``Peers`` refuses.
     """
 
-    about = About("online", 2022, 1.9, needs="batches of two images a class")
+    about = About(
+        "online",
+        2022,
+        1.9,
+        needs="batches of two images a class",
+        search={"within": (0.03, 0.1, 0.3), "across": (0.03, 0.1, 0.3)},
+    )
     fine_tuning: ClassVar[Mapping[str, Any]] = {"start": "identical", "views": "own"}
 
     def __init__(

@@ -67,7 +67,7 @@ class OKDDip(Method):
             of an option's, and what ``Peers`` refuses.
     """
 
-    about = About("online", 2020, 1.7)
+    about = About("online", 2020, 1.7, search={"distillation": (0.3, 1, 3)})
     mixes: ClassVar[bool] = True
     lengths: ClassVar[tuple[str, ...]] = ("ramp",)
 

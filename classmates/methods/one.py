@@ -77,7 +77,7 @@ class ONE(Method):
             none of an option's, and what ``Peers`` refuses.
     """
 
-    about = About("online", 2018, 1.4)
+    about = About("online", 2018, 1.4, search={"distillation": (0.3, 1, 3)})
     mixes: ClassVar[bool] = True
     lengths: ClassVar[tuple[str, ...]] = ("ramp",)
 

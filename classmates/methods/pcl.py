@@ -48,7 +48,13 @@ class PCL(Method):
             ``Peers`` refuses.
     """
 
-    about = About("online", 2021, 4.0, needs="another augmentation of each image for every peer")
+    about = About(
+        "online",
+        2021,
+        4.0,
+        needs="another augmentation of each image for every peer",
+        search={"ensemble": (0.3, 1, 3), "mean_teachers": (0.3, 1, 3)},
+    )
     mixes: ClassVar[bool] = True
     lengths: ClassVar[tuple[str, ...]] = ("ramp",)
 

@@ -52,7 +52,13 @@ class PSKD(Method):
         UserError: an ``alpha`` outside 0..1, a dtype that is none of the two, or a task without cross-entropy.
     """
 
-    about = About("self", 2021, 1.0, needs="memory for the prediction of every training image")
+    about = About(
+        "self",
+        2021,
+        1.0,
+        needs="memory for the prediction of every training image",
+        search={"alpha": (0.4, 0.6, 0.8)},
+    )
     local_buffers = ("memory",)  # equal from the start, and every process learns of every batch
     memory: Tensor
 

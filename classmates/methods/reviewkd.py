@@ -36,7 +36,7 @@ class ReviewKD(TeacherMethod):
         UserError: no teacher, one that does not fit the data, or a warm-up below 0.
     """
 
-    about = About("teacher", 2021, 1.9)
+    about = About("teacher", 2021, 1.9, search={"review": (0.3, 1, 3)})
     mixes: ClassVar[bool] = True
     lengths: ClassVar[tuple[str, ...]] = ("warmup",)
 

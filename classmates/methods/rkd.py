@@ -32,7 +32,7 @@ class RKD(TeacherMethod):
         UserError: no teacher, or one that does not fit the data.
     """
 
-    about = About("teacher", 2019, 1.4)
+    about = About("teacher", 2019, 1.4, search={"distance": (8, 25, 75), "angle": (15, 50, 150)})
     mixes: ClassVar[bool] = True
     renamed: ClassVar[Mapping[str, str]] = {"remember": "cache"}
 

@@ -77,7 +77,7 @@ class SD(DeepSupervision):
             option's, fewer than 2 ``depths``, or a ``skip`` that leaves no embedding to compare.
     """
 
-    about = About("self", 2021, 1.2)
+    about = About("self", 2021, 1.2, search={"alpha": (0.1, 0.3, 0.5), "lam": (0.01, 0.03, 0.1)})
 
     def __init__(
         self,

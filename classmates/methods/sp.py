@@ -25,7 +25,7 @@ class SP(TeacherMethod):
         UserError: no teacher, or one that does not fit the data.
     """
 
-    about = About("teacher", 2019, 1.2)
+    about = About("teacher", 2019, 1.2, search={"similarity": (1000, 3000, 9000)})
     mixes: ClassVar[bool] = True
 
     def __init__(

@@ -55,7 +55,7 @@ class TfKD(TeacherMethod):
             between 1/K and 1, ``standardise`` with the virtual teacher, or a teacher that does not fit the data.
     """
 
-    about = About("self", 2020, 1.0)
+    about = About("self", 2020, 1.0, search={"alpha": (0.1, 0.5, 0.95)})
     needs_teacher: ClassVar[bool] = False
     from_logits: ClassVar[Sequence[str]] = ("distillation",)
 

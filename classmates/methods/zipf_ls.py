@@ -43,7 +43,7 @@ class ZipfLS(Method):
             to rank, or "places" of a network whose embedding is not their mean.
     """
 
-    about = About("self", 2022, 1.0)
+    about = About("self", 2022, 1.0, search={"smoothing": (0.03, 0.1, 0.3)})
 
     def __init__(
         self,

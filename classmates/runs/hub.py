@@ -8,7 +8,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from classmates._progress import rewritable, saying
+from classmates._progress import bars_of
 from classmates.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -58,18 +58,15 @@ def client(failing: str) -> Iterator[HfApi]:
     Raises:
         UserError: anything went wrong; it begins with ``failing``.
     """
-    from huggingface_hub import HfApi  # takes a while, and is needed for few
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub import (
+        HfApi,  # takes a while, and is needed for few
+        utils,
+    )
 
-    hidden = are_progress_bars_disabled()
     try:
-        if not (saying().progress and rewritable()):
-            disable_progress_bars()
-        yield HfApi()
+        with bars_of(utils):
+            yield HfApi()
     except UserError:
         raise
     except Exception as error:  # what the Hub's client raises has no common type
         raise UserError(f"{failing}: {first_line(error)}; `hf auth login` gives access to what is private") from error
-    finally:
-        if not hidden:
-            enable_progress_bars()

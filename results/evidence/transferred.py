@@ -4,9 +4,9 @@
 
 ``cifar100`` is the folder of its files; one comparison or several are named after the row to compare with. A linear
 classifier and the nearest neighbours learn from 1,000 images, ten of each class, see ``classmates transfer``. Writes
-``transferred.csv`` beside this file, a line for each finished run, and scores none that is in it. A run whose student is
-not in its folder any more is named. Prints the mean of each row, and its difference to the row that is named, with its
-95 % interval (Student's t, paired by seed).
+``transferred.csv`` beside this file, a line for each finished run, and scores none that is in it. A run whose student
+is not in its folder any more is named. Prints the mean of each row, and its difference to the row that is named, with
+its 95 % interval (Student's t, paired by seed).
 """
 
 from __future__ import annotations

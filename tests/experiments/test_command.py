@@ -75,7 +75,7 @@ def test_what_improve_is_given(called_with):
         ("compare --methods MCL --train.epohcs 3", "unknown key 'epohcs' in --train"),
         ("improve --methods MCL", "improve needs DATA"),
         ("improve --data digits --max_time 3600", "max_time is '3600'"),
-        ("sweep --method MCL", "nothing to search"),
+        ("sweep --method Baseline", "Baseline has no weights of its own to try"),
     ],
 )
 def test_wrong_input(typed, message, capsys, tmp_path, monkeypatch):

@@ -133,7 +133,7 @@ def test_all_trials_are_judged_on_the_same_images(tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"space": {}}, "nothing to search"),
+        ({"space": {}}, "Baseline has no weights of its own to try"),
         ({"space": {"lr": "uniform(0, 1)"}}, "a grid needs a list"),
         ({"space": {"rl": [1]}}, "unknown key 'rl' in .* row 'rl=1'"),
         ({"space": {"method.beta": [1]}}, "unknown option of Baseline 'beta'"),
@@ -161,3 +161,46 @@ def test_wrong_input(given, message, tmp_path):
 def test_no_trial_came_to_its_end(tmp_path):
     with pytest.raises(UserError, match="no trial came to its end"):
         search(tmp_path / "sweep", space={"lr": [1e30], "optimizer": ["Adam"]})
+
+
+def tried(capsys, **given):
+    """The trials that a search plans, and what it says."""
+    plan = sweep(**{"recipe": "none", "train": TINY, "workers": 0, "dry_run": True, **given})
+    return [job.method.resolved() for job in plan.jobs], capsys.readouterr().err
+
+
+def test_without_a_space_the_methods_own_weights_are_tried(tmp_path, capsys):
+    options, said = tried(capsys, method="MCL", out=tmp_path / "sweep")
+    assert [(one["beta"], one["distillation"]) for one in options] == [
+        (beta, distillation) for beta in (0.008, 0.025, 0.08) for distillation in (0.3, 1, 3)
+    ]
+    assert "searching beta [0.008, 0.025, 0.08], distillation [0.3, 1, 3]" in said
+
+
+def test_what_the_method_is_given_stays(tmp_path, capsys):
+    options, said = tried(capsys, method="MCL(beta=0.5)", out=tmp_path / "sweep")
+    assert [(one["beta"], one["distillation"]) for one in options] == [(0.5, 0.3), (0.5, 1), (0.5, 3)]
+    assert "searching distillation" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"method": "Baseline"}, "Baseline has no weights of its own to try; give settings, such as --space.lr"),
+        ({"method": "LabelSmoothing(epsilon=0.2)"}, "LabelSmoothing has no weights"),
+        ({"method": "MCL", "search": "random"}, "random search needs ranges; give settings"),
+    ],
+)
+def test_without_a_space_something_must_be_there_to_try(tmp_path, capsys, given, message):
+    with pytest.raises(UserError, match=message):
+        tried(capsys, out=tmp_path / "sweep", **given)
+
+
+def test_a_method_of_ones_own_that_declares_nothing_needs_a_space(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(
+        "from classmates.methods import Method\nfrom classmates.networks.peers.peers import Peers\n\n\n"
+        "class Mine(Method):\n    def __init__(self, network, data):\n"
+        "        super().__init__(Peers(network, data), data)\n"
+    )
+    with pytest.raises(UserError, match="Mine has no weights of its own to try"):
+        tried(capsys, method=f"{tmp_path / 'mine.py'}:Mine", out=tmp_path / "sweep")

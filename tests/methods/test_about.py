@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 
 from classmates.catalog import GROUPS
+from classmates.configuration.choosing import options_of
 from classmates.methods import Method
 from classmates.methods.about import Group
+from classmates.methods.spec import known_methods
 from classmates.methods.teacher_method import TeacherMethod
 
 STEPS = Path(__file__).resolve().parents[2] / "results" / "benchmarks" / "steps.csv"
@@ -37,3 +39,18 @@ def test_its_text_has_what_other_values_it_takes_from_trained_weights(kind: type
         for name, value in kind.fine_tuning.items()
     ]
     assert f"Where training begins from trained weights, what is not chosen is {', '.join(values)}." in said
+
+
+def test_what_sweep_tries_of_it_are_its_own_options_about_their_defaults(kind: type[Method]) -> None:
+    options = options_of(kind)
+    assert len(kind.about.search) <= 2
+    for name, values in kind.about.search.items():
+        default = options[name].default
+        assert default in values or default is None
+        assert sorted(set(values)) == list(values)
+        assert len(values) == 3
+
+
+def test_only_what_has_no_weights_has_none_to_try() -> None:
+    without = {name for name, kind in known_methods().items() if not kind.about.search}
+    assert without == {"Baseline", "Combined"}

@@ -12,6 +12,7 @@ import torch
 from huggingface_hub.utils import validate_repo_id
 from torch import Tensor
 
+from classmates._progress import bars_of
 from classmates.data.parts import Encoded, ImageFile, Split
 from classmates.data.readers.columns import class_numbers, group_numbers, image_column, label_column
 from classmates.data.readers.listing import Listing
@@ -63,7 +64,8 @@ def list_hub(name: str, data_dir: Path | None, label: str | None) -> Listing:
     try:
         if not (repository and Path(repository).exists()):  # a local copy of a set is read by the library itself
             validate_repo_id(repository)
-        splits = datasets.load_dataset(repository, config or None, cache_dir=data_dir)
+        with bars_of(datasets):
+            splits = datasets.load_dataset(repository, config or None, cache_dir=data_dir)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise UserError(
             f"hf:{name} cannot be loaded: {error}\nwhere the network is closed, put the set's parquet files "

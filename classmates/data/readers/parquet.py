@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from classmates._files import require_regular
+from classmates._progress import bars_of
 from classmates.data.readers.cache import cache_folder
 from classmates.data.readers.hub import list_splits, require_datasets
 from classmates.data.readers.listing import Listing
@@ -73,11 +74,12 @@ def list_parquet(folder: Path, shards: Shards, *, label: str | None, name: str) 
     files = [file for split in shards.values() for file in split]
     _require_same_columns(files)
     try:
-        splits = datasets.load_dataset(
-            "parquet",
-            data_files={split: [glob.escape(str(file)) for file in found] for split, found in shards.items()},
-            cache_dir=str(cache_folder() / "parquet"),
-        )
+        with bars_of(datasets):
+            splits = datasets.load_dataset(
+                "parquet",
+                data_files={split: [glob.escape(str(file)) for file in found] for split, found in shards.items()},
+                cache_dir=str(cache_folder() / "parquet"),
+            )
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise UserError(f"the parquet files in {folder} cannot be read: {error.__cause__ or error}") from error
     return list_splits(splits, name=name, where=folder, label=label, stored_in=files)

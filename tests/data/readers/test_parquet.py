@@ -158,3 +158,10 @@ def test_what_is_split_off_divides_no_group(tmp_path, column):
         parts = [set(split.groups.tolist()) for split in (data.train, data.val, data.test)]
         assert [*map(len, parts)] == [6, 2, 2]
         assert len(set.union(*parts)) == 10
+
+
+def test_a_log_has_no_progress_bars_of_the_library(tmp_path, capfd):
+    shard(tmp_path / "train-00000-of-00001.parquet")
+    load(tmp_path, val_fraction=0)
+    assert "Generating" not in capfd.readouterr().err
+    assert not datasets.are_progress_bars_disabled()
