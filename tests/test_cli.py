@@ -81,6 +81,21 @@ def test_a_method_is_named_without_its_path_and_its_options_follow_with_a_dot(tr
     assert option(trained_with("--method", "classmates.CORSD", "--method.alpha", "0.5"), "alpha") == 0.5
 
 
+@pytest.mark.parametrize("typed", ["[resnet14,vgg16]", "resnet14,vgg16"])
+def test_an_option_that_takes_a_list_takes_commas_too(trained_with, typed):
+    for words in (
+        ["--method.peer_models", typed, "--method", "MCL"],
+        ["--method", "MCL", "--method.peer_models", typed],
+    ):
+        assert option(trained_with(*words), "peer_models") == ["resnet14", "vgg16"]
+    assert option(trained_with("--method", "MCL", "--method.peer_models", "resnet14"), "peer_models") == ["resnet14"]
+
+
+def test_the_path_of_a_teacher_may_have_a_comma(trained_with):
+    assert option(trained_with("--method", "KD", "--method.teacher", "runs/a,b"), "teacher") == "runs/a,b"
+    assert option(trained_with("--method", "KD", "--method.teacher", "[a,b]"), "teacher") == ["a", "b"]
+
+
 def test_options_are_known_by_the_names_of_earlier_versions(trained_with, tmp_path):
     assert option(trained_with("--method", "DML", "--method.helpers", "[resnet14]"), "peer_models") == ["resnet14"]
     config = tmp_path / "old.yaml"

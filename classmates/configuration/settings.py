@@ -80,12 +80,21 @@ class Settings:
 
     def add_flags(self, flags: Iterable[tuple[str, Any]]) -> None:
         """Add flags, in the order typed."""
-        given = {name: self.listed(name, value) for name, value in flags}
-        self.add(given, lambda name: f"flag '--{name}'")
 
-    def listed(self, name: str, value: Any) -> Any:
+        def spell(name: str) -> str:
+            return f"flag '--{name}'"
+
+        given = dict(flags)
+        self.add({name: given.pop(name) for name in self.kinds if name in given}, spell)
+        known = self.known()  # among it the options of the classes that these have chosen
+        self.add({name: self.listed(name, value, known) for name, value in given.items()}, spell)
+
+    def listed(self, name: str, value: Any, known: Mapping[str, Argument]) -> Any:
         """Return what a flag gives for a list: its items, which commas may part (``resnet20,vgg16``)."""
-        kind = self.arguments[name].item_type if name in self.arguments else None
+        argument = named(name, known)
+        kind = None if argument is None else argument.item_type
+        if argument is not None and name not in self.arguments and str in alternatives(argument.type):
+            return value  # the path of one teacher, which may have a comma in it
         if kind not in (int, str) or isinstance(value, list) or value.startswith("[") or value == "null":
             return value
         return value if kind is int and "," not in value else cut_at_commas(value)
