@@ -152,6 +152,14 @@ def test_other_labels_of_the_same_images_can_be_asked_for(run, stripes, tmp_path
     assert by_kind["linear"]["top1"].value > by_half["linear"]["top1"].value
 
 
+def test_a_network_that_was_given_as_an_object_is_judged_by_its_embedding(stripes, tiny_network, tmp_path):
+    run = train(model=tiny_network(10, in_chans=1), **QUICK, train_size=100, out=tmp_path / "run").folder
+    with pytest.raises(UserError, match="network=my_module"):
+        transfer(run, stripes, accelerator="cpu")
+    scores = transfer(run, stripes, neighbours=5, accelerator="cpu", network=tiny_network(10, in_chans=1))
+    assert scores.features == 10  # the channels of the last stage
+
+
 # The linear classifier
 
 
