@@ -38,7 +38,7 @@ SLOWER = {
         *("LabelSmoothing", "Mixup", "CutMix", "DML", "MCL (no contrast)", "CORSD + MCL", "CORSD (no relations)"),
         *("SD", "CSKD", "PSKD"),
     ),
-    "photos-scratch-64": ("MCL",),
+    "photos-scratch-64": ("MCL", "CORSD", "CutMix (3 × as long)"),
     "superclasses-5000": ("SD", "KD", "CORSD (no relations)", "CORSD + MCL", "CSKD", "PSKD"),
 }
 """Rows that ran on a slower or busier machine than Baseline: their times are no multiples of its, and not shown."""
