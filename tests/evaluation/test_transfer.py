@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from sklearn.exceptions import ConvergenceWarning
 
-from classmates.data import eval_loader, load
+from classmates.data import load
 from classmates.errors import UserError
 from classmates.evaluation import transfer as module
 from classmates.evaluation.transfer import (
@@ -97,12 +97,6 @@ def test_the_features_are_the_embeddings_of_images_prepared_as_in_training(run, 
             expected = student((pixels - mean) / std)
         assert torch.from_numpy(found).float().allclose(expected, atol=1e-5)
     assert seen["known"].labels.tolist() == images.train.labels.tolist()
-
-
-def test_training_images_are_taken_as_they_are_and_in_order(run):
-    images = load("digits", train_size=60)
-    batches = [*eval_loader(images, images.train, 25)]
-    assert torch.cat([batch.labels for batch in batches]).equal(images.train.labels)
 
 
 def test_a_smaller_training_set_is_all_that_is_learnt_from(run, stripes):
@@ -199,7 +193,7 @@ def test_validation_chooses_the_penalty():
     assert best_linear(blobs(60, spread=0.1), blobs(60, spread=0.1, seed=1))[1] == max(STRENGTHS)
 
 
-def test_the_chosen_one_makes_validation_images_most_likely_of_all(monkeypatch):
+def test_the_chosen_one_makes_validation_images_most_likely_of_all():
     known, held_out = blobs(60, spread=1.5), blobs(300, spread=1.5, seed=1)
     _, strength = best_linear(known, held_out)
     rows = np.arange(len(held_out.labels))
