@@ -63,4 +63,4 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return False
-    return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, 2**31 - 1))
+    return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, -1))  # -1: never, whatever is free
