@@ -7,12 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch.utils.data import Dataset
 
 from classmates._memory import require_memory
 from classmates.data.class_splits import split_classes
-from classmates.data.groups import connected, grouped_split, tell_divided
+from classmates.data.image_splits import split_images
 from classmates.data.parts import ImageData, Source, Split
 from classmates.data.readers.by_name import NAMED, list_named
 from classmates.data.readers.class_parts import list_class_parts, of_their_classes
@@ -25,8 +24,6 @@ from classmates.data.readers.python_dataset import read_dataset
 from classmates.data.readers.remote import is_url, local_copy
 from classmates.data.readers.walking import told_of_unreadable
 from classmates.data.readers.webdataset import find_tars, list_webdataset
-from classmates.data.splits import TEST_FRACTION, TEST_SEED, held_out, stratified_subset
-from classmates.data.twins import Part, find_copies, tell_copies, tell_twins
 from classmates.errors import UserError, check_choice, unknown
 
 __all__ = ["NAMES", "ImageData", "Split", "load"]
@@ -108,7 +105,7 @@ def load(
         return split_classes(source, train_size, val_fraction, seed, published=published)
     _require_classes(images, source.name)
     try:
-        return _split(source, images, train_size, val_fraction, seed, published=published)
+        return split_images(source, train_size, val_fraction, seed, published=published)
     except UserError as error:
         raise CannotSplit(error, source) from error
 
@@ -254,52 +251,3 @@ def _require_classes(images: Split, where: Path | str) -> None:
         raise UserError(f"{where} has one class only, '{images.class_names[0]}'; a classifier needs two or more")
     if empty := without_images(images):
         raise UserError(f"{where} has no training image of {listed(empty)}: number the classes without gaps")
-
-
-def _split(
-    source: Source, images: Split, train_size: int | None, val_fraction: float, seed: int, *, published: bool
-) -> ImageData:
-    names = images.class_names
-    notes: tuple[str, ...] = ()
-    labels = images.labels
-    train = torch.arange(len(labels))
-    test, val = source.test, source.val
-    moments = dict(source.moments)
-    groups = train
-    if not published and (test is None or (val is None and val_fraction > 0)):
-        groups = find_copies(Part(images, moments["train"]))
-        if copies := tell_copies(source.name, images, groups):
-            notes += (f"{copies}; where a part is split off, copies stay on one side if every class is on both",)
-        if images.groups is not None:
-            groups = connected(groups, images.groups)
-    if test is None:
-        part = f"the test set ({TEST_FRACTION:.0%} of the images, as no test/ is given)"
-        fix = "put test images into test/ beside train/, or add images until there are 5 a class on average"
-        kept, off = grouped_split(labels, groups, TEST_FRACTION, TEST_SEED, part=part, class_names=names, fix=fix)
-        test, train = images.take(off), train[kept]
-        moments["test"] = moments["train"][off]
-        share = f"images, {len(off)}" if images.groups is None else f"groups, {len(off)} images"
-        notes += (f"no test set given (test/): {TEST_FRACTION:.0%} of the {share}, were split off as one",)
-    known = {"train": images.take(train), "val": val, "test": test}
-    moments["train"] = moments["train"][train]
-    twins = tell_twins(source.name, {part: Part(split, moments[part]) for part, split in known.items() if split})
-    if twins is not None:
-        ours = "scores on them are too good: remove one of the two (`classmates data` lists them all)"
-        notes += (f"{twins}; {'the parts are as they were published' if published else ours}",)
-    if val is None and val_fraction > 0:
-        part = f"the validation set (val_fraction {val_fraction:g})"
-        beside = " beside those of the test set" if source.test is None else ""
-        told = {"part": part, "class_names": names, "beside": beside}
-        size = held_out(val_fraction, labels[train])
-        kept, off = grouped_split(labels[train], groups[train], size, seed, **told)
-        val, train = images.take(train[off]), train[kept]
-        if size != val_fraction:
-            notes += (
-                f"for validation {len(off)} images are held out, one of each class: {val_fraction:.0%} are fewer",
-            )
-    if train_size is not None:
-        train = train[stratified_subset(labels[train], train_size, seed)]
-    divided = tell_divided(source.name, {"train": images.take(train), "val": val, "test": test})
-    if divided is not None:
-        notes += (divided,)
-    return source.split_into(images.take(train), source.moments["train"][train], val, test, notes)

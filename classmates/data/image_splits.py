@@ -1,0 +1,76 @@
+"""Split images of the same classes into training, validation and test images, copies and groups undivided."""
+
+from __future__ import annotations
+
+import torch
+
+from classmates.data.groups import connected, grouped_split, tell_divided
+from classmates.data.parts import ImageData, Source
+from classmates.data.splits import TEST_FRACTION, TEST_SEED, held_out, stratified_subset
+from classmates.data.twins import Part, find_copies, tell_copies, tell_twins
+
+
+def split_images(
+    source: Source, train_size: int | None, val_fraction: float, seed: int, *, published: bool
+) -> ImageData:
+    """Split off the test and validation images that are not given, then leave train_size images to train on.
+
+    Images with the same pixels, and those of one group, stay on one side.
+
+    Args:
+        source: the images of each part there is; training images at least.
+        train_size, val_fraction, seed: as in ``load``.
+        published: whether the parts are a published benchmark's, which are not searched for copies.
+
+    Returns:
+        The parts, with notes on what was decided.
+
+    Raises:
+        UserError: there are too few images for what was asked.
+    """
+    images = source.train
+    assert images is not None  # without training images there is nothing to split
+    names = images.class_names
+    labels = images.labels
+    notes: tuple[str, ...] = ()
+    train = torch.arange(len(labels))
+    test, val = source.test, source.val
+    moments = dict(source.moments)
+    groups = train
+    if not published and (test is None or (val is None and val_fraction > 0)):
+        groups = find_copies(Part(images, moments["train"]))
+        if copies := tell_copies(source.name, images, groups):
+            notes += (f"{copies}; where a part is split off, copies stay on one side if every class is on both",)
+        if images.groups is not None:
+            groups = connected(groups, images.groups)
+    if test is None:
+        part = f"the test set ({TEST_FRACTION:.0%} of the images, as no test/ is given)"
+        fix = "put test images into test/ beside train/, or add images until there are 5 a class on average"
+        kept, off = grouped_split(labels, groups, TEST_FRACTION, TEST_SEED, part=part, class_names=names, fix=fix)
+        test, train = images.take(off), train[kept]
+        moments["test"] = moments["train"][off]
+        share = f"images, {len(off)}" if images.groups is None else f"groups, {len(off)} images"
+        notes += (f"no test set given (test/): {TEST_FRACTION:.0%} of the {share}, were split off as one",)
+    known = {"train": images.take(train), "val": val, "test": test}
+    moments["train"] = moments["train"][train]
+    twins = tell_twins(source.name, {part: Part(split, moments[part]) for part, split in known.items() if split})
+    if twins is not None:
+        ours = "scores on them are too good: remove one of the two (`classmates data` lists them all)"
+        notes += (f"{twins}; {'the parts are as they were published' if published else ours}",)
+    if val is None and val_fraction > 0:
+        part = f"the validation set (val_fraction {val_fraction:g})"
+        beside = " beside those of the test set" if source.test is None else ""
+        told = {"part": part, "class_names": names, "beside": beside}
+        size = held_out(val_fraction, labels[train])
+        kept, off = grouped_split(labels[train], groups[train], size, seed, **told)
+        val, train = images.take(train[off]), train[kept]
+        if size != val_fraction:
+            notes += (
+                f"for validation {len(off)} images are held out, one of each class: {val_fraction:.0%} are fewer",
+            )
+    if train_size is not None:
+        train = train[stratified_subset(labels[train], train_size, seed)]
+    divided = tell_divided(source.name, {"train": images.take(train), "val": val, "test": test})
+    if divided is not None:
+        notes += (divided,)
+    return source.split_into(images.take(train), source.moments["train"][train], val, test, notes)
