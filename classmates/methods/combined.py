@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -11,8 +11,10 @@ from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.data.batches.sampling import common_sampling
 from classmates.errors import UserError
 from classmates.methods.about import About
-from classmates.methods.base import Method
+from classmates.methods.base import Method, Output
 from classmates.methods.spec import MethodSpec
+from classmates.methods.teacher_method import TeacherMethod
+from classmates.networks.building.teacher import Teacher
 from classmates.networks.heads.exits import MultiExit
 
 T = TypeVar("T")
@@ -25,7 +27,8 @@ class Combined(Method):
     L is the sum of its methods' losses, but for the labels' terms: the student learns from the labels once, as the
     method with the peers (else the first one) has it, and those of the others have weight 0. At most one of them may
     bring peers; the others then work on the student among them. At most one of them may need batches of its own;
-    those that take any images take these. Where several have exits, the first one's are scored.
+    those that take any images take these. Where several have exits, the first one's are scored. Those that learn from
+    the same teacher share it: it runs once a step.
 
     Args:
         methods: names (CORSD), names with options ({class_path: MCL, init_args: {peers: 2}}), or in Python anything
@@ -63,12 +66,21 @@ class Combined(Method):
             deploy="average" if parts[leading].deploys_average else "student",
         )
         for part in parts.values():
-            self.notes += part.notes
+            self.notes += [note for note in part.notes if note not in self.notes]
             part.networks = self.networks
+        self.shared_teachers = share_teachers(parts.values())
         self.parts = nn.ModuleDict(parts)
         self.leading = leading
 
+    def forward(self, batch: Batch) -> Output:
+        output = super().forward(batch)
+        for teacher in self.shared_teachers:
+            teacher.forget()
+        return output
+
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
+        for teacher in self.shared_teachers:
+            teacher.forget()  # a step before that came to no end
         terms: dict[str, Terms] = {}
         for name, part in self.methods():
             part.epochs, part.begins_step = self.epochs, self.begins_step
@@ -168,6 +180,24 @@ def leader(parts: Mapping[str, Method]) -> str:
             f"{' and '.join(with_peers)} each bring peers of their own: only one of the combined methods can"
         )
     return next(iter([*with_peers, *parts]))
+
+
+def share_teachers(parts: Iterable[Method]) -> list[Teacher]:
+    """Give methods whose teachers were made of the same the first one's, and return those that are shared."""
+    made: list[tuple[Any, Teacher]] = []
+    shared: list[Teacher] = []
+    for part in parts:
+        if not isinstance(part, TeacherMethod):
+            continue
+        for number, (origin, teacher) in enumerate(zip(part.origins, part.each_teacher(), strict=True)):
+            alike = next((one for other, one in made if other == origin), None)
+            if alike is None:
+                made.append((origin, teacher))
+                continue
+            part.teachers[number] = alike
+            alike.shared = True
+            shared.append(alike)
+    return shared
 
 
 def leave_labels_to(leading: Method, part: Method) -> None:

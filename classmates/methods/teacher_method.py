@@ -67,6 +67,7 @@ class TeacherMethod(Method):
         from_logits: the names of the terms that learn from logits; all others learn from embeddings or maps.
         has_teacher: whether there is one.
         teachers: all of them.
+        origins: what each was made of; teachers made of the same are alike.
     """
 
     needs_teacher: ClassVar[bool] = True
@@ -101,6 +102,7 @@ class TeacherMethod(Method):
             ramps=ramps,
         )
         self.has_teacher = bool(sources)
+        files = files or [None] * len(sources)
         seen = replace(data, input_shape=self.networks.architecture.input_shape)
         self.teachers = nn.ModuleList(
             make_teacher(
@@ -112,8 +114,11 @@ class TeacherMethod(Method):
                 trust_code=trust_code,
                 cache=cache,
             )
-            for source, file in zip(sources, files or [None] * len(sources), strict=True)
+            for source, file in zip(sources, files, strict=True)
         )
+        self.origins = [
+            (source, file, teacher_image_size, cache) for source, file in zip(sources, files, strict=True)
+        ]
         for one in self.each_teacher():
             for text in one.notes:
                 self.note(text)

@@ -51,6 +51,8 @@ class Teacher(nn.Module):
         name: what messages call it.
         architecture: its stages, at the size of the images that it gets.
         has_logits: whether its logits are of the student's classes; where not, outputs have none ([B, 0]).
+        shared: whether several methods ask it for the same images in one step. Then it runs for the first of them and
+            gives the others the same output, until ``forget`` is called.
         notes: what had to be assumed.
 
     Raises:
@@ -114,6 +116,8 @@ class Teacher(nn.Module):
         self.register_buffer("known", torch.zeros(samples, dtype=torch.bool), persistent=False)
         self.knows_all = False
         self.caches = cache
+        self.shared = False
+        self._latest: tuple[Tensor, NetworkOutput] | None = None
 
     @property
     def network(self) -> nn.Module:
@@ -122,6 +126,17 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> NetworkOutput:
         """Return the teacher's output of images [B, C, H, W], normalised as the student's are."""
+        if not self.shared:
+            return self._run(images)
+        if self._latest is None or self._latest[0] is not images:
+            self._latest = images, self._run(images)
+        return self._latest[1]
+
+    def forget(self) -> None:
+        """Let go of what is shared within a step: the next may have other images in the same tensor."""
+        self._latest = None
+
+    def _run(self, images: Tensor) -> NetworkOutput:
         images = images * self.scale + self.shift
         if self.size is not None and images.shape[-2:] != self.size:
             images = F.interpolate(images, self.size, mode="bicubic", antialias=True)
