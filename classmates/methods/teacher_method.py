@@ -91,6 +91,8 @@ class TeacherMethod(Method):
         sources = as_list(teacher)
         files = as_list(teacher_weights)
         self.check_teachers(sources, files, weights)
+        if not sources:
+            require_unused(teacher_image_size=teacher_image_size, trust_code=trust_code, cache=cache)
         learns_logits = any(weights[name] for name in self.from_logits)
         super().__init__(
             Peers(network, data),
@@ -167,6 +169,13 @@ class TeacherMethod(Method):
                 f"{len(sources)} teachers: {cls.__name__} learns from one teacher's embeddings or maps "
                 f"({', '.join(others)}), and only of logits there is a mean; give one"
             )
+
+
+def require_unused(**options: object) -> None:
+    """Raise UserError where an option of teachers is given, and there is none."""
+    for name, value in options.items():
+        if value not in (None, False):
+            raise UserError(f"{name}={value} is for a teacher: say with --method.teacher which, or leave it out")
 
 
 def as_list(value: Any) -> list[Any]:

@@ -16,7 +16,7 @@ from classmates.errors import UserError
 from classmates.losses.soft_targets import check_standardise, kl_weight, softened_kl
 from classmates.methods.about import About
 from classmates.methods.checks import check_share, check_temperature, check_weight
-from classmates.methods.teacher_method import TeacherMethod, TeacherOptions, as_list
+from classmates.methods.teacher_method import CachingTeacherOptions, TeacherMethod, as_list
 
 
 def virtual_teacher(labels: Tensor, num_classes: int, correct: float = 0.99) -> Tensor:
@@ -70,7 +70,7 @@ class TfKD(TeacherMethod):
         correct: float = 0.99,
         temper_student: bool = False,
         standardise: bool = False,
-        **teacher: Unpack[TeacherOptions],
+        **teacher: Unpack[CachingTeacherOptions],
     ):
         virtual = not as_list(teacher.get("teacher"))
         released = (0.1, 20.0, 1.0) if virtual else (0.95, 6.0, 0.5)

@@ -43,6 +43,13 @@ def test_each_of_several_teachers_has_a_file_of_weights() -> None:
         methods.TfKD(network(), DATA, teacher_weights="a.pth")
 
 
+@pytest.mark.parametrize("option", [{"teacher_image_size": 16}, {"trust_code": True}, {"cache": True}])
+def test_what_is_said_of_a_teacher_that_is_not_there_is_refused(option) -> None:
+    ((name, value),) = option.items()
+    with pytest.raises(UserError, match=f"{name}={value} is for a teacher: say with --method.teacher which"):
+        methods.TfKD(network(), DATA, **option)
+
+
 def test_steps_that_look_the_teachers_outputs_up_are_of_another_kind() -> None:
     data = replace(DATA, labels=DATA.labels[:16], augmented=False)
     method = methods.KD(network(), data, teacher=network(), cache=True)

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -96,3 +97,13 @@ def test_defaults_depend_on_the_teacher_and_give_way_to_what_is_said(tiny_networ
 def test_wrong_options_are_named(tiny_network, tiny_data, options, message):
     with pytest.raises(UserError, match=message):
         TfKD(tiny_network(), tiny_data, **options)
+
+
+def test_a_trained_copy_is_asked_once_for_each_image_where_they_never_change(tiny_network, tiny_data, tiny_batch):
+    data = replace(tiny_data, labels=tiny_batch.labels, augmented=False)
+    batch = tiny_batch._replace(indices=torch.arange(len(tiny_batch.labels)))
+    method = TfKD(tiny_network(), data, teacher=tiny_network(seed=1), cache=True)
+    asked = method(batch).total
+    method.epoch = 1
+    assert method.teacher.knows_all
+    torch.testing.assert_close(method(batch).total, asked)
