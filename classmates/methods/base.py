@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -215,6 +215,12 @@ class Method(nn.Module, ABC):
         for part, does in {"anchors": "trains on a part of each batch", "forward": "takes steps of its own"}.items():
             if getattr(type(self), part) is not getattr(Method, part):
                 raise UserError(f"{type(self).__name__} {does}: it cannot be combined")
+
+    def share_with(self, others: Sequence[Method]) -> None:
+        """Share with methods that are combined with it what both have, such as a teacher; most have nothing."""
+
+    def forget_step(self) -> None:
+        """Let go of what it shares within a step."""
 
     def against_mixing(self) -> str | None:
         """Return why images mixed of two classes lose their meaning for its terms; None where they keep it."""

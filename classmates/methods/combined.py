@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -13,8 +13,6 @@ from classmates.errors import UserError
 from classmates.methods.about import About
 from classmates.methods.base import Method, Output
 from classmates.methods.spec import MethodSpec
-from classmates.methods.teacher_method import TeacherMethod
-from classmates.networks.building.teacher import Teacher
 from classmates.networks.heads.exits import MultiExit
 
 T = TypeVar("T")
@@ -68,19 +66,21 @@ class Combined(Method):
         for part in parts.values():
             self.notes += [note for note in part.notes if note not in self.notes]
             part.networks = self.networks
-        self.shared_teachers = share_teachers(parts.values())
+        made = list(parts.values())
+        for number, part in enumerate(made):
+            part.share_with(made[:number])
         self.parts = nn.ModuleDict(parts)
         self.leading = leading
 
     def forward(self, batch: Batch) -> Output:
         output = super().forward(batch)
-        for teacher in self.shared_teachers:
-            teacher.forget()
+        for _, part in self.methods():
+            part.forget_step()
         return output
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
-        for teacher in self.shared_teachers:
-            teacher.forget()  # a step before that came to no end
+        for _, part in self.methods():
+            part.forget_step()  # one before this that came to no end
         terms: dict[str, Terms] = {}
         for name, part in self.methods():
             part.epochs, part.begins_step = self.epochs, self.begins_step
@@ -180,24 +180,6 @@ def leader(parts: Mapping[str, Method]) -> str:
             f"{' and '.join(with_peers)} each bring peers of their own: only one of the combined methods can"
         )
     return next(iter([*with_peers, *parts]))
-
-
-def share_teachers(parts: Iterable[Method]) -> list[Teacher]:
-    """Give methods whose teachers were made of the same the first one's, and return those that are shared."""
-    made: list[tuple[Any, Teacher]] = []
-    shared: list[Teacher] = []
-    for part in parts:
-        if not isinstance(part, TeacherMethod):
-            continue
-        for number, (origin, teacher) in enumerate(zip(part.origins, part.each_teacher(), strict=True)):
-            alike = next((one for other, one in made if other == origin), None)
-            if alike is None:
-                made.append((origin, teacher))
-                continue
-            part.teachers[number] = alike
-            alike.shared = True
-            shared.append(alike)
-    return shared
 
 
 def leave_labels_to(leading: Method, part: Method) -> None:

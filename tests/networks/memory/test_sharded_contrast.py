@@ -156,7 +156,8 @@ def test_value_gradient_and_bank_are_those_of_the_whole_bank_on_one_process(give
         for log_mean in log_means:
             torch.testing.assert_close(log_mean, whole.log_mean, rtol=1e-5, atol=1e-6)
     for rank, one in enumerate(found):
-        assert torch.equal(one["rows"], whole.bank.rows[:, rank::world])
+        # Not to the last bit: on some processors a product's rounding depends on how many rows it has.
+        torch.testing.assert_close(one["rows"], whole.bank.rows[:, rank::world])
 
 
 @pytest.mark.parametrize("world", [2, 4])
