@@ -10,6 +10,10 @@ import pandas as pd
 
 from classmates.comparisons.statistics import ROUNDING, paired_difference
 
+LEAST_SEEDS = 3
+"""The fewest seeds that can call one row as good as another: Student's t of two leaves nearly everything open."""
+KEPT = 0.5
+"""The least share of a clear gain that a cheaper row has to keep, to be recommended in the place of the best."""
 SAME_TIME = 1.2
 """Training times of this ratio or less are equal: machines that do other work too do not repeat them more exactly."""
 
@@ -65,22 +69,22 @@ def distances(part: pd.DataFrame, scores: Mapping[str, Mapping[int, float]]) -> 
 
     Returns:
         For each line ``best`` (whether it is that row), ``to_best``, the mean difference to it, with ``to_best_low``
-        to ``to_best_high`` by Student's t, and ``within_noise``: that interval holds zero, or the two are equal. A
-        row without an interval, as of one seed, is not within noise: nothing is known.
+        to ``to_best_high`` by Student's t, and ``within_noise``: three seeds or more, and the two are equal or that
+        interval holds zero. A row that shares fewer with the best is not within noise: nothing is known.
     """
     best = best_row(part)
     lines: list[dict[str, Any]] = []
     for row in part["row"]:
         is_best = row == best
         found = paired_difference(scores.get(row, {}), {} if best is None or is_best else scores.get(best, {}))
-        equal = found.pairs > 1 and abs(found.mean) <= ROUNDING * 100
+        told = abs(found.mean) > ROUNDING * 100 and not found.low <= 0 <= found.high
         lines.append(
             {
                 "best": is_best,
                 "to_best": 0.0 if is_best else found.mean if found.pairs else nan,
                 "to_best_low": found.low,
                 "to_best_high": found.high,
-                "within_noise": is_best or equal or found.low <= 0 <= found.high,
+                "within_noise": is_best or (found.pairs >= LEAST_SEEDS and not told),
             }
         )
     return pd.DataFrame(lines, index=part.index)
@@ -89,11 +93,16 @@ def distances(part: pd.DataFrame, scores: Mapping[str, Mapping[int, float]]) -> 
 def cheapest_within_noise(part: pd.DataFrame) -> str | None:
     """Return the row of the least training time among those within noise of the best; None where it is unknown.
 
-    Rows whose mean is below the reference's are none to recommend. Times up to a fifth above the least are equal to
-    it: of such rows the reference is taken, else the best, else the one that gains most.
+    None too where the best has fewer than three seeds. Rows whose mean is below the reference's are none to
+    recommend, nor those with less than half the gain of a best row that is clearly better: that few seeds cannot tell
+    two rows apart does not make them equal. Times up to a fifth above the least are equal to it: of such rows the
+    reference is taken, else the best, else the one that gains most.
     """
-    gains = gain(part)
-    among = part[part["within_noise"] & (gains >= 0) & part["training_ratio"].notna()]
+    gains, best = gain(part), part["best"]
+    if (part.loc[best, "seeds"] < LEAST_SEEDS).any():
+        return None
+    least = KEPT * gains[best & part["marked"]].sum()  # of the one row that is best; 0 where it is not clearly better
+    among = part[part["within_noise"] & (gains >= least) & part["training_ratio"].notna()]
     if among.empty:
         return None
     equal = among[among["training_ratio"] <= SAME_TIME * among["training_ratio"].min()]

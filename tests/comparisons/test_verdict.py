@@ -97,6 +97,22 @@ def test_the_cheapest_row_within_noise_is_recommended(table_of: Make) -> None:
     assert verdict(alone).advice.endswith("and no row within noise of it is much cheaper.")
 
 
+def test_few_seeds_make_no_row_as_good_as_the_best(table_of: Make) -> None:
+    """Two seeds leave nearly everything open, and three that leave half a clear gain open do not give it away."""
+    two = table_of({"Baseline": BASE[:2], "MCL": [0.74, 0.761], "DML": [0.71, 0.80]}, {"MCL": 87.0})
+    assert two["within_noise"].tolist() == [False, True, False]
+    assert cheapest_within_noise(two) is None
+    assert verdict(two).advice == ""
+    mixed = table_of({"Baseline": BASE, "MCL": BETTER, "DML": CLOSE[:2]}, {"MCL": 87.0})
+    assert mixed["within_noise"].tolist() == [False, True, False]
+    assert cheapest_within_noise(mixed) == "MCL"
+    tops = {"Baseline": BASE, "MCL": BETTER, "less": [0.715, 0.77, 0.71]}  # less: +1.5, +5, 0
+    table = table_of(tops, {"MCL": 87.0})
+    assert table.set_index("row").loc["less", "within_noise"]
+    assert cheapest_within_noise(table) == "MCL"
+    assert cheapest_within_noise(table_of({**tops, "less": [0.724, 0.77, 0.72]}, {"MCL": 87.0})) == "less"
+
+
 def test_what_lies_below_the_reference_or_was_not_timed_is_no_recommendation(table_of: Make) -> None:
     tops = {"Baseline": BASE, "DML": [0.72, 0.71, 0.72], "low": [0.70, 0.70, 0.72]}
     table = table_of(tops, {"low": 3.0, "DML": 26.0})
