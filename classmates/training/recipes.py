@@ -179,7 +179,7 @@ def default_model(pixels: int, images: int) -> str:
     more                100,000 or more      resnet50
     ==================  ===================  ========================================================
 
-    From scratch, on some hundred photos, EfficientNet-Lite0 is better than ResNet-18 and MobileNetV3, and quicker
+    From scratch, on a few hundred photos, EfficientNet-Lite0 is better than ResNet-18 and MobileNetV3, and quicker
     than the former (results/evidence/photos-scratch).
     """
     if pixels <= SMALL:
