@@ -288,9 +288,14 @@ class Method(nn.Module, ABC):
         return self.networks.forward_each(batch.views)
 
     def predictions(self, outputs: list[NetworkOutput]) -> dict[str, Tensor]:
-        """Return the logits [B, K] that classification scores, by whose they are; with peers an ensemble's too."""
+        """Return the logits [B, K] that classification scores, by whose they are; with peers an ensemble's too.
+
+        outputs: of all networks, the student's last; or of all peers, with that of their average, which is then the
+        student, after them (``Peers.judged``).
+        """
         own = {who: output.logits for who, output in by_network(outputs).items()}
-        return own if len(outputs) == 1 else {**own, "ensemble": ensemble_logits(stack_logits(outputs))}
+        peers = outputs[: len(self.networks)]  # their average is none of the ensemble
+        return own if len(outputs) == 1 else {**own, "ensemble": ensemble_logits(stack_logits(peers))}
 
     @property
     def _ddp_params_and_buffers_to_ignore(self) -> list[str]:

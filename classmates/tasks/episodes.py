@@ -134,10 +134,10 @@ class EpisodeProtocol(Protocol):
     def predictions(self, method: Method, outputs: list[NetworkOutput]) -> dict[str, Tensor]:
         """Return every network's embedding and, as the ensemble, their mean where they are of one width."""
         own = {who: output.embedding.float() for who, output in by_network(outputs).items()}
-        widths = {embedding.shape[1] for embedding in own.values()}
-        if len(own) == 1 or len(widths) > 1:
+        peers = [output.embedding.float() for output in outputs[: len(method.networks)]]  # without their average
+        if len(own) == 1 or len({embedding.shape[1] for embedding in peers}) > 1:
             return own
-        return {**own, "ensemble": torch.stack(list(own.values())).mean(0)}
+        return {**own, "ensemble": torch.stack(peers).mean(0)}
 
     def predictor(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
         return network

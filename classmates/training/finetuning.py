@@ -74,11 +74,12 @@ class WeightAverage(Callback):
 
     @torch.no_grad()
     def _exchange(self, module: L.LightningModule) -> None:
-        """Let the networks and the average change places."""
-        for name, value in _state(module).items():
-            kept = value.clone()
+        """Let the networks and the average change places; all at once, as a tensor may have two names."""
+        current = _state(module)
+        kept = {name: value.clone() for name, value in current.items()}
+        for name, value in current.items():
             value.copy_(self.average[name])
-            self.average[name].copy_(kept)
+        self.average = kept
 
     def on_save_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint[AVERAGE] = self.average
@@ -105,37 +106,33 @@ def _state(module: L.LightningModule) -> dict[str, Tensor]:
 class PeerAverage(Callback):
     """Put the average of all peers' weights in the student's place, for validation and when training ends.
 
-    Peers see different images, so that the mean of their BatchNorm statistics is none of the average network's: when
-    training ends they are measured anew, over the training images of the last epoch.
+    While training goes on, validation scores it with the mean of the peers' BatchNorm statistics, which costs nothing.
     """
 
-    def __init__(self) -> None:
-        self.own: dict[str, Tensor] = {}
-
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        networks = _networks(module)
-        self.own = {name: value.clone() for name, value in networks.student.state_dict().items()}
-        networks.student.load_state_dict(networks.averaged())
+        _networks(module).put_average()
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        _networks(module).student.load_state_dict(self.own)
+        _networks(module).put_back()
 
-    def on_save_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        networks = _networks(module)
-        prefix = f"networks.{len(networks) - 1}."
-        checkpoint[AVERAGE] = {f"{prefix}{name}": value for name, value in networks.averaged().items()}
-
-    @torch.no_grad()
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, TrainingModule)
-        student = _networks(module).student
-        student.load_state_dict(_networks(module).averaged())
-        # The same whole pass after the last step as in a run that goes on from the checkpoint after it.
-        module.train_loader.set_epoch(trainer.current_epoch - 1)
-        module.train_loader.load_state_dict({"given": 0})
-        seed_everywhere(stream_seed("statistics", module.seed, module.global_rank), module.device)
-        with module.trainer.precision_plugin.forward_context():
-            measure_statistics(student, (batch.images.to(module.device) for batch in module.train_loader))
+        deploy_average(module, trainer.current_epoch - 1, module.device)
+
+
+def deploy_average(module: TrainingModule, epoch: int, device: torch.device) -> None:
+    """Put the average of all peers in the student's place, with BatchNorm statistics of its own.
+
+    Peers see different images, so that the mean of their statistics is none of the average network's: they are
+    measured anew, over the training images of an epoch. The networks are on the device, in training mode.
+    """
+    module.method.networks.put_average()
+    # The same whole pass as in a run that goes on from the checkpoint after that epoch.
+    module.train_loader.set_epoch(epoch)
+    module.train_loader.load_state_dict({"given": 0})
+    seed_everywhere(stream_seed("statistics", module.seed, module.global_rank), device)
+    with module.trainer.precision_plugin.forward_context():
+        measure_statistics(module.method.networks.student, (batch.images.to(device) for batch in module.train_loader))
 
 
 @torch.no_grad()

@@ -210,7 +210,7 @@ class TrainingModule(L.LightningModule):
             score.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        outputs = self.method.networks(batch.images)
+        outputs = self.method.networks.judged(batch.images)
         for who, predictions in self.protocol.predictions(self.method, outputs).items():
             if who not in self.scores:
                 self.scores[who] = self.protocol.running().to(self.device)

@@ -31,8 +31,8 @@ from classmates.training.environment import environment, peak_memory_mib
 from classmates.training.health import examine
 from classmates.training.module import TrainingModule, stopped_early
 from classmates.training.scoring import (
-    best_networks,
-    best_state,
+    BestEpoch,
+    best_epoch,
     early_exits,
     predict_all,
     score_all,
@@ -106,14 +106,15 @@ def finish(
     memory = peak_memory_mib(device)
     if not trainer.is_global_zero:
         return Result(method.student().eval(), method, {}, run.folder, None)
-    keeps_best = run.settings["keep"] == "best"
-    with best_networks(run, method) if keeps_best else nullcontext():
+    kept = best_epoch(run, module, device) if run.settings["keep"] == "best" else None
+    with kept.loaded(method) if kept is not None else nullcontext():
         save_student(run.folder, method.student(), card)  # first: from here on the training is not lost
         exits = method.exits()
         if exits is not None and card.output == "logits":  # without classes there is nothing to be sure of
             save_exits(run.folder, exits)
+    best = best_epoch(run, module, device) if kept is None and images.val is not None else kept
     try:
-        record = score_run(run, trainer, module, images, card, notes, memory, test=test)
+        record = score_run(run, trainer, module, images, card, notes, memory, best, test=test)
     except ValueError as error:
         if isinstance(error, UserError):
             raise
@@ -121,8 +122,8 @@ def finish(
             f"training has ended and its student is in '{run.folder}', but it cannot be scored: {error}. "
             "A lower --lr, --gradient_clip 1 or --precision 32-true may help"
         ) from error
-    if keeps_best:
-        method.load_state_dict(best_state(run)[1])
+    if kept is not None:
+        kept.load_into(method)
     method.cpu()
     return Result(method.student().eval(), method, record.test, run.folder, record)
 
@@ -135,6 +136,7 @@ def score_run(
     card: StudentCard,
     notes: list[str],
     memory: float,
+    best: BestEpoch | None,
     *,
     test: bool,
 ) -> RunRecord:
@@ -148,16 +150,16 @@ def score_run(
 
     after_last = tested = predictions_of(images.test, "test") if test else None
     held_out = None if images.val is None else predictions_of(images.val, "validation")
-    kept: Kept = run.settings["keep"]
+    keep: Kept = run.settings["keep"]
     validation = None
-    if images.val is not None and held_out is not None:
+    if images.val is not None and held_out is not None and best is not None:
         last = EpochScores(trainer.current_epoch, score_all(module.protocol, held_out))
-        with best_networks(run, method) as best_epoch:
+        with best.loaded(method):
             of_best = predictions_of(images.val, "validation")
-            if kept == "best":
+            if keep == "best":
                 held_out = of_best
                 tested = predictions_of(images.test, "test") if test else None
-        validation = Validation(last, EpochScores(best_epoch, score_all(module.protocol, of_best)))
+        validation = Validation(last, EpochScores(best.number, score_all(module.protocol, of_best)))
     history = next(callback for callback in trainer.callbacks if isinstance(callback, History)).rows  # type: ignore[attr-defined]
     early = stopped_early(trainer)
     record = RunRecord(
@@ -181,8 +183,8 @@ def score_run(
         environment=dict(environment(device)),
         config=run.settings,
         stopped_early=early,
-        kept=kept,
-        test_last=score_all(module.protocol, after_last) if after_last is not None and kept == "best" else {},
+        kept=keep,
+        test_last=score_all(module.protocol, after_last) if after_last is not None and keep == "best" else {},
         drawn={} if tested is None else drawn(module.protocol, tested),
     )
     record = with_warnings(record, history, module, images)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from classmates.runs.folder import RunFolder
 from classmates.runs.record import EarlyExits
 from classmates.tasks.protocol import Protocol, Scores
 from classmates.training.checkpoints import load_checkpoint
-from classmates.training.finetuning import AVERAGE
+from classmates.training.finetuning import AVERAGE, deploy_average
 from classmates.training.module import TrainingModule
 
 
@@ -28,7 +29,7 @@ def predict_all(
     method = module.method.to(device).eval()
 
     def predict(batch: Tensor) -> tuple[dict[str, Tensor], NetworkOutput | None]:
-        outputs = method.networks(batch.to(device))
+        outputs = method.networks.judged(batch.to(device))
         return module.protocol.predictions(method, outputs), outputs[-1]
 
     return collect(predict, batches, description=description)
@@ -40,25 +41,60 @@ def score_all(protocol: Protocol, predictions: Predictions) -> dict[str, Scores]
     return {who: protocol.score(predicted, labels, groups) for who, predicted in predictions.logits.items()}
 
 
-def best_state(run: RunFolder) -> tuple[int, dict[str, Any]]:
-    """Return the epoch, from 1, that was best for the student on validation images, and the method's state then."""
-    checkpoint = load_checkpoint(run.best)
-    prefix = "method."
-    state = {key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items()}
-    state |= {f"networks.{key}": value for key, value in checkpoint.get(AVERAGE, {}).items()}
-    return checkpoint["epoch"] + 1, state
+@dataclass(frozen=True)
+class BestEpoch:
+    """The method after the epoch that was best for the student on validation images.
+
+    Args:
+        number: of the epoch, from 1.
+        state: the method's, with averages where they are deployed.
+        own: the student's own weights, where the average of its peers is deployed.
+    """
+
+    number: int
+    state: dict[str, Any]
+    own: dict[str, Tensor] | None = None
+
+    def load_into(self, method: Method) -> None:
+        """Let the method be as it was then."""
+        method.load_state_dict(self.state)
+        method.networks.own = self.own
+
+    @contextmanager
+    def loaded(self, method: Method) -> Iterator[None]:
+        """Let the method be as it was then, within the block."""
+        with _restored(method):
+            self.load_into(method)
+            yield
 
 
 @contextmanager
-def best_networks(run: RunFolder, method: Method) -> Iterator[int]:
-    """Within the block, the method is as it was after the best epoch, whose number from 1 the block gets."""
+def _restored(method: Method) -> Iterator[None]:
+    """Let the method be after the block what it was before."""
     final = {name: value.clone() for name, value in method.state_dict().items() if isinstance(value, Tensor)}
-    epoch, state = best_state(run)
-    method.load_state_dict(state)
+    own = method.networks.own
     try:
-        yield epoch
+        yield
     finally:
         method.load_state_dict(final, strict=False)
+        method.networks.own = own
+
+
+def best_epoch(run: RunFolder, module: TrainingModule, device: torch.device) -> BestEpoch:
+    """Return the best epoch as its checkpoint has it; an average of peers is made as at the end of training.
+
+    To be called before anything is scored, which ends training mode.
+    """
+    checkpoint, method, prefix = load_checkpoint(run.best), module.method, "method."
+    state = {key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items()}
+    number = checkpoint["epoch"] + 1
+    if not method.deploys_average:
+        return BestEpoch(number, state | {f"networks.{key}": value for key, value in checkpoint.get(AVERAGE, {}).items()})
+    with _restored(method.to(device)):
+        BestEpoch(number, state).load_into(method)
+        deploy_average(module, checkpoint["epoch"], device)
+        average = {f"networks.{name}": value.clone() for name, value in method.networks.state_dict().items()}
+        return BestEpoch(number, state | average, method.networks.own)
 
 
 def early_exits(method: Method, validation: Predictions | None, test: Predictions) -> EarlyExits | None:

@@ -1,5 +1,6 @@
 """What people fine-tune with: it does what it says, in whole runs."""
 
+import copy
 from functools import partial
 
 import pytest
@@ -148,6 +149,35 @@ def test_the_average_is_validated_and_becomes_the_student(small_train, small_mcl
         torch.testing.assert_close(watched.validated[-1][name], value, msg=name)
         torch.testing.assert_close(final[name], value, msg=name)
     assert not torch.equal(watched.steps[-1]["networks.1.fc.weight"], final["networks.1.fc.weight"])
+
+
+class Tied(nn.Module):
+    """Two names for one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Sequential(nn.Conv2d(1, 8, 3)), nn.Sequential(nn.Conv2d(8, 8, 3)))
+        self.again = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1))
+        self.again[0].weight = self.body[1][0].weight
+        self.fc = nn.Linear(8, 10)
+
+    def forward(self, images):
+        return self.fc(self.again(self.body(images)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("model", ["resnet8", Tied()])
+def test_training_goes_on_as_if_no_average_had_been_validated(small_train, tmp_path, model):
+    """Also where one weight has two names: the last step's weights come back after every validation."""
+    with_average, without = Watched(), Watched()
+    settings = {"epochs": 3, "val_fraction": 0.2}
+    for watched, ema in ((with_average, 0.9), (without, None)):
+        out = tmp_path / str(ema)
+        result = small_train(model=copy.deepcopy(model), out=out, ema=ema, callbacks=[watched], **settings)
+        assert len(watched.steps) > 3
+        if not isinstance(model, str):
+            assert result.student.again[0].weight is result.student.body[1][0].weight
+    for step, other in zip(with_average.steps, without.steps, strict=True):
+        assert all(torch.equal(value, other[name]) for name, value in step.items())
 
 
 def test_a_run_with_an_average_goes_on_bit_for_bit(small_train, tmp_path):

@@ -1,5 +1,6 @@
 """The average of peers' weights: validated, deployed, the same when resumed, and refused where it means nothing."""
 
+import copy
 from functools import partial
 
 import pytest
@@ -10,7 +11,6 @@ from torch import nn
 from classmates.errors import UserError
 from classmates.methods import CLILR, DML, MCL, ONE, PCL, OKDDip
 from classmates.runs.student import load_student
-from classmates.training.checkpoints import load_checkpoint
 
 ALIKE = {"start": "identical", "views": "own"}
 SMALL_MCL = partial(MCL, peers=3, num_negatives=16, dimension=8)
@@ -76,14 +76,42 @@ def test_statistics_of_stages_that_are_frozen_at_the_end_stay(small_train, tmp_p
     assert all(torch.equal(begun[name], final[name]) for name in frozen) == (epochs is None)
 
 
-def test_the_best_epoch_is_scored_as_it_was_validated(small_train, tmp_path):
-    method = partial(DML, **ALIKE)
-    result = small_train(method=method, out=tmp_path / "run", epochs=3, val_fraction=0.2)
-    assert "average" in load_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt")
-    epoch = result.record.validation.best.epoch
-    rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
-    top1 = dict(zip(rows[0].split(","), rows[epoch].split(","), strict=True))["val/student/top1"]
-    assert result.record.validation.best.scores["student"]["top1"].value == pytest.approx(float(top1))
+@pytest.mark.parametrize("method", [partial(DML, **ALIKE), partial(SMALL_MCL, **ALIKE, distil_to="all")])
+def test_the_ensemble_is_that_of_the_peers_as_they_were_trained(small_train, tmp_path, method):
+    """The average, which is in the student's place, is judged beside them and is none of them."""
+    peers = Peers()
+    result = small_train(method=method, out=tmp_path / "run", epochs=2, callbacks=[peers], val_fraction=0.2)
+    networks, count = result.method.networks, len(peers.trained)
+    names = {*(f"peer{number}" for number in range(1, count + 1)), "student", "ensemble"}
+    assert result.record.test.keys() == result.record.validation.best.scores.keys() == names
+    header = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert {f"val/{who}/top1" for who in names} <= {*header}
+    student, images = copy.deepcopy(result.student), torch.randn(50, 1, 8, 8)
+    with torch.no_grad():
+        found = result.method.eval().predictions(networks.judged(images))
+        torch.testing.assert_close(found["student"], student(images))
+        assert not torch.allclose(found["student"], found[f"peer{count}"])
+        for network, state in zip(networks.networks, peers.trained, strict=True):
+            network.load_state_dict(state)
+        alone = networks(images)
+    for number, output in enumerate(alone, start=1):
+        torch.testing.assert_close(found[f"peer{number}"], output.logits)
+    torch.testing.assert_close(found["ensemble"], torch.stack([output.logits for output in alone]).mean(0))
+
+
+def test_the_best_epoch_is_deployed_with_statistics_of_its_own_too(small_train, tmp_path):
+    """Of one epoch, which is both the best and the last, both choices deploy and score the same network."""
+    found = [
+        small_train(method=partial(DML, **ALIKE), out=tmp_path / keep, epochs=1, val_fraction=0.2, keep=keep)
+        for keep in ("last", "best")
+    ]
+    files = [load_student(tmp_path / keep)[0].state_dict() for keep in ("last", "best")]
+    for other in (files[1], *(result.student.state_dict() for result in found)):
+        assert all(torch.equal(value, other[name]) for name, value in files[0].items())
+    assert {value.item() for name, value in files[0].items() if "num_batches" in name} == {4}  # of one epoch
+    assert found[0].record.test == found[1].record.test
+    for result in found:
+        assert result.record.validation.best.scores == result.record.validation.last.scores
 
 
 def test_a_resumed_run_has_the_same_average(small_train, tmp_path):

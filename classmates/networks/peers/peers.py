@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from classmates._memory import require_memory
 from classmates.contracts import DataSpec, NetworkOutput
@@ -101,6 +102,7 @@ class Peers(nn.Module):
             for peer in others if start != "identical" else ():
                 shuffle_weights(peer if start == "fresh" else peer.get_submodule(architecture.classifier))
         self.networks = nn.ModuleList([*others, network])
+        self.own: dict[str, Tensor] | None = None  # the student's weights while an average is in their place
         architectures = [
             inspect_network(other, architecture.input_shape) if peer_models else architecture for other in others
         ]
@@ -147,6 +149,26 @@ class Peers(nn.Module):
             values = [value, *(state[name] for state in states if name in state)]
             average[name] = torch.stack(values).mean(dim=0) if value.is_floating_point() else value.clone()
         return average
+
+    def put_average(self) -> None:
+        """Put the average of all peers into the student's place; its own weights are kept, to be judged as a peer's."""
+        average, place = self.averaged(), f"networks.{len(self) - 1}."
+        self.own = {place + name: value.clone() for name, value in self.student.state_dict().items()}
+        self.student.load_state_dict(average)
+
+    def put_back(self) -> None:
+        """Put the student's own weights back into the place of the average."""
+        assert self.own is not None
+        self.load_state_dict(self.own, strict=False)
+        self.own = None
+
+    def judged(self, images: Tensor) -> list[NetworkOutput]:
+        """Return the outputs that are judged: every network's, and after them the average's while that is in place."""
+        if self.own is None:
+            return self(images)
+        own = {name: value.to(images.device) for name, value in self.own.items()}
+        peers = functional_call(self, own, (images,), tie_weights=False)  # it has every name of what is tied
+        return [*peers, observe(self.student, self.architecture, images)]
 
     def compile_parts(self) -> None:
         """Compile (torch.compile) the modules between the observed ones, in every network; in place."""
