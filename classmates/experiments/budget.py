@@ -13,17 +13,22 @@ from classmates.experiments.plan import Job
 
 Budget = Literal["epochs", "passes", "steps", "time"]
 PILOT_EPOCHS = 2
-"""A pilot's last epoch is measured: in its first one caches and memory are still cold."""
+"""The epochs of a pilot, in each stage of its training; the last is measured: in the first, caches are still cold."""
 
 
 def pilots(jobs: Sequence[Job]) -> list[Job]:
     """Make one short run for each row, model and data set, from which the cost of an epoch is read."""
     first = {place(job): job for job in reversed(jobs)}
-    return [job.with_epochs(PILOT_EPOCHS) for job in reversed(first.values())]
+    return [job.with_epochs(PILOT_EPOCHS * stages(job)) for job in reversed(first.values())]
+
+
+def stages(job: Job) -> int:
+    """Return in how many parts of equal length the job's method trains, as in generations."""
+    return job.method.kind.training_stages(job.method.resolved())
 
 
 def equalised(jobs: Sequence[Job], ledger: Ledger, budget: Budget, reference: str) -> list[Job]:
-    """Return the jobs with epochs (rounded, 1 or more) at which each costs what the reference does there.
+    """Return the jobs with epochs (rounded, 1 or more a stage) at which each costs what the reference does there.
 
     Args:
         jobs: with the epochs of the recipe, which stay the reference's.
@@ -40,20 +45,26 @@ def equalised(jobs: Sequence[Job], ledger: Ledger, budget: Budget, reference: st
     for job in jobs:
         where = (job.model, job.data)
         ratio = costs[reference, *where] / costs[place(job)]
-        equal.append(job.with_epochs(max(1, round(epochs[where] * ratio))))
+        equal.append(job.with_epochs(max(stages(job), round(epochs[where] * ratio))))
     return equal
 
 
 def epoch_cost(ledger: Ledger, pilot: Job, budget: Budget) -> float:
-    """Return what the last epoch of a pilot cost; UserError where the pilot has not come to its end."""
+    """Return what an epoch of a pilot cost, the mean of the last ones of its stages.
+
+    Raises:
+        UserError: the pilot has not come to its end.
+    """
     if ledger.result(pilot) is None:
         why = (ledger.failure(pilot) or {"error": "it is not finished"})["error"]
         raise UserError(f"--budget {budget}: the short run that measures an epoch of '{pilot.row}' failed: {why}")
     table = pd.read_csv(ledger.run_folder(pilot) / "metrics.csv")
-    last, before = table.iloc[-1], table.iloc[-2]
-    if budget == "steps":
-        return float(last["step"] - before["step"])
-    return float(last["seconds"] * (last["images_per_second"] if budget == "passes" else 1))
+    costs = {
+        "steps": table["step"].diff(),
+        "passes": table["seconds"] * table["images_per_second"],
+        "time": table["seconds"],
+    }
+    return float(costs[budget].iloc[PILOT_EPOCHS - 1 :: PILOT_EPOCHS].mean())
 
 
 def place(job: Job) -> tuple[str, str, str]:

@@ -45,9 +45,12 @@ def names_of(argument: str, given: Any) -> list[str]:
 
 
 def settings_of(argument: str, given: Any) -> Mapping[str, Any]:
-    """Return settings by name, none for None; UserError for anything else than a mapping."""
+    """Return settings by name, none for None; UserError for anything else than a mapping of names."""
     if not isinstance(given, Mapping | None):
         raise UserError(f"{argument}: {shown(given)} is no dict of settings: give one, such as {{'lr': 0.1}}")
+    for name in given or {}:
+        if not isinstance(name, str):
+            raise UserError(f"{argument}: {shown(name)} is no name of a setting: give a text, such as 'lr'")
     return given or {}
 
 

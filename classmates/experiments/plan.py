@@ -190,10 +190,11 @@ def jobs_of(recipe: Recipe, overrides: Mapping[str, Any], devices: int = 1) -> l
         for row in recipe.rows
     ]
     longer = {row: times_as_long(settings, row) for row, settings in recipe.rows.items()}
+    fingerprints: dict[str, str] = {}  # of this plan alone: files may have changed since another of this session
     plans = []
     for tried, config in zip(trials, check_trials(trials, recipe), strict=True):
         settings = plain_settings(config)
-        plans.append((tried, settings, code_version(settings), data_fingerprint(settings)))
+        plans.append((tried, settings, code_version(settings), data_fingerprint(settings, fingerprints)))
     jobs = []
     for seed in recipe.seeds:
         for tried, settings, code, data in plans:

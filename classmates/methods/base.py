@@ -177,6 +177,11 @@ class Method(nn.Module, ABC):
         return scaled_lengths(options, cls.lengths, factor)
 
     @classmethod
+    def training_stages(cls, options: Mapping[str, Any]) -> int:
+        """Return in how many parts of equal length it trains whose epochs do not cost alike; most have one."""
+        return 1
+
+    @classmethod
     def from_weights(cls, options: Mapping[str, Any], chosen: Collection[str]) -> dict[str, Any]:
         """Return the options for networks that begin from trained weights; those that were chosen stay."""
         wanted = {"start": "same"} if "peer_models" in chosen else cls.fine_tuning

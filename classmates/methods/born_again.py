@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -109,6 +110,11 @@ class BornAgain(Method):
         with torch.no_grad():
             previous = self.others[self.generation - 1](images)
         return softened_kl(logits, previous, self.temperature, standardise=self.standardise)
+
+    @classmethod
+    def training_stages(cls, options: Mapping[str, Any]) -> int:
+        """Return the number of generations: the first runs no teacher."""
+        return int(options["generations"])
 
     def check_length(self, epochs: int) -> list[str]:
         if epochs < self.generations:

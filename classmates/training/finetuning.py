@@ -106,7 +106,7 @@ def _state(module: L.LightningModule) -> dict[str, Tensor]:
 class PeerAverage(Callback):
     """Put the average of all peers' weights in the student's place, for validation and when training ends.
 
-    While training goes on, validation scores it with the mean of the peers' BatchNorm statistics, which costs nothing.
+    While training goes on, it is validated with the mean of the peers' BatchNorm statistics, which costs nothing.
     """
 
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:

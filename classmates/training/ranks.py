@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import lightning as L
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from torch import distributed
@@ -48,13 +49,21 @@ def told_of_lost_ranks(trainer: L.Trainer | None = None) -> Iterator[None]:
         watch.over.set()
 
 
-def first_process() -> bool:
+def first_process(config: TrainConfig) -> bool:
     """Return whether this process is the only or the first one of a distributed run, before Lightning joins them.
 
     Where whatever started it says its rank (Ray, torchrun), that decides: Ray may itself be started by SLURM.
     """
+    if runs_alone(config):
+        return True
     names = ("RANK",) if "RANK" in os.environ else ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
     return all(int(os.environ.get(name, 0)) == 0 for name in names)
+
+
+def runs_alone(config: TrainConfig) -> bool:
+    """Return whether a run is of one process, whatever else SLURM has started beside it, as other comparisons."""
+    one = str(config.devices) == "1" and config.num_nodes == 1 and config.strategy == "auto"
+    return one and "RANK" not in os.environ
 
 
 def agreed(choose: Callable[[], Value]) -> Value:
@@ -73,7 +82,8 @@ def agreed(choose: Callable[[], Value]) -> Value:
 
 def as_configured(config: TrainConfig) -> dict[str, Any]:
     """Return what says to Lightning's trainer which processes there are, as the arguments of ``train`` have it."""
-    return {"devices": config.devices, "num_nodes": config.num_nodes, "strategy": config.strategy, "plugins": []}
+    plugins = [LightningEnvironment()] if runs_alone(config) else []
+    return {"devices": config.devices, "num_nodes": config.num_nodes, "strategy": config.strategy, "plugins": plugins}
 
 
 def check_strategy(trainer: L.Trainer, config: TrainConfig) -> None:

@@ -46,14 +46,14 @@ def train_configured(config: TrainConfig, processes: Mapping[str, Any] | None = 
 
     processes: what says to Lightning's trainer which processes there are; as the arguments have it if not given.
     """
-    shown = first_process()
+    shown = first_process(config)
     with say(progress=config.progress and saying().progress, notes=shown and saying().notes), quiet_libraries():
         return run_configured(config, as_configured(config) if processes is None else processes)
 
 
 def run_configured(config: TrainConfig, processes: Mapping[str, Any]) -> Result:
     """Do all of it, saying what is to be said."""
-    if first_process():
+    if first_process(config):
         require_writable(Path("runs" if config.out is None else config.out) / "config.yaml")
     keep_freed_memory()
     L.seed_everything(config.seed, verbose=False)
@@ -71,7 +71,7 @@ def run_configured(config: TrainConfig, processes: Mapping[str, Any]) -> Result:
     notes += notes_of_rate
     run, card = run_folder(run_config, built), student_card(run_config, images)
     trainer = make_trainer(run_config, run, module, processes, images)
-    with run.opened(resume=config.resume) if first_process() else nullcontext():
+    with run.opened(resume=config.resume) if first_process(config) else nullcontext():
         if config.resume:
             require_whole(run)
         for text in notes:

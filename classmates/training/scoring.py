@@ -89,7 +89,8 @@ def best_epoch(run: RunFolder, module: TrainingModule, device: torch.device) -> 
     state = {key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items()}
     number = checkpoint["epoch"] + 1
     if not method.deploys_average:
-        return BestEpoch(number, state | {f"networks.{key}": value for key, value in checkpoint.get(AVERAGE, {}).items()})
+        average = {f"networks.{name}": value for name, value in checkpoint.get(AVERAGE, {}).items()}
+        return BestEpoch(number, state | average)
     with _restored(method.to(device)):
         BestEpoch(number, state).load_into(method)
         deploy_average(module, checkpoint["epoch"], device)

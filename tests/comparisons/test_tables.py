@@ -115,6 +115,20 @@ def test_a_row_may_be_scored_by_its_ensemble(runs: pd.DataFrame, recipe: Recipe)
     assert (table.loc["MCL", "seeds"], table.loc["MCL", "note"]) == (0, "has no ensemble")
 
 
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (ScoreChoice(as_="error"), "'MCL' has the top1 error and Baseline the top1, so that they do not compare"),
+        (ScoreChoice(metric="nll"), "'MCL' has the nll and Baseline the top1, so that they do not compare"),
+    ],
+)
+def test_a_row_with_another_figure_than_the_reference_is_refused(runs, recipe, other, words) -> None:
+    with pytest.raises(UserError, match=words):
+        comparison_table(runs, replace(recipe, scores={"MCL": other}))
+    same = replace(recipe, score=other, scores={"MCL": other})
+    assert comparison_table(runs.assign(nll=0.5), same)["better_if"].unique().tolist() == ["less"]
+
+
 def test_any_metric_of_the_runs_may_stand_in_the_table(runs: pd.DataFrame, recipe: Recipe) -> None:
     """Less of a likelihood's negative logarithm is better, and it is no share."""
     likelihood = runs.assign(

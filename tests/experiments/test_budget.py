@@ -7,13 +7,17 @@ import pytest
 
 from classmates.errors import UserError
 from classmates.experiments.budget import PILOT_EPOCHS, equalised, pilots
+from classmates.methods.spec import MethodSpec
 
 # The first epoch is slow; in the second an epoch of "Baseline" has 10 steps and 100 images, and takes 2 seconds.
 METRICS = {
     "Baseline": [(10, 9.0, 11.0), (20, 2.0, 50.0)],
     "CSKD": [(20, 9.0, 22.0), (40, 5.0, 40.0)],
     "slow": [(900, 99.0, 0.1), (1800, 50.0, 400.0)],
+    # Two generations: an epoch costs 10 steps, 100 images and 2 seconds in the first, twice as much in the second.
+    "BornAgain": [(10, 9.0, 11.0), (20, 2.0, 50.0), (40, 9.0, 11.0), (60, 4.0, 50.0)],
 }
+STAGES = {"BornAgain": 2}
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,10 @@ class Job:
     epochs: int = 12
     model: str = "resnet8"
     data: str = "digits"
+
+    @property
+    def method(self):
+        return MethodSpec.of("BornAgain" if self.row == "BornAgain" else "Baseline")
 
     def with_epochs(self, epochs):
         return replace(self, epochs=epochs)
@@ -36,13 +44,15 @@ def ledger(tmp_path):
         lines = [",".join(map(str, line)) for line in epochs]
         (tmp_path / row / "metrics.csv").write_text("\n".join(["step,seconds,images_per_second", *lines]))
     return SimpleNamespace(
-        result=lambda job: job if job.epochs == PILOT_EPOCHS else None,
+        result=lambda job: job if job.epochs == PILOT_EPOCHS * STAGES.get(job.row, 1) else None,
         run_folder=lambda job: tmp_path / job.row,
         failure=lambda job: None,
     )
 
 
-@pytest.mark.parametrize(("budget", "epochs"), [("passes", (12, 6, 1)), ("steps", (12, 6, 1)), ("time", (12, 5, 1))])
+@pytest.mark.parametrize(
+    ("budget", "epochs"), [("passes", (12, 6, 1, 8)), ("steps", (12, 6, 1, 8)), ("time", (12, 5, 1, 8))]
+)
 def test_every_row_costs_what_the_reference_does_but_trains_an_epoch_at_least(ledger, budget, epochs):
     jobs = [Job(row, seed) for seed in (0, 1) for row in METRICS]
     found = equalised(jobs, ledger, budget, "Baseline")
@@ -52,7 +62,12 @@ def test_every_row_costs_what_the_reference_does_but_trains_an_epoch_at_least(le
 
 def test_one_short_run_of_each_row_is_enough(ledger):
     jobs = [Job(row, seed) for row in METRICS for seed in (0, 1)]
-    assert pilots(jobs) == [Job(row, 0, PILOT_EPOCHS) for row in METRICS]
+    assert pilots(jobs) == [Job(row, 0, PILOT_EPOCHS * STAGES.get(row, 1)) for row in METRICS]
+
+
+def test_every_generation_has_an_epoch_at_least(ledger):
+    jobs = [replace(job, epochs=1) for job in (Job("Baseline"), Job("BornAgain"))]
+    assert [job.epochs for job in equalised(jobs, ledger, "time", "Baseline")] == [1, 2]
 
 
 @pytest.mark.parametrize(

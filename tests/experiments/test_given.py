@@ -65,6 +65,7 @@ WRONG = [
     ({"data": {"train": 1}}, "data: {'train': 1} is no name.*a folder"),
     ({"recipe": {"rows": {}}}, "recipe: {'rows': {}} is no name.*YAML file"),
     ({"train": "lr=1"}, "train: 'lr=1' is no dict of settings"),
+    ({"train": {3: 1}}, "train: 3 is no name of a setting: give a text, such as 'lr'"),
 ]
 
 
@@ -80,6 +81,7 @@ def test_the_same_in_a_search():
         ({"model": NETWORK}, "model: Linear"),
         ({"data": 3}, "data: 3 is no name"),
         ({"space": [1]}, r"space: \[1\] is no dict of settings"),
+        ({"space": {3: [1]}}, "space: 3 is no name of a setting"),
     ):
         with pytest.raises(UserError, match=message):
             sweep(**{"space": {"lr": [1]}, **given})

@@ -33,6 +33,19 @@ def test_seeds_are_outermost():
     assert [job.settings["seed"] for job in made] == [job.seed for job in made]
 
 
+def test_images_that_have_changed_within_a_session_are_other_data(tmp_path):
+    for number in range(24):
+        folder = tmp_path / "photos" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), number).save(folder / f"{number}.png")
+    given = {"data": (str(tmp_path / "photos"),), "recipe": "none", "models": ("resnet8",)}
+    before = plan("Baseline", **given)
+    assert [job.name for job in plan("Baseline", **given)] == [job.name for job in before]
+    Image.new("L", (8, 8), 200).save(tmp_path / "photos" / "a" / "0.png")
+    (job,), (changed,) = before, plan("Baseline", **given)
+    assert job.identity.data != changed.identity.data
+
+
 def test_bases():
     common = {job.row: job.settings for job in plan("Baseline", "CORSD", recipe="common")}
     assert (common["Baseline"]["batch_size"], common["CORSD"]["batch_size"]) == (128, 129)

@@ -1,13 +1,14 @@
 """A real Ray on this machine, of two nodes: the same ledger, the same results."""
 
 import os
+from math import ceil
 
 import pytest
 
 from classmates.errors import UserError
 from classmates.experiments.compare import compare
 from classmates.experiments.ledger import Ledger
-from classmates.experiments.ray_workers import cores_of_each
+from classmates.experiments.ray_workers import cores_of_each, first_rung
 from classmates.experiments.sweep import sweep
 
 TINY = {"train_size": 60, "batch_size": 20, "epochs": 2, "accelerator": "cpu", "loggers": [], "report": False}
@@ -18,6 +19,15 @@ def test_runs_take_the_cores_of_one_machine_each(machines, count, each):
     nodes = [{"Alive": True, "Resources": {"CPU": float(cores)}} for cores in machines]
     lost = {"Alive": False, "Resources": {}}
     assert cores_of_each([*nodes, lost], count) == each
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 5, 9, 10, 20, 30, 90, 99, 100, 200, 300])
+def test_runs_are_compared_twice_at_most_and_not_just_before_their_end(epochs):
+    first = first_rung(epochs)
+    rungs = [rung for rung in (first * 3**number for number in range(9)) if rung < epochs]
+    assert len(rungs) <= 2
+    assert all(rung <= ceil(epochs / 3) + 2 for rung in rungs)
+    assert epochs / 9 <= first < epochs / 9 + 1
 
 
 @pytest.mark.parametrize(

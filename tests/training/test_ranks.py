@@ -79,7 +79,20 @@ def test_which_process_is_the_first_is_read_from_whoever_started_it(monkeypatch,
         monkeypatch.delenv(name, raising=False)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    assert first_process() is first
+    several = SimpleNamespace(devices="auto", num_nodes=1, strategy="auto")
+    assert first_process(several) is first
+    alone = SimpleNamespace(devices=1, num_nodes=1, strategy="auto")
+    assert first_process(alone) is ("RANK" not in given or first)
+
+
+@pytest.mark.parametrize("others", [{"SLURM_NTASKS_PER_NODE": "4"}, {}])
+def test_a_run_of_one_process_is_whole_on_whatever_task_of_slurm(small_train, tmp_path, monkeypatch, others):
+    """As comparisons are that share a folder, each a task of its own."""
+    for name, value in {"SLURM_NTASKS": "4", "SLURM_PROCID": "1", "SLURM_JOB_NAME": "four", **others}.items():
+        monkeypatch.setenv(name, value)
+    small_train(out=tmp_path / "run", epochs=1, devices=1)
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names >= {"config.yaml", "result.json", "student.safetensors", "checkpoints"}
 
 
 TEACHER = {"teacher": build_model("resnet8", num_classes=4, in_chans=1)}

@@ -151,7 +151,7 @@ class Peers(nn.Module):
         return average
 
     def put_average(self) -> None:
-        """Put the average of all peers into the student's place; its own weights are kept, to be judged as a peer's."""
+        """Put the average of all peers in the student's place; its own weights are kept, and judged as a peer's."""
         average, place = self.averaged(), f"networks.{len(self) - 1}."
         self.own = {place + name: value.clone() for name, value in self.student.state_dict().items()}
         self.student.load_state_dict(average)
@@ -163,7 +163,7 @@ class Peers(nn.Module):
         self.own = None
 
     def judged(self, images: Tensor) -> list[NetworkOutput]:
-        """Return the outputs that are judged: every network's, and after them the average's while that is in place."""
+        """Return the outputs that are judged: every network's and, while an average is in place, after them its."""
         if self.own is None:
             return self(images)
         own = {name: value.to(images.device) for name, value in self.own.items()}
