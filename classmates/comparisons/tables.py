@@ -26,13 +26,6 @@ def check_scores(recipe: Recipe, protocol: ProtocolRecord) -> None:
 
     Also where a row has another figure than the reference, from which no difference can be taken.
     """
-    reference = recipe.score if recipe.reference is None else recipe.score_of(recipe.reference)
-    for row, choice in recipe.scores.items():
-        if _figure(choice, protocol) != _figure(reference, protocol):
-            raise UserError(
-                f"scores: '{row}' has the {' '.join(_figure(choice, protocol))} and {recipe.reference} the "
-                f"{' '.join(_figure(reference, protocol))}, so that they do not compare: a row may have another 'who'"
-            )
     for choice in (recipe.score, *recipe.scores.values()):
         if choice.metric is not None and choice.metric not in protocol.metrics:
             raise unknown("metric of the table", choice.metric, protocol.metrics)
@@ -44,12 +37,20 @@ def check_scores(recipe: Recipe, protocol: ProtocolRecord) -> None:
             )
         if choice.as_ == "error" and not (how.percent and how.better == "more"):
             raise UserError(f"the table asks for the {how.name} as: error, but it is no accuracy: leave out the 'as'")
+    if recipe.reference is None:
+        return
+    reference = _figure(recipe.score_of(recipe.reference), protocol)
+    for row, choice in recipe.scores.items():
+        if (figure := _figure(choice, protocol)) != reference:
+            raise UserError(
+                f"scores: '{row}' has the {figure} and {recipe.reference} the {reference}, so that they do not "
+                "compare: a row may have another 'who' alone"
+            )
 
 
-def _figure(choice: ScoreChoice, protocol: ProtocolRecord) -> tuple[str, ...]:
-    """Return what a choice takes of whomever: the metric's name, and the word error for what it lacks of 1."""
-    name = choice.metric or protocol.headline
-    return (name, "error") if choice.as_ == "error" else (name,)
+def _figure(choice: ScoreChoice, protocol: ProtocolRecord) -> str:
+    """Return the name of what a choice takes of whomever."""
+    return f"{choice.metric or protocol.headline}{' error' if choice.as_ == 'error' else ''}"
 
 
 def format_of(choice: ScoreChoice, protocol: ProtocolRecord) -> MetricFormat:

@@ -113,16 +113,28 @@ def test_running_scores_are_those_of_the_whole_split():
 
 def test_every_network_is_judged_by_its_embedding_and_peers_by_their_mean_too():
     outputs = [NetworkOutput(torch.zeros(3, 2), torch.full((3, 4), float(value)), ()) for value in (1, 2, 6)]
-    found = PROTOCOL.predictions(SimpleNamespace(), outputs)
+    one, three, four = (SimpleNamespace(networks=range(count)) for count in (1, 3, 4))
+    found = PROTOCOL.predictions(three, outputs)
     assert {who: value[0, 0].item() for who, value in found.items()} == {
         "student": 6,
         "peer1": 1,
         "peer2": 2,
         "ensemble": 3,
     }
-    assert list(PROTOCOL.predictions(SimpleNamespace(), outputs[-1:])) == ["student"]
+    assert list(PROTOCOL.predictions(one, outputs[-1:])) == ["student"]
     other = NetworkOutput(torch.zeros(3, 2), torch.zeros(3, 9), ())
-    assert list(PROTOCOL.predictions(SimpleNamespace(), [other, *outputs])) == ["student", "peer1", "peer2", "peer3"]
+    assert list(PROTOCOL.predictions(four, [other, *outputs])) == ["student", "peer1", "peer2", "peer3"]
+
+
+def test_the_average_of_peers_is_none_of_those_whose_mean_is_judged():
+    outputs = [NetworkOutput(torch.zeros(5, 2), torch.full((5, 3), float(value)), ()) for value in (1, 3, 100)]
+    found = PROTOCOL.predictions(SimpleNamespace(networks=range(2)), outputs)
+    assert {who: value[0, 0].item() for who, value in found.items()} == {
+        "student": 100,
+        "peer1": 1,
+        "peer2": 3,
+        "ensemble": 2,
+    }
 
 
 def test_a_network_that_has_diverged_cannot_be_scored():

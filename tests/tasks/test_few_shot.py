@@ -1,7 +1,6 @@
 """What few-shot learning teaches every network, its options, and the data that it refuses."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -120,10 +119,3 @@ def test_a_class_in_two_parts_is_named(part, other):
     expected = f"the {said[part]} and the {said[other]} images of 'drawings' share class '{part}1'"
     with pytest.raises(UserError, match=expected):
         TASK.check_data(replace(data, **{other: replace(split, class_names=names)}))
-
-
-def test_the_mean_embedding_of_episodes_is_that_of_the_peers_alone():
-    outputs = [NetworkOutput(torch.zeros(5, 2), torch.full((5, 3), float(value)), ()) for value in (1, 3, 100)]
-    found = FewShot().protocol.predictions(SimpleNamespace(networks=outputs[:2]), outputs)
-    assert found.keys() == {"peer1", "peer2", "student", "ensemble"}
-    assert found["ensemble"].unique().tolist() == [2]
