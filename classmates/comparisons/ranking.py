@@ -13,7 +13,7 @@ from classmates.comparisons.statistics import ROUNDING, paired_difference
 LEAST_SEEDS = 3
 """The fewest seeds that can call one row as good as another: Student's t of two leaves nearly everything open."""
 KEPT = 0.5
-"""The least share of a clear gain that a cheaper row has to keep, to be recommended in the place of the best."""
+"""The least share of the best row's gain, if it is one, that a cheaper row has to keep, to be recommended instead."""
 SAME_TIME = 1.2
 """Training times of this ratio or less are equal: machines that do other work too do not repeat them more exactly."""
 
@@ -93,15 +93,16 @@ def distances(part: pd.DataFrame, scores: Mapping[str, Mapping[int, float]]) -> 
 def cheapest_within_noise(part: pd.DataFrame) -> str | None:
     """Return the row of the least training time among those within noise of the best; None where it is unknown.
 
-    None too where the best has fewer than three seeds. Rows whose mean is below the reference's are none to
-    recommend, nor those with less than half the gain of a best row that is clearly better: that few seeds cannot tell
-    two rows apart does not make them equal. Times up to a fifth above the least are equal to it: of such rows the
-    reference is taken, else the best, else the one that gains most.
+    None too where the best has fewer than three seeds. Rows whose mean is below the reference's are none to recommend
+    nor, where the reference is told apart from the best, those with less than half the best's gain: that few seeds
+    cannot tell two rows apart does not make them equal. Times up to a fifth above the least are equal to it: of such
+    rows the reference is taken, else the best, else the one that gains most.
     """
     gains, best = gain(part), part["best"]
     if (part.loc[best, "seeds"] < LEAST_SEEDS).any():
         return None
-    least = KEPT * gains[best & part["marked"]].sum()  # of the one row that is best; 0 where it is not clearly better
+    gained = not part.loc[part["row"] == part["reference"], "within_noise"].any()
+    least = KEPT * gains[best].sum() if gained else 0.0
     among = part[part["within_noise"] & (gains >= least) & part["training_ratio"].notna()]
     if among.empty:
         return None

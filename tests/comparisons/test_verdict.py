@@ -111,6 +111,7 @@ def test_few_seeds_make_no_row_as_good_as_the_best(table_of: Make) -> None:
     assert table.set_index("row").loc["less", "within_noise"]
     assert cheapest_within_noise(table) == "MCL"
     assert cheapest_within_noise(table_of({**tops, "less": [0.724, 0.77, 0.72]}, {"MCL": 87.0})) == "less"
+    assert cheapest_within_noise(table.assign(marked=False)) == "MCL"  # as after correction for many rows
 
 
 def test_what_lies_below_the_reference_or_was_not_timed_is_no_recommendation(table_of: Make) -> None:
