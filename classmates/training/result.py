@@ -160,6 +160,7 @@ def score_run(
                 held_out = of_best
                 tested = predictions_of(images.test, "test") if test else None
         validation = Validation(last, EpochScores(best.number, score_all(module.protocol, of_best)))
+    kept_last = keep == "last" or (best is not None and best.number == trainer.current_epoch)
     history = next(callback for callback in trainer.callbacks if isinstance(callback, History)).rows  # type: ignore[attr-defined]
     early = stopped_early(trainer)
     record = RunRecord(
@@ -184,7 +185,7 @@ def score_run(
         config=run.settings,
         stopped_early=early,
         kept=keep,
-        test_last=score_all(module.protocol, after_last) if after_last is not None and keep == "best" else {},
+        test_last=score_all(module.protocol, after_last) if after_last is not None and not kept_last else {},
         drawn={} if tested is None else drawn(module.protocol, tested),
     )
     record = with_warnings(record, history, module, images)

@@ -112,6 +112,8 @@ def test_the_best_epoch_is_deployed_with_statistics_of_its_own_too(small_train, 
     assert found[0].record.test == found[1].record.test
     for result in found:
         assert result.record.validation.best.scores == result.record.validation.last.scores
+        assert not result.record.test_last  # it is the last
+        assert str(result).count("test, epoch 1") == (result is found[1])
 
 
 def test_a_resumed_run_has_the_same_average(small_train, tmp_path):
