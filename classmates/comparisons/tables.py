@@ -49,7 +49,7 @@ def check_scores(recipe: Recipe, protocol: ProtocolRecord) -> None:
 
 
 def _figure(choice: ScoreChoice, protocol: ProtocolRecord) -> str:
-    """Return the name of what a choice takes of whomever."""
+    """Return the name of the figure that a choice takes: its metric, and whether as error."""
     return f"{choice.metric or protocol.headline}{' error' if choice.as_ == 'error' else ''}"
 
 
