@@ -1,40 +1,28 @@
 """Making a network better: chosen on validation images, judged once on the test, told where nothing helped."""
 
-import functools
 import json
-import shutil
 import time
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from classmates.cli.commands import code_of_runs
 from classmates.data.groups import DIVIDED
 from classmates.data.loading import load
 from classmates.errors import UserError
 from classmates.experiments import improve as module
-from classmates.experiments import running, workers
+from classmates.experiments import workers
 from classmates.experiments.improve import improve
 from classmates.experiments.ledger import Ledger
-from classmates.experiments.report import report
 from classmates.experiments.running import deadline_after
 from classmates.runs.exits import EXITS
 from classmates.runs.record import EpochScores, RunRecord, Validation
 from classmates.runs.student import load_student, read_card, write_card
 from classmates.tasks.protocol import Metric
 from classmates.training.recipes import NAMES, RECOMMENDED
-
-TINY = {"train_size": 120, "batch_size": 24, "epochs": 1, "accelerator": "cpu", "precision": "32-true"}
-TINY |= {"memory_format": "contiguous", "num_workers": 0}
-
-
-def better(folder, **arguments):
-    given = {"methods": ["LabelSmoothing"], "seeds": 2, "train": TINY, "workers": 0, "out": folder}
-    return improve(**{"data": "digits", "model": "resnet8", **given, **arguments})
+from tests.fixtures.improving import better
 
 
 @pytest.fixture(scope="module")
@@ -254,74 +242,6 @@ def test_the_same_command_repeats_nothing(found, monkeypatch):
     (found.folder / "verdict.json").unlink()
     for _ in range(2):
         assert str(better(found.folder)) == str(found)
-
-
-def test_what_is_finished_in_time_is_judged_and_the_rest_goes_on(tmp_path, monkeypatch):
-    begun, late, run = [], [0.0], workers.run_job
-
-    def an_hour(*arguments):
-        begun.append(arguments)
-        late[0] += 3600
-        return run(*arguments)
-
-    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + late[0], sleep=time.sleep)
-    monkeypatch.setattr(running, "time", clock)
-    monkeypatch.setattr(workers, "run_job", an_hour)
-    with pytest.raises(UserError, match=r"within --max_time 00:01:00:00; a run takes: Baseline about .* goes on"):
-        better(tmp_path, max_time="00:01:00:00")
-    assert len(begun) == 1
-    part = better(tmp_path, max_time="00:01:00:00")
-    assert len(begun) == 2
-    assert part.seeds == (0,)
-    assert "2 of 4 runs are left to do; the same command goes on with them" in str(part)
-    assert code_of_runs(part) == 0
-    if part.difference is not None:
-        assert "over images alone" in part.lines[1]
-
-
-def test_failed_and_useless_runs_are_told(tmp_path, monkeypatch):
-    real = workers.train
-
-    @functools.wraps(real)
-    def train(**arguments):
-        if "LabelSmoothing" in str(arguments["method"]):
-            raise RuntimeError("no memory")
-        return real(**arguments)
-
-    monkeypatch.setattr(workers, "train", train)
-    found = better(tmp_path, seeds=1, train={**TINY, "lr": 1e-12})
-    assert (found.chosen, found.seeds) == ("Baseline", (0,))
-    assert found.headline.startswith("nothing was compared, for no method came to its end: Baseline has ")
-    assert [one.status for one in found.tried] == ["done", "failed"]
-    assert code_of_runs(found) == 4
-    assert "RuntimeError: no memory" in str(found)
-    assert "WARNING: the student of Baseline, seed 0, is no better than" in str(found)
-    with pytest.raises(UserError, match="were not tested"):
-        report(tmp_path)
-
-
-def test_test_images_that_were_trained_on_are_told_at_the_start_and_in_the_verdict(tmp_path, capsys):
-    draw = torch.Generator().manual_seed(0)
-    for part in ("train", "test"):
-        for name in ("cat", "dog"):
-            (tmp_path / "photos" / part / name).mkdir(parents=True)
-            for number in range(12):
-                pixels = torch.randint(256, (8, 8, 3), dtype=torch.uint8, generator=draw).numpy()
-                Image.fromarray(pixels).save(tmp_path / "photos" / part / name / f"{number}.png")
-    shutil.copy(tmp_path / "photos/train/cat/0.png", tmp_path / "photos/test/cat/copy.png")
-    tiny = {**TINY, "train_size": None, "batch_size": 8}
-    found = improve(
-        str(tmp_path / "photos"),
-        "resnet8",
-        methods=["LabelSmoothing", "CutMix"],  # with images of their own: augmented
-        seeds=1,
-        train=tiny,
-        workers=0,
-        out=tmp_path / "out",
-    )
-    told = "with the same pixels as one in another part: 1, such as"
-    assert capsys.readouterr().err.count(f"note: images of 'photos' {told}") == 1
-    assert f"WARNING: images of 'photos' {told}" in " ".join(str(found).split())
 
 
 def test_what_is_left_open_is_chosen_for_the_data(tmp_path):
