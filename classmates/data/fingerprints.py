@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ def digest(*parts: str | bytes | Tensor) -> str:
     """Return 16 hexadecimal digits of the SHA-256 of several parts; a tensor counts by its numbers."""
     whole = hashlib.sha256()
     for part in parts:
-        content: Any = part.encode() if isinstance(part, str) else part
+        content: Any = os.fsencode(part) if isinstance(part, str) else part
         if isinstance(part, Tensor):
             content = part.flatten().view(torch.uint8).numpy()
         whole.update(len(content).to_bytes(8, "big"))

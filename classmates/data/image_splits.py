@@ -36,11 +36,11 @@ def split_images(
     train = torch.arange(len(labels))
     test, val = source.test, source.val
     moments = dict(source.moments)
-    groups = train
+    copies = groups = train
     if not published and (test is None or (val is None and val_fraction > 0)):
-        groups = find_copies(Part(images, moments["train"]))
-        if copies := tell_copies(source.name, images, groups):
-            notes += (f"{copies}; where a part is split off, copies stay on one side if every class is on both",)
+        copies = groups = find_copies(Part(images, moments["train"]))
+        if told := tell_copies(source.name, images, copies):
+            notes += (f"{told}; where a part is split off, copies stay on one side if every class is on both",)
         if images.groups is not None:
             groups = connected(groups, images.groups)
     if test is None:
@@ -60,9 +60,15 @@ def split_images(
     if val is None and val_fraction > 0:
         part = f"the validation set (val_fraction {val_fraction:g})"
         beside = " beside those of the test set" if source.test is None else ""
-        told = {"part": part, "class_names": names, "beside": beside}
         size = held_out(val_fraction, labels[train])
-        kept, off = grouped_split(labels[train], groups[train], size, seed, **told)
+        how = {"part": part, "class_names": names, "beside": beside}
+        kept, off = grouped_split(labels[train], groups[train], size, seed, **how)
+        of_copies = copies[train]
+        if both := int(torch.isin(of_copies[off], of_copies[kept]).sum()):
+            notes += (
+                f"images of '{source.name}' held out for validation of which a copy is trained on: {both}, as their "
+                "classes have few others; scores on them are too good",
+            )
         val, train = images.take(train[off]), train[kept]
         if size != val_fraction:
             notes += (

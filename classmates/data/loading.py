@@ -61,7 +61,7 @@ def load(
             (``digits``, ``cifar100``, ...). A text is a folder if it has a slash or such a folder exists, else a
             name; a known name is one where a ``data_dir`` is given. Without test images, a stratified 20 % are split
             off, always the same ones. Images with the same pixels (JPEGs of 512 pixels or more: as JPEGs) stay on one
-            side of a split, except in data sets known by name.
+            side of a split, except in data sets known by name and where a class would then be on one side only.
         data_dir: where the files of a data set known by name are, or are downloaded to; with ``hf:``, where
             ``datasets`` keeps what it downloads; where the images of a table are, if not below its own folder.
         label: which labels, where the data have several: a column of a table, of parquet files or of a set of the
@@ -156,6 +156,8 @@ def load_part(
 
 def _find(data: str | Path, data_dir: str | Path | None, label: str | None, classes: Classes) -> Listing:
     """Find what a text or path stands for, by the rule that ``load`` states."""
+    if isinstance(data, str) and not data.strip():
+        raise UserError("data is empty: give a folder, a table or the name of a data set; '.' for this folder")
     data_dir = None if data_dir is None else Path(data_dir).expanduser()
     if isinstance(data, str) and data.startswith("hf:"):
         return _own_classes(list_hub(data.removeprefix("hf:"), data_dir, label), classes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, cast, get_args
@@ -33,6 +33,10 @@ ImageFile = Path | Encoded | Image.Image
 
 class Files(Protocol):
     """The files that the images of a split are read from; nothing is read before it is asked for."""
+
+    def identity(self) -> Iterator[bytes]:
+        """Yield what tells them from other files that lie in the same place, and from these in another order."""
+        ...
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> ImageFile: ...

@@ -60,7 +60,7 @@ def map_and_gradient(network: nn.Module, stage: Stage, images: Tensor, classes: 
     leaf = leaves[-1].detach()
     size = images.shape[-2], images.shape[-1]
     gradients = torch.zeros_like(leaf) if gradients is None else gradients
-    return stage.layout.as_map(leaf, size), stage.layout.as_map(gradients, size)
+    return stage.as_map(leaf, size), stage.as_map(gradients, size)
 
 
 def explanations(

@@ -1,6 +1,8 @@
 """Hashes by which images are known again: changed by whatever changes them, and by nothing else."""
 
+import os
 import shutil
+import sys
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from PIL import Image
 from classmates.data.fingerprints import digest, split_hash
 from classmates.data.loading import load
 from classmates.data.parts import Split
+from classmates.data.readers.paths import Paths
 
 
 def test_a_hash_tells_where_parts_end():
@@ -49,3 +52,23 @@ def test_files_count_by_name_and_size_wherever_they_lie(photos, tmp_path):
     image = tmp_path / "elsewhere" / "cat" / "3.bmp"
     image.write_bytes(image.read_bytes() + b"\0")
     assert hashed(tmp_path / "elsewhere") != known
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its names are UTF-8")
+def test_names_need_not_be_utf8(photos):
+    known = hashed(photos)
+    names = [os.fsdecode(b"caf\xe9"), os.fsdecode(b"caf\xea")]
+    found = {known}
+    for name in names:
+        image = next(file for file in (photos / "cat").iterdir() if file.stem not in "123456789")
+        image.rename(image.with_name(f"{name}.bmp"))
+        found.add(hashed(photos))
+    assert len(found) == 3
+
+
+def test_files_of_a_tree_beside_the_folder_count_wherever_both_lie(photos, tmp_path):
+    def of(root):
+        return split_hash(Split(torch.arange(1), paths=Paths(root / "tables", [[str(root / "photos/cat/0.bmp")]])))
+
+    shutil.copytree(photos, tmp_path / "else" / "photos")
+    assert of(tmp_path) == of(tmp_path / "else")

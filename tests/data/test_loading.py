@@ -198,6 +198,14 @@ def test_settings_that_mean_nothing_are_refused(photos):
             load(data, label="x")
 
 
+@pytest.mark.parametrize("data", ["", " "])
+def test_nothing_is_not_the_folder_one_is_in(data, photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    assert load(".", val_fraction=0).num_classes > 1
+    with pytest.raises(UserError, match="data is empty: give a folder"):
+        load(data)
+
+
 def test_a_name_that_is_not_known():
     with pytest.raises(UserError, match=r"unknown data set 'digit': did you mean 'digits'.*path of a folder"):
         load("digit")

@@ -81,6 +81,10 @@ def test_a_class_of_copies_alone_is_on_both_sides_and_told(tmp_path):
     assert f"another part: {shared}, such as" in note
     other = load(folder, seed=1, val_fraction=0.3)  # whatever is held out for validation
     assert notes_on_twins(other.notes) == [note]
+    train = pixels_of(other.train)
+    copied_too = sum(image.numpy().tobytes() in train for image in other.val.images)
+    assert copied_too > 0
+    assert f"held out for validation of which a copy is trained on: {copied_too}, as" in " ".join(other.notes)
 
 
 def test_copies_within_a_part_and_other_images_are_not_told(tmp_path):

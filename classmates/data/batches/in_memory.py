@@ -73,8 +73,8 @@ class Loader:
         return {"given": self.given}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Let the next pass, and only that one, begin after the batches that were given."""
-        self.skipped = state["given"]
+        """Let the next pass, and only that one, begin after the batches that were given; anew where all were."""
+        self.skipped = state["given"] % len(self)
 
     @property
     def advice(self) -> str:

@@ -21,7 +21,7 @@ from torch import Tensor
 from classmates._files import RESTING, remove_unfinished, whole_file
 from classmates._names import utf8_path
 
-FORMAT = "classmates cache 2"
+FORMAT = "classmates cache 3"
 """Goes up whenever what is kept, or the way that images are decoded, changes."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +40,12 @@ class Joined:
         place = int(self.indices[index])
         which = int(np.searchsorted(self.starts, place, side="right")) - 1
         return self.files[which][place - int(self.starts[which])]
+
+    def identity(self) -> Iterator[bytes]:
+        """Yield that of each kind, and which of them in what order; see ``Files``."""
+        for files in self.files:
+            yield from files.identity()
+        yield self.indices.tobytes()
 
     def take(self, indices: Tensor, /) -> Joined:
         return Joined(self.files, self.indices[indices.numpy()])

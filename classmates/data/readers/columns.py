@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from classmates._names import name_of_class
 from classmates.data.readers.row_groups import is_group, row_groups
 from classmates.errors import UserError, nearest
 
@@ -77,7 +78,8 @@ def class_numbers(
     """Return the class names, and for each part that has labels its class numbers, [N], int64.
 
     A column that names its classes keeps their numbers; in others, the classes are the values that the training
-    split has, in their order. Published without labels are parts whose labels are all empty or −1.
+    split has, in their order, texts as ``name_of_class`` writes them. Published without labels are parts whose labels
+    are all empty or −1.
 
     Raises:
         UserError: some labels of a part are missing, or a part has a label that is no class.
@@ -141,4 +143,6 @@ def _values(table: Dataset, label: str) -> tuple[np.ndarray, np.ndarray]:
     if "int" in table.features[label].dtype:
         numbers = column.fill_null(-1).to_numpy()
         return numbers, missing | (numbers == -1)
-    return column.fill_null("").to_numpy().astype(str), missing
+    texts, which = np.unique(column.fill_null("").to_numpy().astype(str), return_inverse=True)
+    values = np.array([name_of_class(text) for text in texts.tolist()])[which]
+    return values, values == ""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pickle
 import tempfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from filelock import FileLock
 from PIL import Image
 from torch import Tensor
 from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST, Omniglot
@@ -38,6 +40,10 @@ class Pixels:
 
     def __getitem__(self, index: int, /) -> Image.Image:
         return Image.fromarray(self.images[index])
+
+    def identity(self) -> Iterator[bytes]:
+        """Yield a checksum of the pixels; see ``Files``."""
+        yield zlib.crc32(np.ascontiguousarray(self.images).data).to_bytes(4, "big")
 
     def take(self, indices: Tensor, /) -> Pixels:
         return Pixels(self.images[indices.numpy()])
@@ -107,7 +113,7 @@ def omniglot(data_dir: Path) -> Listing:
     for half, md5 in halves.items():
         if not (place / half).is_dir():
             url = f"{Omniglot.download_url_prefix}/{half}.zip"
-            _fetch("omniglot", partial(_unpack, url, place, md5), f"{half}.zip ({url}) into {place}")
+            _fetch("omniglot", partial(_unpack, url, place / half, md5), f"{half}.zip ({url}) into {place}")
     walk = Walk(place)
     alphabets = [f"{half}/{alphabet}" for half in halves for alphabet in walk.classes(half)]
     characters = [f"{alphabet}/{character}" for alphabet in alphabets for character in walk.classes(alphabet)]
@@ -135,19 +141,25 @@ def _cifar(name: str, kind: type[CIFAR10], data_dir: Path, labels: str, names: s
     return Listing(name, folder, tuple(read(kind.meta["filename"])[names]), parts, stored_in=stored_in)
 
 
-def _unpack(url: str, folder: Path, md5: str) -> None:
-    """Download a zip archive, if it is not there, and unpack it; what is unpacked appears when it is whole."""
+def _unpack(url: str, target: Path, md5: str) -> None:
+    """Download a zip archive, if it is not there, and unpack the folder in it; which appears when it is whole.
+
+    Of processes that want the same at the same time one does it, and the others wait.
+    """
+    folder = target.parent
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / url.rpartition("/")[2]
-    if not archive.exists():
-        download_url(url, folder, md5=md5)
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        try:
-            extract_archive(archive, temporary)
-        except BadZipFile as error:
-            raise UserError(f"{archive} is damaged ({error}): remove it, and it is downloaded again") from error
-        for unpacked in Path(temporary).iterdir():
-            unpacked.rename(folder / unpacked.name)
+    with FileLock(folder / f".{target.name}.lock"):
+        if target.is_dir():
+            return
+        if not archive.exists():
+            download_url(url, folder, md5=md5)
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            try:
+                extract_archive(archive, temporary)
+            except BadZipFile as error:
+                raise UserError(f"{archive} is damaged ({error}): remove it, and it is downloaded again") from error
+            (Path(temporary) / target.name).rename(target)
 
 
 def _fetch(name: str, make: Callable[[], Out], missing: str) -> Out:

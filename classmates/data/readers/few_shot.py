@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,6 +105,12 @@ class Turned:
         file, quarters = divmod(int(self.indices[index]), 4)
         with opened(self.files[file]) as image:
             return image.rotate(90 * quarters, expand=True)
+
+    def identity(self) -> Iterator[bytes]:
+        """Yield that of the files, and which are turned how; see ``Files``."""
+        yield from self.files.identity()
+        yield b"turned"
+        yield self.indices.numpy().tobytes()
 
     def take(self, indices: Tensor, /) -> Turned:
         return Turned(self.files, self.indices[indices])

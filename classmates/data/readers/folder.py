@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -15,9 +16,9 @@ from classmates.data.parts import Split
 from classmates.data.readers.label_table import is_table
 from classmates.data.readers.listing import Listing, all_scored, listed
 from classmates.data.readers.opening import EXTENSIONS
-from classmates.data.readers.part_names import part_of, parts_among
+from classmates.data.readers.part_names import WORDS, part_of, parts_among
 from classmates.data.readers.paths import Paths
-from classmates.data.readers.walking import Walk, is_hidden, is_image, told_of_unreadable
+from classmates.data.readers.walking import Walk, is_hidden, is_image, link_to_nothing, told_of_unreadable
 from classmates.errors import UserError, nearest
 
 
@@ -83,6 +84,9 @@ def find_parts(root: Path) -> Layout:
 
     Where folders of such names lie beside others and hold no folders themselves, all are classes. Where there is one
     folder only, and in it several, it is looked into.
+
+    Raises:
+        UserError: a part is a link to nothing, or what would be classes looks like parts.
     """
     notes = []
     folders = _folders(root)
@@ -99,6 +103,8 @@ def find_parts(root: Path) -> Layout:
         notes.append(f"beside {_named(parts.values())}, not used: {_named(others)}")
     if spelled := [f"{name}/ is {part}/" for part, name in parts.items() if name != part]:
         notes.append(f"the parts are known by their names: {', '.join(spelled)}")
+    if folders and not parts:
+        _require_parts_outside(root, folders)
     places = {part: _within(root, name) for part, name in parts.items()} or {"train": ""}
     for folder in places.values():
         entries = os.scandir(root / folder)
@@ -114,7 +120,30 @@ def _within(root: Path, name: str) -> str:
 
 
 def _folders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_hidden(entry.name))
+    """Return the names of the folders right in a folder, sorted; UserError for a part that is a link to nothing."""
+    names = []
+    for entry in os.scandir(folder):
+        if entry.is_dir():
+            names.append(entry.name)
+        elif entry.is_symlink() and not os.path.exists(entry.path) and part_of(entry.name):
+            raise link_to_nothing(entry.path)
+    return sorted(name for name in names if not is_hidden(name))
+
+
+def _require_parts_outside(root: Path, classes: Sequence[str]) -> None:
+    """Raise UserError where what would be classes looks like parts, or holds them: images of all would be mixed."""
+    inner = [_folders(root / name) for name in classes[:2]]
+    if all(inner) and all(part_of(name) for names in inner for name in names):
+        raise UserError(
+            f"the folders in {root} hold {_named(inner[0])}, as if each class were divided by itself: put the "
+            f"classes into the parts ({inner[0][0]}/{classes[0]}/...)"
+        )
+    words = [re.split(r"[\W\d_]", name.lower())[0] for name in classes]
+    if len(inner) == 2 and inner[0] == inner[1] != [] and all(word in WORDS for word in words):
+        raise UserError(
+            f"{_named(classes)} in {root} hold folders of the same names: if they are the parts of a data set, call "
+            "them train/, val/ and test/; if they are classes, name them otherwise"
+        )
 
 
 def _listing(root: Path, layout: Layout, parts: dict[str, str]) -> Listing:

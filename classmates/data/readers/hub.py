@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -42,6 +42,11 @@ class Rows:
         if content is None and isinstance(cell, dict) and cell["path"]:
             return Path(cell["path"])
         return Encoded(f"in row {row} of {self.name}", content or b"")
+
+    def identity(self) -> Iterator[bytes]:
+        """Yield the split's name, the column and the rows; see ``Files``."""
+        yield f"{self.name}: {', '.join(self.images.column_names)}".encode()
+        yield self.rows.tobytes()
 
     def take(self, indices: Tensor, /) -> Rows:
         return Rows(self.images, self.name, self.rows[indices.numpy()])
@@ -120,9 +125,10 @@ def list_splits(
     for part in parts.keys() - labels.keys():
         notes.append(f"the {part} split of {where} has no labels, not used")
         del parts[part]
+    published = {part: part for part in parts}
     if "test" not in parts and "val" in parts:
         notes.append(f"no labelled test split in {where}: its validation split is the test set")
-        parts["test"], labels["test"] = parts.pop("val"), labels["val"]
+        parts["test"], labels["test"], published["test"] = parts.pop("val"), labels["val"], "val"
     groups, of_groups = group_numbers(parts, label, labels)
     if of_groups and asked is None:
         notes.append(f"labels of {where} in '{label}'")
@@ -133,7 +139,7 @@ def list_splits(
         parts={
             part: Split(
                 torch.from_numpy(labels[part]),
-                paths=Rows(table.select_columns([image]), f"{part} of {where}", np.arange(len(table))),
+                paths=Rows(table.select_columns([image]), f"{published[part]} of {where}", np.arange(len(table))),
                 groups=groups[part],
             )
             for part, table in parts.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from timm.data import ImageNetInfo
@@ -65,7 +66,7 @@ def tiny_imagenet(data_dir: Path) -> Listing:
     walk = Walk(place)
     wnids = walk.classes("train")
     annotations = place / "val" / "val_annotations.txt"
-    table = pd.read_csv(annotations, sep="\t", header=None, usecols=[0, 1], names=["file", "wnid"], dtype=str)
+    table = _columns(annotations, ["file", "wnid"], sep="\t", header=None, usecols=[0, 1], names=["file", "wnid"])
     test = by_class(dict(zip("val/images/" + table["file"], table["wnid"], strict=True)), wnids, annotations)
     train = (walk.images(f"train/{wnid}") for wnid in wnids)
     return list_files("tiny-imagenet", place, class_names(wnids), {"train": train, "test": test}, notes=[TEST_NOTE])
@@ -79,20 +80,28 @@ def mini_imagenet(data_dir: Path) -> Listing:
     each its own: for plain classification they are put together.
 
     Raises:
-        UserError: a file or folder is missing.
+        UserError: a file or folder is missing, a table has not these columns, or a class lies in two parts.
     """
     parts, folders = ("train", "val", "test"), ("mini-imagenet", "mini_imagenet", "miniImageNet")
     source = "images/ with train.csv, val.csv and test.csv, or the class folders in train/, val/ and test/,"
     if any((data_dir / folder / "train").is_dir() for folder in (*folders, ".")):
         place = place_of("mini-imagenet", data_dir, folders, parts, source)
         walk = Walk(place)
-        homes = {wnid: f"{part}/{wnid}" for part in parts for wnid in walk.classes(part)}
+        homes: dict[str, str] = {}
+        for part in parts:
+            for wnid in walk.classes(part):
+                if wnid in homes:
+                    raise UserError(
+                        f"{place} has {wnid} in {homes[wnid]} and in {part}/, but each part of miniImageNet has "
+                        f"classes of its own: if it was divided anew, give the folder itself (--data {place})"
+                    )
+                homes[wnid] = f"{part}/{wnid}"
         wnids = sorted(homes)
         files = [walk.images(homes[wnid]) for wnid in wnids]
     else:
         tables = [f"{part}.csv" for part in parts]
         place = place_of("mini-imagenet", data_dir, folders, ("images", *tables), source)
-        table = pd.concat([pd.read_csv(place / name, dtype=str, usecols=["filename", "label"]) for name in tables])
+        table = pd.concat([_columns(place / name, ["filename", "label"]) for name in tables])
         wnids = sorted(table["label"].unique())
         files = by_class(dict(zip("images/" + table["filename"], table["label"], strict=True)), wnids, place)
     return list_files("mini-imagenet", place, class_names(wnids), {"train": files})
@@ -134,13 +143,28 @@ def _validation_classes(place: Path, files: Sequence[str]) -> tuple[list[str], P
         )
     file = found[0]
     if file.name == solution:
-        table = pd.read_csv(file, dtype=str, index_col="ImageId")["PredictionString"].str.split().str[0]
-        classes = table.reindex([Path(name).stem for name in files]).dropna().tolist()
+        table = _columns(file, ["ImageId", "PredictionString"]).set_index("ImageId")["PredictionString"]
+        if (twice := table.index.duplicated()).any():
+            raise UserError(f"{file} has two rows of {table.index[twice][0]}: keep one")
+        classes = table.str.split().str[0].reindex([Path(name).stem for name in files]).dropna().tolist()
     else:
         classes = file.read_text(encoding="utf-8").split()
     if len(classes) != len(files):
         raise UserError(f"{file} gives the classes of {len(classes)} images, but {place / 'val'} has {len(files)}")
     return (_wnids(file.with_name("meta.mat"), classes) if found[0].match(truth) else classes), file
+
+
+def _columns(file: Path, needed: list[str], **how: Any) -> pd.DataFrame:
+    """Return columns of a published table as texts; UserError where it has not all of them in every row."""
+    try:
+        table = pd.read_csv(file, dtype=str, **how)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read as a table: {error}") from error
+    if missing := [name for name in needed if name not in table]:
+        raise UserError(f"{file} has no column {missing[0]}, but {', '.join(map(str, table.columns))}")
+    if (empty := table[needed].isna().any(axis=1)).any():
+        raise UserError(f"{file} has nothing for {' or '.join(needed)} in line {int(empty.argmax()) + 1} of its rows")
+    return table[needed]
 
 
 def _wnids(meta: Path, numbers: Sequence[str]) -> list[str]:

@@ -31,7 +31,8 @@ Out = TypeVar("Out")
 AT_ONCE = 4096
 """The number of images that are handed to the threads that read them before they are waited for."""
 
-_GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
+GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
+"""Pillow's modes of images without colour."""
 
 
 class Check(NamedTuple):
@@ -126,7 +127,7 @@ def check(path: ImageFile, channels: int, size: tuple[int, int] | None = None) -
     """
     try:
         with opened(path) as image:
-            grey, frames = image.mode in _GREY_MODES, getattr(image, "n_frames", 1)
+            grey, frames = image.mode in GREY_MODES, getattr(image, "n_frames", 1)
             width, height = image.size
             keep = size is not None or max(image.size) <= IN_MEMORY
             if not keep:
@@ -150,6 +151,15 @@ def check(path: ImageFile, channels: int, size: tuple[int, int] | None = None) -
     return Check((width, height), grey, frames, highest, np.stack([share @ values, share @ values**2]))
 
 
+def _checked(files: Files, index: int, channels: int, size: tuple[int, int] | None = None) -> Check | UnreadableImage:
+    """Run ``check`` for one of many files, which may have to be read already where it is asked for."""
+    try:
+        file = files[index]
+    except UnreadableImage as error:
+        return error
+    return check(file, channels, size)
+
+
 def check_all(files: Files, channels: int, size: tuple[int, int] | None = None) -> tuple[Checks, Tensor | None]:
     """Run ``check`` for many files at once, with a progress bar where it takes long.
 
@@ -166,11 +176,11 @@ def check_all(files: Files, channels: int, size: tuple[int, int] | None = None) 
         moments=torch.zeros(count, 2, channels, dtype=torch.float64),
     )
     arrays = [column.numpy() for column in checks]
-    first = check(files[0], channels) if count else None
+    first = _checked(files, 0, channels) if count else None
     threads = not (isinstance(first, Check) and max(first.size) <= IN_MEMORY)  # else they cost more than they give
     images: np.ndarray | None = None
     alike = True  # so far
-    results = for_all(lambda index: check(files[index], channels, size), count, "reading the images", threads)
+    results = for_all(lambda index: _checked(files, index, channels, size), count, "reading the images", threads)
     for index, found in enumerate(results):
         if not isinstance(found, Check):
             continue
@@ -188,7 +198,7 @@ def check_all(files: Files, channels: int, size: tuple[int, int] | None = None) 
 
 def unreadable(files: Files, checks: Checks, channels: int) -> list[UnreadableImage]:
     """Return why images cannot be read; these few are read again, so that checks are numbers alone."""
-    found = (check(files[index], channels) for index in (~checks.readable).nonzero()[:, 0].tolist())
+    found = (_checked(files, index, channels) for index in (~checks.readable).nonzero()[:, 0].tolist())
     return [error for error in found if isinstance(error, UnreadableImage)]
 
 

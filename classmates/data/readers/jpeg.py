@@ -28,6 +28,13 @@ SAME_COLOURS = ("YCbCr", "Gray")
 """The colour spaces that simplejpeg converts to RGB as the others do; its CMYK differs from theirs by one."""
 
 
+FLIPPED = {2: (2,), 3: (1, 2), 4: (1,), 6: (1,), 7: (1, 2), 8: (2,)}
+"""The dimensions of [C, H, W] that are turned round first, by EXIF's orientation; 1 is upright."""
+
+TRANSPOSED = (5, 6, 7, 8)
+"""The orientations of which height and width are then exchanged."""
+
+
 def decoder() -> str:
     """Return the name and version of what decodes plain JPEGs in colour: simplejpeg where it is installed."""
     name = "torchvision" if simplejpeg is None else "simplejpeg"
@@ -38,7 +45,7 @@ def decode_fast(file: ImageFile, channels: int) -> Tensor:
     """Decode an image like ``decode``, to uint8 [C, H, W].
 
     Colour JPEGs are decoded by simplejpeg where it is installed and they have no metadata, else by torchvision: the
-    same to the bit, in half and two thirds of Pillow's time. Pillow decodes those that XMP may turn.
+    same to the bit, in half and two thirds of Pillow's time. How they are to be turned, Pillow says.
 
     Raises:
         UnreadableImage: as in ``decode``.
@@ -50,13 +57,19 @@ def decode_fast(file: ImageFile, channels: int) -> Tensor:
                 return torch.from_numpy(simplejpeg.decode_jpeg(file.content)).permute(2, 0, 1)
         with opened(file) as image:  # the head alone: no more than its size and format are known
             usual_jpeg = image.format in ("JPEG", "MPO") and image.width * image.height <= HUGE
-            if usual_jpeg and XMP in file.content:  # torchvision knows EXIF alone, and that in the first block only
-                usual_jpeg = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+            told = EXIF in file.content or XMP in file.content  # torchvision reads but some of what Pillow does
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if usual_jpeg and told else 1
         if usual_jpeg:
             with suppress(RuntimeError):  # Pillow may know better; if not, it says which file it is
                 encoded = torch.frombuffer(bytearray(file.content), dtype=torch.uint8)
-                return decode_jpeg(encoded, ImageReadMode.RGB, apply_exif_orientation=True)
+                return turned(decode_jpeg(encoded, ImageReadMode.RGB), orientation)
     return transforms.pil_to_tensor(decode(file, channels))
+
+
+def turned(pixels: Tensor, orientation: int) -> Tensor:
+    """Return an image, [C, H, W], as it is to be seen, by the orientation that EXIF gives it."""
+    flipped = pixels.flip(FLIPPED.get(orientation, ()))
+    return flipped.transpose(1, 2).contiguous() if orientation in TRANSPOSED else flipped
 
 
 def is_plain(content: bytes) -> bool:

@@ -29,6 +29,8 @@ FILES = ("file", "filename", "file_name", "image", "image_name", "image_path", "
 """What a column of files is called, where several could be one, the likeliest first."""
 LABELS = ("label", "class", "class_name", "category", "target")
 """What a column of labels is called, the likeliest first."""
+WHOLE = re.compile(r"[+-]?\d+(\.0+)?")
+"""A whole number, also as pandas writes it in a column that has gaps."""
 DIVISIONS = ("split", "part", "subset", "set", "partition")
 """What a column is called that says to which part a row belongs."""
 
@@ -69,6 +71,7 @@ def list_table(table: Path, data_dir: Path | None, label: str | None) -> Listing
     used = torch.cat([*parts.values()]).numpy()
     _require_rows(table, [files[index] for index in used], rows[label].iloc[used])
     more += _unknown(rows[label].iloc[used], table)
+    more += _same_number(rows[label].iloc[used])
     if unused := len(here.names - set(files)):
         more.append(f"images in {root} that are in no row of {table.name}, not used: {unused}")
     classes = _classes(rows[label].iloc[used])
@@ -117,6 +120,8 @@ def _read(table: Path) -> pd.DataFrame:
     rows = rows.rename(columns=str.strip)
     if (twice := rows.columns.duplicated()).any():
         raise UserError(f"{table} has two columns called '{rows.columns[twice][0]}': rename one")
+    if rows.map(lambda text: "\0" in text).to_numpy().any():
+        raise UserError(f"{table} has a zero byte in a field, which no file's name can have: mend that row")
     if rows.empty:
         raise UserError(f"{table} has no rows: give a table with a column of files and one of labels")
     return rows.map(str.strip)
@@ -231,8 +236,17 @@ def _require_rows(table: Path, files: Sequence[str], labels: pd.Series) -> None:
 def _classes(labels: pd.Series) -> list[str]:
     """Return the classes, whole numbers (also as 10.0) in their order, others in that of the alphabet."""
     names = sorted(labels.unique())
-    numbers = all(re.fullmatch(r"[+-]?\d+(\.0+)?", name) for name in names)
-    return sorted(names, key=Decimal) if numbers else names
+    return sorted(names, key=Decimal) if all(map(WHOLE.fullmatch, names)) else names
+
+
+def _same_number(labels: pd.Series) -> list[str]:
+    """Return a note on a number that is written in several ways: each is a class of its own."""
+    written: dict[Decimal, list[str]] = {}
+    for name in sorted(labels.unique()):
+        if WHOLE.fullmatch(name):
+            written.setdefault(Decimal(name), []).append(name)
+    told = "; ".join(" and ".join(map(repr, names)) for names in written.values() if len(names) > 1)
+    return [f"classes whose names are the same number: {told}; if they are one, write them alike"] if told else []
 
 
 def _unknown(labels: pd.Series, table: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -127,8 +128,18 @@ def _through_cache(
     look = partial(_look, listing.parts, channels, fitted)
     if not listing.stored_in:
         return look()
-    of = [Path(listing.where).absolute(), *(f"{part}: {len(split)}" for part, split in listing.parts.items())]
+    of = [Path(listing.where).absolute(), *(f"{part}: {_which(split)}" for part, split in listing.parts.items())]
     return cached("images", [*of, channels, fitted], fingerprint(listing.stored_in), look, notes)
+
+
+def _which(split: Split) -> str:
+    """Return a digest of which images a part has, in their order: the same files may hold other parts' too."""
+    assert split.paths is not None
+    whole = hashlib.sha256()
+    for mark in split.paths.identity():
+        whole.update(len(mark).to_bytes(8, "big"))
+        whole.update(mark)
+    return whole.hexdigest()
 
 
 def _look(parts: dict[str, Split], channels: int, fitted: tuple[int, int] | None) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from classmates._files import require_regular
@@ -52,9 +53,16 @@ def shards_in(place: Path) -> Shards:
 
 
 def parquet_in(folder: Path, name: str, label: str | None) -> Listing | None:
-    """Return a data set from the shards in a folder, or in one of its name there; None where there are none."""
-    shards = find_shards(folder / name) or shards_in(folder)
-    return list_parquet(folder, shards, label=label, name=name) if shards else None
+    """Return a data set from the shards in the folder of its name in a folder, else right in that; None without any.
+
+    Those right in it may be another's: a note says so.
+    """
+    if shards := find_shards(folder / name):
+        return list_parquet(folder, shards, label=label, name=name)
+    if shards := shards_in(folder):
+        found = list_parquet(folder, shards, label=label, name=name)
+        return replace(found, notes=(*found.notes, f"the parquet files in {folder} are taken for those of {name}"))
+    return None
 
 
 def list_parquet(folder: Path, shards: Shards, *, label: str | None, name: str) -> Listing:

@@ -34,8 +34,13 @@ class Paths(Sequence[Path]):
         self._starts = np.concatenate([[0], ends + 1])[: len(ends)]
 
     def described(self) -> Iterator[str]:
-        """Yield each file's name and size, by which a data set is known again."""
-        return (f"{path.relative_to(self.root)} {path.stat().st_size}" for path in self)
+        """Yield each file's name, from the folder, and size, by which a data set is known again."""
+        return (f"{os.path.relpath(path, self.root)} {path.stat().st_size}" for path in self)
+
+    def identity(self) -> Iterator[bytes]:
+        """Yield the names, as one text, and where in it each begins; see ``Files``."""
+        yield self._text
+        yield self._starts.tobytes()
 
     def take(self, indices: Tensor) -> Paths:
         """Return the paths of these indices, in their order, with the same string behind them."""

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from PIL.ImageFile import ImageFile
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as transforms
 
 from classmates._names import name_of_class
 from classmates._progress import bar
 from classmates.data.parts import Source, Split, moments_of
-from classmates.data.readers.images import convert, stack
+from classmates.data.readers.images import GREY_MODES, convert, stack, upright
 from classmates.data.resizing import fit
 from classmates.errors import UserError
 
@@ -25,8 +26,11 @@ def read_dataset(dataset: Dataset[Any], *, image_size: int | None, channels: int
     An item is (image, label). The image: a PIL image, an array [H, W] or [H, W, C], or a tensor [H, W] or [C, H, W];
     uint8, or floats in 0..1. The label: a whole number from 0. ``dataset.classes`` names the classes if there is one.
 
+    A PIL image is turned as its EXIF says, as files are.
+
     Raises:
-        UserError: an item is something else, or the images differ in size and no image size is given.
+        UserError: an item is something else or cannot be read, or the images differ in size and no image size is
+            given.
     """
     if not hasattr(dataset, "__len__"):
         raise UserError(f"{type(dataset).__name__} has no length: give a map-style dataset of (image, label)")
@@ -35,7 +39,8 @@ def read_dataset(dataset: Dataset[Any], *, image_size: int | None, channels: int
         item = dataset[index]
         if not (isinstance(item, Sequence) and len(item) == 2):
             raise UserError(f"item {index} of the dataset is a {type(item).__name__}; it must be (image, label)")
-        images.append(_picture(item[0], index))
+        image = _eight_bits(_picture(item[0], index), channels, index)
+        images.append(image if image_size is None else fit(image, (image_size, image_size)))
         labels.append(_label(item[1], index))
     if not images:
         raise UserError(f"the dataset {type(dataset).__name__} is empty")
@@ -45,14 +50,26 @@ def read_dataset(dataset: Dataset[Any], *, image_size: int | None, channels: int
         raise UserError(f"the dataset's images have {len(sizes)} different sizes: give an image_size")
     if channels is None:
         channels = 1 if all(image.mode == "L" for image in images) else 3
-    width, height = sizes.pop() if image_size is None else (image_size, image_size)
-    pixels = stack(fit(convert(image, channels), (height, width)) for image in images)
+    width, height = sizes.pop()
+    pixels = stack(convert(image, channels) for image in images)
     return Source(
         name=type(dataset).__name__,
         image_size=(height, width),
         moments={"train": moments_of(pixels)},
         train=Split(torch.tensor(labels), pixels, class_names=_class_names(dataset, labels)),
     )
+
+
+def _eight_bits(image: Image.Image, channels: int | None, index: int) -> Image.Image:
+    """Return an image upright, in as many channels as asked for or its own, of 8 bits each; its file is closed."""
+    try:
+        own = 1 if image.mode in GREY_MODES else 3
+        shown = convert(upright(image), channels or own)
+        if isinstance(image, ImageFile):
+            image.close()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"image {index} of the dataset cannot be read: {error}") from error
+    return shown
 
 
 def _picture(image: Any, index: int) -> Image.Image:
@@ -83,7 +100,7 @@ def _picture(image: Any, index: int) -> Image.Image:
 def _label(label: Any, index: int) -> int:
     try:
         number = int(label)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"label {index} of the dataset is {label!r}; it must be a whole number from 0") from error
     if number != label or number < 0:
         raise UserError(f"label {index} of the dataset is {label!r}; it must be a whole number from 0")

@@ -46,9 +46,7 @@ class Walk:
                 else:
                     names.append(entry.name)
             elif entry.is_symlink() and not os.path.exists(entry.path):
-                raise UserError(
-                    f"{entry.path} is a link to {os.readlink(entry.path)}, which does not exist: mend or remove it"
-                )
+                raise link_to_nothing(entry.path)
         return names
 
     def images(self, folder: str) -> list[str]:
@@ -119,6 +117,11 @@ def told_of_unreadable() -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+def link_to_nothing(path: str) -> UserError:
+    """Return the error for a link to what does not exist."""
+    return UserError(f"{path} is a link to {os.readlink(path)}, which does not exist: mend or remove it")
 
 
 def is_hidden(name: str) -> bool:

@@ -56,6 +56,12 @@ class Members:
         except OSError as error:
             raise UnreadableImage(f"cannot read the image {name}: {error}") from error
 
+    def identity(self) -> Iterator[bytes]:
+        """Yield the names, and where each lies; see ``Files``."""
+        yield from self.names.identity()
+        yield self.which.tobytes()
+        yield self.places.tobytes()
+
     def take(self, indices: Tensor, /) -> Members:
         at = indices.numpy()
         return Members(self.shards, self.names.take(indices), self.which[at], self.places[at])
@@ -199,7 +205,10 @@ def _class_numbers(labels: Mapping[str, np.ndarray], folder: Path) -> tuple[tupl
     }
     named = folder / NAMES
     if named.is_file():
-        names = [line.strip() for line in named.read_text(encoding="utf-8").splitlines()]
+        try:
+            names = [line.strip() for line in named.read_text(encoding="utf-8-sig").splitlines()]
+        except (OSError, ValueError) as error:
+            raise UserError(f"{named} cannot be read as names of classes, in UTF-8: {error}") from error
         known = [str(number) for number in range(len(names))] if whole else names
         where = f"{named}, which has {len(names)} lines (the first is of class 0)"
     else:

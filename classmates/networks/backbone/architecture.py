@@ -16,6 +16,7 @@ from classmates.networks.backbone.probe import (
     run_in_training,
     sample_images,
     silent,
+    watched,
 )
 from classmates.networks.backbone.stages import Stage, find_stages
 
@@ -51,9 +52,10 @@ def inspect_network(network: nn.Module, input_shape: tuple[int, int, int] | None
     input_shape = input_shape or default_input_shape(network)
     channels, height, width = input_shape
     try:
-        calls, logits = record_calls(network, input_shape)
-        with silent(network):
-            logits_in_training = run_in_training(network, sample_images(network, input_shape))
+        with watched(network) as written:
+            calls, logits = record_calls(network, input_shape)
+            with silent(network):
+                logits_in_training = run_in_training(network, sample_images(network, input_shape))
     except Exception as error:  # anything may come out of a forward; all of it concerns the user's own network
         raise UserError(
             f"{type(network).__name__} cannot take images of {channels} channels and {height}x{width} pixels: "
@@ -75,7 +77,7 @@ def inspect_network(network: nn.Module, input_shape: tuple[int, int, int] | None
     body = [call for call in calls if call.ended < classifier.started]
     return Architecture(
         input_shape=input_shape,
-        stages=find_stages(network, body, (height, width)),
+        stages=find_stages(network, body, (height, width), written),
         classifier=classifier.name,
         embedding=weight_of(classifier.module).shape[1],
         num_classes=logits.shape[1],

@@ -53,7 +53,7 @@ def observe(
     entering: list[Tensor] = []
     own = architecture.stages[len(shared) :]
     with hooked(
-        network, {stage.name: _keeper(maps, stage.name) for stage in own}, {architecture.classifier: entering.append}
+        network, {stage.name: _keeper(maps, stage) for stage in own}, {architecture.classifier: entering.append}
     ):
         logits = network(images)
     embedding = entering[-1]
@@ -75,7 +75,7 @@ def observe_first(network: nn.Module, architecture: Architecture, images: Tensor
 
     maps: dict[str, Tensor] = {}
     stages = architecture.stages[:count]
-    keepers = {stage.name: _keeper(maps, stage.name) for stage in stages}
+    keepers = {stage.name: _keeper(maps, stage) for stage in stages}
     with suppress(_Reached), hooked(network, keepers), hooked(network, {stages[-1].name: leave}):
         network(images)
     return _as_maps(stages, maps, images)
@@ -88,7 +88,7 @@ def stack_logits(outputs: list[NetworkOutput]) -> Tensor:
 
 def _as_maps(stages: Sequence[Stage], outputs: Mapping[str, Tensor], images: Tensor) -> tuple[Tensor, ...]:
     image = images.shape[-2], images.shape[-1]
-    return tuple(stage.layout.as_map(outputs[stage.name], image) for stage in stages)
+    return tuple(stage.as_map(outputs[stage.name], image) for stage in stages)
 
 
 def by_network(outputs: list[NetworkOutput]) -> dict[str, NetworkOutput]:
@@ -97,5 +97,6 @@ def by_network(outputs: list[NetworkOutput]) -> dict[str, NetworkOutput]:
     return {"student": outputs[-1], **peers}
 
 
-def _keeper(kept: dict[str, Tensor], name: str) -> Callable[[Tensor], None]:
-    return lambda output: kept.update({name: output})
+def _keeper(kept: dict[str, Tensor], stage: Stage) -> Callable[[Tensor], None]:
+    """Keep a stage's output as it was returned, whatever is written into it later."""
+    return lambda output: kept.update({stage.name: output.clone() if stage.written else output})

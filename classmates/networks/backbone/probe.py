@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from traceback import extract_tb
 from typing import Any, NamedTuple
@@ -75,6 +76,25 @@ def record_calls(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[list
         for handle in handles:
             handle.remove()
     return calls, output
+
+
+@contextmanager
+def watched(network: nn.Module) -> Iterator[set[str]]:
+    """After the block, the set has the modules into whose output something has written after they returned it."""
+    outputs: list[tuple[str, Tensor, int]] = []
+    written: set[str] = set()
+
+    def note(name: str, _: nn.Module, __: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            outputs.append((name, output, output._version))
+
+    handles = [module.register_forward_hook(partial(note, name)) for name, module in network.named_modules()]
+    try:
+        yield written
+    finally:
+        for handle in handles:
+            handle.remove()
+        written |= {name for name, output, version in outputs if output._version != version}
 
 
 def run_in_training(network: nn.Module, images: Tensor) -> Any:

@@ -8,7 +8,8 @@ longest row of equal blocks. Nothing is traced or edited.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import torch
@@ -19,6 +20,7 @@ from classmates.networks.backbone.probe import BATCH, Call
 
 STEM_SHARE = 0.25  # stages that end before this share of the layers has run are but the stem of something else
 ISOTROPIC_STAGES = 4  # a network of one resolution (ViT) is cut into this many stages of equal depth
+GIVEN = "the names given"
 GLOBAL_POOLING = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 
 Size = tuple[int, int]  # height and width
@@ -31,12 +33,15 @@ class Layout(Enum):
     NHWC = "channels last"
     TOKENS = "tokens, after any class token"
 
-    def as_map(self, output: Tensor, image: Size) -> Tensor:
-        """Return the output as a map [B, C, H, W]; tokens [B, T, C] lose their prefix and go back to their grid."""
+    def as_map(self, output: Tensor, image: Size, prefix: int = 0) -> Tensor:
+        """Return the output as a map [B, C, H, W]; tokens [B, T, C] lose their prefix and go back to their grid.
+
+        prefix: how many tokens at the beginning are known to be none of the grid; there may be more.
+        """
         if self is Layout.NHWC:
             return output.permute(0, 3, 1, 2)
         if self is Layout.TOKENS:
-            height, width = token_grid(output.shape[1], image)
+            height, width = token_grid(output.shape[1] - prefix, image)
             prefix = output.shape[1] - height * width
             return output[:, prefix:].transpose(1, 2).unflatten(2, (height, width))
         return output
@@ -53,24 +58,41 @@ def token_grid(tokens: int, image: Size) -> Size:
 
 @dataclass(frozen=True)
 class Stage:
-    """A block of the backbone at one depth. name: its last module. shape: (C, H, W) of its map for one image."""
+    """A block of the backbone at one depth.
+
+    name: its last module. shape: (C, H, W) of its map for one image. prefix: how many tokens come before those of the
+    grid, as far as the network says. written: whether what comes after it writes into its output (in place).
+    """
 
     name: str
     shape: tuple[int, int, int]
     layout: Layout
+    prefix: int = 0
+    written: bool = False
 
     @property
     def channels(self) -> int:
         return self.shape[0]
 
+    def as_map(self, output: Tensor, image: Size) -> Tensor:
+        """Return its output for images of this size as maps [B, C, H, W]."""
+        return self.layout.as_map(output, image, self.prefix)
 
-def find_stages(network: nn.Module, calls: list[Call], image: Size) -> tuple[Stage, ...]:
-    """Find the stages by the network's ``stage_names``, timm's ``feature_info`` or the maps' resolutions."""
+
+def find_stages(
+    network: nn.Module, calls: list[Call], image: Size, written: Collection[str] = ()
+) -> tuple[Stage, ...]:
+    """Find the stages by the network's ``stage_names``, timm's ``feature_info`` or the maps' resolutions.
+
+    written: the modules whose output is written into by what comes after them.
+    """
     last_call = {call.name: call for call in calls if call.name}
     channels_last = str(getattr(network, "output_fmt", "")).endswith("NHWC")
-    maps = {name: stage for name, call in last_call.items() if (stage := as_stage(call, image, channels_last))}
+    prefix = int(getattr(network, "num_prefix_tokens", 0))
+    made = {name: as_stage(call, image, channels_last, prefix) for name, call in last_call.items()}
+    maps = {name: replace(stage, written=name in written) for name, stage in made.items() if stage}
     if names := list(getattr(network, "stage_names", None) or []):
-        tried = "the names given"
+        tried = GIVEN
         check_names(network, names, maps, last_call)
     elif names := [name for name in timm_stages(network) if name in maps]:
         tried = "timm's feature_info"
@@ -81,9 +103,11 @@ def find_stages(network: nn.Module, calls: list[Call], image: Size) -> tuple[Sta
         names = with_weights_of_their_own(last_at_each_resolution(making_maps, maps), calls)
         if len(names) < 2 or ends_early(names, calls):
             names = equal_parts(row_of_blocks(making_maps, maps), maps)
-    if len(names) < 2:
+    early = tried != GIVEN and len(names) >= 2 and ends_early(names, calls)
+    if len(names) < 2 or early:
         raise UserError(
-            f"{len(names)} stages found in {type(network).__name__} from {tried}; at least 2 are needed. Name them, "
+            f"{len(names)} stages found in {type(network).__name__} from {tried}; "
+            f"{'nearly all of its layers come after them' if early else 'at least 2 are needed'}. Name them, "
             "shallow to deep: stages=[...], or network.stage_names = [...] before the method is made, takes modules "
             f"that return maps, such as {some(maps)}"
         )
@@ -101,8 +125,11 @@ def check_names(network: nn.Module, names: list[str], maps: dict[str, Stage], ra
         raise UserError(f"stages {names} must be named shallow to deep, each once: {in_order}")
 
 
-def as_stage(call: Call, image: Size, channels_last: bool) -> Stage | None:
-    """Return the call's output as a stage; None where it is not one map or one row of tokens for each image."""
+def as_stage(call: Call, image: Size, channels_last: bool, prefix: int = 0) -> Stage | None:
+    """Return the call's output as a stage; None where it is not one map or one row of tokens for each image.
+
+    prefix: how many tokens the network says come first, which those of a module may lack.
+    """
     if call.shape is None or len(call.shape) not in (3, 4) or call.shape[0] != BATCH or 0 in call.shape:
         return None
     layout = Layout.TOKENS
@@ -112,8 +139,11 @@ def as_stage(call: Call, image: Size, channels_last: bool) -> Stage | None:
         if image[0] == image[1] and min(first, last) > 1:
             return None
         layout = Layout.NHWC if first < last or (first == last and channels_last) else Layout.NCHW
-    _, channels, height, width = layout.as_map(torch.empty(call.shape, device="meta"), image).shape
-    return Stage(call.name, (channels, height, width), layout) if height * width else None
+    grid = call.shape[1] - prefix
+    if layout is not Layout.TOKENS or grid < 1 or math.prod(token_grid(grid, image)) != grid:
+        prefix = 0
+    _, channels, height, width = layout.as_map(torch.empty(call.shape, device="meta"), image, prefix).shape
+    return Stage(call.name, (channels, height, width), layout, prefix) if height * width else None
 
 
 def stretch(sides: tuple[int, ...], image: Size) -> float:

@@ -21,6 +21,10 @@ UNDER = ("state_dict_ema", "model_ema", "state_dict", "model")
 """Where training checkpoints have the weights, an average of them first, as timm looks for them."""
 
 
+AVERAGED = "n_averaged"
+"""The counter that ``torch.optim.swa_utils.AveragedModel`` keeps beside the weights."""
+
+
 class Changes(NamedTuple):
     """Sentences on what was not taken over as it is: names and sizes, the classifier, the first convolution."""
 
@@ -85,10 +89,11 @@ def read_weights(file: Path) -> dict[str, Tensor]:
             return load_file(readable)
     found = torch.load(file, map_location="cpu", weights_only=True)
     weights = next((found[key] for key in UNDER if isinstance(found.get(key), Mapping)), found)
+    weights = {name: value for name, value in weights.items() if name != AVERAGED}
     for name, value in weights.items():
         if not isinstance(value, Tensor):
             raise ValueError(f"its '{name}' is no tensor")
-    return clean_state_dict(dict(weights))
+    return clean_state_dict(weights)
 
 
 def load_matching(network: nn.Module, found: Mapping[str, Tensor], source: str) -> None:
@@ -161,7 +166,8 @@ def _leave_classifier_out(found: dict[str, Tensor], wanted: Mapping[str, Tensor]
     """Remove the weights of the one layer that a network without a classifier lacks, where there is but one."""
     more = [name for name in found if name not in wanted]
     layers = {name.rpartition(".")[0] for name in more}
-    if len(layers) != 1:
+    weight = found.get(f"{next(iter(layers), '')}.weight")
+    if len(layers) != 1 or weight is None or weight.ndim not in (2, 4) or set(weight.shape[2:]) - {1}:
         return []
     for name in more:
         del found[name]
@@ -176,13 +182,18 @@ def _small(parameter: Tensor) -> Tensor:
 
 
 def _adapt_input(found: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
-    """Return the first convolution, made fit for the images' channels."""
-    name = next((name for name, weight in wanted.items() if weight.ndim == 4), None)
-    if name is None or name not in found or found[name].ndim != 4 or found[name].shape[1] == wanted[name].shape[1]:
+    """Return the first convolution, and those beside it, made fit for the images' channels."""
+    shapes = {name: (found[name].shape, weight.shape) for name, weight in wanted.items() if name in found}
+    shapes = {name: both for name, both in shapes.items() if len(both[0]) == len(both[1]) == 4}
+    first = next(iter(shapes), "")
+    if not first or shapes[first][0][1] == shapes[first][1][1]:
         return []
-    channels = (found[name].shape[1], wanted[name].shape[1])
-    if channels[0] == 1:  # which timm does not adapt: grey images in colour then give what they gave in grey
-        found[name] = found[name].repeat(1, channels[1], 1, 1) / channels[1]
-    else:
-        found[name] = adapt_input_conv(channels[1], found[name])
-    return [f"the first convolution '{name}' was adapted from {channels[0]} to {channels[1]} channels"]
+    channels = (shapes[first][0][1], shapes[first][1][1])
+    beside = [name for name, (one, other) in shapes.items() if (one[1], other[1]) == channels]
+    for name in beside:
+        if channels[0] == 1:  # which timm does not adapt: grey images in colour then give what they gave in grey
+            found[name] = found[name].repeat(1, channels[1], 1, 1) / channels[1]
+        else:
+            found[name] = adapt_input_conv(channels[1], found[name])
+    more = f" and {len(beside) - 1} beside it" if len(beside) > 1 else ""
+    return [f"the first convolution '{first}'{more} was adapted from {channels[0]} to {channels[1]} channels"]

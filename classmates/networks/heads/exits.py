@@ -185,7 +185,7 @@ class EarlyExit(nn.Module):
         return answers.logits, answers.exits
 
     def _try_exit(self, answers: _Answers, exit_: nn.Module, stage: Stage, images: Tensor, output: Tensor) -> Tensor:
-        logits, _ = exit_(stage.layout.as_map(output, (images.shape[-2], images.shape[-1])))
+        logits, _ = exit_(stage.as_map(output, (images.shape[-2], images.shape[-1])))
         undecided = answers.take(logits)
         if not len(answers.rows):
             raise _AllAnswered

@@ -106,6 +106,17 @@ def finished_by(calls: tuple[Call, ...], split: str) -> list[str]:
     return [name for name in done if name not in nested and name not in outside]
 
 
+def counts_twice(calls: tuple[Call, ...], split: str) -> bool:
+    """Return whether a module with buffers (BatchNorm's statistics) runs before the split and again after it.
+
+    It is kept in the branch, where it would count the placeholders that it is given before the split.
+    """
+    end = max(call.ended for call in calls if call.name == split)
+    before = {call.name for call in calls if call.ended <= end}
+    again = [call.module for call in calls if call.started > end and call.name in before]
+    return any(True for module in again for _ in module.buffers())
+
+
 def branch(network: nn.Module, architecture: Architecture, split: str) -> tuple[nn.Module, Trunk]:
     """Return a copy of ``network`` that begins after the stage ``split``, and the trunk that feeds it.
 
@@ -113,13 +124,15 @@ def branch(network: nn.Module, architecture: Architecture, split: str) -> tuple[
     is, where the branch fed by the trunk does not give the network's own output to the last bit.
     """
     trunk = Trunk(network, finished_by(architecture.calls, split), split)
+    written = any(stage.written for stage in architecture.stages if stage.name == split)
+    trunk.copies = written or counts_twice(architecture.calls, split)
     branched = copy.deepcopy(network)
     for name in trunk.modules:
         parent, _, child = name.rpartition(".")
         setattr(branched.get_submodule(parent), child, Stub(trunk, name))
     images = sample_images(network, architecture.input_shape)
     if difference(branched, trunk, images):
-        trunk.copies = True
+        trunk.copies = True  # from before the split something is handed past it
         if reason := difference(branched, trunk, images):
             raise UserError(
                 f"{type(network).__name__} cannot be split after '{split}' ({reason}): "
@@ -131,32 +144,31 @@ def branch(network: nn.Module, architecture: Architecture, split: str) -> tuple[
 
 def difference(branched: nn.Module, trunk: Trunk, images: Tensor) -> str:
     """Return how the branch's output differs from the whole network's, in words; empty where it does not."""
-    features: list[tuple[Tensor, int]] = []
-    note = partial(_note_versions, features)
     try:
-        with silent(trunk.network), silent(branched), trunk.recorded(), hooked(trunk.network, {trunk.split: note}):
+        with silent(trunk.network), silent(branched), trunk.recorded():
             logits = trunk.network(images)
-            if not trunk.copies and any(tensor._version != version for tensor, version in features):
-                return "its features are written into"
             return "" if torch.equal(logits, branched(images)) else "what it computes is not all made by its modules"
     except Exception as error:  # anything may come out of a forward whose modules are not what it expects
         return first_line(error)
 
 
-def _note_versions(versions: list[tuple[Tensor, int]], output: Any) -> None:
-    versions += [(leaf, leaf._version) for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
-
-
 def drop_unused_parameters(branched: nn.Module, trunk: Trunk, images: Tensor) -> None:
-    """Turn parameters that training no longer depends on (a position embedding) into placeholder buffers."""
+    """Turn parameters that nothing depends on any more (a position embedding) into placeholder buffers.
+
+    What is looked at is training, and evaluation too: blocks that training skips at random are of use.
+    """
     parameters = {name: p for name, p in branched.named_parameters() if p.requires_grad}
-    with silent(trunk.network), silent(branched), trunk.recorded():
-        run_in_training(trunk.network, images)
-        with torch.enable_grad():
-            logits = run_in_training(branched, images)
-            gradients = torch.autograd.grad(logits.sum(), list(parameters.values()), allow_unused=True)
-    for name, gradient in zip(list(parameters), gradients, strict=True):
-        if gradient is None:
+    used = dict.fromkeys(parameters, False)
+    for run in (lambda network, images: network(images), run_in_training):
+        with silent(trunk.network), silent(branched), trunk.recorded():
+            run(trunk.network, images)
+            with torch.enable_grad():
+                logits = run(branched, images)
+                gradients = torch.autograd.grad(logits.sum(), list(parameters.values()), allow_unused=True)
+        for name, gradient in zip(parameters, gradients, strict=True):
+            used[name] |= gradient is not None
+    for name, of_use in used.items():
+        if not of_use:
             path, _, leaf = name.rpartition(".")
             owner = branched.get_submodule(path)
             delattr(owner, leaf)

@@ -147,13 +147,15 @@ class Peers(nn.Module):
         average = {}
         for name, value in self.student.state_dict().items():
             values = [value, *(state[name] for state in states if name in state)]
-            average[name] = torch.stack(values).mean(dim=0) if value.is_floating_point() else value.clone()
+            learnt = isinstance(value, Tensor) and value.is_floating_point()
+            average[name] = torch.stack(values).mean(dim=0) if learnt else copy.deepcopy(value)
         return average
 
     def put_average(self) -> None:
         """Put the average of all peers in the student's place; its own weights are kept, and judged as a peer's."""
         average, place = self.averaged(), f"networks.{len(self) - 1}."
-        self.own = {place + name: value.clone() for name, value in self.student.state_dict().items()}
+        state = self.student.state_dict()
+        self.own = {place + name: value.clone() for name, value in state.items() if isinstance(value, Tensor)}
         self.student.load_state_dict(average)
 
     def put_back(self) -> None:
@@ -277,10 +279,12 @@ def shared_stages(architecture: Architecture, share: int | str) -> int:
 def shuffle_weights(network: nn.Module) -> None:
     """Give a freshly made network other weights of the same kind, whatever its architecture and initialisation.
 
-    The numbers of each parameter are put in a random order: constants (BatchNorm, zero-initialised gains) stay what
-    they are, and random weights become another draw of exactly the same distribution.
+    The numbers of each parameter are put in a random order: random weights become another draw of exactly the same
+    distribution. Constants (BatchNorm, zero-initialised gains), and what has two values alone, such as the identity,
+    stay what they are.
     """
     for parameter in network.parameters():
-        if parameter.requires_grad:
+        ends = (parameter == parameter.min()) | (parameter == parameter.max()) if parameter.numel() else parameter
+        if parameter.requires_grad and not ends.all():
             order = torch.randperm(parameter.numel(), device=parameter.device)
             parameter.copy_(parameter.flatten()[order].view_as(parameter))

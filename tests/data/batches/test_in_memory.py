@@ -141,6 +141,15 @@ def test_a_pass_goes_on_where_another_was_stopped(data, cutout, erasing):
     assert_same(list(second), whole)  # the next pass is a whole one
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_where_a_pass_had_ended_the_next_is_a_whole_one(data, workers):
+    sampler = EpochSampler(Shuffled(), data.train.labels, 6, seed=1)
+    loader = train_loader(data, sampler, Augmentation(), seed=0, num_workers=workers)
+    ended = len(list(loader))
+    loader.load_state_dict({"given": ended})
+    assert len(list(loader)) == ended
+
+
 def test_lightning_tells_the_epoch_also_when_it_resumes(data, tmp_path):
     def fit(epochs, resume=None):
         module = Recorder()

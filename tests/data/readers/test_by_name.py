@@ -33,6 +33,12 @@ def test_parquet_files_stand_in_for_the_publishers_own(tmp_path, place):
     assert list_named("cifar100", tmp_path, "coarse").parts["train"].labels.tolist() == LABELS["coarse_label"]
 
 
+def test_parquet_files_that_may_be_of_another_set_are_told(tmp_path):
+    write_shard(tmp_path / "train.parquet", {"label": [0, 1] * 3})
+    (note,) = list_named("digits", tmp_path, None).notes
+    assert note == f"the parquet files in {tmp_path} are taken for those of digits"
+
+
 def test_another_sets_parquet_files_do_not(tmp_path):
     write_shard(tmp_path / "cifar100" / "train.parquet", LABELS)
     with pytest.raises(UserError, match=r"cub200: .* has no images"):

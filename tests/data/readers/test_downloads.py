@@ -2,6 +2,8 @@ import gzip
 import hashlib
 import pickle
 import struct
+import subprocess
+import sys
 import zipfile
 from urllib.error import URLError
 
@@ -169,6 +171,19 @@ def test_a_damaged_archive_of_omniglot_is_not_unpacked(characters):
     with pytest.raises(UserError, match=r"images_evaluation.zip is damaged .*: remove it"):
         omniglot(characters)
     assert not (characters / "images_evaluation").exists()
+
+
+def test_processes_that_want_omniglot_at_once_unpack_it_once(characters):
+    command = """
+import pathlib, sys
+from classmates.data.readers.downloads import omniglot
+omniglot(pathlib.Path(sys.argv[1]))
+"""
+    running = [
+        subprocess.Popen([sys.executable, "-c", command, characters], stderr=subprocess.PIPE) for _ in range(3)
+    ]
+    assert [process.communicate()[1] for process in running] == [b""] * 3
+    assert len(omniglot(characters).parts["train"]) == 15
 
 
 def test_digits_are_listed_without_a_network(tmp_path):

@@ -1,5 +1,6 @@
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import torch
 from PIL import Image
 from torchvision.datasets import Omniglot
 
+from classmates.data.fingerprints import split_hash
 from classmates.data.loading import load
 from classmates.data.readers import few_shot
 from classmates.data.readers.by_name import list_named
@@ -132,6 +134,19 @@ def test_turned_files_are_taken_by_their_numbers(tmp_path):
     assert turned[1].size == (4, 3)
 
 
+def test_a_character_that_cannot_be_read_is_named_or_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(few_shot, "OMNIGLOT_TRAINING", 5)
+    alphabets = dict(zip(Omniglot.zips_md5, (("Greek", "Armenian"), ("Angelic", "Tengwar")), strict=True))
+    names = {half: [f"{name}/{n}" for name in both for n in (1, 2)] for half, both in alphabets.items()}
+    write_classes(tmp_path, names, count=4)
+    broken = next(tmp_path.rglob("0.png"))
+    broken.write_bytes(broken.read_bytes()[:40])
+    with pytest.raises(UserError, match=rf"4 of 128 images .*\n.*cannot read the image {broken}"):
+        load("omniglot", data_dir=tmp_path, classes="disjoint")
+    data = load("omniglot", data_dir=tmp_path, classes="disjoint", on_bad_image="skip")
+    assert sum(len(split) for split in (data.train, data.val, data.test)) == 124
+
+
 def test_cub_by_species(tmp_path):
     species = [f"{number:03}.Bird" for number in range(1, 9)]
     rows = {"images": [], "image_class_labels": [], "train_test_split": []}
@@ -183,6 +198,7 @@ def test_tables_of_classes_into_an_imagenet(tmp_path):
         (tmp_path / "mini-imagenet" / f"{part}.csv").write_text("\n".join(rows))
     data = load("mini-imagenet", data_dir=tmp_path, classes="disjoint", val_fraction=0)
     assert data.train.class_names == ("n1", "n3")
+    assert len({split_hash(replace(split, images=None)) for split in (data.train, data.test)}) == 2
     assert [str(path.relative_to(tmp_path)) for path in data.test.paths] == [
         "imagenet/train/n2/0.png",
         "imagenet/train/n4/0.png",

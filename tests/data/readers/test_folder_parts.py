@@ -1,5 +1,7 @@
 """The parts of a folder: found by their names, wherever they lie, and said."""
 
+import shutil
+
 import pytest
 
 from classmates.data.readers.folder import list_folder, list_part
@@ -100,6 +102,40 @@ def test_one_part_alone_has_the_classes_that_it_has(tmp_path):
     every = list_part(tmp_path / "Test", "val")
     assert [*every.parts] == ["test"]
     assert every.notes[0].startswith("every image of")
+
+
+@pytest.mark.parametrize("name", ["test", "Val"])
+def test_a_part_that_is_a_link_to_nothing_is_not_missing(tmp_path, name):
+    write_classes(tmp_path / "train")
+    (tmp_path / name).symlink_to(tmp_path / "not mounted")
+    with pytest.raises(
+        UserError, match=rf"{name} is a link to .*not mounted, which does not exist: mend or remove it"
+    ):
+        list_folder(tmp_path)
+    (tmp_path / name).rename(tmp_path / "notes")
+    assert [*list_folder(tmp_path).parts] == ["train"]
+
+
+def test_parts_are_not_taken_for_classes(tmp_path):
+    for name in ("cat", "dog"):
+        write_classes(tmp_path / "divided" / name, ("train", "test"))
+        write_classes(tmp_path / name, ("front", "side"))  # folders within a class are no parts
+    with pytest.raises(
+        UserError, match=r"hold test/, train/, .*: put the classes into the parts \(test/cat/\.\.\.\)"
+    ):
+        list_folder(tmp_path / "divided")
+    for name in ("train2017", "val2017"):
+        write_classes(tmp_path / "years" / name)
+        write_classes(tmp_path / "loose", (name,))
+    with pytest.raises(
+        UserError, match=r"train2017/, val2017/ in .* if they are the parts .*, call them train/, val/"
+    ):
+        list_folder(tmp_path / "years")
+    assert list_folder(tmp_path / "loose").class_names == ("train2017", "val2017")
+    shutil.rmtree(tmp_path / "divided")
+    shutil.rmtree(tmp_path / "years")
+    shutil.rmtree(tmp_path / "loose")
+    assert list_folder(tmp_path).class_names == ("cat", "dog")
 
 
 def test_a_test_folder_without_a_train_folder(tmp_path):

@@ -98,6 +98,18 @@ def test_labels_without_names_are_classes_by_their_values():
     assert found.parts["test"].labels.tolist() == [0]
 
 
+def test_texts_are_written_as_the_names_of_classes_are_and_none_is_empty():
+    def of(*texts):
+        return datasets.Dataset.from_dict({"image": [encoded(0)] * len(texts), "species": texts})
+
+    found = listed(train=of("caf\u00e9", "owl", "cafe\u0301"), test=of("", ""))
+    assert found.class_names == ("caf\u00e9", "owl")
+    assert found.parts["train"].labels.tolist() == [0, 1, 0]
+    assert found.parts.keys() == {"train"}
+    with pytest.raises(UserError, match=r"1 of 3 rows of the train split of .* have no species \(empty or -1\)"):
+        listed(train=of("owl", "", "auk"))
+
+
 def test_several_label_columns_need_a_choice():
     both = table(coarse=[0, 0, 0, 0, 5, 5, 5, 5])
     with pytest.raises(UserError, match="several columns of labels, label, coarse: choose one with --label"):
@@ -115,6 +127,7 @@ def test_a_test_split_without_labels_gives_way_to_validation():
     found = listed(train=table(), validation=table(4), test=table(6, labels=[-1] * 6))
     assert found.parts.keys() == {"train", "test"}
     assert len(found.parts["test"]) == 4
+    assert str(found.parts["test"].paths[1]) == "in row 1 of val of hf:me/pets"
     assert found.notes == (
         "the test split of hf:me/pets has no labels, not used",
         "no labelled test split in hf:me/pets: its validation split is the test set",

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -164,6 +166,46 @@ def test_mini_imagenet_from_class_folders(tmp_path):
     assert found.class_names == ("tench, Tinca tinca", "crane (n02012849)", "crane (n03126707)")
     assert [path.parent.parent.name for path in found.parts["train"].paths] == ["test", "train", "val"]
     assert found.parts["train"].labels.tolist() == [0, 1, 2]
+
+
+def test_a_class_of_mini_imagenet_in_two_parts_is_no_part_of_it(tmp_path):
+    for part in ("train", "val", "test"):
+        write(tmp_path / "mini-imagenet" / part / WNIDS[0] / f"{part}.jpg")
+    with pytest.raises(UserError, match=r"has n01440764 in train/n01440764 and in val/, .*--data .*mini-imagenet\)"):
+        mini_imagenet(tmp_path)
+
+
+def damaged(file, text):
+    return lambda root: (root / file).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("read", "change", "message"),
+    [
+        (tiny_imagenet, damaged("val/val_annotations.txt", "a\tn1\nb\n"), "has nothing for file or wnid in line 2"),
+        (tiny_imagenet, damaged("val/val_annotations.txt", "a\n"), "val_annotations.txt cannot be read as a table"),
+        (imagenet, damaged("LOC_val_solution.csv", "ImageId,Classes\na,b\n"), "has no column PredictionString, but"),
+        (
+            imagenet,
+            damaged("LOC_val_solution.csv", "ImageId,PredictionString\na,n1 1\na,n1 1\n"),
+            r"LOC_val_solution\.csv has two rows of a: keep one",
+        ),
+        (
+            mini_imagenet,
+            damaged("val.csv", "class_name,image_name\na,b\n"),
+            r"val\.csv has no column filename, but class",
+        ),
+    ],
+)
+def test_a_damaged_table_is_named(read, change, message, tiny):
+    (tiny / "images").mkdir()
+    for part in ("train", "test"):
+        (tiny / f"{part}.csv").write_text("filename,label\na.jpg,n1\n")
+    if read is not tiny_imagenet:
+        shutil.rmtree(tiny / ("val/images" if read is imagenet else "train"))
+    change(tiny)
+    with pytest.raises(UserError, match=message):
+        read(tiny)
 
 
 def test_class_names_are_words_where_there_are_some():

@@ -1,3 +1,4 @@
+import struct
 from importlib.metadata import version
 
 import numpy as np
@@ -94,3 +95,17 @@ def test_a_link_to_nothing_is_named(tmp_path):
     (tmp_path / "link.jpg").symlink_to("gone.jpg")
     with pytest.raises(UnreadableImage, match=r"image .*link\.jpg: it is a link to gone\.jpg, which does not exist"):
         decode_fast(tmp_path / "link.jpg", 3)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", [3, 4], ids=["short", "long"])
+@pytest.mark.parametrize("number", [0, *range(1, 10)])
+def test_a_photo_lies_as_pillow_lays_it_however_its_orientation_is_written(tmp_path, order, kind, number):
+    tag = struct.pack(f"{order}HHI", 0x0112, kind, 1) + struct.pack(
+        f"{order}{'HH' if kind == 3 else 'I'}", *(number, 0)[: 5 - kind]
+    )
+    tiff = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HIH", 42, 8, 1) + tag + bytes(4)
+    PICTURE.save(tmp_path / "turned.jpg", exif=b"Exif\0\0" + tiff)
+    expected = transforms.pil_to_tensor(decode(tmp_path / "turned.jpg", 3))
+    assert torch.equal(decode_fast(tmp_path / "turned.jpg", 3), expected)
+    assert (expected.shape[1] > expected.shape[2]) == (number in (5, 6, 7, 8))

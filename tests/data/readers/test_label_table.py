@@ -124,6 +124,9 @@ def test_numbers_are_classes_in_their_order(flat):
     as_floats = [(file, f"{label:.1f}") for file, label in labelled]  # as pandas writes a column with a gap
     listing = list_table(write_table(root / "labels.csv", ("file", "label"), as_floats), None, None)
     assert listing.class_names == ("-1.0", "5.0", "11.0")
+    mixed = [*as_floats[1:], labelled[0]]  # as of two tables that were joined
+    listing = list_table(write_table(root / "labels.csv", ("file", "label"), mixed), None, None)
+    assert "classes whose names are the same number: '-1' and '-1.0'; if they are one" in listing.notes[-1]
 
 
 @pytest.mark.parametrize("word", ["nan", "NA", "N/A", "None", "null", "unknown", "?"])
@@ -170,6 +173,7 @@ def test_of_several_columns_of_labels_one_is_chosen(flat):
             lambda rows: [(row[0], "1.0", "0.0") for row in rows],
             r"several columns, cat, dog: say .* --label; where cat, dog are the classes, make one column .*idxmax",
         ),
+        (("file", "label"), lambda rows: [("a\0b.png", "cat"), *rows], "has a zero byte in a field"),
         (("file", "label"), lambda rows: [("no.png", "cat")], "no column of .* names an image"),
         (
             ("cat_0.png", "cat"),

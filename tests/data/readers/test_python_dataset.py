@@ -1,9 +1,12 @@
+import os
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch.utils.data import IterableDataset, TensorDataset
 
+from classmates.data.readers.images import decode
 from classmates.data.readers.python_dataset import read_dataset
 from classmates.errors import UserError
 
@@ -81,6 +84,12 @@ IMAGE = Image.new("L", (2, 2))
             r"2 channels of torch\.uint8; there must be 1, 3 or 4",
         ),
         (Items([(torch.zeros(1, 2, 2, dtype=torch.int32), 0)]), r"1 channels of torch\.int32"),
+        (
+            Items([(Image.new("F", (2, 2)), 0)]),
+            "image 0 of the dataset cannot be read: its pixels are floating-point",
+        ),
+        (Items([(Image.new("I", (2, 2), 70000), 0)]), "image 0 of the dataset cannot be read: .* beyond 16 bits"),
+        (Items([(IMAGE, float("inf"))]), "label 0 of the dataset is inf"),
         (Items([(IMAGE, "cat")]), "label 0 of the dataset is 'cat'; it must be a whole number"),
         (Items([(IMAGE, 0.5)]), r"label 0 of the dataset is 0\.5"),
         (Items([(IMAGE, -1)]), "label 0 of the dataset is -1"),
@@ -89,3 +98,45 @@ IMAGE = Image.new("L", (2, 2))
 def test_what_is_no_dataset_of_images_is_refused(dataset, message):
     with pytest.raises(UserError, match=message):
         read(dataset)
+
+
+class Lazy:
+    """Files that are opened when they are asked for, and read by whoever asked."""
+
+    def __init__(self, folder, count):
+        self.files = [folder / f"{number}.png" for number in range(count)]
+        for number, file in enumerate(self.files):
+            Image.new("RGB", (4, 4), (number % 256, 0, 0)).save(file)
+
+    def __len__(self):
+        return len(self.files)
+
+    def __getitem__(self, index):
+        return Image.open(self.files[index]), index % 2
+
+
+def test_files_are_not_kept_open(tmp_path):
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    open_now = len(os.listdir("/dev/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_now + 50, hard))
+    try:
+        source = read(Lazy(tmp_path, 100))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert source.train.images[:, 0, 0, 0].tolist() == [*range(100)]
+
+
+def test_an_image_is_as_its_file_would_be_read(tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    (image,) = read(Items([(Image.open(tmp_path / "turned.png"), 0)])).train.images
+    assert np.array_equal(image.numpy(), np.asarray(decode(tmp_path / "turned.png", 3)))
+    assert image.shape == (9, 6, 3)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "I;16"])
+def test_every_grey_image_keeps_one_channel(mode):
+    assert read(Items([(Image.new(mode, (4, 4)), 0)])).train.images.shape == (1, 4, 4, 1)

@@ -104,6 +104,12 @@ def test_classes_are_named_in_a_file_beside(tmp_path, tar):
     tar(tmp_path / "train.tar", labels=("1", "0"))
     (tmp_path / "classnames.txt").write_text("cat\ndog\n")
     assert load(tmp_path, val_fraction=0).class_names == ("cat", "dog")
+    (tmp_path / "classnames.txt").write_text("\ufeffcat\nd\u00f6g\n", encoding="utf-8")  # as Windows writes it
+    assert load(tmp_path, val_fraction=0).class_names == ("cat", "d\u00f6g")
+    (tmp_path / "classnames.txt").write_text("cat\nd\u00f6g\n", encoding="latin-1")
+    with pytest.raises(UserError, match=r"classnames\.txt cannot be read as names of classes, in UTF-8"):
+        load(tmp_path)
+    (tmp_path / "classnames.txt").write_text("cat\ndog\n")
     tar(tmp_path / "train.tar", labels=("1", "0", "2"))
     with pytest.raises(UserError, match=r"label '2', which is no class of .*classnames\.txt, which has 2 lines"):
         load(tmp_path)

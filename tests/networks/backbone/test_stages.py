@@ -165,3 +165,54 @@ def test_layouts_as_maps() -> None:
     assert torch.equal(Layout.NHWC.as_map(maps.permute(0, 2, 3, 1), (8, 6)), maps)
     assert torch.equal(Layout.TOKENS.as_map(tokens, (8, 6)), maps)
     assert torch.equal(Layout.TOKENS.as_map(with_prefix, (8, 6)), maps)
+
+
+@pytest.mark.parametrize("prefix", [0, 1, 5, 9])
+@pytest.mark.parametrize("grid", [(1, 2), (2, 2), (3, 3), (4, 2), (7, 7)])
+def test_tokens_that_a_network_counts_as_none_of_the_grid_are_none(prefix: int, grid: tuple[int, int]) -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.num_prefix_tokens = prefix
+            self.patches = nn.Conv2d(3, 8, 4, 4)
+            self.blocks = nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
+            self.head = nn.Linear(8, 4)
+
+        def forward(self, images: Tensor) -> Tensor:
+            tokens = self.patches(images).flatten(2).transpose(1, 2)
+            tokens = torch.cat([tokens.new_full((len(tokens), prefix, 8), 9.0), tokens], 1)
+            for block in self.blocks:
+                tokens = tokens + 0 * block(tokens)
+            return self.head(tokens.mean(1))
+
+    network = Tokens()
+    stages = inspect_network(network, (3, 4 * grid[0], 4 * grid[1])).stages
+    assert [stage.shape for stage in stages] == [(8, *grid)] * 4
+    images = torch.randn(2, 3, 4 * grid[0], 4 * grid[1])
+    tokens = network.patches(images).flatten(2).transpose(1, 2)
+    given = torch.cat([tokens.new_full((2, prefix, 8), 9.0), tokens], 1)
+    assert torch.equal(stages[-1].as_map(given, (4 * grid[0], 4 * grid[1])), network.patches(images))
+
+
+def test_stages_that_are_but_the_beginning_of_a_network_are_refused_unless_named() -> None:
+    class Odd(nn.Module):
+        """Its maps are a list from its second part on."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1)
+            self.rest = nn.ModuleList(nn.Linear(4, 4) for _ in range(12))
+            self.fc = nn.Linear(4, 5)
+            self.feature_info = [{"module": "first"}, {"module": "second"}]
+
+        def forward(self, images: Tensor) -> Tensor:
+            vectors = self.second(self.first(images)).mean((2, 3))
+            for layer in self.rest:
+                vectors = layer(vectors)
+            return self.fc(vectors)
+
+    with pytest.raises(UserError, match=r"2 stages found in Odd from timm's feature_info; nearly all .* Name them"):
+        inspect_network(Odd(), (3, 16, 16))
+    network = Odd()
+    network.stage_names = ["first", "second"]
+    assert [stage.name for stage in inspect_network(network, (3, 16, 16)).stages] == ["first", "second"]

@@ -147,3 +147,29 @@ def test_files_of_anything_else_are_refused(tmp_path, content, message):
     torch.save(content, tmp_path / "other.pth")
     with pytest.raises(UserError, match=message):
         load_pretrained(network(), tmp_path / "other.pth", (3, 32, 32))
+
+
+def test_every_convolution_that_sees_the_images_is_adapted_to_their_channels(tmp_path):
+    source = timm.create_model("repvgg_a0", num_classes=4)
+    target = timm.create_model("repvgg_a0", num_classes=4, in_chans=1)
+    save_file(source.state_dict(), tmp_path / "weights.safetensors")
+    (note,) = load_pretrained(target, tmp_path / "weights.safetensors", (1, 32, 32))
+    assert "and 1 beside it was adapted from 3 to 1 channels" in note
+    grey = torch.randn(2, 1, 32, 32)
+    torch.testing.assert_close(source.eval()(grey.repeat(1, 3, 1, 1)), target.eval()(grey))
+
+
+def test_of_a_network_without_classifier_nothing_else_may_be_left_out(tmp_path):
+    source = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=32, reg_tokens=4, depth=1)
+    target = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=32, depth=1)
+    save_file(source.state_dict(), tmp_path / "weights.safetensors")
+    with pytest.raises(UserError, match="reg_token is not in the network"):
+        load_pretrained(target, tmp_path / "weights.safetensors", (3, 32, 32))
+
+
+def test_the_counter_of_averaged_weights_is_no_weight(tmp_path):
+    average = torch.optim.swa_utils.AveragedModel(network())
+    torch.save({"model_ema": average.state_dict(), "model": network().state_dict()}, tmp_path / "weights.pth")
+    target = network()
+    load_pretrained(target, tmp_path / "weights.pth", (3, 32, 32))
+    assert torch.equal(target.fc.weight, average.module.fc.weight)

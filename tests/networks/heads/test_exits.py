@@ -6,7 +6,7 @@ from torch import nn
 import classmates.models  # noqa: F401
 from classmates.errors import UserError
 from classmates.networks.backbone.architecture import inspect_network
-from classmates.networks.backbone.observe import observe
+from classmates.networks.backbone.observe import hooked, observe
 from classmates.networks.building.complexity import count_parameters, multiply_adds
 from classmates.networks.heads.exits import Attention, EarlyExit, MultiExit, ShallowExits, first_confident
 
@@ -137,3 +137,29 @@ def test_exits_on_other_families(name):
     assert everyone.shape == (len(architecture.stages[-4:]), 2, 5)
     torch.testing.assert_close(EarlyExit(exits, 0.0)(images), everyone[0])
     torch.testing.assert_close(EarlyExit(exits, 1.0)(images), everyone.mean(0))
+
+
+@pytest.mark.parametrize(
+    "first", [nn.ReLU(inplace=True), nn.Dropout2d(0.5, inplace=True)], ids=["always", "training"]
+)
+def test_an_exit_sees_what_its_stage_returned_though_the_next_writes_into_it(first, images):
+    torch.manual_seed(0)
+    stages = [(3, 4), (4, 6), (6, 8)]
+    network = nn.Sequential(*(nn.Sequential(first, nn.Conv2d(*sizes, 3, 2, 1)) for sizes in stages))
+    network.append(nn.AdaptiveAvgPool2d(1)).append(nn.Flatten()).append(nn.Linear(8, 4))
+    network.stage_names = ["0", "1", "2"]
+    architecture = inspect_network(network, SHAPE)
+    assert [stage.written for stage in architecture.stages] == [True, True, False]
+    exits = MultiExit(network, architecture, ShallowExits(architecture, 4, attention=True))
+    returned: list[torch.Tensor] = []
+    for training in (True, False):
+        exits.train(training)
+        torch.manual_seed(1)
+        with hooked(network, {"0": lambda output: returned.append(output.clone())}):
+            output = observe(network, architecture, images)
+        assert torch.equal(output.stages[0], returned.pop())
+        output.logits.sum().backward()
+    everyone = exits(images)
+    for number in range(3):
+        chosen = EarlyExit(exits, [1.0] * number + [0.0] * (3 - number))(images)
+        torch.testing.assert_close(chosen, everyone[number])

@@ -193,3 +193,73 @@ def test_only_what_training_no_longer_needs_is_dropped() -> None:
     assert names == {"shift", "conv2.weight", "conv2.bias", "fc.weight", "fc.bias"}
     assert branched.before.shape == (3, 1, 1)
     assert "before" not in branched.state_dict()
+
+
+class Skipping(nn.Module):
+    """Skips blocks at random in training (LayerDrop)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 3, 2, 1)
+        self.blocks = nn.ModuleList(nn.Conv2d(4, 4, 3, 1, 1) for _ in range(6))
+        self.conv2, self.fc = nn.Conv2d(4, 6, 3, 2, 1), nn.Linear(6, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.conv1(images)
+        for block in self.blocks:
+            if not self.training or torch.rand(()) > 0.5:
+                maps = maps + block(maps)
+        return self.fc(self.conv2(maps).mean((2, 3)))
+
+
+def test_blocks_that_training_skips_at_random_are_not_lost() -> None:
+    torch.manual_seed(0)
+    network = Skipping()
+    branched, _ = branch(network, inspect_network(network, (3, 16, 16)), "conv1")
+    assert len(list(branched.blocks.parameters())) == 12
+
+
+class Again(nn.Module):
+    """Has one block before and after the split."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1)
+        self.block = nn.Sequential(nn.Conv2d(4, 4, 3, 1, 1), nn.BatchNorm2d(4), nn.ReLU())
+        self.fc = nn.Linear(4, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fc(self.block(self.conv2(self.block(self.conv1(images)))).mean((2, 3)))
+
+
+def test_a_block_on_both_sides_of_the_split_counts_what_the_network_gives_it() -> None:
+    torch.manual_seed(0)
+    network = Again()
+    branched, trunk = branch(network, inspect_network(network, (3, 16, 16)), "conv1")
+    for _ in range(3):
+        with trunk.recorded():
+            images = torch.randn(8, 3, 16, 16)
+            assert torch.equal(network(images), branched(images))
+    assert torch.equal(network.block[1].running_var, branched.block[1].running_var)
+
+
+def test_what_drops_in_place_in_training_does_so_for_one_peer() -> None:
+    class Dropping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv1, self.drop = nn.Conv2d(3, 64, 3, 2, 1), nn.Dropout2d(0.5, inplace=True)
+            self.conv2, self.fc = nn.Conv2d(64, 6, 3, 2, 1), nn.Linear(6, 5)
+            self.stage_names = ["conv1", "conv2"]
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.fc(self.conv2(self.drop(self.conv1(images))).mean((2, 3)))
+
+    torch.manual_seed(0)
+    peers = Peers(Dropping(), DataSpec(5, torch.arange(5), (3, 16, 16)), 4, share=1, start="same")
+    seen: list[Tensor] = []
+    for network in peers.networks:
+        network.drop.register_forward_hook(lambda _, __, output: seen.append((output == 0).flatten(2).all(2)))
+    outputs = peers(torch.randn(4, 3, 16, 16))
+    sum(output.logits.sum() for output in outputs).backward()
+    assert all(0.4 < dropped.float().mean() < 0.6 for dropped in seen)
+    assert len(seen) == 4

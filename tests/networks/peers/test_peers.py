@@ -251,3 +251,31 @@ def test_state_goes_from_one_to_another(tiny_network: Make, tiny_data: DataSpec)
     other.load_state_dict(torch.load(file, weights_only=True))
     for one, output in zip(other(images()), peers(images()), strict=True):
         assert torch.equal(one.logits, output.logits)
+
+
+def test_weights_of_two_values_are_a_pattern_and_stay() -> None:
+    network = nn.Sequential(nn.Linear(6, 6, bias=False), nn.Linear(6, 6), nn.BatchNorm1d(6))
+    nn.init.eye_(network[0].weight)
+    before = copy.deepcopy(network.state_dict())
+    shuffle_weights(network)
+    assert torch.equal(network[0].weight, torch.eye(6))
+    assert not torch.equal(network[1].weight, before["1.weight"])
+
+
+def test_a_state_that_is_no_tensor_is_the_students(tiny_data: DataSpec) -> None:
+    class Counting(nn.Sequential):
+        seen = 3
+
+        def get_extra_state(self) -> dict[str, int]:
+            return {"seen": self.seen}
+
+        def set_extra_state(self, state: dict[str, int]) -> None:
+            self.seen = state["seen"]
+
+    layers = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 6, 3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    peers = Peers(Counting(*layers, nn.Linear(6, 4)), tiny_data, 2, share="nothing", start="identical")
+    images = torch.randn(2, 3, 16, 16)
+    peers.put_average()
+    assert len(peers.judged(images)) == 3
+    peers.put_back()
+    assert peers.student.seen == 3
