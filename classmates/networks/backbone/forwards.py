@@ -6,14 +6,13 @@ go with every step, and where they see each batch once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 
@@ -42,7 +41,8 @@ class CompiledForward(ReplacedForward):
 class RecomputedForward(ReplacedForward):
     """The module's forward, of which only the inputs are kept for backward, where it runs a second time.
 
-    BatchNorm's running statistics stay as the first run made them. Where an input is written into in between, PyTorch
+    The second run finds the buffers (BatchNorm's running statistics) that the first one found, and they stay as the
+    first one made them. Where an input is written into in between, PyTorch
     raises an error in backward.
     """
 
@@ -53,23 +53,24 @@ class RecomputedForward(ReplacedForward):
         return checkpoint(forward, *inputs, use_reentrant=False, context_fn=self._around_runs)
 
     def _around_runs(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), statistics_left_out(self.module)
+        owners = self.module.modules()
+        found = [
+            (owner, name, buffer.clone()) for owner in owners for name, buffer in owner.named_buffers(recurse=False)
+        ]
+        return nullcontext(), buffers_as(found)
 
 
 @contextmanager
-def statistics_left_out(module: nn.Module) -> Iterator[None]:
-    """Within the block BatchNorm takes the batches that it normalises into statistics that are then thrown away."""
-    layers = [one for one in module.modules() if isinstance(one, _BatchNorm)]
-    kept = [(layer, dict(layer.named_buffers(recurse=False))) for layer in layers]
+def buffers_as(found: Sequence[tuple[nn.Module, str, Tensor]]) -> Iterator[None]:
+    """Within the block modules have these buffers, by name, in the place of their own."""
+    own = [getattr(owner, name) for owner, name, _ in found]
     try:
-        for layer, buffers in kept:
-            for name, buffer in buffers.items():
-                setattr(layer, name, buffer.clone())
+        for owner, name, buffer in found:
+            setattr(owner, name, buffer)
         yield
     finally:
-        for layer, buffers in kept:
-            for name, buffer in buffers.items():
-                setattr(layer, name, buffer)
+        for (owner, name, _), buffer in zip(found, own, strict=True):
+            setattr(owner, name, buffer)
 
 
 def parts_between(network: nn.Module, observed: Iterable[str]) -> list[nn.Module]:

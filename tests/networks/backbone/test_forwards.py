@@ -5,7 +5,9 @@ from functools import partial
 import pytest
 import timm
 import torch
+from timm.layers import EvoNorm2dB0
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from classmates.contracts import DataSpec, NetworkOutput
 from classmates.errors import UserError
@@ -77,13 +79,14 @@ def test_a_module_s_own_forward_comes_back(tiny_network: Make) -> None:
 
 
 class _Dropping(nn.Module):
-    """BatchNorm, something random, and a hook's place at every stage."""
+    """BatchNorm and others that keep something from step to step, something random, a hook's place at every stage."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stage1 = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Dropout(0.5))
         self.stage2 = nn.Sequential(nn.Conv2d(4, 6, 3, 2), nn.BatchNorm2d(6, momentum=None), nn.ReLU())
-        self.stage3 = nn.Sequential(nn.Conv2d(6, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU())
+        norm = nn.InstanceNorm2d(8, track_running_stats=True)
+        self.stage3 = nn.Sequential(spectral_norm(nn.Conv2d(6, 8, 3, 2)), norm, EvoNorm2dB0(8))
         self.fc = nn.Linear(8, 4)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
