@@ -150,16 +150,22 @@ def _as_timm_converts(network: nn.Module, found: dict[str, Tensor]) -> tuple[dic
 
 
 def _keep_classifier(found: dict[str, Tensor], wanted: Mapping[str, Tensor], classifier: str) -> list[str]:
-    """Return a sentence where the network's own classifier stays, for the file has none, or one for other classes."""
-    weight, bias = f"{classifier}.weight", f"{classifier}.bias"
+    """Return sentences where the network's own classifier stays, for the file has none, or one for other classes.
+
+    Where it is for other classes, so are other heads beside it (of a transformer that learnt from a teacher).
+    """
+    weight = f"{classifier}.weight"
+    new = {}
     if weight not in found:
-        whose = "the file has none"
+        new[classifier] = "the file has none"
     elif found[weight].shape != wanted[weight].shape:
-        whose = f"the file's is for {len(found[weight])} classes"
-    else:
-        return []
-    found |= {name: _small(wanted[name]) for name in (weight, bias) if name in wanted}
-    return [f"the classifier '{classifier}' is new: {whose}"]
+        sizes = len(found[weight]), len(wanted[weight])
+        both = {name: (found[name], value) for name, value in wanted.items() if name in found and value.ndim > 1}
+        heads = [name for name, (theirs, own) in both.items() if (len(theirs), len(own)) == sizes]
+        new = {head.removesuffix(".weight"): f"the file's is for {sizes[0]} classes" for head in heads}
+    names = [f"{head}.{kind}" for head in new for kind in ("weight", "bias")]
+    found |= {name: _small(wanted[name]) for name in names if name in wanted}
+    return [f"the classifier '{head}' is new: {whose}" for head, whose in new.items()]
 
 
 def _leave_classifier_out(found: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:

@@ -173,3 +173,14 @@ def test_the_counter_of_averaged_weights_is_no_weight(tmp_path):
     target = network()
     load_pretrained(target, tmp_path / "weights.pth", (3, 32, 32))
     assert torch.equal(target.fc.weight, average.module.fc.weight)
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "levit_128s"])
+def test_every_head_for_other_classes_is_new(tmp_path, name):
+    source = timm.create_model(name, num_classes=7)
+    target = timm.create_model(name, num_classes=10)
+    save_file(source.state_dict(), tmp_path / "weights.safetensors")
+    notes = load_pretrained(target, tmp_path / "weights.safetensors", (3, 224, 224))
+    assert len(notes) == 2
+    assert all("is new: the file's is for 7 classes" in note for note in notes)
+    assert all(value.isfinite().all() for value in target.state_dict().values())
