@@ -25,8 +25,12 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     The folder is made where there is none, and the name keeps the suffix: some writers look at it. It is a name of
     Unicode throughout, which is all that some of them can write to. What earlier processes that were killed have left
-    of the same file is removed.
+    of the same file is removed. A link stays one: the file it leads to is written.
+
+    Raises:
+        OSError: among others where it is a folder, a pipe or a device.
     """
+    path = _target(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_unfinished(path.parent, glob.escape(in_unicode(path.stem)), resting=RESTING)
     # Random: machines that share a folder may have processes of the same number.
@@ -42,6 +46,16 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _target(path: Path) -> Path:
+    """Return the file that a path leads to, or would; OSError where it is no regular one, which stays as it is."""
+    target = path.resolve() if path.is_symlink() else path
+    if not target.name:
+        raise IsADirectoryError("it is a folder, not a file")
+    if target.exists():
+        require_regular(target)
+    return target
 
 
 def write_text(path: Path, text: str) -> None:
@@ -111,11 +125,10 @@ def require_writable(path: Path) -> None:
     It is tried out: permissions alone do not tell.
     """
     with _told(path):
+        path = _target(path)
         made = [folder for folder in path.parents if not folder.exists()]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_dir():
-                raise IsADirectoryError(None, "it is a folder")
             with TemporaryFile(dir=path.parent):
                 pass
         finally:
@@ -156,5 +169,5 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why = f"'{path}' cannot be written ({error.strerror})"
+        why = f"'{path}' cannot be written ({error.strerror or error})"
         raise UserError(f"{why}: mend that, or name another place with --out") from error

@@ -2,8 +2,10 @@
 
 import functools
 import json
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from shlex import split
@@ -16,6 +18,7 @@ from safetensors.torch import load_file
 
 import classmates
 from classmates.cli import main
+from classmates.deployment.formats import FORMATS
 
 QUICK = split(
     "--epochs 3 --train-size 100 --batch-size 10 --accelerator cpu --loggers [] --report false --progress false"
@@ -92,3 +95,38 @@ def test_a_batch_job_gets_its_result_on_standard_output_and_notes_beside_it(tmp_
     notes = done.stderr.splitlines()
     assert any(line.startswith("note: num_negatives=100000 capped") for line in notes)
     assert all(line.startswith(("note: ", "epoch ")) for line in notes)
+
+
+@pytest.mark.parametrize("show", ["csv", "jsonl"])
+def test_lines_for_programs_are_whole_on_a_terminal_too(run, show, tmp_path, monkeypatch, capsys):
+    name = "a photo of a rather long name from my holiday in the mountains.png"
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / name)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main(["predict", str(run), str(tmp_path / name), "--show", show, "--accelerator=cpu"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == (2 if show == "csv" else 1)
+    assert name in lines[-1]
+    assert main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+    assert max(map(len, script.splitlines())) > 40
+
+
+@pytest.mark.parametrize(
+    ("to", "code", "said"),
+    [("| true", 141, ""), ("> /dev/full", 2, "No space left on device: make space"), (">&-", 0, "")],
+)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_an_output_that_takes_nothing_is_told_also_where_python_keeps_lines_back(to, code, said):
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = f"{sys.executable} -m classmates list models {to}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, "Exception ignored" in done.stderr) == (code, False), done.stderr
+    assert said in " ".join(done.stderr.split())
+
+
+def test_an_export_of_which_nothing_is_kept_is_no_success(run, tmp_path, monkeypatch):
+    needs = {name: replace(form, needs=("nothing_like_it",)) for name, form in FORMATS.items()}
+    monkeypatch.setattr("classmates.deployment.measured.FORMATS", needs)
+    assert main(["export", str(run), "--formats", "openvino", "--out", str(tmp_path / "out")]) == 4

@@ -177,3 +177,46 @@ def test_what_would_be_read_for_ever_is_refused_in_run_folders_ledgers_and_setti
     assert stored_settings(tmp_path) == {}
     with pytest.raises(UserError, match=r"settings: it is a \w+, not a file"):
         read_yaml(tmp_path / "config.yaml", "settings")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_is_no_file_stays_what_it_is(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x.csv"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        try:
+            os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+        except PermissionError:
+            pytest.skip("devices are for root to make")
+    mode = path.stat().st_mode
+    link = tmp_path / "link.csv"
+    link.symlink_to(path)
+    for name in (path, link):
+        with pytest.raises(UserError, match=rf"'{name}' cannot be written \(it is a {kind}, not a file\)"):
+            require_writable(name)
+        with pytest.raises(UserError, match=f"it is a {kind}"), output_file(name) as temporary:
+            temporary.write_text("content")
+    assert path.stat().st_mode == mode
+    assert link.is_symlink()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_stays_one_and_its_file_is_written(tmp_path: Path, there: bool) -> None:
+    target = tmp_path / "shared" / "x.csv"
+    if there:
+        target.parent.mkdir()
+        target.write_text("old")
+    (tmp_path / "x.csv").symlink_to(target)
+    require_writable(tmp_path / "x.csv")
+    with output_file(tmp_path / "x.csv") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "x.csv").is_symlink()
+    assert target.read_text() == "new"
+    assert [*target.parent.iterdir()] == [target]
+
+
+@pytest.mark.parametrize("name", ["", ".", "/", ".."])
+def test_a_name_that_is_none_is_a_folder(name: str) -> None:
+    with pytest.raises(UserError, match=r"cannot be written \(it is a folder, not a file\)"):
+        require_writable(Path(name))

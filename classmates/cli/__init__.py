@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from shutil import get_terminal_size
 
@@ -46,9 +47,12 @@ def main(typed: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code.
 
     0; 2 for what the user can mend; 3 for a loss or weights that are not finite or a useless student; 4 where runs of
-    a comparison or a search failed; 128 and the number of the signal that ended it (130: Ctrl-C, 143: SIGTERM). Any
-    other exception is a bug, and keeps its traceback.
+    a comparison or a search failed, or no file of an export was kept; 128 and the number of the signal that ended it
+    (130: Ctrl-C, 143: SIGTERM). Any other exception is a bug, and keeps its traceback.
     """
+    if sys.stdout is None or sys.stderr is None:  # closed by whoever started it: `>&-`
+        nowhere = open(os.devnull, "w")  # noqa: SIM115  (until the end)
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name may have what a terminal has not
@@ -64,22 +68,31 @@ def run_or_complain(command: str, rest: list[str]) -> int:
     more = GOING_ON.get(command, "")
     try:
         with ended_by_signals():
-            return answer(command, rest)
+            code = answer(command, rest)
+            sys.stdout.flush()  # what cannot be written is told here, not when Python has ended
+            return code
     except (UserError, NonFiniteLoss) as error:
         return complain(str(error), error.exit_code)
     except KeyboardInterrupt as stop:
         print(wrapped(f"classmates: {str(stop) or 'interrupted'}{more}"), file=sys.stderr)
         return exit_code(stop)
     except BrokenPipeError:  # whoever reads the output has seen enough, such as `head`
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (Python writes out what is left when it ends)
+        leave_unwritten()
         return 128 + signal.SIGPIPE
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            leave_unwritten()
             return complain(f"{error}: make space{more}", UserError.exit_code)
         if error.errno not in REFUSED or error.filename is None:
             raise
         refused = f"'{shortened(error.filename)}': {error.strerror}: {REFUSED[error.errno]}"
         return complain(refused, UserError.exit_code)
+
+
+def leave_unwritten() -> None:
+    """Let what is left to be written to the output go to nowhere: Python would try it again when it ends."""
+    with suppress(OSError, ValueError):  # it is no file, as in a notebook
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def complain(text: str, code: int) -> int:
@@ -138,5 +151,6 @@ def run(command: str, typed: list[str]) -> int:
     result = function(**settings.typed())
     shown = entry.show(result)
     if shown:
-        print(fitted(shown, get_terminal_size().columns) if sys.stdout.isatty() else shown)
+        wraps = sys.stdout.isatty() and entry.wraps(result)
+        print(fitted(shown, get_terminal_size().columns) if wraps else shown)
     return entry.code(result)

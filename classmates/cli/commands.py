@@ -9,20 +9,29 @@ import classmates
 from classmates._outlines import OUTLINES
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from classmates.comparisons.improvement import Improvement
+    from classmates.deployment.measured import Exports
     from classmates.experiments.compare import Comparison
     from classmates.experiments.preview import Plan
     from classmates.experiments.sweep import Sweep
     from classmates.training.result import Result
 
 
+def is_prose(result: Any) -> bool:
+    """Return whether what is printed is for people: CSV and JSON are not, whose lines stay as they are."""
+    return getattr(result, "attrs", {}).get("show", "table") == "table"
+
+
 class Command(NamedTuple):
     """A function as a command.
 
     home, function: the function's module and name. summary: for the overview. positions: the arguments that are given
-    without a flag. show: what is printed of what it returns. code: the exit code of that.
+    without a flag. show: what is printed of what it returns. wraps: whether that is put into lines that fit the
+    terminal. code: the exit code.
     """
 
     home: str
@@ -30,6 +39,7 @@ class Command(NamedTuple):
     summary: str
     positions: tuple[str, ...] = ()
     show: Callable[[Any], str] = str
+    wraps: Callable[[Any], bool] = is_prose
     code: Callable[[Any], int] = lambda result: 0
 
     def outline(self) -> Any:
@@ -38,7 +48,7 @@ class Command(NamedTuple):
 
 
 RUNS_FAILED = 4
-"""The exit code of a command some of whose runs failed, though it came to its end itself."""
+"""The exit code of a command that came to its end, but some of its runs failed, or none of its files was kept."""
 USELESS = 3
 """The exit code of a training whose student is no better than the commonest answer."""
 
@@ -54,6 +64,11 @@ def code_of_runs(result: Comparison | Improvement | Sweep | Plan) -> int:
     table = getattr(result, "runs", getattr(result, "trials", None))
     failed = table is not None and bool(table["status"].str.contains("failed").any())
     return RUNS_FAILED if failed else 0
+
+
+def code_of_export(result: Exports | Path) -> int:
+    """Return the exit code of an export: whether a file was kept, of several formats any."""
+    return 0 if getattr(result, "kept", True) else RUNS_FAILED
 
 
 def show_table(frame: pd.DataFrame) -> str:
@@ -76,13 +91,19 @@ COMMANDS = {
     "evaluate": public("evaluate", "score a trained student again, also on other data", ("run",)),
     "transfer": public("transfer", "judge a student's features by classes that are new to it", ("run",)),
     "predict": public("predict", "name the classes of image files", ("run", "images"), show_table),
-    "export": public("export", "write the student for other programs, and measure that", ("run",)),
+    "export": public(
+        "export", "write the student for other programs, and measure that", ("run",), code=code_of_export
+    ),
     "push": public("push", "upload the student to the Hugging Face Hub, with its model card", ("run", "repo")),
     "report": public("report", "write a run's report again, one HTML file", ("run",)),
     "describe": public("describe", "show a model's stages, shared trunk, parameters and multiply-adds", ("model",)),
     "data": public("inspect", "show what a data set holds: counts, sizes, duplicates", ("data",)),
     "list": public("list", "list methods, models and data sets", ("what",)),
     "completion": Command(
-        "classmates.cli.completion", "completion", "let a shell complete commands, flags and values", ("shell",)
+        "classmates.cli.completion",
+        "completion",
+        "let a shell complete commands, flags and values",
+        ("shell",),
+        wraps=lambda result: False,
     ),
 }

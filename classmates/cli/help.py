@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin
 from docstring_parser import parse as parse_docstring
 
 from classmates._outlines import OUTLINES
+from classmates.cli.fitting import NARROWEST
 from classmates.configuration.arguments import Argument, alternatives, arguments_of, flat, in_words
 
 TOPICS = {
@@ -160,14 +161,15 @@ FORM: dict[str, Any] = {
 
 def description(thing: Callable[..., Any], start: str = "") -> str:
     """Return the docstring down to its first section, wrapped."""
-    parsed, width = parse_docstring(thing.__doc__ or ""), get_terminal_size().columns - 2
+    parsed, width = parse_docstring(thing.__doc__ or ""), max(get_terminal_size().columns, NARROWEST) - 2
     paragraphs = [start + (parsed.short_description or ""), *(parsed.long_description or "").split("\n\n")]
     return escaped("\n\n".join(textwrap.fill(" ".join(text.split()), width) for text in paragraphs if text))
 
 
 def examples(lines: Sequence[str]) -> str | None:
     """Return commands to copy, long ones over several lines."""
-    words = textwrap.TextWrapper(get_terminal_size().columns - 8, break_long_words=False, break_on_hyphens=False)
+    columns = max(get_terminal_size().columns, NARROWEST)
+    words = textwrap.TextWrapper(columns - 8, break_long_words=False, break_on_hyphens=False)
     wrapped = [" \\\n      ".join(words.wrap(line)) for line in lines]
     return "\n  ".join(["Examples:", *wrapped]) if lines else None
 

@@ -9,6 +9,9 @@ from classmates.data.parts import ImageData, Source
 from classmates.data.splits import TEST_FRACTION, TEST_SEED, held_out, stratified_subset
 from classmates.data.twins import Part, find_copies, tell_copies, tell_twins
 
+SPLIT_OFF = "no test set given (test/)"
+"""The words with which the note begins that the test images were split off."""
+
 
 def split_images(
     source: Source, train_size: int | None, val_fraction: float, seed: int, *, published: bool
@@ -50,7 +53,7 @@ def split_images(
         test, train = images.take(off), train[kept]
         moments["test"] = moments["train"][off]
         share = f"images, {len(off)}" if images.groups is None else f"groups, {len(off)} images"
-        notes += (f"no test set given (test/): {TEST_FRACTION:.0%} of the {share}, were split off as one",)
+        notes += (f"{SPLIT_OFF}: {TEST_FRACTION:.0%} of the {share}, were split off as one",)
     known = {"train": images.take(train), "val": val, "test": test}
     moments["train"] = moments["train"][train]
     twins = tell_twins(source.name, {part: Part(split, moments[part]) for part, split in known.items() if split})

@@ -203,9 +203,8 @@ def export_file(
     suffix = FORMATS[format].suffixes[0]
     out = stem.with_suffix(suffix) if out is None else Path(out)
     if out.suffix != suffix:
-        raise UserError(
-            f"out is '{out}', but format {format} is written to a {suffix} file: use '{out.with_suffix(suffix)}'"
-        )
+        better = out.with_suffix(suffix) if out.name else out / f"{stem.name}{suffix}"
+        raise UserError(f"out is '{out}', but format {format} is written to a {suffix} file: use '{better}'")
     if preprocessing and format != "onnx":
         raise UserError(
             f"preprocessing can be part of an ONNX file, not of {format}: leave it out, or say --format onnx"

@@ -15,7 +15,7 @@ from torch import Tensor
 from classmates._csv import as_csv
 from classmates._files import output_file
 from classmates._machine import cpu_name
-from classmates._progress import bar
+from classmates._progress import bar, note
 from classmates._text import aligned, filled
 from classmates._threads import torch_threads
 from classmates.deployment.formats import FORMATS, MEASURED, Format, Source
@@ -30,7 +30,7 @@ from classmates.deployment.measuring import (
     torch_runner,
 )
 from classmates.deployment.text import signed_points, threads_of
-from classmates.errors import first_line, unknown
+from classmates.errors import UserError, first_line, unknown
 from classmates.runs.student import WEIGHTS, read_card, write_card
 from classmates.tasks.protocol import MetricFormat, ProtocolRecord
 
@@ -165,7 +165,8 @@ class Exports:
     @property
     def next(self) -> str:
         """The command that goes on."""
-        return f"next: classmates predict {shlex.quote(str(self.run))} IMAGES"
+        support = "" if self.protocol.judged == "logits" else " --support FOLDER"
+        return f"next: classmates predict {shlex.quote(str(self.run))} IMAGES{support}"
 
 
 TIMES = ["", "1 image", "p95", f"{BATCH} images", "p95", "images/s"]
@@ -244,7 +245,10 @@ def export_measured(run: Path, request: Request, names: Sequence[str]) -> Export
         path.write_text(as_csv(exports.frame()), encoding="utf-8")
     card = read_card(run)
     found = {row.format: asdict(row) | {"cpu": cpu_name()} for row in exports.kept}
-    write_card(run, replace(card, exports=card.exports | found))
+    try:
+        write_card(run, replace(card, exports=card.exports | found))
+    except UserError as error:  # the files are there, and so is the table
+        note(f"the measures are not in the student's card: {error}")
     return exports
 
 

@@ -102,7 +102,7 @@ class Images:
         count = -(-len(self.part(part).test) // size)
         given, labels = [], []
         for images, truth in bar(self.batches(part, size), f"{name}: {part} images", "batch", count):
-            given.append(runner(images))
+            given.append(torch_runner(runner)(images))  # one of PyTorch would keep what gradients need
             labels.append(truth)
         return torch.cat(given), torch.cat(labels)
 

@@ -51,6 +51,8 @@ def meant(words: Iterable[str]) -> Iterator[Path]:
     What fits a pattern and lies in a folder that fits it too is left out: all of the folder is meant already.
     """
     for word in words:
+        if not word:
+            raise UserError("the name of an image is empty: give files or folders of images; '.' for this folder")
         if word == LIST:
             if isinstance(sys.stdin, TextIOWrapper):
                 sys.stdin.reconfigure(errors="surrogateescape")  # names of files are bytes, not always UTF-8

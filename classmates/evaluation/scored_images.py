@@ -11,11 +11,14 @@ import torch
 from torch.utils.data import Dataset
 
 from classmates._names import name_of_class
+from classmates.data.fingerprints import split_hash
+from classmates.data.image_splits import SPLIT_OFF
 from classmates.data.loading import ImageData, Split, is_folder, load, load_part
 from classmates.data.parts import Source
 from classmates.data.readers.images import IN_MEMORY
 from classmates.data.readers.listing import listed, without_images
 from classmates.errors import UserError
+from classmates.runs.folder import read_record
 from classmates.runs.student import StudentCard
 from classmates.tasks.task import Task
 
@@ -35,6 +38,10 @@ def load_as_trained(
     """Load the images to score, as ``test``: for the student's channels and size, prepared and numbered as its own.
 
     The run's own data are divided as the run's settings say.
+
+    Raises:
+        UserError: these are no images that the student can be scored on; or they are the run's own, of which the part
+            was split off, and are not what they were.
     """
     channels, *size = card.input_shape
     square = size[0] if size[0] == size[1] else None
@@ -79,6 +86,8 @@ def load_as_trained(
         if own:
             source = replace(source, notes=(*source.notes, *taken_for_own(data, data_dir)))
         part = getattr(source, split)
+        if own and image_size is None and part is not None:
+            source = replace(source, notes=(*source.notes, *told_of_others(run, split, part, source)))
     if part is None:
         raise UserError(
             f"'{source.name}' has no validation images (val_fraction was 0), to which temperatures and thresholds "
@@ -90,6 +99,26 @@ def load_as_trained(
         require_new_classes(part, card, split, source.name)
         return prepared_as_trained(source, part, card)
     return prepared_as_trained(source, numbered_as(card.class_names, part, source.name), card)
+
+
+def told_of_others(run: Path, split: str, part: Split, source: ImageData) -> list[str]:
+    """Return a note where the images of a part are not those that the run had there.
+
+    Raises:
+        UserError: they are not, and were split off: then images that were trained on may be among them.
+    """
+    record = read_record(run / "result.json")
+    if record is None or split not in record.images or record.images[split] == split_hash(part):
+        return []
+    text = (
+        f"the {split} images of '{source.name}' are not those of the run: some were added, removed or changed since"
+    )
+    if split == "val" or any(note.startswith(SPLIT_OFF) for note in source.notes):
+        raise UserError(
+            f"{text}, and others are split off now, of which some were trained on: put them back as they were, or "
+            "give other images as data"
+        )
+    return [text]
 
 
 def require_size(name: str, found: Sequence[int], size: Sequence[int]) -> None:

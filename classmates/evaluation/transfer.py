@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from scipy.special import log_softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
@@ -144,7 +145,7 @@ def transfer(
     linear, strength = best_linear(train, val)
     labels, groups = images.test.labels, images.test.groups
     protocol = ClassificationProtocol()
-    logits = torch.from_numpy(linear.predict_log_proba(test.values))
+    logits = torch.from_numpy(log_probabilities(linear, test.values))
     right = torch.from_numpy(nearest_classes(train, test.values, neighbours)) == labels
     low, high = accuracy_interval(right, groups)
     nearest = {TOP1: Metric(right.double().mean().item(), low, high, len(labels))}
@@ -190,10 +191,17 @@ def best_linear(train: Features, val: Features) -> tuple[Pipeline, float]:
     found = []
     for strength in bar(STRENGTHS, "linear", "fit"):
         classifier = linear_classifier(train, strength)
-        likely = classifier.predict_log_proba(val.values)[np.arange(len(val.labels)), val.labels].mean()
+        likely = log_probabilities(classifier, val.values)[np.arange(len(val.labels)), val.labels].mean()
         found.append((likely, strength, classifier))
     _, strength, classifier = max(found, key=lambda each: each[0])
     return classifier, strength
+
+
+def log_probabilities(classifier: Pipeline, values: np.ndarray) -> np.ndarray:
+    """Return the logarithms of the probabilities of a linear classifier, [N, K], finite however small those are."""
+    scores = classifier.decision_function(values)
+    scores = np.stack([np.zeros_like(scores), scores], axis=1) if scores.ndim == 1 else scores
+    return np.asarray(log_softmax(scores, axis=1))
 
 
 def linear_classifier(known: Features, strength: float) -> Pipeline:

@@ -88,7 +88,8 @@ def page(record: RunRecord, student: Mapping[str, Any], compared: Sequence[str])
     size = f"{record.student.parameters:,} parameters and {record.student.multiply_adds:,} multiply-adds an image"
     yield f"{plain(record.model)}, trained with {plain(record.method)} on {plain(record.data)}: {size}."
     yield from (f"**Warning**: {plain(warning)}." for warning in map(without_stop, record.warnings))
-    yield f"## Use\n\n```bash\nclassmates predict hf:{REPOSITORY} IMAGES\n```"
+    support = " --support FOLDER" if student.get("output", "logits") != "logits" else ""
+    yield f"## Use\n\n```bash\nclassmates predict hf:{REPOSITORY} IMAGES{support}\n```"
     yield f'```python\nimport classmates\n\nnetwork, card = classmates.load_student("hf:{REPOSITORY}")\n```'
     steps = [f"{number}. {plain(step)}" for number, step in enumerate(student.get("preparation", []), start=1)]
     yield "\n".join(["Images are prepared like this, which `predict` does by itself:", "", *steps])

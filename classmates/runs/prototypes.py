@@ -80,7 +80,8 @@ class Prototypes:
 def require_suffix(path: Path) -> None:
     """Raise UserError unless prototypes can be written to a file of this name."""
     if path.suffix != SUFFIX:
-        raise UserError(f"prototypes are kept in a {SUFFIX} file, not in '{path}': use '{path.with_suffix(SUFFIX)}'")
+        better = path.with_suffix(SUFFIX) if path.name else path / f"prototypes{SUFFIX}"
+        raise UserError(f"prototypes are kept in a {SUFFIX} file, not in '{path}': use '{better}'")
 
 
 def load_prototypes(path: str | Path, run: str | Path) -> Prototypes:

@@ -94,6 +94,7 @@ class RunRecord:
         kept: the epoch whose networks ``test`` is of and whose student is deployed.
         test_last: where that is not the last one: the test scores after the last epoch, by network.
         drawn: by split, the hash of what was drawn to judge by, such as a list of episodes; empty without.
+        images: by split, the hash by which its images are known again; empty in runs of earlier versions.
         version: of this schema.
     """
 
@@ -121,6 +122,7 @@ class RunRecord:
     kept: Kept = "last"
     test_last: dict[str, Scores] = field(default_factory=dict)
     drawn: dict[str, str] = field(default_factory=dict)
+    images: dict[str, str] = field(default_factory=dict)
     version: int = VERSION
 
     @property
@@ -219,6 +221,7 @@ def _record(content: Mapping[str, Any]) -> RunRecord:
         kept="best" if content.get("kept") == "best" else "last",
         test_last=networks(content["test_last"]) if content.get("test_last") else {},
         drawn={str(split): str(found) for split, found in content.get("drawn", {}).items()},
+        images={str(split): str(found) for split, found in content.get("images", {}).items()},
     )
 
 

@@ -30,6 +30,7 @@ from classmates.training.callbacks import History
 from classmates.training.environment import environment, peak_memory_mib
 from classmates.training.health import examine
 from classmates.training.module import TrainingModule, stopped_early
+from classmates.training.same_images import SameImages
 from classmates.training.scoring import (
     BestEpoch,
     best_epoch,
@@ -162,6 +163,7 @@ def score_run(
         validation = Validation(last, EpochScores(best.number, score_all(module.protocol, of_best)))
     kept_last = keep == "last" or (best is not None and best.number == trainer.current_epoch)
     history = next(callback for callback in trainer.callbacks if isinstance(callback, History)).rows  # type: ignore[attr-defined]
+    same_images = next(callback for callback in trainer.callbacks if isinstance(callback, SameImages))  # type: ignore[attr-defined]
     early = stopped_early(trainer)
     record = RunRecord(
         name=run.name,
@@ -187,6 +189,7 @@ def score_run(
         kept=keep,
         test_last=score_all(module.protocol, after_last) if after_last is not None and not kept_last else {},
         drawn={} if tested is None else drawn(module.protocol, tested),
+        images=same_images.splits,
     )
     record = with_warnings(record, history, module, images)
     if tested is not None:

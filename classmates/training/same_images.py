@@ -10,17 +10,24 @@ from classmates.data.fingerprints import split_hash
 from classmates.data.parts import ImageData
 from classmates.errors import UserError
 
+TITLES = {"train": "training", "val": "validation", "test": "test"}
+"""The splits as messages and checkpoints call them."""
+
 
 class SameImages(Callback):
     """Keeps a hash of every part's images in the checkpoints, and compares it where a run goes on.
+
+    Attributes:
+        splits: the hash of each split.
 
     Raises:
         UserError: images were added, removed or changed since; those of a checkpoint without hashes are not compared.
     """
 
     def __init__(self, images: ImageData):
-        parts = {"training": images.train, "validation": images.val, "test": images.test}
-        self.hashes = {part: split_hash(split) for part, split in parts.items() if split is not None}
+        parts = {"train": images.train, "val": images.val, "test": images.test}
+        self.splits = {name: split_hash(split) for name, split in parts.items() if split is not None}
+        self.hashes = {TITLES[name]: found for name, found in self.splits.items()}
 
     def state_dict(self) -> dict[str, Any]:
         return {"hashes": self.hashes}

@@ -87,3 +87,10 @@ def test_times():
     found = latency(lambda images: (calls.append(len(images)), time.sleep(0.002)), torch.zeros(3, 1))
     assert found.median >= 2
     assert set(calls) == {3}
+
+
+def test_answers_keep_nothing_for_gradients(sd_run):
+    images = Images(sd_run, read_card(sd_run), None, None, trust_code=False)
+    layer = torch.nn.Linear(1, 3)
+    answers, _ = images.answers(lambda batch: layer(batch.mean((1, 2, 3))[:, None]), 8, "layer")
+    assert not answers.requires_grad

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+import classmates
 from classmates.data import ImageData, eval_loader, load
 from classmates.errors import UserError
 from classmates.evaluation.predict import predict
@@ -219,3 +220,17 @@ def test_a_student_that_no_name_rebuilds(photos: Path) -> None:
     network = build_model("test_resnet", 3, in_chans=3)
     frame = predict(run, [str(photos)], network=network)
     assert frame["probability"].tolist() == pytest.approx(list(map(max, expected)), abs=1e-6)
+
+
+def test_an_open_image_of_the_caller_stays_as_it_is(photos, tmp_path):
+    Image.new("RGB", (6400, 5600), "red").save(tmp_path / "large.jpg")
+    with Image.open(tmp_path / "large.jpg") as image:
+        classmates.load_student(tmp_path / "run").predict([image])
+        assert image.size == (6400, 5600)
+
+
+def test_an_empty_name_is_not_the_folder_one_is_in(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("a.png")
+    with pytest.raises(UserError, match="the name of an image is empty"):
+        predict(tmp_path / "run", [""])

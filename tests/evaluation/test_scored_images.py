@@ -1,15 +1,22 @@
 """Images to score are known by the names of their classes, however a system writes these."""
 
+import shutil
 import unicodedata
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from classmates.data.parts import Split
 from classmates.data.readers.python_dataset import read_dataset
+from classmates.deployment.export import export
 from classmates.errors import UserError
+from classmates.evaluation.evaluate import evaluate
 from classmates.evaluation.new_classes import find_support
 from classmates.evaluation.scored_images import numbered_as
+from classmates.runs.folder import read_record
+from classmates.training.train import train
 from tests.fixtures.class_folders import write
 
 COMPOSED, APART = (unicodedata.normalize(form, "crêpe") for form in ("NFC", "NFD"))
@@ -44,3 +51,55 @@ def test_a_support_of_two_folders_that_are_written_alike(tmp_path):
         write(tmp_path / name / "0.png")
     with pytest.raises(UserError, match="two folders that are both written 'crêpe'"):
         find_support(tmp_path)
+
+
+def photo(path, number, size=8):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(number).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def trained(data, run, size):
+    settings = {"model": "resnet8", "method": "Baseline", "epochs": 1, "batch_size": 8, "num_workers": 0}
+    where = {"accelerator": "cpu", "precision": "32-true", "loggers": [], "report": False}
+    train(data=str(data), out=run, image_size=size, val_fraction=0.25, **settings, **where)
+
+
+@pytest.mark.parametrize("size", [8, 70], ids=["in memory", "streamed"])
+def test_what_is_split_off_other_images_than_the_runs_is_not_scored(tmp_path, size):
+    for number in range(40):
+        photo(tmp_path / "photos" / ("cat", "dog")[number % 2] / f"{number}.png", number, size)
+    run = tmp_path / "run"
+    trained(tmp_path / "photos", run, size)
+    told = read_record(run / "result.json").images
+    assert told.keys() == {"train", "val", "test"}
+    scores = evaluate(run, accelerator="cpu")
+    shutil.copytree(tmp_path / "photos", tmp_path / "copy")
+    shutil.rmtree(tmp_path / "photos")
+    (tmp_path / "copy").rename(tmp_path / "photos")
+    assert evaluate(run, accelerator="cpu") == scores  # the same, though written anew
+    for number in range(5):
+        photo(tmp_path / "photos" / "cat" / f"00{number}.png", 100 + number, size)
+    for split in ("test", "val"):
+        with pytest.raises(UserError, match=rf"the {split} images of 'photos' are not those of the run: .* put them"):
+            evaluate(run, split=split, accelerator="cpu")
+    with pytest.raises(UserError, match="are not those of the run"):
+        export(run, formats=["torch"])
+    for number in range(5):
+        (tmp_path / "photos" / "cat" / f"00{number}.png").unlink()
+    assert evaluate(run, accelerator="cpu") == scores
+
+
+def test_other_images_in_a_test_folder_are_told(tmp_path, capsys):
+    for part, count in {"train": 16, "test": 8}.items():
+        for number in range(count):
+            photo(
+                tmp_path / "photos" / part / ("cat", "dog")[number % 2] / f"{part}{number}.png", number + 50 * count
+            )
+    run = tmp_path / "run"
+    trained(tmp_path / "photos", run, 8)
+    evaluate(run, accelerator="cpu")
+    assert "are not those of the run" not in capsys.readouterr().err
+    photo(tmp_path / "photos" / "test" / "cat" / "new.png", 999)
+    evaluate(run, accelerator="cpu")
+    assert "the test images of 'photos' are not those of the run: some were added" in capsys.readouterr().err

@@ -18,6 +18,7 @@ from classmates.evaluation.transfer import (
     Features,
     best_linear,
     linear_classifier,
+    log_probabilities,
     nearest_classes,
     transfer,
 )
@@ -283,3 +284,14 @@ def test_features_that_are_not_finite_are_refused(run, stripes):
     save_file(weights, huge / "student.safetensors")
     with pytest.raises(UserError, match="not finite of 86 of 86 images of the train part"):
         transfer(huge, stripes, accelerator="cpu")
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_class_that_is_all_but_impossible_is_finite(classes):
+    known = Features(np.arange(3.0 * classes)[:, None] ** 3, np.arange(3 * classes) // 3)
+    linear = linear_classifier(known, 1e6)
+    values = np.array([[-1e6], [0.0], [1e6]])
+    found = log_probabilities(linear, values)
+    assert np.isfinite(found).all()
+    assert found.min() < -800  # whose probability is 0 in double precision
+    np.testing.assert_allclose(np.exp(found), linear.predict_proba(values), atol=1e-12)

@@ -82,7 +82,7 @@ def decode(path: ImageFile, channels: int) -> Image.Image:
         UnreadableImage: naming the path and what is wrong.
     """
     with opened(path) as image:
-        if image.width * image.height > HUGE:
+        if image.width * image.height > HUGE and not isinstance(path, Image.Image):  # which is the caller's
             image.draft(None, (HUGE_SIDE, HUGE_SIDE))
         return convert(upright(image), channels)
 
@@ -130,7 +130,7 @@ def check(path: ImageFile, channels: int, size: tuple[int, int] | None = None) -
             grey, frames = image.mode in GREY_MODES, getattr(image, "n_frames", 1)
             width, height = image.size
             keep = size is not None or max(image.size) <= IN_MEMORY
-            if not keep:
+            if not keep and not isinstance(path, Image.Image):
                 image.draft(None, (256, 256))
             stored = image.size
             shown = upright(image)
