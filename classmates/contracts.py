@@ -46,7 +46,8 @@ class Batch(NamedTuple):
         """Return the batch of some of its images."""
         targets = None if self.targets is None else self.targets[chosen]
         images, views = self.images[chosen], tuple(view[chosen] for view in self.views)
-        return Batch(images, self.labels[chosen], self.indices[chosen], targets, views)
+        indices = self.indices if self.indices is None else self.indices[chosen]  # where nothing is remembered
+        return Batch(images, self.labels[chosen], indices, targets, views)
 
 
 class NetworkOutput(NamedTuple):

@@ -80,6 +80,7 @@ class Method(nn.Module, ABC):
         epoch, epochs: where training is (from 0) and how long it is; set by whoever drives the loop, read by ramps.
             A method that changes with the epoch notes where nobody has set ``epochs``.
         begins_step: whether a batch begins a step, as all do unless gradients are accumulated; set likewise.
+        generation: how often its networks have begun anew (``BornAgain``).
     """
 
     about: ClassVar[About]
@@ -88,6 +89,7 @@ class Method(nn.Module, ABC):
     renamed: ClassVar[Mapping[str, str]] = {}
     mixes: ClassVar[bool] = False
     epochs: int = 1
+    generation: int = 0
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar, Unpack
 
@@ -53,8 +54,8 @@ class CC(TeacherMethod):
         class_uniform: bool = True,
         **teacher: Unpack[CachingTeacherOptions],
     ):
-        if not gamma > 0:
-            raise UserError(f"gamma={gamma}: the kernel's width must be above 0")
+        if not 0 < gamma < math.inf:
+            raise UserError(f"gamma={gamma}: the kernel's width must be above 0, and finite")
         if order < 1:
             raise UserError(f"order={order}: a kernel of order 0 is the same for all images, so 1 or more")
         sampling = ClassUniform() if class_uniform else None

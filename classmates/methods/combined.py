@@ -98,8 +98,8 @@ class Combined(Method):
         return super().phase, tuple(part.phase for _, part in self.methods())
 
     def tells_peers_apart(self) -> bool:
-        """Return that they do: what is beside the method with the peers teaches one of them, the student."""
-        return True
+        """Return whether they do; what is beside the method with the peers teaches one of them, the student."""
+        return len(self.networks) == 2 or dict(self.methods())[self.leading].tells_peers_apart()
 
     def outputs_for(self, name: str, outputs: list[NetworkOutput]) -> list[NetworkOutput]:
         """Return the outputs of the networks that a method works on: all, or the student's."""
@@ -114,21 +114,27 @@ class Combined(Method):
         return sorted(self.methods(), key=lambda item: item[0] != self.leading)
 
     def predictions(self, outputs: list[NetworkOutput]) -> dict[str, Tensor]:
-        """Return those of the method with the peers, and whatever the others add on the student."""
+        """Return those of the method with the peers, and whatever the others add on the student; exits of one."""
         predicted: dict[str, Tensor] = {}
+        scored = self.with_exits()
         for name, part in self.leading_first():
-            predicted = part.predictions(self.outputs_for(name, outputs)) | predicted
+            own = part.predictions(self.outputs_for(name, outputs))
+            if part is not scored:
+                own = {who: logits for who, logits in own.items() if not who.startswith("exit")}
+            predicted = own | predicted
         return predicted
 
+    def with_exits(self) -> Method | None:
+        """Return the first method that has exits: they are scored and deployed."""
+        return next((part for _, part in self.leading_first() if part.exit_costs() is not None), None)
+
     def exit_costs(self) -> list[float] | None:
-        """Return those of the first method that has exits."""
-        every = (part.exit_costs() for _, part in self.leading_first())
-        return next((costs for costs in every if costs is not None), None)
+        scored = self.with_exits()
+        return None if scored is None else scored.exit_costs()
 
     def exits(self) -> MultiExit | None:
-        """Return those of the same method."""
-        every = (part.exits() for _, part in self.leading_first())
-        return next((exits for exits in every if exits is not None), None)
+        scored = self.with_exits()
+        return None if scored is None else scored.exits()
 
     @classmethod
     def scale_lengths(cls, options: Mapping[str, Any], factor: float) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Where paper and released code differ or are silent, the options say which of the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache, partial
 from typing import Any, Literal
@@ -131,6 +132,8 @@ class CORSD(Method):
         check_temperature(temperature=temperature)
         check_weight(alpha=alpha, beta=beta, sigma=sigma, gamma_p=gamma_p, gamma_n=gamma_n)
         check_finite("width", width)
+        if not 0 <= margin < math.inf:
+            raise UserError(f"margin={margin}: how much further apart relations are to be, 0 or more, and finite")
         check_standardise(standardise, data.num_classes)
         check_choice("relation", relation, Relation)
         if relation == "distance" and (gamma_p or gamma_n):

@@ -27,7 +27,8 @@ class WeightAverage(Callback):
     """Keep an exponential moving average of every network's weights and BatchNorm statistics.
 
     It is what validation scores and, when training ends, what the networks become. The decay grows with the number n
-    of steps, min(decay, (1 + n) / (10 + n)), so that a short training does not end where it began.
+    of steps, min(decay, (1 + n) / (10 + n)), so that a short training does not end where it began. The average and n
+    begin anew where the networks do (``Method.generation``).
 
     Args:
         decay: of the average, a step; above 0 and below 1.
@@ -40,7 +41,7 @@ class WeightAverage(Callback):
         if not 0 < decay < 1:
             raise UserError(f"ema={decay}: the decay of an average lies between 0 and 1, such as 0.999")
         self.decay = decay
-        self.steps = 0
+        self.steps = self.first = self.generation = 0
         self.average: dict[str, Tensor] = {}
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -55,8 +56,12 @@ class WeightAverage(Callback):
         if trainer.global_step == self.steps:  # gradients are accumulated: no step yet
             return
         self.steps = trainer.global_step
-        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        current = _state(module)
+        current, generation = _state(module), _method(module).generation
+        if generation != self.generation:
+            self.generation, self.first = generation, self.steps
+            self.average = {name: value.clone() for name, value in current.items()}
+        count = self.steps - self.first
+        decay = min(self.decay, (1 + count) / (10 + count))
         floats = [name for name, value in current.items() if value.is_floating_point()]
         update = get_ema_multi_avg_fn(decay)
         update([self.average[name] for name in floats], [current[name] for name in floats], None)
@@ -88,15 +93,20 @@ class WeightAverage(Callback):
         self.average = dict(checkpoint[AVERAGE])
 
     def state_dict(self) -> dict[str, Any]:
-        return {"steps": self.steps}
+        return {"steps": self.steps, "first": self.first, "generation": self.generation}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.steps = state["steps"]
+        self.first, self.generation = state.get("first", 0), state.get("generation", 0)
+
+
+def _method(module: L.LightningModule) -> Method:
+    assert isinstance(module, TrainingModule)
+    return module.method
 
 
 def _networks(module: L.LightningModule) -> Peers:
-    assert isinstance(module, TrainingModule)
-    return module.method.networks
+    return _method(module).networks
 
 
 def _state(module: L.LightningModule) -> dict[str, Tensor]:

@@ -119,6 +119,10 @@ def allow_missing_gradients(trainer: L.Trainer, method: Method, config: RunConfi
 
 def some_without_gradient(method: Method, epochs: int) -> bool:
     """Return whether a term has no weight, always or in some epoch: parameters of it alone get no gradient then."""
+    return not all(method.weights.values()) or some_pause(method, epochs)
+
+
+def some_pause(method: Method, epochs: int) -> bool:
+    """Return whether a term has no weight in some epoch, and one in others."""
     ramps = (method.ramps.get(name) for name in method.weights)
-    factors = (ramp(epoch, epochs) for ramp in ramps if ramp is not None for epoch in range(epochs))
-    return not all(method.weights.values()) or not all(factors)
+    return not all(ramp(epoch, epochs) for ramp in ramps if ramp is not None for epoch in range(epochs))

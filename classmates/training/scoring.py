@@ -58,6 +58,10 @@ class BestEpoch:
     def load_into(self, method: Method) -> None:
         """Let the method be as it was then."""
         method.load_state_dict(self.state)
+        # Once more: a method of methods has its networks under the names of each, where no average is.
+        place = "networks."
+        networks = {name.removeprefix(place): value for name, value in self.state.items() if name.startswith(place)}
+        method.networks.load_state_dict(networks)
         method.networks.own = self.own
 
     @contextmanager

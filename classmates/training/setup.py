@@ -48,7 +48,7 @@ from classmates.training.optimisation import (
     make_schedule,
     make_warmup,
 )
-from classmates.training.ranks import agreed, allow_missing_gradients, check_strategy
+from classmates.training.ranks import agreed, allow_missing_gradients, check_strategy, some_pause
 from classmates.training.rehearsal import rehearse
 from classmates.training.same_images import SameImages
 from classmates.training.step_graph import How
@@ -137,7 +137,7 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> tup
     # Lightning cannot clip the gradients of a fused step that also undoes the scaling of float16; and a fused step
     # cannot take parameters that have learnt beside others that begin to.
     clipped = config.gradient_clip is not None and config.precision in ("16-mixed", "16")
-    fused = not clipped and config.freeze_epochs is None
+    fused = not clipped and config.freeze_epochs is None and not some_pause(method, config.epochs)
     steps_per_epoch = math.ceil(len(sampler) / config.accumulate)
 
     def optimizer_of(parameters: Parameters) -> Optimizer:

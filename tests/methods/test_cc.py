@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import timm
 import torch
@@ -32,7 +34,8 @@ def test_batches_are_class_uniform_unless_asked_otherwise() -> None:
 
 
 def test_wrong_options_are_told() -> None:
-    with pytest.raises(UserError, match=r"gamma=0\.0"):
-        CC(network(), DATA, teacher=network(), gamma=0.0)
+    for gamma in (0.0, math.inf, math.nan):
+        with pytest.raises(UserError, match=f"gamma={gamma}"):
+            CC(network(), DATA, teacher=network(), gamma=gamma)
     with pytest.raises(UserError, match="order=0"):
         CC(network(), DATA, teacher=network(), order=0)

@@ -218,6 +218,20 @@ def test_peers_that_begin_alike_part_by_what_teaches_one_of_them():
         method(triplet_batch()).total.backward()
         gradients = [[p.grad for p in one.parameters() if p.grad is not None] for one in method.networks.networks]
         assert any(not torch.equal(first, second) for first, second in zip(*gradients, strict=True))
+    three = {**alike, "peers": 3}  # of which two would stay copies of one another
+    with pytest.raises(UserError, match="stay copies of one another"):
+        combined("SD", {"class_path": "DML", "init_args": three}).check_peers_differ()
+    combined("SD", {"class_path": "MCL", "init_args": {**three, "num_negatives": 4}}).check_peers_differ()
+
+
+def test_of_two_methods_with_exits_those_of_one_are_scored_and_deployed():
+    sd = {"class_path": "SD", "init_args": {"depths": 2, "skip": "none"}}
+    method = combined(sd, {"class_path": "DeepSupervision", "init_args": {"depths": 3}}).eval()
+    batch = triplet_batch()
+    predictions = method.predictions(method.outputs(batch))
+    assert [who for who in predictions if who.startswith("exit")] == ["exit1"]
+    assert len(method.exit_costs()) == 2
+    torch.testing.assert_close(predictions["exit1"], method.exits()(batch.images)[0])
 
 
 def test_the_notes_of_the_parts_are_its_own():

@@ -266,6 +266,8 @@ def test_only_the_student_is_scored(make: Callable[..., CORSD], tiny_batch: Batc
         ({"lam": 1.5}, "lam=1.5: a share lies between 0 and 1"),
         ({"temperature": 0.0}, "temperature=0.0: a temperature must be above 0"),
         ({"width": 0.0}, "width is 0.0"),
+        ({"margin": -1.0}, r"margin=-1\.0: .* 0 or more"),
+        ({"margin": float("nan")}, "margin=nan: .* finite"),
         ({"kl_reduction": "batch"}, "unknown kl_reduction 'batch': did you mean 'batchmean'"),
         ({"calibration_reduction": "max"}, "unknown calibration_reduction 'max': did you mean 'mean'"),
         ({"activation": "relu"}, "unknown activation 'relu'"),

@@ -28,6 +28,7 @@ def test_the_loss_is_the_formula_on_the_anchors(tiny_network, tiny_data, batch):
     expected = F.cross_entropy(anchors, batch.labels[0::2]) + 2 * kl
     torch.testing.assert_close(output.total, expected)
     assert output.outputs[-1].logits.shape == (4, 4)
+    torch.testing.assert_close(method(batch._replace(indices=None)).total, expected)  # it remembers nothing
     output.total.backward()
     assert all(parameter.grad is not None for parameter in method.parameters())
 

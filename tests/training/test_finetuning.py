@@ -10,7 +10,8 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from classmates.errors import UserError
-from classmates.methods import MCL, PCL, Baseline
+from classmates.methods import MCL, PCL, Baseline, BornAgain, Combined, FitNet
+from classmates.networks.building.build import build_model
 from classmates.training.checkpoints import load_checkpoint
 from classmates.training.finetuning import WeightAverage, measure_statistics, new_parts
 from classmates.training.optimisation import faster_groups, layer_groups
@@ -258,3 +259,41 @@ def test_statistics_are_means_over_batches_and_those_of_frozen_layers_stay():
     assert torch.equal(frozen.running_mean, torch.full((3,), 2.0))
     torch.testing.assert_close(learning.running_mean, seen)
     assert learning.momentum == 0.1
+
+
+def test_the_average_begins_anew_with_the_networks(small_train, tmp_path):
+    seen: list[tuple[int, dict[str, torch.Tensor]]] = []
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer, module, *_):
+            state = module.method.networks.state_dict()
+            seen.append((module.method.generation, {name: value.clone() for name, value in state.items()}))
+
+    method = partial(BornAgain, generations=3)
+    result = small_train(method=method, out=tmp_path / "run", epochs=3, ema=0.9, callbacks=[Watch()])
+    of_last = [state for generation, state in seen if generation == 2]
+    assert 1 < len(of_last) < len(seen)
+    average = of_last[0]
+    for count, state in enumerate(of_last[1:], start=1):
+        decay = min(0.9, (1 + count) / (10 + count))
+        average = {name: decay * average[name] + (1 - decay) * value for name, value in state.items()}
+    for name, value in result.student.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, average[f"networks.0.{name}"], rtol=1e-4, atol=1e-6)
+
+
+def test_the_best_epoch_of_a_method_of_methods_is_its_average(small_train, tmp_path):
+    students = []
+    for keep in ("last", "best"):
+        out = tmp_path / keep
+        both = partial(Combined, methods=["SD", "ZipfLS"])
+        result = small_train(method=both, out=out, epochs=1, ema=0.9, keep=keep, val_fraction=0.2)
+        students.append(result.student.state_dict())
+    assert all(torch.equal(value, students[1][name]) for name, value in students[0].items())
+
+
+def test_what_begins_to_learn_later_does_so_with_the_default_optimiser(small_train, tmp_path):
+    teacher = build_model("resnet8", num_classes=10, in_chans=1)
+    result = small_train(method=partial(FitNet, hint_epochs=1, teacher=teacher), out=tmp_path / "run", epochs=3)
+    assert result.record.training.epochs == 3
+    assert result.record.test["student"]["top1"].value > 0.15
