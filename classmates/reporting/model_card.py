@@ -26,7 +26,9 @@ LICENCE = (
 )
 SHOWN_CLASSES = 50
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
-FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^/\s'\"]+/)+")
+BEGINS = r"(?<![\w.:/~])"
+"""What a full path in a text comes after: not in the midst of an address or of another path."""
+FOLDERS = re.compile(rf"{BEGINS}~?/(?:[^/\s'\"]+/)+")
 SHOWN_SETTINGS = ("epochs", "batch_size", "optimizer", "lr", "schedule", "warmup_epochs", "image_size", "pretrained")
 """The settings that a card says; ``config.yaml`` has every one."""
 
@@ -85,6 +87,7 @@ def judged(record: RunRecord) -> tuple[str, Scores]:
 
 def page(record: RunRecord, student: Mapping[str, Any], compared: Sequence[str]) -> Iterator[str]:
     """Yield the paragraphs of the card. compared: what a comparison with other methods has found, a sentence each."""
+    known = folders_of(record.config)
     size = f"{record.student.parameters:,} parameters and {record.student.multiply_adds:,} multiply-adds an image"
     yield f"{plain(record.model)}, trained with {plain(record.method)} on {plain(record.data)}: {size}."
     yield from (f"**Warning**: {plain(warning)}." for warning in map(without_stop, record.warnings))
@@ -94,7 +97,7 @@ def page(record: RunRecord, student: Mapping[str, Any], compared: Sequence[str])
     steps = [f"{number}. {plain(step)}" for number, step in enumerate(student.get("preparation", []), start=1)]
     yield "\n".join(["Images are prepared like this, which `predict` does by itself:", "", *steps])
     yield from scores_of(record, compared=bool(compared))
-    yield "\n".join(["## Compared", "", *(f"- {plain(public(line))}" for line in compared or [NOT_COMPARED])])
+    yield "\n".join(["## Compared", "", *(f"- {plain(public(line, known))}" for line in compared or [NOT_COMPARED])])
     yield from calibration(student)
     yield from training(record)
     yield from limits(record, student)
@@ -148,7 +151,7 @@ def training(record: RunRecord) -> Iterator[str]:
     cost = f"{record.training.epochs} epochs, {duration(record.training.seconds)}"
     yield f"## Training\n\n{record.train_images:,} images of {plain(record.data)}, {cost}."
     yield "\n".join(["| setting | value |", "|---|---|", *rows])
-    notes = [f"- {plain(public(note))}" for note in record.notes]
+    notes = [f"- {plain(public(note, folders_of(record.config)))}" for note in record.notes]
     yield from ["\n".join(notes)] if notes else []
 
 
@@ -167,15 +170,30 @@ def limits(record: RunRecord, student: Mapping[str, Any]) -> Iterator[str]:
     yield f"## Limits\n\n{known}{only}. It takes {images}, and was judged on {plain(record.data)} alone."
 
 
-def public(value: Any) -> Any:
-    """Return a value without the folders of whoever trained it: of full paths their last parts."""
+def public(value: Any, known: Sequence[str] = ()) -> Any:
+    """Return a value without the folders of whoever trained it: of full paths their last parts.
+
+    known: folders that may be named in texts, where one with a space in its name does not end at it.
+    """
     if isinstance(value, Mapping):
         return {name: public(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
         return [public(part) for part in value]
     if not isinstance(value, str):
         return value
-    return Path(value).name if Path(value).is_absolute() else FOLDERS.sub("", value)
+    if Path(value).is_absolute():
+        return Path(value).name
+    for folder in sorted(known, key=len, reverse=True):
+        value = re.sub(rf"{BEGINS}{re.escape(folder)}/", "", value)
+        value = re.sub(rf"{BEGINS}{re.escape(folder)}(?!\w)", Path(folder).name.replace("\\", r"\\"), value)
+    return FOLDERS.sub("", value)
+
+
+def folders_of(settings: Mapping[str, Any]) -> list[str]:
+    """Return the full paths among a run's settings, and the home folder."""
+    given = [str(settings.get(name) or "") for name in ("data", "data_dir", "out", "model_weights")]
+    paths = [str(Path(path).expanduser()) for path in (*given, "~") if path]
+    return [path for path in paths if Path(path).is_absolute() and Path(path).name]
 
 
 def plain(text: object) -> str:

@@ -101,6 +101,18 @@ def test_no_folder_of_a_persons_machine_is_told():
     }
 
 
+def test_folders_with_spaces_in_their_names_are_not_told_either(run):
+    folder = "/home/John Doe/my photos"
+    notes = [f"cannot read the image {folder}/cat/a b.png", f"{folder} was read", f"see https://x.org{folder}/y"]
+    with_record(run, notes=notes, config={"data": folder})
+    text = model_card(run).replace("\\", "")
+    assert "- cannot read the image cat/a b.png" in text
+    assert "- my photos was read" in text
+    assert f"- see https://x.org{folder}/y" in text  # an address, though it looks alike
+    assert public("~/photos/cats") == "cats"
+    assert public("in ~/photos/cats now") == "in cats now"
+
+
 def test_what_improve_has_found_stands_in_the_card(run):
     assert "With no other method" in model_card(run)
     (run / "verdict.json").write_text(json.dumps({"lines": ["MCL helped: +1.5 points"]}))
