@@ -23,7 +23,7 @@ from classmates.evaluation.scored_images import load_as_trained
 from classmates.evaluation.scores import StudentScores
 from classmates.evaluation.temperature import fitted_temperature, temperature_in
 from classmates.runs.hub import from_anywhere
-from classmates.runs.student import StudentCard, load_embedder, load_student, read_card, write_card
+from classmates.runs.student import CARD, StudentCard, load_embedder, load_student, read_card, write_card
 from classmates.runs.task_spec import TaskLike, TaskSpec, stored_task, task_of
 from classmates.tasks.task import Task
 
@@ -137,6 +137,7 @@ def fitted_in_card(run: str | Path, of_validation: Callable[[], Predictions]) ->
     """Return the temperature in a student's card; where there is none, fit it on validation and put it there."""
     card = read_card(run)
     if card.temperature is None:
+        require_writable(Path(run) / CARD)  # before it is worked out
         with say(notes=False):  # they are said of the images that are scored
             found = of_validation()
         card = replace(card, temperature=fitted_temperature(found.logits["student"], found.labels))

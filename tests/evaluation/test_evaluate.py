@@ -11,7 +11,7 @@ from torch import nn
 
 from classmates.data import eval_loader, load
 from classmates.errors import UserError
-from classmates.evaluation.evaluate import evaluate, load_as_trained
+from classmates.evaluation.evaluate import evaluate, fitted_in_card, load_as_trained
 from classmates.runs.folder import read_record
 from classmates.runs.student import StudentCard, load_student
 from classmates.tasks.classification import Classification
@@ -279,3 +279,12 @@ def test_wrong_input(run, tmp_path, change, arguments, message):
 def test_a_folder_without_a_student(tmp_path):
     with pytest.raises(UserError, match=r"student.json is missing"):
         evaluate(tmp_path)
+
+
+def test_a_card_that_cannot_be_written_is_told_before_a_temperature_is_fitted(run, monkeypatch):
+    def refused(path):
+        raise UserError(f"{path.name} cannot be written")
+
+    monkeypatch.setattr("classmates.evaluation.evaluate.require_writable", refused)
+    with pytest.raises(UserError, match=r"student\.json cannot be written"):
+        fitted_in_card(run, lambda: pytest.fail("it was fitted"))
