@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from PIL.ImageFile import ImageFile
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as transforms
 
@@ -61,15 +60,12 @@ def read_dataset(dataset: Dataset[Any], *, image_size: int | None, channels: int
 
 
 def _eight_bits(image: Image.Image, channels: int | None, index: int) -> Image.Image:
-    """Return an image upright, in as many channels as asked for or its own, of 8 bits each; its file is closed."""
+    """Return an image upright, in as many channels as asked for or its own, of 8 bits each; its file is read."""
     try:
         own = 1 if image.mode in GREY_MODES else 3
-        shown = convert(upright(image), channels or own)
-        if isinstance(image, ImageFile):
-            image.close()
+        return convert(upright(image), channels or own)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"image {index} of the dataset cannot be read: {error}") from error
-    return shown
 
 
 def _picture(image: Any, index: int) -> Image.Image:

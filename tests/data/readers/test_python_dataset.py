@@ -132,7 +132,9 @@ def test_an_image_is_as_its_file_would_be_read(tmp_path):
     exif[ExifTags.Base.Orientation] = 6
     pixels = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
-    (image,) = read(Items([(Image.open(tmp_path / "turned.png"), 0)])).train.images
+    items = Items([(Image.open(tmp_path / "turned.png"), 0)])
+    (image,) = read(items).train.images
+    assert torch.equal(read(items).train.images[0], image)  # the caller's image is as it was
     assert np.array_equal(image.numpy(), np.asarray(decode(tmp_path / "turned.png", 3)))
     assert image.shape == (9, 6, 3)
 
