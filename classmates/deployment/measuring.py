@@ -102,7 +102,8 @@ class Images:
         count = -(-len(self.part(part).test) // size)
         given, labels = [], []
         for images, truth in bar(self.batches(part, size), f"{name}: {part} images", "batch", count):
-            given.append(torch_runner(runner)(images))  # one of PyTorch would keep what gradients need
+            with torch.inference_mode():  # PyTorch would keep what gradients need
+                given.append(runner(images))
             labels.append(truth)
         return torch.cat(given), torch.cat(labels)
 
