@@ -126,7 +126,7 @@ class Combined(Method):
 
     def with_exits(self) -> Method | None:
         """Return the first method that has exits: they are scored and deployed."""
-        return next((part for _, part in self.leading_first() if part.exit_costs() is not None), None)
+        return next((part for _, part in self.leading_first() if part.exits() is not None), None)
 
     def exit_costs(self) -> list[float] | None:
         scored = self.with_exits()

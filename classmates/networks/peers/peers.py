@@ -280,11 +280,11 @@ def shuffle_weights(network: nn.Module) -> None:
     """Give a freshly made network other weights of the same kind, whatever its architecture and initialisation.
 
     The numbers of each parameter are put in a random order: random weights become another draw of exactly the same
-    distribution. Constants (BatchNorm, zero-initialised gains), and what has two values alone, such as the identity,
+    distribution. Constants (BatchNorm, zero-initialised gains), and matrices of two values, such as the identity,
     stay what they are.
     """
     for parameter in network.parameters():
-        ends = (parameter == parameter.min()) | (parameter == parameter.max()) if parameter.numel() else parameter
-        if parameter.requires_grad and not ends.all():
+        if parameter.requires_grad:
             order = torch.randperm(parameter.numel(), device=parameter.device)
-            parameter.copy_(parameter.flatten()[order].view_as(parameter))
+            if parameter.ndim < 2 or len(parameter.unique()) > 2:
+                parameter.copy_(parameter.flatten()[order].view_as(parameter))
