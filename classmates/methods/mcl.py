@@ -133,7 +133,6 @@ class MCL(Method):
             raise UserError(f"peers={peers}: MCL contrasts peers with each other and needs at least 2")
         check_temperature(temperature=temperature, contrast_temperature=contrast_temperature)
         check_weight(beta=beta)
-        check_standardise(standardise, data.num_classes)
         check_choice("distil_to", distil_to, Learners)
         check_choice("distilled", distilled, Distilled)
         check_choice("bank", bank, Bank)
@@ -145,6 +144,9 @@ class MCL(Method):
             views=views,
             deploy=deploy,
             classifier=distilled == "classifier" and distillation > 0,
+        )
+        check_standardise(
+            standardise, self.task.logit_classes(data.num_classes) if distilled == "task" else data.num_classes
         )
         self.distilled = distilled
         self.temperature = temperature

@@ -141,6 +141,10 @@ class FewShot(Task):
         """Return the logits of every query against the prototypes of its episode, [M, E·W·Q, W]."""
         return torch.stack([self.of_episodes(output).flatten(0, 1) for output in outputs])
 
+    def logit_classes(self, num_classes: int) -> int:
+        """Return W, the classes of an episode."""
+        return self.way
+
     def of_episodes(self, output: NetworkOutput) -> Tensor:
         """Return one network's logits of the queries of a batch of whole episodes, [E, W·Q, W]."""
         images = len(output.embedding)

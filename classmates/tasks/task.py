@@ -82,6 +82,10 @@ class Task(ABC):
         """
         return stack_logits(outputs)
 
+    def logit_classes(self, num_classes: int) -> int:
+        """Return how many classes a row of ``logits`` tells apart: K. num_classes: of the training images."""
+        return num_classes
+
     def recipe(self, images: ImageData) -> Mapping[str, Any] | None:
         """Return the arguments of ``train`` that are usual for it; None where those for any images will do."""
         return None

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from classmates.contracts import DataSpec
 from classmates.errors import UserError
 from classmates.losses.soft_targets import soft_cross_entropy
-from classmates.methods import PSKD, MCLBatch, Method, TfKD
+from classmates.methods import MCL, PSKD, MCLBatch, Method, TfKD
 from classmates.methods.spec import MethodSpec
+from classmates.tasks.few_shot import FewShot
 from tests.methods.conftest import BatchFor, Build
 
 pytestmark = pytest.mark.filterwarnings("ignore:num_negatives")
@@ -102,3 +103,15 @@ def test_two_classes_are_refused_before_any_training(
     make = kind if extra else partial(build, kind)
     with pytest.raises(UserError, match=r"two classes|2 classes"):
         make(tiny_network(num_classes=2), two, standardise=True, **extra)
+
+
+def test_episodes_of_two_classes_are_refused_as_well(tiny_network: Make, tiny_data: DataSpec) -> None:
+    task = FewShot(way=2, shot=1, queries=2)
+    data = replace(tiny_data, task=task)
+
+    def network() -> nn.Module:
+        return task.training_network(tiny_network(), data.num_classes, data.input_shape)
+
+    with pytest.raises(UserError, match="two classes"):
+        MCL(network(), data, standardise=True)
+    MCL(network(), data, standardise=True, distilled="classifier")  # of all four training classes
