@@ -116,7 +116,8 @@ def accelerate(config: RunConfig, method: Method, images: ImageData) -> tuple[Ru
         precision = stored.get("precision", precision) if precision == "auto" else precision
         memory_format = stored.get("memory_format", memory_format) if memory_format == "auto" else memory_format
     student = method.networks.student
-    measured = (precision, memory_format, config.accelerator, student, images.input_shape, config.batch_size)
+    batch_size = min(config.batch_size, len(images.train))
+    measured = (precision, memory_format, config.accelerator, student, images.input_shape, batch_size)
     chosen = agreed(lambda: choose(*measured))
     return replace(config, precision=chosen.precision, memory_format=chosen.memory_format), chosen.notes
 
@@ -164,6 +165,8 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> tup
     lengths = {"epoch": config.epochs, "step": config.epochs * steps_per_epoch}
     rehearse(optimizer_of, schedules, name=config.optimizer, schedule=config.schedule, lengths=lengths)
     notes = check_rate(tried)
+    if config.batch_size > (images_an_epoch := sampler.positions):
+        notes.append(f"batch_size {config.batch_size}, but an epoch has {images_an_epoch} images: they are one step")
 
     def loaders(rank: int, world_size: int, device: torch.device) -> tuple[Any, Any]:
         labels = images.train.labels

@@ -106,6 +106,16 @@ def test_same_seed_same_run_other_seed_another(small_train, tmp_path):
     assert not torch.equal(runs[0], runs[2])
 
 
+@pytest.mark.parametrize("batch_size", [121, 2**40, 10**20])
+def test_a_batch_larger_than_an_epoch_is_told(batch_size, small_train, tmp_path):
+    few, many = (small_train(out=tmp_path / str(size), epochs=2, batch_size=size) for size in (120, batch_size))
+    said = f"batch_size {batch_size}, but an epoch has 120 images: they are one step"
+    assert said in many.record.notes
+    assert not any("an epoch has" in text for text in few.record.notes)
+    assert many.record.training.steps == 2
+    assert torch.equal(few.student.state_dict()["fc.weight"], many.student.state_dict()["fc.weight"])
+
+
 @pytest.mark.parametrize("recompute", ["shared", "all"])
 def test_recomputing_changes_no_result(recompute, small_train, small_mcl, tmp_path):
     run = partial(small_train, method=partial(small_mcl, share=-1), epochs=1)

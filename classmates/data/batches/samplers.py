@@ -62,9 +62,9 @@ class EpochSampler(torch.utils.data.Sampler[list[int]]):
             )
         whole, rest = divmod(groups, batch_size // sampling.group // world_size)
         batches = whole + (rest >= sampling.smallest)
-        sizes = torch.full((batches,), batch_size // world_size)
-        sizes[-1] += groups * sampling.group - int(sizes.sum())
-        self.batch_sizes: list[int] = sizes.tolist()
+        sizes = [batch_size // world_size] * batches
+        sizes[-1] += groups * sampling.group - sum(sizes)
+        self.batch_sizes: list[int] = sizes
         """The number of images in each of this process's batches of an epoch."""
 
     def order(self, epoch: int) -> Tensor:
