@@ -68,6 +68,7 @@ def run_or_complain(command: str, rest: list[str]) -> int:
     more = GOING_ON.get(command, "")
     try:
         with ended_by_signals():
+            check_working_folder()
             code = answer(command, rest)
             sys.stdout.flush()  # what cannot be written is told here, not when Python has ended
             return code
@@ -87,6 +88,14 @@ def run_or_complain(command: str, rest: list[str]) -> int:
             raise
         refused = f"'{shortened(error.filename)}': {error.strerror}: {REFUSED[error.errno]}"
         return complain(refused, UserError.exit_code)
+
+
+def check_working_folder() -> None:
+    """Raise UserError where the folder that relative paths begin in was removed."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UserError("the folder that this was started in is gone: change to one that exists") from None
 
 
 def leave_unwritten() -> None:
