@@ -92,6 +92,8 @@ class PixelLimit:
 
 
 _pixel_limit = PixelLimit()
+_callers = Lock()
+"""Held while a caller's image, pixels and EXIF, is read: it may be given several times, and so to several threads."""
 
 
 @contextmanager
@@ -105,6 +107,10 @@ def opened(file: ImageFile) -> Iterator[Image.Image]:
                     raise Image.DecompressionBombError(
                         f"Image size ({pixels} pixels) exceeds limit of {limit} pixels"
                     )
+                if image is file:
+                    with _callers:
+                        image.load()
+                        image.getexif()
                 yield image
         except Exception as error:  # on damaged files the decoders raise whatever they stumble over
             raise UnreadableImage(f"cannot read the image {file}: {_reason(file, error)}") from error

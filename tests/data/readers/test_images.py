@@ -1,3 +1,4 @@
+from functools import partial
 from multiprocessing.pool import ThreadPool
 
 import numpy as np
@@ -19,6 +20,20 @@ def save(tmp_path):
         return path
 
     return save
+
+
+@pytest.mark.parametrize("name", ["image.png", "image.jpg", "image.tif", "image.webp"])
+def test_an_image_that_is_open_can_be_given_to_many_threads(save, name):
+    pixels = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    path = save(Image.fromarray(pixels), name, exif=exif)
+    expected = np.asarray(decode(path, 3))
+    for _ in range(5):
+        images = [Image.open(path)] * 16  # whose pixels are still to be read
+        with ThreadPool(8) as pool:
+            for found in pool.imap(partial(decode, channels=3), images):
+                assert np.array_equal(np.asarray(found), expected)
 
 
 def grey_of(red, green, blue):
