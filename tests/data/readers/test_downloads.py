@@ -1,9 +1,8 @@
 import gzip
 import hashlib
+import multiprocessing
 import pickle
 import struct
-import subprocess
-import sys
 import zipfile
 from urllib.error import URLError
 
@@ -174,15 +173,19 @@ def test_a_damaged_archive_of_omniglot_is_not_unpacked(characters):
 
 
 def test_processes_that_want_omniglot_at_once_unpack_it_once(characters):
-    command = """
-import pathlib, sys
-from classmates.data.readers.downloads import omniglot
-omniglot(pathlib.Path(sys.argv[1]))
-"""
-    running = [
-        subprocess.Popen([sys.executable, "-c", command, characters], stderr=subprocess.PIPE) for _ in range(3)
-    ]
-    assert [process.communicate()[1] for process in running] == [b""] * 3
+    forked = multiprocessing.get_context("fork")  # which need not import anything again
+    together = forked.Barrier(3)
+
+    def unpack():
+        together.wait()
+        omniglot(characters)
+
+    running = [forked.Process(target=unpack) for _ in range(3)]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join()
+    assert [process.exitcode for process in running] == [0] * 3
     assert len(omniglot(characters).parts["train"]) == 15
 
 
