@@ -16,13 +16,22 @@ from tests.methods.conftest import BatchFor, Build
 
 
 def live_bytes() -> int:
-    """Bytes of all tensors that Python knows of, each storage once."""
+    """Bytes of all tensors that Python has made since it was told to look at none before, each storage once."""
     storages = [one.untyped_storage() for one in gc.get_objects() if type(one) in (Tensor, nn.Parameter)]
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
+@pytest.fixture(scope="module")
+def only_what_is_new() -> Iterator[None]:
+    """What other tests have left is none of the objects that are looked through, of which there would be millions."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
-def no_collector() -> Iterator[None]:
+def no_collector(only_what_is_new: None) -> Iterator[None]:
     """What lies in a cycle of references stays: until the collector runs, it would fill the memory."""
     gc.collect()
     gc.disable()
