@@ -67,6 +67,22 @@ def test_values_get_the_types_of_the_signature(trained_with):
     assert arguments["augmentation"] == classmates.data.Augmentation(flip=False)
 
 
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("--loggers tensorboard", ["tensorboard"]),
+        ("--loggers tensorboard,wandb", ["tensorboard", "wandb"]),
+        ("--loggers [wandb]", ["wandb"]),
+        ("--mean 0.5,0.25,1", [0.5, 0.25, 1.0]),
+        ("--std 0.5", [0.5]),
+        ("--stages layer1,layer2", ["layer1", "layer2"]),
+        ("--stages layer1", ["layer1"]),
+    ],
+)
+def test_a_list_of_words_or_numbers_is_typed_with_commas(trained_with, typed, expected):
+    assert trained_with(*split(typed))[typed.split()[0].removeprefix("--")] == expected
+
+
 def test_a_method_is_named_without_its_path_and_its_options_follow_with_a_dot(trained_with):
     arguments = trained_with("--method.num-negatives=5", "--method.share", "-1", "--method", "MCL")
     assert arguments["method"].kind is classmates.MCL
@@ -187,7 +203,7 @@ WRONG = {
     "train --epochs many": ["'--epochs' takes INT, not 'many'"],
     "train --resume maybe": ["'--resume' takes true|false, not 'maybe'"],
     "train --on-bad-image ignore": ["'--on_bad_image' takes error|skip, not 'ignore'"],
-    "train --loggers tensorboard": ["'--loggers' takes [tensorboard|wandb,...], not 'tensorboard'"],
+    "train --loggers tensorbord": ["'--loggers' takes [tensorboard|wandb,...], not "],
     "train --augmentation.flop true": ["unknown flag '--augmentation.flop'", "'augmentation.flip'"],
     "train --augmentation.fill 300": ["fill is 300"],
     "train --seed -1": ["seed=-1", "0 to 4294967295"],

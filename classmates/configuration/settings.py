@@ -12,7 +12,7 @@ from dataclasses import is_dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, get_origin
 
 from jsonargparse import ArgumentParser
 
@@ -92,12 +92,14 @@ class Settings:
     def listed(self, name: str, value: Any, known: Mapping[str, Argument]) -> Any:
         """Return what a flag gives for a list: its items, which commas may part (``resnet20,vgg16``)."""
         argument = named(name, known)
-        kind = None if argument is None else argument.item_type
-        if argument is not None and name not in self.arguments and str in alternatives(argument.type):
+        kind, takes = (None, ()) if argument is None else (argument.item_type, alternatives(argument.type))
+        if name not in self.arguments and str in takes:
             return value  # the path of one teacher, which may have a comma in it
-        if kind not in (int, str) or isinstance(value, list) or value.startswith("[") or value == "null":
+        one_word = kind in (int, float, str) or get_origin(kind) is Literal
+        if not one_word or isinstance(value, list) or value.startswith("[") or value == "null":
             return value
-        return value if kind is int and "," not in value else cut_at_commas(value)
+        number = kind is int and int in takes and "," not in value  # how many, which is no list of one
+        return value if number else cut_at_commas(value)
 
     def add(self, given: Mapping[str, Any], spell: Callable[[str], str]) -> None:
         """Add values; ``spell`` says of a name how the user gave it, for errors."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from classmates._progress import Status
-from classmates.errors import UserError
+from classmates._time_limit import time_limit
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.pace import Pace
 from classmates.experiments.plan import Job
@@ -61,12 +60,7 @@ def run_all(
 
 def deadline_after(limit: str) -> float:
     """Return when DD:HH:MM:SS from now are over, by ``time.monotonic``; UserError for another form, or 0."""
-    parts = re.fullmatch(r"(\d+):(\d\d):(\d\d):(\d\d)", limit)
-    days, hours, minutes, seconds = map(int, parts.groups()) if parts else (0, 0, 0, 0)
-    length = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds).total_seconds()
-    if not length:
-        raise UserError(f"max_time is '{limit}': give DD:HH:MM:SS, more than nothing; an hour is 00:01:00:00")
-    return time.monotonic() + length
+    return time.monotonic() + time_limit(limit).total_seconds()
 
 
 def next_job(ledger: Ledger, left: list[Job], started: str) -> Job | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -199,10 +199,13 @@ def inspect(
         raise UserError(f"{error}\n\n{counts}") from error
     images = scan(found)
     path = Path(out or f"contact_sheet-{found.name.replace('/', '_')}.png")
+    suggestion = suggest(found, images, image_size)
+    if augmentation.crop_scale is None:
+        augmentation = replace(augmentation, crop_scale=suggestion.crop_scale)
     indices, before, after = augmented_batch(found, augmentation, seed)
     names = [found.class_names[label] for label in found.train.labels[indices].tolist()]
     draw_contact_sheet(before, after, names, path)
-    return Inspection(found, images, duplicates(images), suggest(found, images, image_size), path)
+    return Inspection(found, images, duplicates(images), suggestion, path)
 
 
 def count_classes(parts: Mapping[str, Split]) -> pd.DataFrame:

@@ -16,7 +16,8 @@ class Suggestion:
     """Settings of ``train`` to begin with; as text, the flags.
 
     recipe: its name in ``training/recipes.py``, which settles what else there is. image_size: None where the images'
-    own is right. pretrained: whether it begins from published weights.
+    own is right. pretrained: whether it begins from published weights. crop_scale: the least share of an image that a
+    random crop keeps, where images are read from files; None where nothing is cropped so.
     """
 
     recipe: str
@@ -25,6 +26,7 @@ class Suggestion:
     epochs: int
     image_size: int | None = None
     pretrained: bool = False
+    crop_scale: float | None = None
 
     def __str__(self) -> str:
         flags = f"--recipe {self.recipe} --model {self.model} --batch_size {self.batch_size} --epochs {self.epochs}"
@@ -48,5 +50,8 @@ def suggest(data: ImageData, images: pd.DataFrame, image_size: int | None = None
     found = Situation(count, pixels, pretrained)
     recipe = recipe_for(found)
     model = default_model(pixels, count)
-    epochs = int(recipe.settings(found)["epochs"])
-    return Suggestion(recipe.name, model, found.batch_size, epochs, image_size, pretrained)
+    settings = recipe.settings(found)
+    crop_scale = settings.get("crop_scale") if data.train.images is None else None
+    return Suggestion(
+        recipe.name, model, found.batch_size, int(settings["epochs"]), image_size, pretrained, crop_scale
+    )

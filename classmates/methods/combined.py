@@ -81,9 +81,9 @@ class Combined(Method):
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         for _, part in self.methods():
             part.forget_step()  # one before this that came to no end
+        self.hand_on()
         terms: dict[str, Terms] = {}
         for name, part in self.methods():
-            part.epochs, part.begins_step = self.epochs, self.begins_step
             own = self.outputs_for(name, outputs)
             terms[name] = {**part.label_terms(own, batch), **part.terms(own, batch)}
         return by_term(terms)
@@ -92,9 +92,15 @@ class Combined(Method):
         for _, part in self.methods():
             part.epoch = self._epoch
 
+    def hand_on(self) -> None:
+        """Tell its methods what the loop has set, which changes without a call."""
+        for _, part in self.methods():
+            part.epochs, part.begins_step = self.epochs, self.begins_step
+
     @property
     def phase(self) -> Hashable:
         """Its own and that of each of its methods."""
+        self.hand_on()  # it is asked for before the first step of a run that goes on
         return super().phase, tuple(part.phase for _, part in self.methods())
 
     def tells_peers_apart(self) -> bool:

@@ -63,7 +63,8 @@ class CORSD(Method):
         margin: m of the triplet loss. While relations are sigmoids, a margin of 1 never lets the hinge rest.
         depths: how many stages, from the deepest, have a relation network; a backbone with fewer uses all it has.
         relation: "learned" by relation networks, or "distance", the L2 norm between pooled maps, which needs none and
-            has no auxiliary classifiers (γ = 0); with alpha=0 and sigma=0 it is the paper's ablation +RD.
+            has no auxiliary classifiers (γ = 0), so that their options mean nothing; with alpha=0 and sigma=0 it is
+            the paper's ablation +RD.
         projection: layers that take the maps of a pair to its feature: "separable" (released), "plain" 3x3
             convolutions, or "reduced", plain with 64 channels first: it costs least and was no less accurate.
         width: factor on the relation networks' widths; 1 is the size of the projection, 0.25 tames a separable one,

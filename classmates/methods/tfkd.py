@@ -18,8 +18,11 @@ from classmates.methods.about import About
 from classmates.methods.checks import check_share, check_temperature, check_weight
 from classmates.methods.teacher_method import CachingTeacherOptions, TeacherMethod, as_list
 
+CORRECT = 0.99
+"""The virtual teacher's probability of the true class, as published."""
 
-def virtual_teacher(labels: Tensor, num_classes: int, correct: float = 0.99) -> Tensor:
+
+def virtual_teacher(labels: Tensor, num_classes: int, correct: float = CORRECT) -> Tensor:
     """Return p^d, the hand-made teacher's output: ``correct`` for the true class, the rest shared evenly by others.
 
     labels: [B], int64. Returns [B, K], float32. These probabilities are then treated as logits: at T = 20 and 100
@@ -46,13 +49,14 @@ class TfKD(TeacherMethod):
             virtual teacher, 0.95 with a trained copy.
         temperature: T; None takes 20 with the virtual teacher, 6 with a trained copy, as released for ResNet-18.
         multiplier: m; None takes 1 with the virtual teacher, 0.5 with a trained copy, as released for ResNet-18.
-        correct: the virtual teacher's probability of the true class; 0.99.
+        correct: the virtual teacher's probability of the true class.
         temper_student: soften the student against the virtual teacher too, as the paper writes.
         standardise: take each sample's logits as z-scores beside a trained copy (``losses/soft_targets.py``).
 
     Raises:
         UserError: an ``alpha`` outside 0..1, a temperature not above 0, a ``multiplier`` below 0, a ``correct`` not
-            between 1/K and 1, ``standardise`` with the virtual teacher, or a teacher that does not fit the data.
+            between 1/K and 1, ``standardise`` with the virtual teacher, ``correct`` or ``temper_student`` with a
+            trained copy, or a teacher that does not fit the data.
     """
 
     about = About("self", 2020, 1.0, search={"alpha": (0.1, 0.5, 0.95)})
@@ -67,7 +71,7 @@ class TfKD(TeacherMethod):
         alpha: float | None = None,
         temperature: float | None = None,
         multiplier: float | None = None,
-        correct: float = 0.99,
+        correct: float = CORRECT,
         temper_student: bool = False,
         standardise: bool = False,
         **teacher: Unpack[CachingTeacherOptions],
@@ -86,6 +90,11 @@ class TfKD(TeacherMethod):
             raise UserError(
                 "standardise needs a trained copy (--method.teacher RUN_FOLDER): the virtual teacher has no logits, "
                 "and z-scores of its probabilities would not depend on correct"
+            )
+        if not virtual and (temper_student or correct != CORRECT):
+            raise UserError(
+                "correct and temper_student are of the virtual teacher: with a trained copy (--method.teacher) leave "
+                "them out"
             )
         if not 1 / data.num_classes < correct < 1:
             raise UserError(

@@ -6,7 +6,6 @@ import copy
 import gc
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -15,7 +14,6 @@ from classmates.data.batches.samplers import EpochSampler
 from classmates.data.parts import ImageData
 from classmates.errors import UserError
 from classmates.methods.base import Method
-from classmates.runs.folder import stored_settings
 from classmates.training.acceleration import FORMATS, device_type
 from classmates.training.config import RunConfig
 from classmates.training.optimisation import make_optimizer
@@ -47,7 +45,7 @@ def fill_memory(
         raise UserError(
             f"batch_size auto fills a GPU's memory, and this trains on {device}: give a number, or leave it out"
         )
-    if config.resume and config.out is not None and (stored := stored_settings(Path(config.out))):
+    if stored := config.stored(type(method).__name__):
         return replace(config, batch_size=stored["batch_size"], lr=stored["lr"]), []
     begin, most = config.batch_size, len(images.train) // LEAST_STEPS
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import nn
 
 from classmates._own_code import is_file_name
 from classmates.data.parts import ImageData
+from classmates.methods.spec import MethodSpec
 from classmates.networks.building.embedding import build_network
 from classmates.networks.building.learnt import begin_small, classifier_is_new, has_learnt
 from classmates.networks.building.published import preparation_for, published_classes
 from classmates.networks.building.weights import load_pretrained
-from classmates.runs.folder import stored_settings
 from classmates.training.config import RunConfig, TrainConfig
 
 
@@ -29,7 +27,9 @@ def brings_weights(config: TrainConfig, images: ImageData) -> bool:
     """
     if not is_own(config.model):
         return False
-    if config.resume and config.out is not None and "pretrained" in (stored := stored_settings(Path(config.out))):
+    spec = MethodSpec.of(config.method)
+    stored = {} if spec is None else config.stored(spec.name)
+    if "pretrained" in stored:
         return bool(stored["pretrained"])
     with torch.random.fork_rng(devices=[]):  # the network that is trained is drawn as if this one had not been
         return has_learnt(_built(config, images))

@@ -16,6 +16,7 @@ from classmates._csv import as_csv
 from classmates._files import write_text
 from classmates._machine import wait_for
 from classmates._progress import Status, columns, note
+from classmates._time_limit import time_limit
 from classmates.runs.folder import RunFolder
 from classmates.tasks.protocol import Protocol
 from classmates.training.checkpoints import EpochCheckpoint, StepCheckpoint
@@ -196,14 +197,33 @@ class Progress(Callback):
             self.status.close()
 
 
+class Notes(Callback):
+    """What was decided for a run, kept in its checkpoints.
+
+    A run that goes on by its ``config.yaml`` finds nothing left to decide, and its result still says what was.
+    """
+
+    def __init__(self, texts: Iterable[str]):
+        self.texts = list(texts)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"texts": self.texts}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.texts = list(dict.fromkeys([*state["texts"], *self.texts]))
+
+
 class TimeLimit(Timer):
     """A stop at the end of the first epoch after DD:HH:MM:SS; a run that goes on has as much time again.
 
     At the ends of epochs: Lightning would take an epoch cut off in the middle for a whole one, in resuming too.
+
+    Raises:
+        UserError: another form, or no time.
     """
 
     def __init__(self, limit: str):
-        super().__init__(limit, interval="epoch")
+        super().__init__(time_limit(limit), interval="epoch")
 
     def state_dict(self) -> dict[str, Any]:
         """Return nothing: the limit is for one call, and Lightning would add the time of those before."""

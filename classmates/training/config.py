@@ -19,6 +19,7 @@ from classmates.errors import UserError, check_choice, check_finite
 from classmates.methods.base import Method
 from classmates.methods.spec import MethodLike, MethodSpec, method_of
 from classmates.networks.peers.peers import Recompute
+from classmates.runs.folder import run_name, stored_settings
 from classmates.runs.plain_values import plain_value
 from classmates.runs.record import Kept
 from classmates.runs.task_spec import TaskLike, TaskSpec, task_of
@@ -192,6 +193,16 @@ class TrainConfig:
             raise UserError(
                 "on=ray: out: name the run's folder, on a file system that all machines of the cluster share"
             )
+
+    def folder(self, method: str) -> Path:
+        """Return the run's folder, ``out`` or one in runs/, given the name of its method's class."""
+        return (
+            Path("runs") / run_name(method, self.model, self.data, self.seed) if self.out is None else Path(self.out)
+        )
+
+    def stored(self, method: str) -> dict[str, Any]:
+        """Return the settings of the run that goes on, given the name of its method's class; empty if one begins."""
+        return stored_settings(self.folder(method)) if self.resume else {}
 
     @property
     def begins_from_weights(self) -> bool:

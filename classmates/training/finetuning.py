@@ -134,8 +134,12 @@ def deploy_average(module: TrainingModule, epoch: int, device: torch.device) -> 
     """Put the average of all peers in the student's place, with BatchNorm statistics of its own.
 
     Peers see different images, so that the mean of their statistics is none of the average network's: they are
-    measured anew, over the training images of an epoch. The networks are on the device, in training mode.
+    measured anew, over the training images of an epoch. The networks are on the device, in training mode. Stages that
+    were frozen in that epoch keep theirs.
     """
+    for callback in module.trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, FrozenStages):
+            callback.set_mode(epoch)
     module.method.networks.put_average()
     # The same whole pass as in a run that goes on from the checkpoint after that epoch.
     module.train_loader.set_epoch(epoch)
@@ -199,15 +203,21 @@ class FrozenStages(Callback):
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._set(trainer.current_epoch)  # Lightning has put everything back into training mode
 
-    def _set(self, epoch: int) -> None:
-        learns = self.epochs is not None and epoch >= self.epochs
-        for parameter in self.frozen:
-            parameter.requires_grad_(learns)
+    def learns(self, epoch: int) -> bool:
+        """Return whether the stages learn in an epoch, from 0."""
+        return self.epochs is not None and epoch >= self.epochs
+
+    def set_mode(self, epoch: int) -> None:
+        """Put the stages into the mode that they have in an epoch."""
         for part in self.modules:
-            part.train(learns)
+            part.train(self.learns(epoch))
+
+    def _set(self, epoch: int) -> None:
+        for parameter in self.frozen:
+            parameter.requires_grad_(self.learns(epoch))
+        self.set_mode(epoch)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._set(trainer.current_epoch - 1)  # as in the last epoch, for what is measured at the end
         for parameter in self.frozen:
             parameter.requires_grad_(True)
 

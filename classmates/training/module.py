@@ -171,7 +171,15 @@ class TrainingModule(L.LightningModule):
             self.check()
         elif self.device.type == "cpu":
             self.meter.check()
-        return output.total
+        return output.total * self.share(batch_idx)
+
+    def share(self, batch_idx: int) -> float:
+        """Return what makes a step's gradient the mean over its batches.
+
+        Lightning divides every loss by ``accumulate``, also in the last step of an epoch, which may have fewer.
+        """
+        accumulate, batches = self.trainer.accumulate_grad_batches, int(self.trainer.num_training_batches)
+        return accumulate / min(accumulate, batches - batch_idx // accumulate * accumulate)
 
     def backward(self, loss: Tensor, *args: Any, **options: Any) -> None:
         """Take the backward pass, unless a graph has."""

@@ -132,14 +132,15 @@ def make_schedule(
 ) -> tuple[LRScheduler, str]:
     """Make the schedule ``name`` of torch.optim.lr_scheduler; also return what it counts in, "epoch" or "step".
 
-    What follows from the run is filled in where it is not given: ``T_max``, ``total_iters`` and ``num_epochs`` are
-    its epochs, ``total_steps`` its steps, ``max_lr`` its learning rate.
+    What follows from the run is filled in where it is not given: ``T_max`` and ``total_iters`` are its epochs,
+    ``total_steps`` its steps, ``max_lr`` its learning rate; the ``factor`` of a constant rate is 1.
     """
     if name not in SCHEDULES:
         raise unknown("schedule", name, SCHEDULES)
     from_run = {
         "T_max": epochs,
         "total_iters": epochs,
+        "factor": 1.0,  # PyTorch's is a third, which over all epochs would be another rate than the run's
         "total_steps": epochs * steps_per_epoch,
         "max_lr": [group["lr"] for group in optimizer.param_groups],
     }
@@ -151,6 +152,9 @@ def make_schedule(
 
 def make_warmup(schedule: str, optimizer: Optimizer, steps: int, steps_per_epoch: int) -> LRScheduler:
     """Make a linear warm-up over the first ``steps``, which multiplies what a schedule gives.
+
+    PyTorch's schedules go on from the rate that they find. After more than an epoch of warm-up a cosine that ends
+    above 0 (``eta_min``) is therefore a little above what it would be without, less and less so to its end.
 
     Raises:
         UserError: a schedule that begins with a warm-up of its own, or one that undoes it after an epoch.

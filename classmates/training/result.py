@@ -6,9 +6,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import lightning as L
 import numpy as np
+from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from classmates._files import whole_file, write_text
@@ -26,7 +28,7 @@ from classmates.runs.folder import RunFolder
 from classmates.runs.record import EpochScores, Kept, RunRecord, StudentSize, TrainingCost, Validation
 from classmates.runs.student import StudentCard, save_student
 from classmates.tasks.protocol import Protocol, Scores
-from classmates.training.callbacks import History
+from classmates.training.callbacks import History, Notes
 from classmates.training.environment import environment, peak_memory_mib
 from classmates.training.health import examine
 from classmates.training.module import TrainingModule, stopped_early
@@ -38,6 +40,8 @@ from classmates.training.scoring import (
     predict_all,
     score_all,
 )
+
+Kind = TypeVar("Kind", bound=Callback)
 
 
 @dataclass(frozen=True, repr=False)
@@ -92,7 +96,6 @@ def finish(
     module: TrainingModule,
     images: ImageData,
     card: StudentCard,
-    notes: list[str],
     *,
     test: bool,
 ) -> Result:
@@ -115,7 +118,7 @@ def finish(
             save_exits(run.folder, exits)
     best = best_epoch(run, module, device) if kept is None and images.val is not None else kept
     try:
-        record = score_run(run, trainer, module, images, card, notes, memory, best, test=test)
+        record = score_run(run, trainer, module, images, card, memory, best, test=test)
     except ValueError as error:
         if isinstance(error, UserError):
             raise
@@ -135,7 +138,6 @@ def score_run(
     module: TrainingModule,
     images: ImageData,
     card: StudentCard,
-    notes: list[str],
     memory: float,
     best: BestEpoch | None,
     *,
@@ -162,8 +164,7 @@ def score_run(
                 tested = predictions_of(images.test, "test") if test else None
         validation = Validation(last, EpochScores(best.number, score_all(module.protocol, of_best)))
     kept_last = keep == "last" or (best is not None and best.number == trainer.current_epoch)
-    history = next(callback for callback in trainer.callbacks if isinstance(callback, History)).rows  # type: ignore[attr-defined]
-    same_images = next(callback for callback in trainer.callbacks if isinstance(callback, SameImages))  # type: ignore[attr-defined]
+    history = callback_of(trainer, History).rows
     early = stopped_early(trainer)
     record = RunRecord(
         name=run.name,
@@ -181,7 +182,7 @@ def score_run(
         student=student_size(method.student(), images.input_shape),
         training_parameters=count_parameters(method),
         train_images=len(images.train.labels),
-        notes=notes,
+        notes=callback_of(trainer, Notes).texts,
         warnings=[] if early else unfinished(len(history), run.settings["epochs"]),
         environment=dict(environment(device)),
         config=run.settings,
@@ -189,13 +190,18 @@ def score_run(
         kept=keep,
         test_last=score_all(module.protocol, after_last) if after_last is not None and not kept_last else {},
         drawn={} if tested is None else drawn(module.protocol, tested),
-        images=same_images.splits,
+        images=callback_of(trainer, SameImages).splits,
     )
     record = with_warnings(record, history, module, images)
     if tested is not None:
         save_evaluation(run, module, images, card, tested)
     write_text(run.result, record.to_json())
     return record
+
+
+def callback_of(trainer: L.Trainer, kind: type[Kind]) -> Kind:
+    """Return the trainer's callback of a class."""
+    return next(callback for callback in trainer.callbacks if isinstance(callback, kind))  # type: ignore[attr-defined]
 
 
 def with_warnings(

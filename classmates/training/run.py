@@ -70,7 +70,7 @@ def run_configured(config: TrainConfig, processes: Mapping[str, Any]) -> Result:
     module, notes_of_rate = training_module(run_config, built, images)
     notes += notes_of_rate
     run, card = run_folder(run_config, built), student_card(run_config, images)
-    trainer = make_trainer(run_config, run, module, processes, images)
+    trainer = make_trainer(run_config, run, module, processes, images, notes)
     with run.opened(resume=config.resume) if first_process(config) else nullcontext():
         if config.resume:
             require_whole(run)
@@ -81,7 +81,7 @@ def run_configured(config: TrainConfig, processes: Mapping[str, Any]) -> Result:
             fit(trainer, module, run.last if config.resume else None)
         built.networks.plain_forwards()
         built.to(memory_format=torch.contiguous_format)
-        result = finish(run, trainer, module, images, card, notes, test=config.test)
+        result = finish(run, trainer, module, images, card, test=config.test)
         if config.report and config.test and trainer.is_global_zero:
             write_report(run.folder)
         if trainer.is_global_zero:

@@ -37,7 +37,8 @@ OPTIMISATION = ("optimizer", "optimizer_args", "lr", "schedule", "schedule_args"
 def settle(config: TrainConfig, images: ImageData) -> tuple[RunConfig, list[str]]:
     """Fill in what was left open, by the recipe for these data, with notes on what was chosen.
 
-    What the user gives stays. Where that is an optimiser, the rest of the optimisation is the user's too.
+    What the user gives stays. Where that is an optimiser, the rest of the optimisation is the user's too; arguments
+    without one go over those of the recipe's.
 
     Raises:
         UserError: an optimiser whose learning rate must be given.
@@ -58,6 +59,11 @@ def settle(config: TrainConfig, images: ImageData) -> tuple[RunConfig, list[str]
         epochs = int(chosen["epochs"] if config.epochs is None else config.epochs)
         open_settings["warmup_epochs"] = min(open_settings["warmup_epochs"], epochs / 10)
     settled = given | open_settings
+    for kind in ("optimizer", "schedule"):
+        of_recipe = chosen.get(f"{kind}_args")
+        if given[kind] is None and of_recipe and (own := given[f"{kind}_args"]):
+            settled[f"{kind}_args"] = {**of_recipe, **own}
+            open_settings[f"{kind}_args"] = {name: value for name, value in of_recipe.items() if name not in own}
     if least_crop is not None and images.train.images is None and config.augmentation.crop_scale is None:
         settled["augmentation"] = replace(config.augmentation, crop_scale=least_crop)
         open_settings["augmentation.crop_scale"] = least_crop

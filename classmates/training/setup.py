@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -28,11 +27,11 @@ from classmates.data.parts import ImageData
 from classmates.errors import UserError
 from classmates.methods.base import Method
 from classmates.methods.mixing import check_mixing
-from classmates.runs.folder import RunFolder, run_name, stored_settings
+from classmates.runs.folder import RunFolder, run_name
 from classmates.runs.student import StudentCard
 from classmates.training.acceleration import FORMATS, choose
 from classmates.training.beginning import begin_network
-from classmates.training.callbacks import watchers
+from classmates.training.callbacks import Notes, watchers
 from classmates.training.checkpoints import AtomicCheckpointIO
 from classmates.training.config import RunConfig, TrainConfig, describe_method
 from classmates.training.divergence import check_rate
@@ -111,10 +110,9 @@ def build_method(config: RunConfig, images: ImageData) -> tuple[Method, list[str
 def accelerate(config: RunConfig, method: Method, images: ImageData) -> tuple[RunConfig, list[str]]:
     """Settle precision and memory format where they are "auto", with a note; a resumed run keeps what it had."""
     precision, memory_format = config.precision, config.memory_format
-    if config.resume and config.out is not None:
-        stored = stored_settings(Path(config.out))
-        precision = stored.get("precision", precision) if precision == "auto" else precision
-        memory_format = stored.get("memory_format", memory_format) if memory_format == "auto" else memory_format
+    stored = config.stored(type(method).__name__)
+    precision = stored.get("precision", precision) if precision == "auto" else precision
+    memory_format = stored.get("memory_format", memory_format) if memory_format == "auto" else memory_format
     student = method.networks.student
     batch_size = min(config.batch_size, len(images.train))
     measured = (precision, memory_format, config.accelerator, student, images.input_shape, batch_size)
@@ -188,9 +186,14 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> tup
 
 
 def make_trainer(
-    config: RunConfig, run: RunFolder, module: TrainingModule, processes: Mapping[str, Any], images: ImageData
+    config: RunConfig,
+    run: RunFolder,
+    module: TrainingModule,
+    processes: Mapping[str, Any],
+    images: ImageData,
+    notes: Sequence[str],
 ) -> L.Trainer:
-    """Make Lightning's trainer, of these ``processes``, with all that watches the run.
+    """Make Lightning's trainer, of these ``processes``, with all that watches the run and keeps its ``notes``.
 
     Raises:
         UserError: hardware, precision, loggers or a time limit that cannot work.
@@ -214,7 +217,7 @@ def make_trainer(
             gradient_clip_val=config.gradient_clip,
             deterministic=config.deterministic,
             logger=loggers,
-            callbacks=[same_images, *fine_tuning(config, module), *watching, *config.callbacks],
+            callbacks=[same_images, Notes(notes), *fine_tuning(config, module), *watching, *config.callbacks],
             accumulate_grad_batches=config.accumulate,
             default_root_dir=run.folder,
             num_sanity_val_steps=0,
@@ -254,9 +257,9 @@ def run_folder(config: RunConfig, method: Method) -> RunFolder:
     described = describe_method(config.method)
     if described is None:  # a function in Python, which no file can name
         described = {"class_path": f"<{type(method).__name__} made by a function>", "init_args": {}}
-    name = run_name(type(method).__name__, config.model, config.data, config.seed)
-    folder = Path("runs") / name if config.out is None else Path(config.out)
-    return RunFolder(folder, config.plain(described), name)
+    method_name = type(method).__name__
+    name = run_name(method_name, config.model, config.data, config.seed)
+    return RunFolder(config.folder(method_name), config.plain(described), name)
 
 
 def student_card(config: RunConfig, images: ImageData) -> StudentCard:

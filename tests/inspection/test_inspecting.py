@@ -10,7 +10,10 @@ from PIL import Image
 
 import classmates
 from classmates.cli import main
+from classmates.data import Augmentation
 from classmates.errors import UserError
+from classmates.inspection import inspecting
+from classmates.inspection.contact_sheet import augmented_batch
 from classmates.inspection.inspecting import count_lines
 
 
@@ -141,6 +144,24 @@ def test_a_dataset_of_pythons(tmp_path):
     assert found.counts.to_numpy().sum() == 24
     assert len(found.duplicates) == 2
     assert "image " in str(found)
+
+
+@pytest.mark.parametrize(("size", "given", "expected"), [(80, None, 0.6), (80, 0.25, 0.25), (10, None, None)])
+def test_the_contact_sheet_is_cut_as_training_cuts(tmp_path, monkeypatch, size, given, expected):
+    for number in range(24):
+        path = tmp_path / "images" / f"class{number % 2}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((size, size), 40 + number).convert("RGB").save(path)
+    drawn = []
+
+    def augmented(data, augmentation, seed):
+        drawn.append(augmentation.crop_scale)
+        return augmented_batch(data, augmentation, seed)
+
+    monkeypatch.setattr(inspecting, "augmented_batch", augmented)
+    augmentation = Augmentation(crop_scale=given)
+    classmates.inspect(tmp_path / "images", augmentation=augmentation, out=tmp_path / "sheet.png")
+    assert drawn == [expected]
 
 
 def test_what_cannot_be_trained_on_is_an_error(photos):

@@ -31,10 +31,10 @@ def suggested(count, sizes, used, chosen=None):
         (10_000, [(64, 48)], (48, 64), Suggestion("small-images", "resnet32", 96, 200)),
         (5_000, [(30, 20), (28, 32)], 224, Suggestion("small-images", "resnet20", 96, 100, 32)),
         (5_000, [(64, 50), (60, 64)], 224, Suggestion("small-images", "resnet20", 96, 100, 64)),
-        (5_000, [(96, 96)], 96, Suggestion("photos-pretrained", LITE, 96, 10, None, True)),
-        (540, [(120, 300), (100, 200)], 224, Suggestion("photos-pretrained", LITE, 18, 13, 128, True)),
-        (120, LARGE, 224, Suggestion("photos-pretrained", LITE, 12, 40, None, True)),
-        (99_999, LARGE, 224, Suggestion("photos-pretrained", LITE, 96, 10, None, True)),
+        (5_000, [(96, 96)], 96, Suggestion("photos-pretrained", LITE, 96, 10, None, True, 0.6)),
+        (540, [(120, 300), (100, 200)], 224, Suggestion("photos-pretrained", LITE, 18, 13, 128, True, 0.6)),
+        (120, LARGE, 224, Suggestion("photos-pretrained", LITE, 12, 40, None, True, 0.6)),
+        (99_999, LARGE, 224, Suggestion("photos-pretrained", LITE, 96, 10, None, True, 0.6)),
         (1_281_167, LARGE, 224, Suggestion("large", "resnet50", 192, 90)),
     ],
 )
@@ -63,3 +63,4 @@ def test_it_is_what_train_chooses_by_itself(monkeypatch):
     settled, _ = settling.settle(TrainConfig(**{**defaults, "data": "x"}), data)
     for name in ("model", "batch_size", "epochs", "pretrained"):
         assert getattr(settled, name) == getattr(advice, name)
+    assert settled.augmentation.crop_scale == advice.crop_scale

@@ -78,6 +78,17 @@ def test_epochs_reach_the_parts():
     assert [(part.epoch, part.epochs) for _, part in method.methods()] == [(3, 9)] * 2
 
 
+@pytest.mark.parametrize("names", [("DML", "PSKD"), ("ONE", "ZipfLS"), ("CORSD", "OKDDip")])
+def test_what_kind_of_step_comes_is_known_before_the_first(names):
+    """As a run asks that goes on in a later epoch."""
+    method, plain = combined(*names), combined(*names)
+    method.epoch = plain.epoch = 3
+    method.epochs = plain.epochs = 9
+    for _, part in plain.methods():
+        part.epochs = 9
+    assert method.phase == plain.phase
+
+
 def test_a_part_that_reads_the_epoch_makes_steps_of_another_kind_in_each():
     method = combined("SD", Reading)
     method(triplet_batch())

@@ -99,6 +99,12 @@ def test_wrong_options_are_named(tiny_network, tiny_data, options, message):
         TfKD(tiny_network(), tiny_data, **options)
 
 
+@pytest.mark.parametrize("option", [{"correct": 0.9}, {"temper_student": True}])
+def test_options_of_the_virtual_teacher_are_refused_beside_a_trained_copy(tiny_network, tiny_data, option):
+    with pytest.raises(UserError, match="correct and temper_student are of the virtual teacher"):
+        TfKD(tiny_network(), tiny_data, teacher=tiny_network(), **option)
+
+
 def test_a_trained_copy_is_asked_once_for_each_image_where_they_never_change(tiny_network, tiny_data, tiny_batch):
     data = replace(tiny_data, labels=tiny_batch.labels, augmented=False)
     batch = tiny_batch._replace(indices=torch.arange(len(tiny_batch.labels)))

@@ -1,6 +1,7 @@
 """The folder of a run: one process at a time, nothing of others touched, leftovers removed, damage named."""
 
 import multiprocessing
+import re
 
 import pytest
 
@@ -89,6 +90,31 @@ def test_damaged_settings_are_named(run, content):
     run.config.write_bytes(content)
     with pytest.raises(UserError, match=r"config.yaml' is damaged: the run cannot go on"), run.opened(resume=True):
         pass
+
+
+@pytest.mark.parametrize("name", ["model_args", "optimizer_args", "schedule_args"])
+@pytest.mark.parametrize(
+    ("before", "now"), [({"a": 1}, {"a": 1, "b": 2}), ({"a": 1, "b": 2}, {"a": 1}), (None, {"b": 2})]
+)
+def test_arguments_of_others_code_are_all_the_same_or_another_run(tmp_path, name, before, now):
+    with RunFolder(tmp_path / "run", {name: before}, "run").opened(resume=False):
+        pass
+    run = RunFolder(tmp_path / "run", {name: now}, "run")
+    run.checkpoints.mkdir()
+    run.last.touch()
+    with pytest.raises(UserError, match=f"{name} was {re.escape(repr(before))} and is {re.escape(repr(now))}"):
+        run.check_resumable()
+
+
+def test_an_option_of_a_later_version_does_not_keep_a_run_from_going_on(tmp_path):
+    before = {"method": {"class_path": "MCL", "init_args": {"beta": 0.1}}}
+    with RunFolder(tmp_path / "run", before, "run").opened(resume=False):
+        pass
+    now = {"method": {"class_path": "MCL", "init_args": {"beta": 0.1, "new": True}}, "recent": 1}
+    run = RunFolder(tmp_path / "run", now, "run")
+    run.checkpoints.mkdir()
+    run.last.touch()
+    run.check_resumable()
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_is_to_be_removed(run):

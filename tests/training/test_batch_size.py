@@ -57,10 +57,11 @@ class Config:
 
     optimizer: str
     accelerator: str = "gpu"
-    resume: bool = False
-    out: None = None
     batch_size: int = 12
     lr: float = 0.1
+
+    def stored(self, method):
+        return {}
 
 
 @dataclasses.dataclass(frozen=True)

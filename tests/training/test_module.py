@@ -80,6 +80,27 @@ def test_what_terms_have_learnt_goes_with_the_checkpoint():
     assert other.without_gradient == ["stuck"]
 
 
+class Gradients(Callback):
+    """Keeps the gradient of every step."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_before_optimizer_step(self, trainer, module, optimizer):
+        self.steps.append(torch.cat([one.grad.flatten() for one in module.parameters()]))
+
+
+@pytest.mark.parametrize("accumulate", [2, 3, 4, 7])
+def test_a_steps_gradient_is_the_mean_over_its_batches_also_where_they_are_fewer(accumulate, small_train, tmp_path):
+    single, accumulated = Gradients(), Gradients()
+    small_train = partial(small_train, batch_size=24, train_size=120, val_fraction=0, epochs=1, lr=1e-9)
+    small_train(out=tmp_path / "single", callbacks=[single])
+    small_train(out=tmp_path / "run", accumulate=accumulate, callbacks=[accumulated])
+    assert len(single.steps) == 5
+    expected = [torch.stack(single.steps[at : at + accumulate]).mean(0) for at in range(0, 5, accumulate)]
+    torch.testing.assert_close(accumulated.steps, expected, rtol=1e-3, atol=1e-5)
+
+
 class Drawing(Baseline):
     """Notes a number that each step draws."""
 

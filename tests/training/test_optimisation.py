@@ -54,6 +54,17 @@ def test_the_fused_step_is_the_plain_one(name, memory_format):
     torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-6)
 
 
+def test_a_constant_rate_is_the_one_that_was_given():
+    optimizer = make_optimizer("SGD", parameters(), 0.1, {})
+    schedule, _ = make_schedule("ConstantLR", optimizer, {}, epochs=4, steps_per_epoch=2)
+    rates = []
+    for _ in range(4):
+        rates += schedule.get_last_lr()
+        optimizer.step()
+        schedule.step()
+    assert rates == [0.1] * 4
+
+
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_what_a_schedule_cannot_do_without_is_asked_for(name):
     """What the run does not say either."""

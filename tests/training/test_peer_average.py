@@ -11,6 +11,7 @@ from torch import nn
 from classmates.errors import UserError
 from classmates.methods import CLILR, DML, MCL, ONE, PCL, OKDDip
 from classmates.runs.student import load_student
+from classmates.training.module import TrainingModule
 
 ALIKE = {"start": "identical", "views": "own"}
 SMALL_MCL = partial(MCL, peers=3, num_negatives=16, dimension=8)
@@ -42,6 +43,24 @@ def mean_of(states):
         for name, value in states[-1].items()
         if value.is_floating_point()
     }
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_stages_that_are_frozen_in_the_epoch_that_is_kept_keep_their_statistics(
+    small_train, tmp_path, keep, monkeypatch
+):
+    def first_is_best(module):
+        module.validation = {who: score.compute() for who, score in module.scores.items()}
+        module.log(module.protocol.monitored, -float(module.current_epoch), rank_zero_only=True)
+
+    monkeypatch.setattr(TrainingModule, "on_validation_epoch_end", first_is_best)
+    frozen = {"freeze_stages": 1, "freeze_epochs": 1 if keep == "best" else 2, "epochs": 2}
+    method = partial(DML, **ALIKE)
+    result = small_train(method=method, out=tmp_path / "run", keep=keep, **frozen)
+    assert result.record.validation.best.epoch == 1
+    norms = [one for one in result.student.modules() if isinstance(one, nn.BatchNorm2d)]
+    assert not norms[0].running_mean.any()  # the stem's, as it began
+    assert norms[-1].running_mean.any()
 
 
 @pytest.mark.parametrize("method", [partial(DML, **ALIKE), partial(SMALL_MCL, **ALIKE, distil_to="all")])

@@ -17,8 +17,12 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
+from classmates.cli import main
 from classmates.errors import UserError
 from classmates.methods import CORSD, DLB, MCL, PCL, PSKD, BornAgain, Combined
+from classmates.runs.record import RunRecord
+from classmates.training import setup
+from classmates.training.acceleration import Acceleration
 from classmates.training.checkpoints import load_checkpoint
 
 CLOCK = ["seconds", "data_seconds", "images_per_second"]
@@ -207,6 +211,31 @@ def stopped(small_train, tmp_path):
     with pytest.raises(Interruption):
         small_train(out=tmp_path / "run", callbacks=[StopInEpoch(1)])
     return tmp_path / "run"
+
+
+def test_a_run_that_goes_on_by_its_settings_still_says_what_was_decided(stopped, small_train, tmp_path):
+    whole = small_train(out=tmp_path / "whole")
+    assert any(note.startswith("recipe 'small-images'") for note in whole.record.notes)
+    assert main(["train", "--config", str(stopped / "config.yaml"), "--resume", "true"]) == 0
+    assert RunRecord.from_json((stopped / "result.json").read_text()).notes == whole.record.notes
+
+
+@pytest.mark.parametrize("out", ["run", None])
+def test_a_run_that_goes_on_keeps_its_precision_wherever_it_lies(small_train, tmp_path, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    small_train = partial(small_train, out=out, precision="auto", memory_format="auto")
+    timed = iter(["contiguous", "channels_last"])
+
+    def choose(precision, memory_format, *network):
+        found = next(timed) if memory_format == "auto" else memory_format
+        return Acceleration("32-true" if precision == "auto" else precision, found, [])
+
+    monkeypatch.setattr(setup, "choose", choose)
+    with pytest.raises(Interruption):
+        small_train(callbacks=[StopInEpoch(1)])
+    resumed = small_train(resume=True)
+    assert resumed.record.config["memory_format"] == "contiguous"
+    assert resumed.folder.name == (out or "Baseline-resnet8-digits-0")
 
 
 def test_changed_settings_are_refused_by_name(stopped, small_train):

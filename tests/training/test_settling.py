@@ -113,6 +113,22 @@ def test_an_optimiser_of_the_users_own_leaves_the_recipes_behind(hub):
         settle(config(optimizer="SDG"), images())
 
 
+@pytest.mark.parametrize("recipe", ["photos-pretrained", "large", "photos-scratch", "small-images"])
+def test_single_arguments_go_over_those_of_the_recipes_optimiser_and_schedule(hub, recipe):
+    hub(None)
+    whole, _ = settle(config(recipe=recipe), images())
+    given = {"optimizer_args": {"fused": False, "weight_decay": 0.5}, "schedule_args": {"last_epoch": -1}}
+    settled, notes = settle(config(recipe=recipe, **given), images())
+    for name, own in given.items():
+        assert getattr(settled, name) == {**(getattr(whole, name) or {}), **own}
+        rest = {key: value for key, value in (getattr(whole, name) or {}).items() if key not in own}
+        assert (f"{name} {{" in notes[-1]) is bool(rest)
+    again, _ = settle(settled, images())  # as a run's config.yaml has them
+    assert (again.optimizer_args, again.schedule_args) == (settled.optimizer_args, settled.schedule_args)
+    named, _ = settle(config(recipe=recipe, optimizer=whole.optimizer, optimizer_args={"fused": False}), images())
+    assert named.optimizer_args == {"fused": False}
+
+
 def test_none_is_the_same_whatever_the_data_are():
     for found in (images(), images(pixels=8, in_memory=True)):
         settled, notes = settle(config(recipe="none"), found)

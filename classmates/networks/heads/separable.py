@@ -23,11 +23,11 @@ def separable(in_channels: int, out_channels: int, stride: int) -> list[nn.Modul
 class SepConv(nn.Sequential):
     """Two depthwise-separable convolutions that halve the resolution: CORSD's and SD's projection unit.
 
-    Depthwise 3x3 of stride 2, pointwise to ``hidden_channels``, BN, ReLU; depthwise 3x3, pointwise to
-    ``out_channels``, BN, ReLU. No convolution has a bias. ``hidden_channels`` is ``in_channels`` by default, as
-    released. [B, in_channels, H, W] → [B, out_channels, ⌈H/2⌉, ⌈W/2⌉].
+    Depthwise 3x3 of stride 2, pointwise to ``in_channels``, BN, ReLU; depthwise 3x3, pointwise to ``out_channels``,
+    BN, ReLU. No convolution has a bias. [B, in_channels, H, W] → [B, out_channels, ⌈H/2⌉, ⌈W/2⌉].
     """
 
-    def __init__(self, in_channels: int, out_channels: int, hidden_channels: int | None = None) -> None:
-        hidden = in_channels if hidden_channels is None else hidden_channels
-        super().__init__(*separable(in_channels, hidden, stride=2), *separable(hidden, out_channels, stride=1))
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(
+            *separable(in_channels, in_channels, stride=2), *separable(in_channels, out_channels, stride=1)
+        )
