@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from classmates.data.parts import Encoded, ImageFile, Split
 from classmates.data.readers.cache import cached, fingerprint
 from classmates.data.readers.listing import Listing
 from classmates.data.readers.opening import UnreadableImage
-from classmates.data.readers.part_names import PARTS, WORDS
+from classmates.data.readers.part_names import PARTS, WORDS, part_within
 from classmates.data.readers.paths import Paths
 from classmates.data.readers.tar_index import LABEL, index_shard
 from classmates.data.readers.walking import is_hidden
@@ -84,8 +83,7 @@ def find_tars(folder: Path) -> Shards:
     below = [entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_hidden(entry.name)]
     if all(name in WORDS and any((folder / name).glob("*.tar")) for name in below):
         for file in sorted(folder.glob("*.tar")):
-            named = [WORDS[word] for word in re.split(r"[\W_]+", file.stem.lower()) if word in WORDS]
-            found.setdefault(named[0] if named else "", []).append(file)
+            found.setdefault(part_within(file.stem) or "", []).append(file)
         for name in sorted(below):
             found.setdefault(WORDS[name], []).extend(sorted((folder / name).glob("*.tar")))
     if unnamed := found.pop("", None):
@@ -114,8 +112,12 @@ def list_webdataset(folder: Path, shards: Shards, *, label: str | None, name: st
         raise UserError(f"{folder} has no training images, only {', '.join(shards)}: call a tar file train-0000.tar")
     files = [file for part in shards.values() for file in part]
     notes: list[str] = []
+    if len(files) > 1 and files[0].parent == folder and not part_within(files[0].stem):  # then none is
+        told = f"{len(files)} tar files in {folder} are called after no part ({', '.join(PARTS)})"
+        notes.append(f"{told}: their images are taken together")
     build = partial(_indexed, folder, shards, label)
-    index = cached("shards", [folder.absolute(), label], fingerprint(files), build, notes)
+    content = " ".join(f"{part} {fingerprint(shards[part])}" for part in shards)
+    index = cached("shards", [folder.absolute(), label], content, build, notes)
     if unused := int(index["unused"]):
         example = os.fsdecode(index["example"].numpy().tobytes())
         notes.append(f"files in {folder} that are neither image nor label, not used: {unused}, such as {example}")

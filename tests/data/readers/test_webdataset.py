@@ -49,6 +49,18 @@ def test_names_without_a_part_are_training_images_or_ambiguous(tmp_path):
     assert find_tars(tmp_path / "nowhere") == {}
 
 
+def test_files_that_are_all_called_after_no_part_are_said_to_be_taken_together(tmp_path, tar):
+    said = f"2 tar files in {tmp_path} are called after no part (train, val, test): their images are taken together"
+    tar(tmp_path / "pets-0.tar")
+    assert said not in load(tmp_path).notes
+    tar(tmp_path / "pets-1.tar", first=10)
+    assert said in load(tmp_path).notes
+    assert said in load_part(tmp_path, "test").notes
+    for number in range(2):
+        (tmp_path / f"pets-{number}.tar").rename(tmp_path / f"train{number}.tar")
+    assert said not in load(tmp_path).notes
+
+
 def test_an_archive_left_beside_class_folders_is_no_shard(tmp_path):
     (tmp_path / "train" / "cat").mkdir(parents=True)
     (tmp_path / "images.tar").touch()
@@ -79,6 +91,15 @@ def test_the_index_is_made_once_and_anew_when_a_shard_has_changed(tmp_path, tar,
         tar(tmp_path / "train-0.tar", count=count) if count == 20 and len(made) == 1 else None
         assert len(load(tmp_path, val_fraction=0).train) == count * 8 // 10
         assert len(made) == shards
+
+
+def test_the_index_is_made_anew_when_files_are_known_for_other_parts(tmp_path, tar, monkeypatch):
+    tar(tmp_path / "train0.tar")
+    tar(tmp_path / "val0.tar", first=10)
+    with monkeypatch.context() as before:
+        before.setattr(webdataset, "part_within", lambda name: None)
+        assert [*load_part(tmp_path, "test").test.labels] == [0, 1] * 10
+    assert [*load_part(tmp_path, "train").test.labels] == [0, 1] * 5
 
 
 @pytest.mark.parametrize(
