@@ -21,7 +21,7 @@ LABEL = "cls"
 
 
 class Sample(NamedTuple):
-    """One image of a shard. name: of its member. offset, size: of its bytes. label: as written; None without one."""
+    """One image of a shard. name: of its member. offset, size: of its bytes. label: as written, None without one."""
 
     name: str
     offset: int
@@ -114,8 +114,8 @@ def _sample(
     return [Sample(image.name, image.offset_data, image.size, text)]
 
 
-def _read_label(file: IO[bytes], path: Path, member: tarfile.TarInfo, field: str | None) -> str:
-    """Return what a member says, or a field of it; field: None where the whole member is the label."""
+def _read_label(file: IO[bytes], path: Path, member: tarfile.TarInfo, field: str | None) -> str | None:
+    """Return what a member says, or a field of it, None if nothing; field: None where all of it is the label."""
     file.seek(member.offset_data)
     content = file.read(member.size)
     try:
@@ -129,9 +129,9 @@ def _read_label(file: IO[bytes], path: Path, member: tarfile.TarInfo, field: str
             text = fields[field]
     except (UnicodeDecodeError, json.JSONDecodeError, TypeError) as error:
         raise UserError(f"the label {member.name} in {path} cannot be read: {error}") from error
-    if isinstance(text, bool) or not isinstance(text, int | str) or text == "":
+    if isinstance(text, bool) or not isinstance(text, int | str | None):
         raise UserError(f"the label {member.name} in {path} is {text!r}: give a whole number or a text")
-    return str(text)
+    return None if text in (None, "") else str(text)
 
 
 def _require_end(file: IO[bytes], end: int, path: Path) -> None:

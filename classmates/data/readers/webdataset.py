@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from classmates._names import name_of_class
 from classmates._progress import bar
 from classmates.data.parts import Encoded, ImageFile, Split
 from classmates.data.readers.cache import cached, fingerprint
@@ -176,26 +177,27 @@ def _texts(packed: Tensor) -> np.ndarray:
 def _has_labels(images: Members, labels: np.ndarray, part: str, label: str | None) -> bool:
     """Return whether the images of a part have labels; other parts than the training images may have none.
 
-    labels: as written, [N]; empty where there is none.
+    labels: as written, [N]; empty or -1 where there is none.
 
     Raises:
         UserError: some images have none, or those to train on.
     """
-    missing = np.flatnonzero(labels == "")
+    missing = np.flatnonzero(np.isin(labels, ("", "-1")))
     if len(missing) == 0 or (len(missing) == len(labels) and part != "train"):
         return len(missing) == 0
     wanted = f".{LABEL}" if label is None else f".{label} or .json with a field {label}"
     raise UserError(
-        f"{len(missing)} of {len(labels)} {part} images have no label, such as {images.names[int(missing[0])]}: "
-        f"put a file of the same name with {wanted} beside each, or say with --label where labels are (an extension "
-        "such as txt, or a field of .json)"
+        f"{len(missing)} of {len(labels)} {part} images have no label (none, empty or -1), such as "
+        f"{images.names[int(missing[0])]}: put a file of the same name with {wanted} beside each, or say with "
+        "--label where labels are (an extension such as txt, or a field of .json)"
     )
 
 
 def _class_numbers(labels: Mapping[str, np.ndarray], folder: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     """Return the class names, and each part's class numbers, [N], int64.
 
-    Named in ``classnames.txt``, else the labels of the training images, whole numbers in their order.
+    Named in ``classnames.txt``, else the labels of the training images, whole numbers in their order; all as
+    ``name_of_class`` writes them.
 
     Raises:
         UserError: a label is none of these.
@@ -203,12 +205,13 @@ def _class_numbers(labels: Mapping[str, np.ndarray], folder: Path) -> tuple[tupl
     written = {part: np.unique(texts, return_inverse=True) for part, texts in labels.items()}
     whole = all(text.isdecimal() for texts, _ in written.values() for text in texts.tolist())
     texts = {
-        part: [str(int(text)) if whole else text for text in each.tolist()] for part, (each, _) in written.items()
+        part: [str(int(text)) if whole else name_of_class(text) for text in each.tolist()]
+        for part, (each, _) in written.items()
     }
     named = folder / NAMES
     if named.is_file():
         try:
-            names = [line.strip() for line in named.read_text(encoding="utf-8-sig").splitlines()]
+            names = [name_of_class(line.strip()) for line in named.read_text(encoding="utf-8-sig").splitlines()]
         except (OSError, ValueError) as error:
             raise UserError(f"{named} cannot be read as names of classes, in UTF-8: {error}") from error
         known = [str(number) for number in range(len(names))] if whole else names

@@ -54,10 +54,16 @@ def test_samples_that_are_none_are_named(tmp_path, members, said):
         index_shard(path, None)
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe", b"", b"  "])
-def test_a_label_that_says_nothing_is_named(tmp_path, content):
-    path = pack(tmp_path / "train.tar", [("a.png", b"x"), ("a.cls", content)])
-    with pytest.raises(UserError, match=r"the label a\.cls in .*train\.tar"):
+@pytest.mark.parametrize("content", [b"", b"  ", b"\n"])
+def test_a_label_that_says_nothing_is_none(tmp_path, content):
+    path = pack(tmp_path / "train.tar", [("a.png", b"x"), ("a.cls", content), ("a.json", '{"x": "", "y": null}')])
+    for label in (None, "x", "y"):
+        assert index_shard(path, label).samples[0].label is None
+
+
+def test_a_label_that_is_no_text_is_named(tmp_path):
+    path = pack(tmp_path / "train.tar", [("a.png", b"x"), ("a.cls", b"\xff\xfe")])
+    with pytest.raises(UserError, match=r"the label a\.cls in .*train\.tar cannot be read"):
         index_shard(path, None)
 
 

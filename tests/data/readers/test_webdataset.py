@@ -136,10 +136,43 @@ def test_classes_are_named_in_a_file_beside(tmp_path, tar):
         load(tmp_path)
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_texts_are_written_as_the_names_of_classes_are(tmp_path, tar, named):
+    tar(tmp_path / "train.tar", labels=("cafe\u0301", "owl", "caf\u00e9"))
+    tar(tmp_path / "test.tar", first=10, labels=("caf\u00e9", "cafe\u0301"))
+    if named:
+        (tmp_path / "classnames.txt").write_text("cafe\u0301\nowl", encoding="utf-8")
+    data = load(tmp_path, val_fraction=0)
+    assert data.class_names == ("caf\u00e9", "owl")
+    assert data.train.labels.tolist() == [0, 1, 0] * 3 + [0]
+    assert data.test.labels.tolist() == [0] * 10
+
+
+@pytest.mark.parametrize("kind", ["-1", "", " \n", {"kind": -1}, {"kind": ""}, {"kind": None}])
+def test_what_stands_for_no_label(tmp_path, tar, kind):
+    """Of all images of a test part: it is not used; of some, or of those to train on: an error."""
+    field = isinstance(kind, dict)
+    labels = ({"kind": 0}, {"kind": 1}) if field else ("0", "1")
+    options = {"label": "kind"} if field else {}
+    end = "json" if field else "cls"
+    tar(tmp_path / "train.tar", labels=labels, extension=end, count=20)
+    tar(tmp_path / "test.tar", labels=(kind,), extension=end)
+    data = load(tmp_path, **options)
+    assert data.class_names == ("0", "1")
+    assert f"the test images of {tmp_path} have no labels, not used" in data.notes
+    tar(tmp_path / "test.tar", labels=(labels[0], kind), extension=end)
+    said = r"5 of 10 test images have no label \(none, empty or -1\), such as .*test\.tar/0001\.png"
+    with pytest.raises(UserError, match=said):
+        load(tmp_path, **options)
+    tar(tmp_path / "train.tar", labels=(kind,), extension=end)
+    with pytest.raises(UserError, match="10 of 10 train images have no label"):
+        load(tmp_path, **options)
+
+
 def test_labels_in_another_member_or_a_field(tmp_path, tar):
     tar(tmp_path / "train.tar", labels=({"kind": "cat"}, {"kind": "dog"}), extension="json")
     assert load(tmp_path, label="kind", val_fraction=0).class_names == ("cat", "dog")
-    with pytest.raises(UserError, match=r"10 of 10 train images have no label, such as .*train\.tar/0000\.png"):
+    with pytest.raises(UserError, match=r"10 of 10 train images have no label .*, such as .*train\.tar/0000\.png"):
         load(tmp_path)
 
 
@@ -148,7 +181,7 @@ def test_what_has_no_label_or_one_that_training_has_not(tmp_path, tar):
     pack(tmp_path / "test.tar", [("a.png", encoded(1))])
     assert f"the test images of {tmp_path} have no labels, not used" in load(tmp_path).notes
     pack(tmp_path / "test.tar", [("a.png", encoded(1)), ("b.png", encoded(2)), ("b.cls", "1")])
-    with pytest.raises(UserError, match=r"1 of 2 test images have no label, such as .*test\.tar/a\.png"):
+    with pytest.raises(UserError, match=r"1 of 2 test images have no label .*, such as .*test\.tar/a\.png"):
         load(tmp_path)
     pack(tmp_path / "test.tar", [("a.png", encoded(1)), ("a.cls", "2")])
     with pytest.raises(UserError, match=r"test images .* label '2', which is no class of the training images"):
