@@ -19,6 +19,9 @@ from classmates.errors import UserError
 DIVIDED = "groups of images are both in training and in another part"
 """The words by which a note on groups is known."""
 
+DRAWS = 10
+"""How often groups are drawn until every class is on both sides: of one that two groups have, both may be drawn."""
+
 
 def grouped_split(labels: Tensor, groups: Tensor, size: float, seed: int, **told: Any) -> tuple[Tensor, Tensor]:
     """Split a part off as ``stratified_split`` does, so that all samples of a group are on the same side.
@@ -26,7 +29,7 @@ def grouped_split(labels: Tensor, groups: Tensor, size: float, seed: int, **told
     Groups are drawn, as many as the size says of all, but one of each class at least; a group counts for that of its
     classes which the fewest groups have, or where it would then be alone, for the commonest. One that is alone with
     its class is divided, so that the class is on both sides. Without groups of several samples the split is that of
-    ``stratified_split``, and so it is, with any group divided, where some class would otherwise be on one side only.
+    ``stratified_split``, and so it is, with any group divided, where in every draw some class is on one side only.
 
     Args:
         groups: [N], the number of each sample's group.
@@ -42,10 +45,11 @@ def grouped_split(labels: Tensor, groups: Tensor, size: float, seed: int, **told
     least = len(classes.unique())
     count = size if isinstance(size, int) else round(size * len(classes))
     with suppress(UserError):  # a class has too few groups
-        _, drawn = stratified_split(classes, min(max(count, least), len(classes) - least), seed)
-        off = torch.isin(units, drawn)
-        if len(labels[off].unique()) == len(labels[~off].unique()) == len(labels.unique()):
-            return (~off).nonzero()[:, 0], off.nonzero()[:, 0]
+        for draw in range(DRAWS):
+            _, drawn = stratified_split(classes, min(max(count, least), len(classes) - least), seed + draw)
+            off = torch.isin(units, drawn)
+            if len(labels[off].unique()) == len(labels[~off].unique()) == len(labels.unique()):
+                return (~off).nonzero()[:, 0], off.nonzero()[:, 0]
     return plain
 
 
@@ -63,7 +67,7 @@ def _units(labels: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
     by_group = rarest_first[having[rarest_first].argsort(stable=True)]
     counts = having.bincount()
     of_groups = classes[by_group][counts.cumsum(0) - counts]
-    alone = (of_groups.bincount()[of_groups] == 1)[groups]
+    alone = torch.isin(groups, having[classes.bincount()[classes] == 1])
     apart = torch.where(alone, len(of_groups) + torch.arange(len(labels)), groups)
     _, firsts, numbers = np.unique(apart.numpy(), return_index=True, return_inverse=True)
     order = firsts.argsort()

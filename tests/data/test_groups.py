@@ -33,10 +33,9 @@ def test_a_grouped_split_divides_no_class_and_only_groups_that_are_alone_of_thei
     assert torch.equal(torch.cat([kept, off]).sort().values, torch.arange(len(labels)))
     assert torch.equal(labels[kept].unique(), labels[off].unique())
     members = {group: labels[of_each == group].tolist() for group in of_each.tolist()}
-    having = {kind: sum(kind in kinds for kinds in members.values()) for kind in labels.tolist()}
-    counts_for = {group: min(kinds, key=lambda kind: (having[kind], kind)) for group, kinds in members.items()}
+    having = {kind: sum(kind in kinds for kinds in members.values()) for kind in range(len(sizes))}
     divided = set(of_each[kept].tolist()) & set(of_each[off].tolist())
-    alone = {group for group, kind in counts_for.items() if [*counts_for.values()].count(kind) == 1}
+    alone = {group for group, kinds in members.items() if any(having[kind] == 1 for kind in kinds)}
     assert divided <= alone or torch.equal(off, plain[1])
 
 
@@ -109,6 +108,24 @@ def test_only_the_group_that_is_alone_of_its_class_is_divided():
     for seed in range(10):
         kept, off = grouped_split(labels, groups, 0.2, seed)
         assert set(groups[kept].tolist()) & set(groups[off].tolist()) == {99}
+
+
+def test_a_group_whose_class_others_have_as_well_is_not_divided():
+    """Twenty patients with a lesion have images without it too, and one patient has such images only."""
+    labels = torch.tensor([0, 0, 1, 1] * 20 + [0] * 10)
+    groups = torch.cat([torch.arange(20).repeat_interleave(4), torch.full((10,), 20)])
+    for seed in range(10):
+        kept, off = grouped_split(labels, groups, 0.2, seed)
+        assert not set(groups[kept].tolist()) & set(groups[off].tolist())
+
+
+def test_groups_are_drawn_anew_where_both_that_have_a_class_are_on_one_side():
+    labels = torch.tensor([0, 0, 0, 1, 1, 1] + [2, 3] * 40)  # classes 0 and 1 in groups 0 and 1, 1 and 2
+    groups = torch.cat([torch.tensor([0, 0, 1, 1, 2, 2]), 3 + torch.arange(80) // 4])
+    for seed in range(20):
+        kept, off = grouped_split(labels, groups, 0.2, seed)
+        assert not set(groups[kept].tolist()) & set(groups[off].tolist())
+        assert labels[kept].unique().tolist() == labels[off].unique().tolist() == [0, 1, 2, 3]
 
 
 def test_a_size_that_the_images_do_not_allow_is_refused_with_groups_too():

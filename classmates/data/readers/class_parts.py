@@ -18,7 +18,7 @@ from classmates.data.readers.listing import Listing
 from classmates.data.readers.part_names import PARTS
 from classmates.data.readers.paths import Paths
 from classmates.data.readers.published_files import list_files
-from classmates.data.readers.walking import Walk
+from classmates.data.readers.walking import Walk, told_of_unreadable
 from classmates.errors import UserError, nearest
 
 PICKLES = (".pkl", ".pickle")
@@ -68,7 +68,7 @@ def list_class_parts(root: Path, *, name: str = "", trees: Sequence[Path] = ()) 
     if not root.is_dir():
         raise UserError(f"{root} is not a folder: give a folder of class folders, or of train/CLASS/*")
     name = name or root.resolve().name
-    try:
+    with told_of_unreadable():
         if "train" in (tables := find_tables(root)):
             return listing_of(name, root, read_tables(root, tables, trees))
         _refuse_pickles(root)
@@ -77,11 +77,11 @@ def list_class_parts(root: Path, *, name: str = "", trees: Sequence[Path] = ()) 
             raise no_training_images(root, layout)
         walk = Walk(layout.place)
         parts = {
-            part: {kind: walk.images(str(Path(folder, kind))) for kind in walk.classes(folder)}
+            part: {
+                kind: walk.images(str(Path(folder, kind))) for kind in sorted(walk.classes(folder), key=name_of_class)
+            }
             for part, folder in layout.parts.items()
         }
-    except OSError as error:
-        raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
     return listing_of(name, layout.place, parts, notes=[*layout.notes, *walk.notes()])
 
 

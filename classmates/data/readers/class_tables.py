@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from classmates._names import name_of_class
 from classmates.data.readers.walking import Walk
 from classmates.errors import UserError
 
@@ -55,7 +56,8 @@ def read_tables(root: Path, tables: Mapping[str, Path], trees: Sequence[Path] = 
         trees: more folders in which images are looked for, such as ImageNet's.
 
     Raises:
-        UserError: a table that cannot be read, or whose files are nowhere; a file or a class twice in one.
+        UserError: a table that cannot be read, lists no images, or whose files are nowhere; a file without a class,
+            or a file or a class twice in one.
     """
     places = [*(root / folder for folder in IMAGES), *trees]
     return {part: _read(table, places) for part, table in tables.items()}
@@ -69,7 +71,9 @@ def _read(table: Path, places: Sequence[Path]) -> ClassFiles:
         if isinstance(content, dict) and {"class_names", "class_roots"} <= content.keys():
             return _of_folders(table, places, content)
         return _of_rows(table, places, *_json_rows(table, content))
-    except (OSError, ValueError, TypeError, IndexError) as error:
+    except UserError:
+        raise
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{table} cannot be read as a table of images and classes: {error}") from error
 
 
@@ -92,13 +96,21 @@ def _json_rows(table: Path, content: Any) -> tuple[list[str], list[str]]:
     names, files, labels = (content[key] for key in needed)
     if len(files) != len(labels):
         raise UserError(f"{table} has {len(files)} image_names, but {len(labels)} image_labels")
-    return list(map(str, files)), [str(names[label]) for label in labels]
+    files = list(map(str, files))
+    name_of = dict(enumerate(map(str, names)))
+    if strange := [(file, label) for file, label in zip(files, labels, strict=True) if label not in name_of]:
+        file, label = strange[0]
+        raise UserError(
+            f"{table} gives {file} the label {label!r}, which none of its {len(names)} label_names has, counted from "
+            "0: correct it, or remove the image"
+        )
+    return files, [name_of[label] for label in labels]
 
 
 def _of_rows(table: Path, places: Sequence[Path], files: Sequence[str], classes: Sequence[str]) -> ClassFiles:
     """Return the files by class, both in the order in which they are sorted."""
-    if not files:
-        raise UserError(f"{table} has no rows")
+    _require_classes(table, files, classes)
+    classes = [*map(name_of_class, classes)]
     class_of: dict[str, str] = {}
     for file, name in zip(_found(table, files, places), classes, strict=True):
         if file in class_of:
@@ -111,14 +123,26 @@ def _of_rows(table: Path, places: Sequence[Path], files: Sequence[str], classes:
 
 
 def _of_folders(table: Path, places: Sequence[Path], content: Mapping[str, Sequence[str]]) -> ClassFiles:
-    names, folders = content["class_names"], content["class_roots"]
+    names, folders = [name_of_class(str(name)) for name in content["class_names"]], content["class_roots"]
     if len(names) != len(folders):
         raise UserError(f"{table} has {len(names)} class_names, but {len(folders)} class_roots")
-    if twice := [name for name in names if list(names).count(name) > 1]:
+    _require_classes(table, folders, names)
+    if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(f"{table} has the class '{twice[0]}' twice")
     walk = Walk(places[0])
     found = dict(zip(names, _found(table, folders, places), strict=True))
     return {name: walk.images(found[name]) for name in sorted(found)}
+
+
+def _require_classes(table: Path, entries: Sequence[str], classes: Sequence[str]) -> None:
+    """Raise UserError where a table has no images or folders, or no class for one."""
+    if not entries:
+        raise UserError(f"{table} lists no images: give each with its class")
+    if missing := [entry for entry, name in zip(entries, classes, strict=True) if not name.strip()]:
+        raise UserError(
+            f"{len(missing)} of {len(entries)} entries of {table} have no class, such as {missing[0]}: give them one "
+            "or remove them"
+        )
 
 
 def _found(table: Path, names: Sequence[str], places: Sequence[Path]) -> Iterable[str]:

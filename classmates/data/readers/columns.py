@@ -82,11 +82,11 @@ def class_numbers(
     are all empty or −1.
 
     Raises:
-        UserError: some labels of a part are missing, or a part has a label that is no class.
+        UserError: some labels of a part are missing, or a part has a label that is no class, or too large a number.
     """
     values = {}
     for part, table in parts.items():
-        column, missing = _values(table, label)
+        column, missing = _values(table, label, where)
         if missing.any() and not missing.all():
             raise UserError(
                 f"{missing.sum()} of {len(missing)} rows of the {part} split of {where} have no {label} (empty or -1)"
@@ -136,12 +136,20 @@ def group_numbers(
     return dict(zip(parts, groups.split([len(table) for table in parts.values()]), strict=True)), notes
 
 
-def _values(table: Dataset, label: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the labels as published, [N], and which of them are missing, [N]."""
+def _values(table: Dataset, label: str, where: Path | str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels as published, [N], and which of them are missing, [N].
+
+    Raises:
+        UserError: a number is too large for a label.
+    """
     column = table.data.column(label)
     missing = column.is_null().to_numpy()
     if "int" in table.features[label].dtype:
-        numbers = column.fill_null(-1).to_numpy()
+        try:
+            numbers = column.cast("int64").fill_null(-1).to_numpy()
+        except ValueError as error:  # of an unsigned type
+            said = f"the labels '{label}' of {where} are too large ({error}): number the classes from 0"
+            raise UserError(said) from error
         return numbers, missing | (numbers == -1)
     texts, which = np.unique(column.fill_null("").to_numpy().astype(str), return_inverse=True)
     values = np.array([name_of_class(text) for text in texts.tolist()])[which]

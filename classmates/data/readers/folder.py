@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +15,7 @@ from classmates.data.parts import Split
 from classmates.data.readers.label_table import is_table
 from classmates.data.readers.listing import Listing, all_scored, listed
 from classmates.data.readers.opening import EXTENSIONS
-from classmates.data.readers.part_names import WORDS, part_of, parts_among
+from classmates.data.readers.part_names import part_of, part_within, parts_among
 from classmates.data.readers.paths import Paths
 from classmates.data.readers.walking import Walk, is_hidden, is_image, link_to_nothing, told_of_unreadable
 from classmates.errors import UserError, nearest
@@ -138,8 +137,7 @@ def _require_parts_outside(root: Path, classes: Sequence[str]) -> None:
             f"the folders in {root} hold {_named(inner[0])}, as if each class were divided by itself: put the "
             f"classes into the parts ({inner[0][0]}/{classes[0]}/...)"
         )
-    words = [re.split(r"[\W\d_]", name.lower())[0] for name in classes]
-    if len(inner) == 2 and inner[0] == inner[1] != [] and all(word in WORDS for word in words):
+    if len(inner) == 2 and inner[0] == inner[1] != [] and all(map(part_within, classes)):
         raise UserError(
             f"{_named(classes)} in {root} hold folders of the same names: if they are the parts of a data set, call "
             "them train/, val/ and test/; if they are classes, name them otherwise"

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
 from torch import Tensor
 
@@ -33,6 +33,20 @@ AT_ONCE = 4096
 
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
 """Pillow's modes of images without colour."""
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How an image is turned upright, by its orientation; 1 is upright."""
+
+METADATA = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
+"""Where Pillow keeps what may say that an image is to be turned."""
 
 
 class Check(NamedTuple):
@@ -90,13 +104,25 @@ def decode(path: ImageFile, channels: int) -> Image.Image:
 def upright(image: Image.Image) -> Image.Image:
     """Return an opened image as it is to be seen: turned as its EXIF says, and zeros black.
 
-    Pillow turns the values of a TIFF whose zeros are white, as X-rays have them, but not those of 16 bits.
+    Pillow turns the values of a TIFF whose zeros are white, as X-rays have them, but not those of 16 bits. Its own
+    ``exif_transpose`` writes all of the EXIF anew, and fails where any of it is malformed.
     """
-    turned = ImageOps.exif_transpose(image)
+    image.load()  # some formats have their EXIF after the pixels
+    turned = image
+    if (orientation := orientation_of(image)) in TURNS:
+        turned = image.transpose(TURNS[orientation])
+        for key in METADATA:  # or it would be turned again if it were read again
+            turned.info.pop(key, None)
     tags = getattr(image, "tag_v2", {})  # which only a TIFF has
     if image.mode.startswith("I;16") and tags.get(PHOTOMETRIC_INTERPRETATION) == 0:  # zeros are white
         return Image.fromarray(65535 - np.asarray(turned))
     return turned
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Return how an opened image lies, as its EXIF or XMP says: one of TURNS, or 1, upright."""
+    orientation = image.getexif().get(ExifTags.Base.Orientation)
+    return orientation if orientation in TURNS else 1
 
 
 def convert(image: Image.Image, channels: int) -> Image.Image:

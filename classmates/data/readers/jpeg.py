@@ -7,13 +7,13 @@ from contextlib import suppress
 from importlib.metadata import version
 
 import torch
-from PIL import ExifTags, Image
+from PIL import Image
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import functional as transforms
 
 from classmates.data.parts import ImageFile
-from classmates.data.readers.images import HUGE, decode
+from classmates.data.readers.images import HUGE, decode, orientation_of
 from classmates.data.readers.opening import PIXEL_LIMIT, loaded, opened
 
 try:
@@ -58,7 +58,7 @@ def decode_fast(file: ImageFile, channels: int) -> Tensor:
         with opened(file) as image:  # the head alone: no more than its size and format are known
             usual_jpeg = image.format in ("JPEG", "MPO") and image.width * image.height <= HUGE
             told = EXIF in file.content or XMP in file.content  # torchvision reads but some of what Pillow does
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if usual_jpeg and told else 1
+            orientation = orientation_of(image) if usual_jpeg and told else 1
         if usual_jpeg:
             with suppress(RuntimeError):  # Pillow may know better; if not, it says which file it is
                 encoded = torch.frombuffer(bytearray(file.content), dtype=torch.uint8)

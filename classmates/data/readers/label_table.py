@@ -130,12 +130,7 @@ def _read(table: Path) -> pd.DataFrame:
 def _file_column(rows: pd.DataFrame, files: FilesBelow, table: Path, label: str | None) -> str:
     """Return the column that names the most files, by their whole names before those without extension."""
     columns = [str(name) for name in rows.columns if name != label]
-    images = [name for name in columns if name.lower().endswith(EXTENSIONS)]
-    if any(files.ending(steps_of(name)[-1]) for name in images):
-        raise UserError(
-            f"{table} has an image, '{images[0]}', in its first row: write the columns' names above it, such as "
-            "file,label"
-        )
+    _require_header([name for name in columns if name.lower().endswith(EXTENSIONS)], files, table)
     found = {name: _count(rows[name], files) for name in columns}
     best = max(found.values(), default=(0, 0))
     if not any(best):
@@ -146,9 +141,24 @@ def _file_column(rows: pd.DataFrame, files: FilesBelow, table: Path, label: str 
         )
         raise UserError("\n".join([why, *files.notes]))
     likely = _by_name([name for name in columns if found[name] == best], FILES)
-    if len(likely) > 1 and likely[0].lower() not in FILES:
-        raise UserError(f"{table} has several columns of files, {', '.join(likely)}: call the right one 'file'")
+    if likely[0].lower() not in FILES:
+        _require_header(likely, files, table)
+        if len(likely) > 1:
+            raise UserError(f"{table} has several columns of files, {', '.join(likely)}: call the right one 'file'")
     return likely[0]
+
+
+def _require_header(columns: Sequence[str], files: FilesBelow, table: Path) -> None:
+    """Raise UserError where a column's name is that of an image: the first row is then one like the others."""
+    if images := [name for name in columns if files.ending(_last_step(name))]:
+        raise UserError(
+            f"{table} has an image, '{images[0]}', in its first row: write the columns' names above it, such as "
+            "file,label"
+        )
+
+
+def _last_step(path: str) -> str:
+    return (steps_of(path) or [""])[-1]
 
 
 def _count(values: pd.Series, files: FilesBelow) -> tuple[int, int]:
@@ -156,8 +166,7 @@ def _count(values: pd.Series, files: FilesBelow) -> tuple[int, int]:
 
     Each counts once: a column of labels may name some files, "0" and "1" those of these names, in every row.
     """
-    last = {(steps_of(value) or [""])[-1] for value in values}
-    found = [value for value in last if files.ending(value)]
+    found = [value for value in {*map(_last_step, values)} if files.ending(value)]
     return sum(value.lower().endswith(EXTENSIONS) for value in found), len(found)
 
 

@@ -30,6 +30,18 @@ def part_of(name: str) -> str | None:
     return WORDS.get(words[0].removesuffix("set")) if len(words) == 1 else None
 
 
+def part_within(name: str) -> str | None:
+    """Return the part that a word of this name says, whatever stands beside it: ``flowers_train``, ``test2017``.
+
+    The first such word counts; digits part words only where there is none otherwise (``dev2_train``). None without.
+    """
+    for between in (r"[\W_]+", r"[\W\d_]+"):
+        words = (word.removesuffix("set") for word in re.split(between, name.lower()))
+        if part := next((WORDS[word] for word in words if word in WORDS), None):
+            return part
+    return None
+
+
 def parts_among(names: Iterable[str], where: Path | str) -> tuple[dict[str, str], list[str]]:
     """Return the name of each part that there is, and the names that are none.
 

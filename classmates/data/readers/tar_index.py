@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from classmates._files import require_regular
+from classmates._names import in_unicode
 from classmates.data.readers.opening import EXTENSIONS
 from classmates.errors import UserError, nearest
 
@@ -21,7 +22,7 @@ LABEL = "cls"
 
 
 class Sample(NamedTuple):
-    """One image of a shard. name: of its member. offset, size: of its bytes. label: as written; None without one."""
+    """One image of a shard. name: of its member. offset, size: of its bytes. label: as written, None without one."""
 
     name: str
     offset: int
@@ -114,8 +115,8 @@ def _sample(
     return [Sample(image.name, image.offset_data, image.size, text)]
 
 
-def _read_label(file: IO[bytes], path: Path, member: tarfile.TarInfo, field: str | None) -> str:
-    """Return what a member says, or a field of it; field: None where the whole member is the label."""
+def _read_label(file: IO[bytes], path: Path, member: tarfile.TarInfo, field: str | None) -> str | None:
+    """Return what a member says, or a field of it, None if nothing; field: None where all of it is the label."""
     file.seek(member.offset_data)
     content = file.read(member.size)
     try:
@@ -129,9 +130,11 @@ def _read_label(file: IO[bytes], path: Path, member: tarfile.TarInfo, field: str
             text = fields[field]
     except (UnicodeDecodeError, json.JSONDecodeError, TypeError) as error:
         raise UserError(f"the label {member.name} in {path} cannot be read: {error}") from error
-    if isinstance(text, bool) or not isinstance(text, int | str) or text == "":
-        raise UserError(f"the label {member.name} in {path} is {text!r}: give a whole number or a text")
-    return str(text)
+    if isinstance(text, bool) or not isinstance(text, int | str | None) or "\0" in str(text):
+        raise UserError(
+            f"the label {member.name} in {path} is {text!r}: give a whole number or a text, without zero bytes"
+        )
+    return None if text in (None, "") else in_unicode(str(text))
 
 
 def _require_end(file: IO[bytes], end: int, path: Path) -> None:

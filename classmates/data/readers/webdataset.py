@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from classmates._names import name_of_class
 from classmates._progress import bar
 from classmates.data.parts import Encoded, ImageFile, Split
 from classmates.data.readers.cache import cached, fingerprint
 from classmates.data.readers.listing import Listing
 from classmates.data.readers.opening import UnreadableImage
-from classmates.data.readers.part_names import PARTS, WORDS
+from classmates.data.readers.part_names import PARTS, WORDS, part_within
 from classmates.data.readers.paths import Paths
 from classmates.data.readers.tar_index import LABEL, index_shard
 from classmates.data.readers.walking import is_hidden
@@ -84,8 +84,7 @@ def find_tars(folder: Path) -> Shards:
     below = [entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_hidden(entry.name)]
     if all(name in WORDS and any((folder / name).glob("*.tar")) for name in below):
         for file in sorted(folder.glob("*.tar")):
-            named = [WORDS[word] for word in re.split(r"[\W_]+", file.stem.lower()) if word in WORDS]
-            found.setdefault(named[0] if named else "", []).append(file)
+            found.setdefault(part_within(file.stem) or "", []).append(file)
         for name in sorted(below):
             found.setdefault(WORDS[name], []).extend(sorted((folder / name).glob("*.tar")))
     if unnamed := found.pop("", None):
@@ -114,8 +113,12 @@ def list_webdataset(folder: Path, shards: Shards, *, label: str | None, name: st
         raise UserError(f"{folder} has no training images, only {', '.join(shards)}: call a tar file train-0000.tar")
     files = [file for part in shards.values() for file in part]
     notes: list[str] = []
+    if len(files) > 1 and files[0].parent == folder and not part_within(files[0].stem):  # then none is
+        told = f"{len(files)} tar files in {folder} are called after no part ({', '.join(PARTS)})"
+        notes.append(f"{told}: their images are taken together")
     build = partial(_indexed, folder, shards, label)
-    index = cached("shards", [folder.absolute(), label], fingerprint(files), build, notes)
+    content = " ".join(f"{part} {fingerprint(shards[part])}" for part in shards)
+    index = cached("shards", [folder.absolute(), label], content, build, notes)
     if unused := int(index["unused"]):
         example = os.fsdecode(index["example"].numpy().tobytes())
         notes.append(f"files in {folder} that are neither image nor label, not used: {unused}, such as {example}")
@@ -174,26 +177,27 @@ def _texts(packed: Tensor) -> np.ndarray:
 def _has_labels(images: Members, labels: np.ndarray, part: str, label: str | None) -> bool:
     """Return whether the images of a part have labels; other parts than the training images may have none.
 
-    labels: as written, [N]; empty where there is none.
+    labels: as written, [N]; empty or -1 where there is none.
 
     Raises:
         UserError: some images have none, or those to train on.
     """
-    missing = np.flatnonzero(labels == "")
+    missing = np.flatnonzero(np.isin(labels, ("", "-1")))
     if len(missing) == 0 or (len(missing) == len(labels) and part != "train"):
         return len(missing) == 0
     wanted = f".{LABEL}" if label is None else f".{label} or .json with a field {label}"
     raise UserError(
-        f"{len(missing)} of {len(labels)} {part} images have no label, such as {images.names[int(missing[0])]}: "
-        f"put a file of the same name with {wanted} beside each, or say with --label where labels are (an extension "
-        "such as txt, or a field of .json)"
+        f"{len(missing)} of {len(labels)} {part} images have no label (none, empty or -1), such as "
+        f"{images.names[int(missing[0])]}: put a file of the same name with {wanted} beside each, or say with "
+        "--label where labels are (an extension such as txt, or a field of .json)"
     )
 
 
 def _class_numbers(labels: Mapping[str, np.ndarray], folder: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     """Return the class names, and each part's class numbers, [N], int64.
 
-    Named in ``classnames.txt``, else the labels of the training images, whole numbers in their order.
+    Named in ``classnames.txt``, else the labels of the training images, whole numbers in their order; all as
+    ``name_of_class`` writes them.
 
     Raises:
         UserError: a label is none of these.
@@ -201,12 +205,13 @@ def _class_numbers(labels: Mapping[str, np.ndarray], folder: Path) -> tuple[tupl
     written = {part: np.unique(texts, return_inverse=True) for part, texts in labels.items()}
     whole = all(text.isdecimal() for texts, _ in written.values() for text in texts.tolist())
     texts = {
-        part: [str(int(text)) if whole else text for text in each.tolist()] for part, (each, _) in written.items()
+        part: [str(int(text)) if whole else name_of_class(text) for text in each.tolist()]
+        for part, (each, _) in written.items()
     }
     named = folder / NAMES
     if named.is_file():
         try:
-            names = [line.strip() for line in named.read_text(encoding="utf-8-sig").splitlines()]
+            names = [name_of_class(line.strip()) for line in named.read_text(encoding="utf-8-sig").splitlines()]
         except (OSError, ValueError) as error:
             raise UserError(f"{named} cannot be read as names of classes, in UTF-8: {error}") from error
         known = [str(number) for number in range(len(names))] if whole else names

@@ -1,7 +1,9 @@
 import io
 import pickle
+import shutil
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from classmates._names import name_of_class
 from classmates.data.parts import Split
 from classmates.data.readers.class_parts import Joined, divided, list_class_parts, of_their_classes, together
 from classmates.data.readers.downloads import Pixels
@@ -68,6 +71,26 @@ def test_classes_of_which_a_part_has_no_image_are_not_its_own():
     assert found.parts["train"].labels.tolist() == [0, 1, 1]
     assert found.parts["test"].class_names == ("b", "d")
     assert found.parts["test"].labels.tolist() == [1, 0]
+
+
+def test_classes_are_in_one_order_however_a_file_system_writes_their_accents(tmp_path):
+    names = ("ecole", "\u00e9cran", "ete", "\u00e9t\u00e9", "quai", "zebre")
+    for form in ("NFC", "NFD"):
+        written = [unicodedata.normalize(form, name) for name in names]
+        for name in written:
+            path = tmp_path / form / "folders" / name / "0.png"
+            path.parent.mkdir(parents=True)
+            Image.new("L", (2, 2)).save(path)
+        for part in ("train", "test"):
+            shutil.copytree(tmp_path / form / "folders", tmp_path / form / "parts" / part)
+        rows = [f"../folders/{name}/0.png,{name}" for name in written]
+        (tmp_path / form / "table").mkdir()
+        (tmp_path / form / "table" / "train.csv").write_text("\n".join(["filename,label", *rows]), encoding="utf-8")
+        for kind in ("folders", "parts", "table"):
+            found = list_class_parts(tmp_path / form / kind)
+            for part in found.parts.values():
+                assert part.class_names == tuple(sorted(names))
+                assert [name_of_class(path.parent.name) for path in part.paths] == sorted(names)
 
 
 def test_a_folder_of_pickles_is_not_opened(tmp_path):

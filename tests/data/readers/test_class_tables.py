@@ -102,16 +102,33 @@ def test_a_file_that_is_missing_is_named(tmp_path):
     ("table", "content", "message"),
     [
         ("train.csv", "file,class\na,b\n", r"train\.csv has the columns file, class: it needs filename and label"),
-        ("train.csv", "filename,label\n", r"train\.csv has no rows"),
+        ("train.csv", "filename,label\n", r"^\S*train\.csv lists no images: give each with its class"),
+        (
+            "train.csv",
+            "filename,label\ncat0.png,cat\ncat1.png,\ncat2.png, \n",
+            r"2 of 3 entries of \S*train\.csv have no class, such as cat1\.png: give them one or remove them",
+        ),
+        ("train.csv", "class_name,image_name\ncat,cat0.png\n,cat1.png\n", r"1 of 2 entries .* such as /cat1\.png"),
         ("train.csv", "filename,label\ncat0.png,cat\ncat0.png,dog\n", r"the file images/cat0\.png twice, as 'cat'"),
         ("train.csv", "", r"train\.csv cannot be read as a table"),
         ("train.json", "[1, 2]", r"train\.json must have label_names, image_names, image_labels, or class_names"),
         ("train.json", "{", r"train\.json cannot be read as a table"),
+        *(
+            (
+                "train.json",
+                f'{{"label_names": ["a", "b"], "image_names": ["cat0.png"], "image_labels": [{label}]}}',
+                r"train\.json gives cat0\.png the label .*, which none of its 2 label_names has, counted from 0",
+            )
+            for label in (-1, 2, '"a"', 0.5, "null")
+        ),
         (
             "train.json",
-            '{"label_names": ["a"], "image_names": ["cat0.png"], "image_labels": [4]}',
-            r"train\.json cannot be read as a table .*index out of range",
+            '{"label_names": ["a", ""], "image_names": ["cat0.png", "cat1.png"], "image_labels": [0, 1]}',
+            r"1 of 2 entries of \S*train\.json have no class, such as cat1\.png",
         ),
+        ("train.json", '{"label_names": [], "image_names": [], "image_labels": []}', "lists no images"),
+        ("train.json", '{"class_names": [], "class_roots": []}', r"^\S*train\.json lists no images"),
+        ("train.json", '{"class_names": ["a", ""], "class_roots": ["b", "c"]}', "1 of 2 entries .*, such as c: give"),
         (
             "train.json",
             '{"label_names": ["a"], "image_names": ["cat0.png"], "image_labels": []}',

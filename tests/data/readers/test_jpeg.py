@@ -9,7 +9,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from classmates.data.parts import Encoded
 from classmates.data.readers import jpeg
-from classmates.data.readers.images import decode
+from classmates.data.readers.images import check, decode
 from classmates.data.readers.jpeg import decode_fast, decoder
 from classmates.data.readers.opening import UnreadableImage
 
@@ -109,3 +109,38 @@ def test_a_photo_lies_as_pillow_lays_it_however_its_orientation_is_written(tmp_p
     expected = transforms.pil_to_tensor(decode(tmp_path / "turned.jpg", 3))
     assert torch.equal(decode_fast(tmp_path / "turned.jpg", 3), expected)
     assert (expected.shape[1] > expected.shape[2]) == (number in (5, 6, 7, 8))
+
+
+TURNED = {
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: np.rot90,
+}
+"""How an image of each orientation is to be seen."""
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+@pytest.mark.parametrize("malformed", [None, 0x0100, 0x011A], ids=["whole", "ImageWidth", "XResolution"])
+@pytest.mark.parametrize("end", ["jpg", "png", "webp"])
+def test_an_image_is_turned_whatever_else_is_wrong_with_its_exif(tmp_path, orientation, malformed, end):
+    tags = {0x0112: (3, 1, struct.pack("<HH", orientation, 0))}
+    if malformed:
+        tags[malformed] = (2, 3, b"72\0\0")  # a text, where a number should be
+    entries = [struct.pack("<HHI", tag, kind, count) + value for tag, (kind, count, value) in sorted(tags.items())]
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + bytes(4)
+    path = tmp_path / f"turned.{end}"
+    PICTURE.save(path, lossless=True)
+    expected = TURNED[orientation](np.asarray(decode(path, 3)))
+    PICTURE.save(path, lossless=True, exif=exif)
+    for file in (path, Encoded("row 1", path.read_bytes()), Image.open(path)):
+        shown = decode(file, 3)
+        assert np.array_equal(shown, expected)
+        assert np.array_equal(decode(shown, 3), expected)
+        assert np.array_equal(decode_fast(file, 3).permute(1, 2, 0), expected)
+        assert np.array_equal(check(file, 3, expected.shape[:2]).pixels, expected)
+        assert check(file, 3).size == shown.size

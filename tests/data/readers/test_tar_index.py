@@ -54,11 +54,31 @@ def test_samples_that_are_none_are_named(tmp_path, members, said):
         index_shard(path, None)
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe", b"", b"  "])
-def test_a_label_that_says_nothing_is_named(tmp_path, content):
-    path = pack(tmp_path / "train.tar", [("a.png", b"x"), ("a.cls", content)])
-    with pytest.raises(UserError, match=r"the label a\.cls in .*train\.tar"):
-        index_shard(path, None)
+@pytest.mark.parametrize("content", [b"", b"  ", b"\n"])
+def test_a_label_that_says_nothing_is_none(tmp_path, content):
+    path = pack(tmp_path / "train.tar", [("a.png", b"x"), ("a.cls", content), ("a.json", '{"x": "", "y": null}')])
+    for label in (None, "x", "y"):
+        assert index_shard(path, label).samples[0].label is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.cls", b"\xff\xfe", "cannot be read"),
+        ("a.cls", b"5\0", r"is '5\\x00': give a whole number or a text, without zero bytes"),
+        ("a.json", '{"cls": "a\\u0000b"}', r"is 'a\\x00b': give a whole number or a text, without zero bytes"),
+        ("a.json", '{"cls": true}', r"is True: give a whole number or a text"),
+    ],
+)
+def test_a_label_that_is_no_text_is_named(tmp_path, name, content, said):
+    path = pack(tmp_path / "train.tar", [("a.png", b"x"), (name, content)])
+    with pytest.raises(UserError, match=rf"the label {name} in .*train\.tar {said}"):
+        index_shard(path, "cls")
+
+
+def test_a_label_that_utf_8_does_not_hold_is_written_so_that_it_does(tmp_path):
+    path = pack(tmp_path / "train.tar", [("a.png", b"x"), ("a.json", '{"x": "a\\ud800"}')])
+    assert index_shard(path, "x").samples[0].label == "a\\ud800"
 
 
 def test_a_file_cut_off_anywhere_is_named(tmp_path):

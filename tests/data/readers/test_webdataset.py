@@ -49,6 +49,18 @@ def test_names_without_a_part_are_training_images_or_ambiguous(tmp_path):
     assert find_tars(tmp_path / "nowhere") == {}
 
 
+def test_files_that_are_all_called_after_no_part_are_said_to_be_taken_together(tmp_path, tar):
+    said = f"2 tar files in {tmp_path} are called after no part (train, val, test): their images are taken together"
+    tar(tmp_path / "pets-0.tar")
+    assert said not in load(tmp_path).notes
+    tar(tmp_path / "pets-1.tar", first=10)
+    assert said in load(tmp_path).notes
+    assert said in load_part(tmp_path, "test").notes
+    for number in range(2):
+        (tmp_path / f"pets-{number}.tar").rename(tmp_path / f"train{number}.tar")
+    assert said not in load(tmp_path).notes
+
+
 def test_an_archive_left_beside_class_folders_is_no_shard(tmp_path):
     (tmp_path / "train" / "cat").mkdir(parents=True)
     (tmp_path / "images.tar").touch()
@@ -79,6 +91,15 @@ def test_the_index_is_made_once_and_anew_when_a_shard_has_changed(tmp_path, tar,
         tar(tmp_path / "train-0.tar", count=count) if count == 20 and len(made) == 1 else None
         assert len(load(tmp_path, val_fraction=0).train) == count * 8 // 10
         assert len(made) == shards
+
+
+def test_the_index_is_made_anew_when_files_are_known_for_other_parts(tmp_path, tar, monkeypatch):
+    tar(tmp_path / "train0.tar")
+    tar(tmp_path / "val0.tar", first=10)
+    with monkeypatch.context() as before:
+        before.setattr(webdataset, "part_within", lambda name: None)
+        assert [*load_part(tmp_path, "test").test.labels] == [0, 1] * 10
+    assert [*load_part(tmp_path, "train").test.labels] == [0, 1] * 5
 
 
 @pytest.mark.parametrize(
@@ -115,10 +136,43 @@ def test_classes_are_named_in_a_file_beside(tmp_path, tar):
         load(tmp_path)
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_texts_are_written_as_the_names_of_classes_are(tmp_path, tar, named):
+    tar(tmp_path / "train.tar", labels=("cafe\u0301", "owl", "caf\u00e9"))
+    tar(tmp_path / "test.tar", first=10, labels=("caf\u00e9", "cafe\u0301"))
+    if named:
+        (tmp_path / "classnames.txt").write_text("cafe\u0301\nowl", encoding="utf-8")
+    data = load(tmp_path, val_fraction=0)
+    assert data.class_names == ("caf\u00e9", "owl")
+    assert data.train.labels.tolist() == [0, 1, 0] * 3 + [0]
+    assert data.test.labels.tolist() == [0] * 10
+
+
+@pytest.mark.parametrize("kind", ["-1", "", " \n", {"kind": -1}, {"kind": ""}, {"kind": None}])
+def test_what_stands_for_no_label(tmp_path, tar, kind):
+    """Of all images of a test part: it is not used; of some, or of those to train on: an error."""
+    field = isinstance(kind, dict)
+    labels = ({"kind": 0}, {"kind": 1}) if field else ("0", "1")
+    options = {"label": "kind"} if field else {}
+    end = "json" if field else "cls"
+    tar(tmp_path / "train.tar", labels=labels, extension=end, count=20)
+    tar(tmp_path / "test.tar", labels=(kind,), extension=end)
+    data = load(tmp_path, **options)
+    assert data.class_names == ("0", "1")
+    assert f"the test images of {tmp_path} have no labels, not used" in data.notes
+    tar(tmp_path / "test.tar", labels=(labels[0], kind), extension=end)
+    said = r"5 of 10 test images have no label \(none, empty or -1\), such as .*test\.tar/0001\.png"
+    with pytest.raises(UserError, match=said):
+        load(tmp_path, **options)
+    tar(tmp_path / "train.tar", labels=(kind,), extension=end)
+    with pytest.raises(UserError, match="10 of 10 train images have no label"):
+        load(tmp_path, **options)
+
+
 def test_labels_in_another_member_or_a_field(tmp_path, tar):
     tar(tmp_path / "train.tar", labels=({"kind": "cat"}, {"kind": "dog"}), extension="json")
     assert load(tmp_path, label="kind", val_fraction=0).class_names == ("cat", "dog")
-    with pytest.raises(UserError, match=r"10 of 10 train images have no label, such as .*train\.tar/0000\.png"):
+    with pytest.raises(UserError, match=r"10 of 10 train images have no label .*, such as .*train\.tar/0000\.png"):
         load(tmp_path)
 
 
@@ -127,7 +181,7 @@ def test_what_has_no_label_or_one_that_training_has_not(tmp_path, tar):
     pack(tmp_path / "test.tar", [("a.png", encoded(1))])
     assert f"the test images of {tmp_path} have no labels, not used" in load(tmp_path).notes
     pack(tmp_path / "test.tar", [("a.png", encoded(1)), ("b.png", encoded(2)), ("b.cls", "1")])
-    with pytest.raises(UserError, match=r"1 of 2 test images have no label, such as .*test\.tar/a\.png"):
+    with pytest.raises(UserError, match=r"1 of 2 test images have no label .*, such as .*test\.tar/a\.png"):
         load(tmp_path)
     pack(tmp_path / "test.tar", [("a.png", encoded(1)), ("a.cls", "2")])
     with pytest.raises(UserError, match=r"test images .* label '2', which is no class of the training images"):
