@@ -1,0 +1,33 @@
+"""Runs made longer or shorter: what their schedule and method count in epochs follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from classmates.methods.lengths import scaled_lengths
+from classmates.methods.spec import MethodSpec
+from classmates.training.config import RunConfig
+
+SCHEDULE = ("milestones", "step_size", "T_max", "T_0", "total_iters", "total_steps")
+"""Arguments of PyTorch's schedules that are numbers of epochs or steps."""
+
+
+def at_length(settings: Mapping[str, Any], epochs: int) -> dict[str, Any]:
+    """Return a run's settings, plain ones or those of a configuration, with another number of epochs."""
+    factor = epochs / settings["epochs"]
+    method = MethodSpec.of(settings["method"])
+    assert method is not None  # settings name a class
+    return {
+        **scaled_lengths(settings, ("freeze_epochs",), factor),
+        "epochs": epochs,
+        "warmup_epochs": settings.get("warmup_epochs", 0) * factor,
+        "schedule_args": scaled_lengths(settings["schedule_args"] or {}, SCHEDULE, factor) or None,
+        "method": method.scaled(factor),
+    }
+
+
+def times_longer(config: RunConfig, times: float) -> RunConfig:
+    """Return a configuration with so many times its epochs, rounded to 1 or more."""
+    return config if times == 1 else replace(config, **at_length(vars(config), max(1, round(times * config.epochs))))
