@@ -136,10 +136,13 @@ def calibration(student: Mapping[str, Any]) -> Iterator[str]:
     if student.get("output", "logits") != "logits":
         return
     temperature = student.get("temperature")
-    divided = (
-        "as they are" if temperature is None else f"divided by {temperature:.3g}, as fitted on validation images"
+    calibrated = (
+        ""
+        if temperature is None
+        else f"; with `--calibrated` (in Python `calibrated=True`) of the logits divided by {temperature:.3g}, as "
+        "fitted on validation images"
     )
-    yield f"## Calibration\n\nProbabilities are the softmax of the logits {divided}."
+    yield f"## Calibration\n\nProbabilities are the softmax of the logits as they are{calibrated}."
 
 
 def training(record: RunRecord) -> Iterator[str]:
