@@ -43,12 +43,12 @@ def read_runs(ledger: Ledger, planned: Sequence[Job]) -> pd.DataFrame:
 
 
 def difference(job: Job, planned: Sequence[Job]) -> str:
-    """Return what of a run that is not planned is another than in the plan."""
-    for other in planned:
-        mine, theirs = job.identity, other.identity
-        if job.row == other.row and mine.config == theirs.config:
-            return "other version" if mine.data == theirs.data else "other data"
-    return "other settings"
+    """Return what of a run that is not planned is another than in the plan, of the planned one most like it."""
+    mine = job.identity
+    data = {other.identity.data for other in planned if (other.row, other.identity.config) == (job.row, mine.config)}
+    if not data:
+        return "other settings"
+    return "other version" if mine.data in data else "other data"
 
 
 def line_of(ledger: Ledger, job: Job, status: str) -> dict[str, Any]:
