@@ -1,4 +1,4 @@
-"""Runs made longer or shorter: what their schedule and method count in epochs follows."""
+"""Runs made longer or shorter: what they count in epochs follows, and so do their schedule and their method."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from classmates.methods.lengths import scaled_lengths
 from classmates.methods.spec import MethodSpec
 from classmates.training.config import RunConfig
 
+OF_TRAIN = ("freeze_epochs", "patience")
+"""Arguments of ``train`` that are numbers of epochs, and whole."""
 SCHEDULE = ("milestones", "step_size", "T_max", "T_0", "total_iters", "total_steps")
 """Arguments of PyTorch's schedules that are numbers of epochs or steps."""
 
@@ -20,7 +22,7 @@ def at_length(settings: Mapping[str, Any], epochs: int) -> dict[str, Any]:
     method = MethodSpec.of(settings["method"])
     assert method is not None  # settings name a class
     return {
-        **scaled_lengths(settings, ("freeze_epochs",), factor),
+        **scaled_lengths(settings, OF_TRAIN, factor),
         "epochs": epochs,
         "warmup_epochs": settings.get("warmup_epochs", 0) * factor,
         "schedule_args": scaled_lengths(settings["schedule_args"] or {}, SCHEDULE, factor) or None,
