@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from classmates.comparisons import curves, figure_data
 from classmates.comparisons import figures as comparison_figures
 from classmates.comparisons.figure_data import Member
-from classmates.comparisons.numbers import unit
+from classmates.comparisons.numbers import difference_unit, unit
 from classmates.comparisons.panels import crowded
 from classmates.comparisons.ranking import in_order
 
@@ -59,14 +59,15 @@ def ablation(material: Material) -> Iterator[Drawing]:
     """Draw the differences to the reference."""
     frame = figure_data.ablation(in_order(material.table))
     if len(frame):
+        of_what = difference_unit(material.table)
         yield Drawing(
             "ablation",
             "Differences to the reference",
-            "How far each row lies from the reference, in points, paired by seed. Whiskers are 95 % intervals "
+            f"How far each row lies from the reference, in {of_what}, paired by seed. Whiskers are 95 % intervals "
             "(Student’s t), absent where there are too few seeds; a whisker across zero means that the difference is "
             "not established. A bar far out is cut at the edge, its value beside zero; whiskers may go on beyond "
             "the edge. Open diamonds: the published difference.",
-            comparison_figures.ablation(frame),
+            comparison_figures.ablation(frame, of_what),
             {"ablation": frame},
         )
 

@@ -74,8 +74,8 @@ def _leave_out(axes: Axes, part: pd.DataFrame, styles: Mapping[str, Mapping[str,
 
 
 @styled
-def ablation(frame: pd.DataFrame) -> Figure:
-    """Draw each row's ``difference`` to the reference, a bar with its 95 % interval, a diamond if published.
+def ablation(frame: pd.DataFrame, unit: str) -> Figure:
+    """Draw each row's ``difference`` to the reference, in ``unit``: a bar with its interval, a diamond if published.
 
     A bar is coloured, hatched and signed by what is ``clear`` of it. One that is far out is cut at the edge and has
     its value written at zero, so that the others can be read.
@@ -98,7 +98,7 @@ def ablation(frame: pd.DataFrame) -> Figure:
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
         axes.set_title(title(place))
-        axes.set_xlabel(f"points beyond {part['reference'].iloc[0]}")
+        axes.set_xlabel(f"{unit} beyond {part['reference'].iloc[0]}")
         _cut(axes, part)
     shown = [clear for clear in BARS if clear in set(frame["clear"])]
     legend_below(figure, [Patch(**BARS[clear]) for clear in shown], [LEGEND[clear] for clear in shown])

@@ -26,6 +26,12 @@ def unit(part: pd.DataFrame) -> str:
     return f"{who}{how.heading}"
 
 
+def difference_unit(part: pd.DataFrame) -> str:
+    """Return what differences of the scores are in: ``points`` of shares, else the metric, ``student NLL``."""
+    how = score_format(part.iloc[0])
+    return "points" if how is None or how.percent else unit(part)
+
+
 def protocol_in(part: pd.DataFrame) -> ProtocolRecord | None:
     """Return how the runs of a table were judged; None where none has finished."""
     protocol = part["protocol"].iloc[0]

@@ -66,6 +66,7 @@ def write_comparison(folder: Path, recipe: Recipe, runs: pd.DataFrame, out: Path
         states=Counter(runs["status"]),
         verdicts=verdicts(table),
         protocol=protocol_of(runs),
+        kept=kept_epochs(runs),
         compared=int(table["p"].notna().sum()),
         overview=overview(table),
         sections=sections(table),
@@ -84,6 +85,16 @@ def write_comparison(folder: Path, recipe: Recipe, runs: pd.DataFrame, out: Path
         figures=_relative(folder / "figures", out),
     )
     page.write(filled, out)
+
+
+def kept_epochs(runs: pd.DataFrame) -> str:
+    """Return the epoch whose networks the finished runs are scored by, with the rows of each where they differ."""
+    finished = runs[runs["status"] == DONE]
+    rows = {epoch: finished.loc[finished["kept"] == kept, "row"].unique() for kept, epoch in page.KEPT.items()}
+    found = {epoch: of for epoch, of in rows.items() if len(of)}
+    if len(found) < 2:
+        return next(iter(found), page.KEPT["last"])
+    return " or ".join(f"{epoch} ({', '.join(of)})" for epoch, of in found.items())
 
 
 def saved(drawing: Drawing, folder: Path) -> dict[str, Any]:

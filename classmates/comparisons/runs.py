@@ -24,7 +24,7 @@ def columns(protocol: ProtocolRecord | None) -> list[str]:
         *further(protocol),
         *("test_images", "train_images", "epochs", "steps", "seconds", "seconds_per_step", "image_passes"),
         *("peak_memory_mib", "parameters", "multiply_adds", "training_parameters"),
-        *("precision", "finished", *VERSIONS),
+        *("precision", "kept", "finished", *VERSIONS),
     ]
 
 
@@ -58,6 +58,7 @@ def figures(record: RunRecord) -> dict[str, Any]:
         "multiply_adds": record.student.multiply_adds,
         "training_parameters": record.training_parameters,
         "precision": record.config.get("precision"),
+        "kept": record.kept,
         "finished": record.finished.isoformat(),
         **{name: record.environment.get(name) for name in VERSIONS},
     }

@@ -75,7 +75,7 @@ def export_early_exit(
             save_onnx(early_exit_model(every, len(card.class_names), thresholds), path, source)
             check_file(path, everyone, thresholds, images, threads)
             points = measure(every, exits, source, everyone, labels, images, threads)
-        batch = next(images.batches("test", BATCH))[0]
+        batch = images.timed(BATCH)
         networks = (exits.network, early_exit(exits, thresholds))
         plain, early = (latency(torch_runner(network), batch) for network in networks)
     found = EarlyExits(tuple(points), len(labels), (plain, early), threads, folder / "early_exit.onnx", run)

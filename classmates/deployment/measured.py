@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
-import torch
 from torch import Tensor
 
 from classmates._csv import as_csv
@@ -231,8 +230,7 @@ def export_measured(run: Path, request: Request, names: Sequence[str]) -> Export
     network = torch_runner(images.protocol.predictor(source.network))
     with torch_threads(request.threads):
         answers, labels = images.answers(network, BATCH, STUDENT)
-        timed = [next(images.batches("test", size))[0] for size in (1, BATCH)]
-        timed = [timed[0], timed[1][torch.arange(BATCH) % len(timed[1])]]
+        timed = [images.timed(size) for size in (1, BATCH)]
         weights = run / WEIGHTS
         row = Row(STUDENT, file=weights.name, size=weights.stat().st_size, threads=request.threads)
         row = row.with_answers(compared(answers, answers, labels, images.protocol, images.groups))

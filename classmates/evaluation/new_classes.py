@@ -149,7 +149,7 @@ class NewClasses:
 
     Args:
         prototypes: of the classes.
-        none_above: the novelty above which a class is not given; None to give one always.
+        none_above: the novelty above which an image is of none of the classes; None to give one always.
     """
 
     prototypes: Prototypes
@@ -167,6 +167,8 @@ class NewClasses:
     def columns(self, embeddings: Tensor, top: int) -> dict[str, list[Any]]:
         """Return the columns of ``predict``'s table, [N · top], the nearest class of each image first.
 
+        Where that is too far, the first of the image's rows says so; the others name the classes that come next.
+
         embeddings: [N, D].
         """
         found = self.prototypes.distances(embeddings)
@@ -179,8 +181,9 @@ class NewClasses:
         if self.prototypes.reach is not None:
             values["novelty"] = (nearest / self.prototypes.reach).flatten().tolist()
         if self.none_above is not None:
-            named = zip(values["class"], values["novelty"], strict=True)
-            values["class"] = [NONE if novelty > self.none_above else name for name, novelty in named]
+            for first in range(0, len(values["class"]), top):
+                if values["novelty"][first] > self.none_above:
+                    values["class"][first] = NONE
         return values
 
 

@@ -70,7 +70,7 @@ def predict(
         prototypes: a file that save_prototypes wrote, instead of the photos.
         save_prototypes: a .safetensors file to keep the prototypes of the support in.
         none_above: the novelty above which an image is of none of the new classes, such as 1: farther from all of
-            them than 95 % of their photos.
+            them than 95 % of their photos. With ``top``, the first row of an image says so.
         calibrated: divide logits by the temperature in the student's card (``evaluate --calibrated``), so that
             probabilities are about as often right as they say.
         early_exit: answer at the first exit that is sure enough, by the thresholds in the card (``export --what

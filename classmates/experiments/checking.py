@@ -14,6 +14,7 @@ from classmates.comparisons.tables import check_scores
 from classmates.data.parts import ImageData
 from classmates.errors import UserError
 from classmates.evaluation.predict import device_for
+from classmates.experiments.lengths import times_longer
 from classmates.methods.base import Method
 from classmates.runs.plain_values import plain_value
 from classmates.training.beginning import prepare_images
@@ -38,12 +39,13 @@ PREDICTED = {"peers": ("peer", "exit"), "ensemble": ("ensemble",)}
 
 @dataclass(frozen=True)
 class Trial:
-    """A row with a model and a data set, and the configuration of its runs."""
+    """A row with a model and a data set, the configuration of its runs, and by how much they are longer than that."""
 
     row: str
     model: str
     data: str
     config: TrainConfig
+    times: float = 1
 
     @property
     def data_key(self) -> str:
@@ -128,7 +130,8 @@ def failing(
             )
         for trial in of_data:
             try:
-                settled[id(trial)], _ = settle(trial.config, images)
+                config, _ = settle(trial.config, images)
+                settled[id(trial)] = times_longer(config, trial.times)
             except UserError as error:
                 yield trial, error
         ready = [trial for trial in of_data if id(trial) in settled]

@@ -19,7 +19,7 @@ from classmates.experiments.budget import Budget, equalised, pilots
 from classmates.experiments.called_for import with_model
 from classmates.experiments.given import name_of, settings_of
 from classmates.experiments.ledger import Ledger
-from classmates.experiments.plan import Job, choose, jobs_of, short, slug
+from classmates.experiments.plan import Job, check_lengths, choose, jobs_of, short, slug
 from classmates.experiments.preview import Plan, failures
 from classmates.experiments.records import read_runs
 from classmates.experiments.rows import times_as_long
@@ -132,6 +132,7 @@ def compare(
             places = workers_on(on, measured, at_a_time, devices_per_run, gpus_per_run)
             run_all(measured, short, places, "measuring")
         jobs = equalised(jobs, measured, budget, chosen.reference or "")
+        check_lengths(jobs, chosen)
     if any_version:
         jobs = [job if ledger.result(job) else ledger.same_elsewhere(job) or job for job in jobs]
     if dry_run:

@@ -23,7 +23,7 @@ from classmates.data.twins import notes_on_twins
 from classmates.errors import UserError
 from classmates.evaluation.evaluate import student_predictions
 from classmates.experiments.called_for import called_for
-from classmates.experiments.given import listed
+from classmates.experiments.given import listed, name_of, settings_of
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.pace import seconds_per_epoch
 from classmates.experiments.plan import Job, choose, jobs_of, short, slug
@@ -89,18 +89,19 @@ def improve(
         raise UserError(f"val_fraction={val_fraction}: there must be validation images to choose by, such as 0.2")
     if workers < 0:
         raise UserError(f"workers={workers}: give 1 or more, or 0 for runs in this process")
-    methods = listed(methods)
+    data, train, methods = name_of("data", data), settings_of("train", train), listed(methods)
+    model = None if model is None else name_of("model", model)
     if BASELINE in methods:
         raise UserError(
             f"methods: {BASELINE} is always tried, so that there is something to improve on: leave it out"
         )
-    if "task" in (train or {}):
+    if "task" in train:
         raise UserError(
             "--train.task: improve judges classifiers; `classmates compare --train.task` compares methods for others"
         )
-    for name in {"val_fraction", "test"} & (train or {}).keys():
+    for name in {"val_fraction", "test"} & train.keys():
         raise UserError(f"--train.{name}: every run has the same --val_fraction, and none looks at the test images")
-    given = {**(train or {}), "val_fraction": val_fraction, "test": False}
+    given = {**train, "val_fraction": val_fraction, "test": False}
     plan = planned(data, model, methods, seeds, given)
     jobs = jobs_of(plan, given)
     name = "-".join([slug(short(data)), slug(short(plan.models[0]))])

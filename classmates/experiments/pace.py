@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import fmean, median
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -31,18 +32,20 @@ def seconds_per_epoch(ledger: Ledger, jobs: Sequence[Job]) -> dict[Place, float]
     return {where: median(values) for where, values in seconds.items() if values}
 
 
-def expected_per_epoch(ledger: Ledger, jobs: Sequence[Job]) -> Callable[[Job], float] | None:
-    """Return what tells the seconds of a run's epoch; None while nothing is known.
+def expected_per_epoch(ledger: Ledger, jobs: Sequence[Job]) -> dict[Place, float]:
+    """Return the seconds of an epoch, by (row, model, data); those of which nothing is known are left out.
 
-    A row that has not trained an epoch yet is taken to cost what the others do on average, each in proportion to the
-    cost of a step that its method declares.
+    A row that has not trained an epoch yet is taken to cost what the others with its model and data do on average,
+    each in proportion to the cost of a step that its method declares. Of another model, or other data, they tell
+    nothing.
     """
     known = seconds_per_epoch(ledger, jobs)
-    if not known:
-        return None
     costs = {place(job): cost(job) for job in jobs}
-    of_baseline = fmean(seconds / costs[where] for where, seconds in known.items())
-    return lambda job: known.get(place(job), of_baseline * costs[place(job)])
+    of_baseline: dict[tuple[str, ...], list[float]] = {}
+    for where, seconds in known.items():
+        of_baseline.setdefault(where[1:], []).append(seconds / costs[where])
+    guessed = {where: fmean(of_baseline[where[1:]]) * its for where, its in costs.items() if where[1:] in of_baseline}
+    return guessed | known
 
 
 def cost(job: Job) -> float:
@@ -51,13 +54,20 @@ def cost(job: Job) -> float:
     return 1.0 if about is None else float(about.cost)
 
 
-def training_left(ledger: Ledger, jobs: Sequence[Job]) -> float | None:
-    """Return about how many seconds the unfinished runs still train, one after the other; None while unknown."""
+class Left(NamedTuple):
+    """The time that is left: about how many ``seconds``, but for the ``unknown`` runs of which nothing is known."""
+
+    seconds: float
+    unknown: int
+
+
+def training_left(ledger: Ledger, jobs: Sequence[Job]) -> Left:
+    """Return how long the unfinished runs still train, one after the other."""
     expected = expected_per_epoch(ledger, jobs)
-    if expected is None:
-        return None
     left = [job for job in jobs if ledger.result(job) is None]
-    return sum(expected(job) * (job.epochs - len(epoch_seconds(ledger, job))) for job in left)
+    known = [job for job in left if place(job) in expected]
+    seconds = (expected[place(job)] * (job.epochs - len(epoch_seconds(ledger, job))) for job in known)
+    return Left(sum(seconds), len(left) - len(known))
 
 
 class Pace:
@@ -93,19 +103,19 @@ class Pace:
         since, before = self.begun[job.name]
         return max(0.0, time.monotonic() - since - sum(epoch_seconds(self.ledger, job)[before:]))
 
-    def left(self, jobs: Sequence[Job], at_a_time: int) -> float | None:
-        """Return about how many seconds pass until these runs have ended; None while no epoch has been trained.
+    def left(self, jobs: Sequence[Job], at_a_time: int) -> Left:
+        """Return how long it takes until these runs have ended.
 
         at_a_time: how many run beside one another.
         """
         expected = expected_per_epoch(self.ledger, self.jobs)
-        if expected is None:
-            return None
-        running = [job for job in jobs if job.name in self.begun]
+        known = [job for job in jobs if place(job) in expected]
+        running = [job for job in known if job.name in self.begun]
         around = median(self.around) if self.around else max(map(self._around, running), default=0.0)
         seconds = []
-        for job in jobs:
+        for job in known:
             since, before = self.begun.get(job.name, (time.monotonic(), len(epoch_seconds(self.ledger, job))))
-            whole = around + expected(job) * (job.epochs - before)
+            whole = around + expected[place(job)] * (job.epochs - before)
             seconds.append(max(0.0, whole - (time.monotonic() - since)))
-        return max(sum(seconds) / at_a_time, max(seconds, default=0.0))
+        longest = max(seconds, default=0.0)
+        return Left(max(sum(seconds) / at_a_time, longest), len(jobs) - len(known))

@@ -10,17 +10,21 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from classmates._names import in_unicode
+from classmates._progress import say
 from classmates.comparisons.recipe import Base, Recipe, load_recipe, read_seeds
+from classmates.configuration.arguments import arguments_of
+from classmates.configuration.settings import Settings
 from classmates.errors import UserError, unknown
 from classmates.experiments.checking import Trial, check_trials
 from classmates.experiments.given import listed, name_of, names_of
 from classmates.experiments.identity import Identity, code_version, config_hash, data_fingerprint
 from classmates.experiments.layers import typed_settings
+from classmates.experiments.lengths import at_length
 from classmates.experiments.rows import LONGER, row_of, times_as_long
-from classmates.methods.lengths import scaled_lengths
 from classmates.methods.spec import MethodSpec
 from classmates.networks.building.build import check_model_name
 from classmates.training.config import RunConfig, TrainConfig, describe_method
+from classmates.training.train import train
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,13 @@ class Job:
         assert spec is not None  # settings name a class
         return spec
 
+    @property
+    def typed(self) -> dict[str, Any]:
+        """The settings as ``train`` takes them, but for callbacks."""
+        settings = Settings("train", arguments_of(train))
+        settings.add(self.settings, str)
+        return settings.typed()
+
     def plain(self) -> dict[str, Any]:
         """Return the job as YAML can hold it."""
         return {name: value for name, value in asdict(self).items() if name != "given_name"}
@@ -70,21 +81,10 @@ class Job:
 
     def with_epochs(self, epochs: int) -> Job:
         """Return the same run over another number of epochs; what schedule and method count in epochs follows."""
-        factor = epochs / self.epochs
-        schedule = scaled_lengths(self.settings["schedule_args"] or {}, LENGTHS, factor)
-        settings = {
-            **scaled_lengths(self.settings, ("freeze_epochs",), factor),
-            "epochs": epochs,
-            "warmup_epochs": self.settings.get("warmup_epochs", 0) * factor,
-            "schedule_args": schedule or None,
-            "method": self.method.scaled(factor).plain(),
-        }
+        settings = at_length(self.settings, epochs)
+        settings["method"] = settings["method"].plain()
         identity = replace(self.identity, config=config_hash(settings))
         return replace(self, settings=settings, identity=identity, given_name=None)
-
-
-LENGTHS = ("milestones", "step_size", "T_max", "T_0", "total_iters", "total_steps")
-"""Arguments of PyTorch's schedules that are numbers of epochs or steps."""
 
 
 def slug(text: str, longest: int = 40) -> str:
@@ -183,13 +183,13 @@ def jobs_of(recipe: Recipe, overrides: Mapping[str, Any], devices: int = 1) -> l
     """
     several = {"devices": devices, "strategy": "ddp"} if devices > 1 else {}
     decided = {**several, "seed": recipe.seeds[0]}
+    longer = {row: times_as_long(settings, row) for row, settings in recipe.rows.items()}
     trials = [
-        trial(typed_settings(recipe, row, model, data, overrides) | decided, row, model, data)
+        trial(typed_settings(recipe, row, model, data, overrides) | decided, row, model, data, times)
         for data in recipe.data
         for model in recipe.models
-        for row in recipe.rows
+        for row, times in longer.items()
     ]
-    longer = {row: times_as_long(settings, row) for row, settings in recipe.rows.items()}
     fingerprints: dict[str, str] = {}  # of this plan alone: files may have changed since another of this session
     plans = []
     for tried, config in zip(trials, check_trials(trials, recipe), strict=True):
@@ -200,16 +200,25 @@ def jobs_of(recipe: Recipe, overrides: Mapping[str, Any], devices: int = 1) -> l
         for tried, settings, code, data in plans:
             seeded = {**settings, "seed": seed}
             identity = Identity(config_hash(seeded), code, data)
-            job = Job(tried.row, in_unicode(tried.model), in_unicode(tried.data), seed, seeded, identity)
-            times = longer[tried.row]
-            jobs.append(job if times == 1 else job.with_epochs(max(1, round(times * job.epochs))))
+            jobs.append(Job(tried.row, in_unicode(tried.model), in_unicode(tried.data), seed, seeded, identity))
     return jobs
 
 
-def trial(typed: Mapping[str, Any], row: str, model: str, data: str) -> Trial:
+def check_lengths(jobs: Sequence[Job], recipe: Recipe) -> None:
+    """Build the method of every row once more, for the epochs that a budget has given its runs.
+
+    Raises:
+        UserError: rows that cannot work, with the reasons.
+    """
+    first = {(job.row, job.model, job.data): job for job in reversed(jobs)}
+    with say(notes=False):  # they were said at the recipe's epochs
+        check_trials([trial(job.typed, *place) for place, job in reversed(first.items())], recipe)
+
+
+def trial(typed: Mapping[str, Any], row: str, model: str, data: str, times: float = 1) -> Trial:
     """Return what is tried of a row; UserError for values that cannot work with any data."""
     try:
-        return Trial(row, model, data, TrainConfig(**typed, callbacks=()))
+        return Trial(row, model, data, TrainConfig(**typed, callbacks=()), times)
     except UserError as error:
         raise UserError(f"row '{row}' with model '{model}': {error}") from error
 

@@ -79,14 +79,16 @@ class Plan(Shown):
         """Tell how much is left to do."""
         left = [job for job in self.jobs if self.ledger.result(job) is None]
         begun = f"{len(left)} of {len(self.jobs)} runs to do in {self.folder}"
-        seconds = training_left(self.ledger, self.jobs)
+        seconds, unknown = training_left(self.ledger, self.jobs)
         if not left:
             return f"All {len(self.jobs)} runs are done, in {self.folder}."
-        if seconds is None:
+        if unknown == len(left):
             return f"{begun}; what they take is known once one of them has trained an epoch."
         known = seconds_per_epoch(self.ledger, self.jobs)
-        guessed = "" if all(place(job) in known for job in left) else ", where unknown by the cost of their methods"
-        return f"{begun}: about {duration(seconds)} of training, one after the other{guessed}."
+        untrained = sum(place(job) not in known for job in left)
+        guessed = ", where unknown by the cost of their methods" if untrained > unknown else ""
+        more = f", and {unknown} run{'s' if unknown > 1 else ''} of which nothing is known yet" if unknown else ""
+        return f"{begun}: about {duration(seconds)} of training, one after the other{guessed}{more}."
 
 
 def failures(runs: pd.DataFrame) -> list[str]:

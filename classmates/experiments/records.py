@@ -27,11 +27,12 @@ def read_runs(ledger: Ledger, planned: Sequence[Job]) -> pd.DataFrame:
     Returns:
         row, model, data, seed: its place. folder: of the run. status: "done", "running", "failed", "interrupted",
         "waiting" or as above. failure: why it failed. protocol: how it was judged. student, peers (mean of peers or
-        exits), ensemble: its headline on the test images after the last epoch, shares from 0 to 1, and with _interval
-        half the length of the headline's 95 % interval. Then the student's other metrics by name, and test_images,
-        train_images, epochs, steps, seconds (of training alone), seconds_per_step, image_passes (training images
-        seen, in all epochs), peak_memory_mib, parameters and multiply_adds (of the student), training_parameters,
-        precision (of training), finished (UTC); then versions and hardware.
+        exits), ensemble: its headline on the test images, shares from 0 to 1, and with _interval half the length of
+        the headline's 95 % interval. Then the student's other metrics by name, and test_images, train_images,
+        epochs, steps, seconds (of training alone), seconds_per_step, image_passes (training images seen, in all
+        epochs), peak_memory_mib, parameters and multiply_adds (of the student), training_parameters, precision (of
+        training), kept (the epoch that is scored, the "last" or the "best" on validation images), finished (UTC);
+        then versions and hardware.
     """
     lines = [line_of(ledger, job, ledger.status(job)) for job in planned]
     names = {job.name for job in planned}
@@ -42,12 +43,12 @@ def read_runs(ledger: Ledger, planned: Sequence[Job]) -> pd.DataFrame:
 
 
 def difference(job: Job, planned: Sequence[Job]) -> str:
-    """Return what of a run that is not planned is another than in the plan."""
-    for other in planned:
-        mine, theirs = job.identity, other.identity
-        if job.row == other.row and mine.config == theirs.config:
-            return "other version" if mine.data == theirs.data else "other data"
-    return "other settings"
+    """Return what of a run that is not planned is another than in the plan, of the planned one most like it."""
+    mine = job.identity
+    data = {other.identity.data for other in planned if (other.row, other.identity.config) == (job.row, mine.config)}
+    if not data:
+        return "other settings"
+    return "other version" if mine.data in data else "other data"
 
 
 def line_of(ledger: Ledger, job: Job, status: str) -> dict[str, Any]:

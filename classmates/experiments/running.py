@@ -106,9 +106,12 @@ class Board:
             unfinished = [job for job in left if self.ledger.result(job) is None]
             # Other processes on the ledger go on beside this one.
             of_others = sum(map(self.ledger.is_running, unfinished))
-            seconds = self.pace.left([*running, *unfinished], places + of_others)
-            told = ", time left unknown" if seconds is None else f", about {duration(seconds)} left"
-            if self.deadline is not None and (seconds is None or time.monotonic() + seconds > self.deadline):
+            seconds, unknown = self.pace.left([*running, *unfinished], places + of_others)
+            told = f", about {duration(seconds)} left"
+            if unknown:
+                some = unknown < len(running) + len(unfinished)
+                told = f"{told}, unknown for {unknown} runs" if some else ", time left unknown"
+            if self.deadline is not None and (unknown or time.monotonic() + seconds > self.deadline):
                 told = f", no more begin in {duration(max(0.0, self.deadline - time.monotonic()))} (max_time)"
             if not running and of_others and of_others == len(unfinished):
                 told += ", waiting for another process"

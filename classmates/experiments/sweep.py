@@ -236,29 +236,28 @@ def chosen(ledger: Ledger, plan: Recipe, jobs: Sequence[Job], settings: Mapping[
 def against_baseline(plan: Recipe, trial: str, best: Job) -> Recipe:
     """Return the comparison of one trial, of which a run is given, with Baseline.
 
-    Both have the same settings but for what was searched. Where that is more than the method's own options, Baseline
-    has a second row with what was found, so that a gain from the learning rate is not taken for the method's. All
-    train on all training images, unless validation images end a run or choose its epoch; and the seeds had no part in
-    the choice.
+    Both have the same settings but for what was searched: those of the trial's row, and over them what was given for
+    every trial. Where more was searched than the method's own options, Baseline has a second row with what was found,
+    so that a gain from the learning rate is not taken for the method's. All train on all training images, unless
+    validation images end a run or choose its epoch; and the seeds had no part in the choice.
     """
     (model,) = plan.models
     given = dict(plan.models_settings[model])
-    searched = given.pop("rows")[trial]
+    searched, row = given.pop("rows")[trial], plan.rows[trial]
     own = {name: value for name, value in given.items() if is_of_method(name)}
-    shared = {name: value for name, value in given.items() if name not in own}
     validates = best.settings["keep"] == "best" or best.settings["patience"] is not None
-    rows = {BASELINE: {"method": {"class_path": "classmates.Baseline"}}, "best": plan.rows[trial]}
+    images = {"val_fraction": best.settings["val_fraction"] if validates else 0.0, "test": True}
+    rows = {BASELINE: {"method": {"class_path": "classmates.Baseline"}, **but_for_method(row)}, "best": row}
     of_rows = {"best": {**own, **searched}}
-    found = {name: value for name, value in searched.items() if not is_of_method(name)}
+    found = but_for_method(searched)
     if found and best.method.name != BASELINE:
         rows[FAIR], of_rows[FAIR] = rows[BASELINE], found
     unused = max(plan.seeds) + 1
     return replace(
         plan,
         title=f"{plan.title} against {BASELINE}",
-        settings=shared | {"val_fraction": best.settings["val_fraction"] if validates else 0.0, "test": True},
         rows=rows,
-        models_settings={model: {"rows": of_rows}},
+        models_settings={model: {**but_for_method(given), **images, "rows": of_rows}},
         seeds=tuple(range(unused, unused + 3)),
         reference=BASELINE,
     )
@@ -270,6 +269,11 @@ FAIR = f"{BASELINE} (settings of best)"
 def is_of_method(name: str) -> bool:
     """Return whether a setting is an option of the method."""
     return name.partition(".")[0] == "method"
+
+
+def but_for_method(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that neither name the method nor are options of it."""
+    return {name: value for name, value in settings.items() if not is_of_method(name)}
 
 
 def validation(record: RunRecord) -> float:

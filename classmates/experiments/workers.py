@@ -18,8 +18,6 @@ from typing import Any, Protocol
 import torch
 
 from classmates._signals import how_it_ended
-from classmates.configuration.arguments import arguments_of
-from classmates.configuration.settings import Settings
 from classmates.errors import UserError, check_choice
 from classmates.experiments.identity import code_version, config_hash
 from classmates.experiments.ledger import Ledger
@@ -61,9 +59,7 @@ def run_job(
             return True
         ledger.forget_failure(job)
         try:
-            settings = Settings("train", arguments_of(train))
-            settings.add(job.settings, str)
-            typed = settings.typed()
+            typed = job.typed
             if code_version(job.settings) != job.identity.code:
                 raise UserError("the code has changed since this comparison began: give its command again")
             if config_hash(job.settings) != job.identity.config:

@@ -11,7 +11,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from classmates._files import write_text
-from classmates.reporting.page import duration, flat, interval, shown
+from classmates.reporting.page import KEPT, duration, flat, interval, shown
 from classmates.runs.record import RunRecord
 from classmates.tasks.protocol import Scores
 
@@ -119,10 +119,10 @@ def scores_of(record: RunRecord, *, compared: bool) -> Iterator[str]:
     looked = "They were looked at once, after the last epoch" if split == "test" else "Test images were not looked at"
     if split != "test" and compared:
         looked = "What it scored on test images, looked at after it was chosen, stands under Compared"
-    kept = "the epoch that was best on validation images" if record.kept == "best" else "the last epoch"
     yield (
-        f"Judged by {plain(record.protocol.name)} on {count}. {looked}; the weights are those of {kept}. One run "
-        f"with seed {record.seed}: intervals are those of the {counted} alone, and say nothing of other seeds. "
+        f"Judged by {plain(record.protocol.name)} on {count}. {looked}; the weights are those of "
+        f"{KEPT[record.kept]}. One run with seed {record.seed}: intervals are those of the {counted} alone, and say "
+        "nothing of other seeds. "
         f"{plain(record.protocol.caution)}"
     ).rstrip()
     main, name = record.protocol.main, record.protocol.headline
@@ -136,10 +136,13 @@ def calibration(student: Mapping[str, Any]) -> Iterator[str]:
     if student.get("output", "logits") != "logits":
         return
     temperature = student.get("temperature")
-    divided = (
-        "as they are" if temperature is None else f"divided by {temperature:.3g}, as fitted on validation images"
+    calibrated = (
+        ""
+        if temperature is None
+        else f"; with `--calibrated` (in Python `calibrated=True`) of the logits divided by {temperature:.3g}, as "
+        "fitted on validation images"
     )
-    yield f"## Calibration\n\nProbabilities are the softmax of the logits {divided}."
+    yield f"## Calibration\n\nProbabilities are the softmax of the logits as they are{calibrated}."
 
 
 def training(record: RunRecord) -> Iterator[str]:

@@ -10,7 +10,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from classmates._files import whole_file
 from classmates.errors import UserError
+from classmates.runs.record import Kept
 from classmates.tasks.protocol import Metric, MetricFormat
+
+KEPT: Mapping[Kept, str] = {"last": "the last epoch", "best": "the epoch that was best on validation images"}
+"""The epoch whose networks are scored and deployed, as pages name it."""
 
 
 def fill(template: str, **values: Any) -> str:

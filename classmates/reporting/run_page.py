@@ -67,6 +67,7 @@ def render(run: FinishedRun) -> str:
         record=run.record,
         warnings=run.record.warnings,
         useless=run.record.useless,
+        kept=page.KEPT[run.record.kept],
         beside=verdict_beside(run.folder),
         columns=columns(run.record),
         class_names=run.class_names,

@@ -64,7 +64,7 @@ def test_ablation_bars_start_at_zero_and_published_ones_are_diamonds() -> None:
         {**PLACE, "row": ["DML", "MCL"], "reference": "Baseline", "difference": [-1.0, np.nan]}
         | {"low": [-3.0, np.nan], "high": [1.0, np.nan], "published_difference": [np.nan, 2.5], "clear": ""}
     )
-    (axes,) = comparison_figures.ablation(frame).axes
+    (axes,) = comparison_figures.ablation(frame, "points").axes
     assert [bar.get_width() for bar in axes.patches] == [-1, 0]
     whisker = axes.collections[0].get_segments()[0]
     np.testing.assert_array_equal(whisker, [[-3, 0], [1, 0]])
@@ -79,7 +79,7 @@ def test_what_is_clear_is_told_by_colour_pattern_and_sign() -> None:
         | {"low": [1.0, -1.0, -3.0], "high": [3.0, 3.0, -1.0], "published_difference": np.nan}
         | {"clear": ["better", "", "worse"]}
     )
-    figure = comparison_figures.ablation(frame)
+    figure = comparison_figures.ablation(frame, "points")
     (axes,) = figure.axes
     assert len({bar.get_facecolor() for bar in axes.patches}) == 3
     assert [bar.get_hatch() for bar in axes.patches] == [None, None, "////"]
@@ -94,12 +94,12 @@ def test_a_bar_far_out_is_cut_and_has_its_value() -> None:
         | {"low": np.subtract(differences, 0.2), "high": np.add(differences, 0.2)}
         | {"published_difference": np.nan, "clear": ""}
     )
-    (axes,) = comparison_figures.ablation(frame).axes
+    (axes,) = comparison_figures.ablation(frame, "points").axes
     low, high = axes.get_xlim()
     assert -0.4 < low < -0.3
     assert 0.7 < high < 0.8
     assert [text.get_text() for text in axes.texts] == ["← −40.00"]
-    assert len(comparison_figures.ablation(frame.iloc[:6]).axes[0].texts) == 0
+    assert len(comparison_figures.ablation(frame.iloc[:6], "points").axes[0].texts) == 0
 
 
 def test_rows_that_equal_the_reference_are_drawn() -> None:
@@ -107,7 +107,7 @@ def test_rows_that_equal_the_reference_are_drawn() -> None:
         {**PLACE, "row": ["DML"], "reference": "Baseline", "difference": 0.0, "low": np.nan, "high": np.nan}
         | {"published_difference": np.nan, "clear": ""}
     )
-    (axes,) = comparison_figures.ablation(frame).axes
+    (axes,) = comparison_figures.ablation(frame, "points").axes
     low, high = axes.get_xlim()
     assert low < 0 < high
 

@@ -6,12 +6,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 
 from classmates import export, load_student, predict
 from classmates.deployment import early_exit as module
 from classmates.deployment.early_exit import chosen
 from classmates.deployment.early_exit_graph import cut, early_exit_model, every_exit_model
 from classmates.deployment.formats import Source, onnx_session
+from classmates.deployment.measuring import Latency
 from classmates.errors import UserError
 from classmates.networks.backbone.architecture import inspect_network
 from classmates.networks.heads.exits import MultiExit, ShallowExits, first_confident
@@ -98,11 +100,31 @@ def test_export_tunes_measures_and_notes(sd_copy, monkeypatch):
     assert "answering early saves" in text  # time, or none to speak of
 
     early = load_student(sd_copy, early_exit=True)
-    from PIL import Image
-
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 3).save(sd_copy / "a.png")
     table = predict(sd_copy, [str(sd_copy / "a.png")], early_exit=True)
     assert table["probability"].item() == pytest.approx(early.predict(sd_copy / "a.png")["probability"].item())
+
+
+def test_as_many_images_are_timed_as_the_table_says(sd_copy, monkeypatch, tmp_path):
+    for name in range(10):
+        (tmp_path / "few" / str(name)).mkdir(parents=True)
+        Image.fromarray(np.full((8, 8), 25 * name, np.uint8)).save(tmp_path / "few" / str(name) / "0.png")
+    sizes = []
+
+    def latency(runner, images):
+        sizes.append(len(images))
+        return Latency(1.0, 1.0, 1.0)
+
+    monkeypatch.setattr(module, "latency", latency)
+    monkeypatch.setattr("classmates.deployment.measured.latency", latency)
+    monkeypatch.setattr(module, "check_file", lambda *_: None)
+    found = export(sd_copy, what="early_exit", data=tmp_path / "few")
+    assert found.count == 10
+    assert "in PyTorch, 32 images at a time" in str(found)
+    assert sizes == [32, 32]
+    sizes.clear()
+    export(sd_copy, formats=["torch"], data=tmp_path / "few")
+    assert sizes == [1, 32] * 2
 
 
 def test_a_file_that_answers_otherwise_is_not_kept(sd_copy, monkeypatch):

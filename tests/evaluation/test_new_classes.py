@@ -118,6 +118,21 @@ def test_novelty_says_what_is_none_of_these(run: Path, support: Path, images: Pa
     assert asked["novelty"].tolist() == pytest.approx(always["novelty"].tolist())
 
 
+@pytest.mark.parametrize("top", [1, 2, 3])
+def test_an_image_is_refused_by_its_first_rank_and_the_others_stay(
+    run: Path, support: Path, images: Path, top: int
+) -> None:
+    always = ask(run, images, support=support, top=top)
+    first = always if top == 1 else always[always["rank"] == 1]
+    threshold = float(first["novelty"][first["file"].str.contains("strange")].item()) * 0.99
+    assert (first["novelty"] > threshold).sum() == 1
+    assert top == 1 or (always["novelty"] > threshold).sum() > 1  # of those accepted, classes that are far
+    asked = ask(run, images, support=support, top=top, none_above=threshold)
+    expected = always["class"].where(~always.index.isin(first.index[first["novelty"] > threshold]), NONE)
+    assert asked["class"].tolist() == expected.tolist()
+    pd.testing.assert_frame_equal(asked.drop(columns="class"), always.drop(columns="class"))
+
+
 def test_the_unit_of_novelty_is_how_far_the_photos_are_from_the_others_of_their_class(
     run: Path, support: Path, images: Path
 ) -> None:

@@ -8,6 +8,7 @@ from torch import nn
 
 from classmates.errors import UserError
 from classmates.experiments.compare import compare
+from classmates.experiments.improve import improve
 from classmates.experiments.plan import choose
 from classmates.experiments.rows import row_of
 from classmates.experiments.sweep import sweep
@@ -44,6 +45,13 @@ def test_files_may_be_paths(tmp_path):
     (tmp_path / "table.yaml").write_text("rows: {A: {method: Baseline}}\n")
     assert row_of(tmp_path / "mine.yaml")[0] == "mine"
     assert list(choose(tmp_path / "table.yaml", [], [], [Path("digits")], 1, None).rows) == ["A"]
+
+
+def test_improve_takes_paths_and_classes(tmp_path):
+    given = {"seeds": 1, "out": tmp_path / "out", "dry_run": True}
+    by_name = improve("digits", "resnet8", methods=["MCL"], **given).jobs
+    by_object = improve(Path("digits"), Path("resnet8"), methods=[MCL], train={}, **given).jobs
+    assert [job.name for job in by_object] == [job.name for job in by_name]
 
 
 def test_a_search_takes_a_class(tmp_path):
@@ -85,3 +93,15 @@ def test_the_same_in_a_search():
     ):
         with pytest.raises(UserError, match=message):
             sweep(**{"space": {"lr": [1]}, **given})
+
+
+def test_the_same_in_improve():
+    for given, message in (
+        ({"methods": [3]}, "methods: 3 is no method"),
+        ({"model": NETWORK}, "model: Linear"),
+        ({"data": {"train": 1}}, "data: {'train': 1} is no name.*a folder"),
+        ({"train": ["x"]}, r"train: \['x'\] is no dict of settings"),
+        ({"train": {3: 1}}, "train: 3 is no name of a setting"),
+    ):
+        with pytest.raises(UserError, match=message):
+            improve(**{"data": "digits", "model": "resnet8", "dry_run": True, **given})

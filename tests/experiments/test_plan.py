@@ -127,6 +127,15 @@ def test_lengths_of_a_schedule_follow_the_epochs():
     assert warmed.with_epochs(100).settings["freeze_epochs"] == 5
 
 
+@pytest.mark.parametrize(("times", "patience"), [("3", 15), ("0.5", 2), ("0.1", 1)])
+def test_the_patience_of_a_longer_or_shorter_run_is_so_too(times, patience):
+    plain, other = plan("Baseline", f"Baseline ({times} x as long)", epochs=30, patience=5, val_fraction=0.2)
+    assert (plain.settings["patience"], other.settings["patience"]) == (5, patience)
+    assert plain.with_epochs(other.epochs).settings == other.settings
+    (endless,) = plan(f"Baseline ({times} x as long)", epochs=30)
+    assert endless.settings["patience"] is None
+
+
 def test_what_a_method_counts_in_epochs_follows_too():
     (job,) = jobs({"epochs": 300}, rows={"ONE": {"method": {"class_path": "classmates.ONE"}}})
     assert job.with_epochs(30).settings["method"]["init_args"]["ramp"] == 8

@@ -20,9 +20,11 @@ from classmates.comparisons import recipe as recipes
 from classmates.comparisons.drawings import FIGURES, USUAL
 from classmates.comparisons.page import as_text, comparison_table, write_comparison
 from classmates.comparisons.recipe import Recipe
+from classmates.comparisons.runs import figures
 from classmates.errors import UserError
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.records import read_runs
+from classmates.runs.record import Kept, RunRecord
 
 Frame = Callable[..., pd.DataFrame]
 
@@ -103,6 +105,24 @@ def test_the_page_says_what_came_out(written: Path, recipe: Recipe, runs: pd.Dat
     assert "<script" not in page
     ids = re.findall(r' id="([^"]+)"', page)
     assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        ({}, "the last epoch, mean"),
+        ({"Baseline": "best", "MCL": "best"}, "the epoch that was best on validation images, mean"),
+        ({"MCL": "best"}, "the last epoch (Baseline) or the epoch that was best on validation images (MCL), mean"),
+    ],
+)
+def test_the_page_says_of_which_epoch_the_scores_are(
+    tmp_path: Path, recipe: Recipe, runs: pd.DataFrame, kept: dict[str, Kept], said: str
+) -> None:
+    some = runs[(runs["status"] == "done") & runs["row"].isin(["Baseline", "MCL"])]
+    records = [RunRecord.from_json((Path(run.folder) / "result.json").read_text()) for run in some.itertuples()]
+    found = [figures(replace(record, kept=kept.get(record.method, "last")))["kept"] for record in records]
+    write_comparison(tmp_path, replace(recipe, figures=("ablation",)), some.assign(kept=found))
+    assert f"On test images, after {said} over seeds." in text_of(tmp_path / "report.html")
 
 
 def test_a_comparison_in_which_nothing_has_finished_has_a_page_too(

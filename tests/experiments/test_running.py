@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from classmates.experiments import running
+from classmates.experiments.pace import Left
 from classmates.experiments.running import Board
 
 HOUR = 3600.0
@@ -28,11 +29,13 @@ class Ledger:
 
 
 class Pace:
+    unknown = 0
+
     def __init__(self, ledger, jobs):
         pass
 
     def left(self, jobs, at_a_time):
-        return HOUR * len(jobs) / at_a_time
+        return Left(HOUR * (len(jobs) - self.unknown) / at_a_time, self.unknown)
 
 
 @pytest.mark.parametrize(
@@ -74,3 +77,23 @@ def test_what_ends_first_and_who_is_waited_for_is_said(monkeypatch, others, mine
         board.show([jobs[name] for name in mine], [jobs[name] for name in left], 1)
     assert expected in said[0]
     assert ("waiting" in said[0]) == (not mine)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "seconds", "expected"),
+    [
+        (0, None, ", about 3 h 0 min left"),
+        (2, None, ", about 1 h 0 min left, unknown for 2 runs"),
+        (2, 10 * HOUR, ", no more begin in 10 h 0 min (max_time)"),
+        (3, None, ", time left unknown"),
+    ],
+)
+def test_runs_of_which_nothing_is_known_are_counted(monkeypatch, unknown, seconds, expected):
+    monkeypatch.setattr(running, "Pace", Pace)
+    monkeypatch.setattr(Pace, "unknown", unknown)
+    said = []
+    jobs = [SimpleNamespace(name=name) for name in "abc"]
+    with Board(Ledger(), jobs, "comparing", seconds and time.monotonic() + seconds) as board:
+        monkeypatch.setattr(board.status, "describe", said.append)
+        board.show(jobs[:1], jobs[1:], 1)
+    assert said[0].endswith(expected)

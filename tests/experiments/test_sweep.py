@@ -81,24 +81,32 @@ def test_a_real_search_leaves_settings_that_compare_takes(tmp_path):
         assert search(tmp_path / "sweep", seeds=2).trials.equals(found.trials)
 
 
-def recipe_of(folder, method, space, train):
-    """The comparison that a search of two trials would leave, and its runs."""
-    plan = module.sweep(method, space=space, train={**TINY, **train}, out=folder, dry_run=True, workers=0)
-    settings = {job.row: {name: space[name][at] for name in space} for at, job in enumerate(plan.jobs)}
-    recipe = choose("auto", [method], ["resnet8"], ["digits"], 1, None)
-    rows = dict.fromkeys(settings, next(iter(recipe.rows.values())))
-    recipe = replace(recipe, rows=rows, models_settings={"resnet8": {**TINY, **train, "rows": settings}})
-    return {job.row: job for job in jobs_of(module.against_baseline(recipe, plan.jobs[1].row, plan.jobs[1]), {})}
+@pytest.fixture
+def compared(tmp_path, monkeypatch):
+    """Return what plans a search: a run of its last trial, and by row one of the comparison that it leaves."""
+    planned = []
+    monkeypatch.setattr(module, "run_all", lambda *_: None)
+    monkeypatch.setattr(module, "chosen", lambda ledger, plan, jobs, settings: planned.extend([plan, jobs]))
+
+    def plan_of(method, space, train, **arguments):
+        module.sweep(method, space=space, train=train, workers=0, out=tmp_path / "sweep", **arguments)
+        recipe, jobs = planned[-2:]
+        left = module.against_baseline(recipe, jobs[-1].row, jobs[-1]).plain()
+        (tmp_path / "left.yaml").write_text(yaml.safe_dump(left, sort_keys=False))
+        made = jobs_of(choose(str(tmp_path / "left.yaml"), [], [], [], None, None), {})
+        return jobs[-1], {job.row: job for job in made}
+
+    return plan_of
 
 
-def test_a_rate_that_was_searched_is_baselines_too_in_a_row_of_its_own(tmp_path):
-    jobs = recipe_of(tmp_path, "LabelSmoothing", {"lr": [0.3, 0.2]}, {})
+def test_a_rate_that_was_searched_is_baselines_too_in_a_row_of_its_own(compared):
+    _, jobs = compared("LabelSmoothing", {"lr": [0.3, 0.2]}, TINY)
     assert {row: job.settings["lr"] for row, job in jobs.items() if row != "Baseline"} == {
         "best": 0.2,
         "Baseline (settings of best)": 0.2,
     }
     assert jobs["Baseline"].settings["lr"] not in (0.3, 0.2)
-    jobs = recipe_of(tmp_path, "MCL", {"method.beta": [0.1, 0.2]}, {})
+    _, jobs = compared("MCL", {"method.beta": [0.1, 0.2]}, TINY)
     assert [*jobs] == ["Baseline", "best"]
     assert jobs["best"].settings["method"]["init_args"]["beta"] == 0.2
 
@@ -106,10 +114,44 @@ def test_a_rate_that_was_searched_is_baselines_too_in_a_row_of_its_own(tmp_path)
 @pytest.mark.parametrize(
     ("train", "share"), [({}, 0.0), ({"keep": "best"}, 0.1), ({"patience": 2}, 0.1), ({"test": False}, 0.0)]
 )
-def test_the_comparison_with_baseline_can_run(tmp_path, train, share):
-    jobs = recipe_of(tmp_path, "LabelSmoothing", {"lr": [0.3, 0.2]}, train)
+@pytest.mark.parametrize("in_file", [True, False])
+def test_the_comparison_with_baseline_can_run(compared, tmp_path, train, share, in_file):
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"method": "LabelSmoothing", "val_fraction": 0.3, **train}))
+    method = str(tmp_path / "mine.yaml") if in_file else "LabelSmoothing"
+    _, jobs = compared(method, {"lr": [0.3, 0.2]}, TINY if in_file else {**TINY, **train})
     assert {job.settings["val_fraction"] for job in jobs.values()} == {share}
     assert all(job.settings["test"] for job in jobs.values())
+
+
+IN_FILE = {
+    "method": {"class_path": "DML", "init_args": {"peers": 3}},
+    "augmentation": {"flip": True},
+    "lr": 0.3,
+    "epochs": 3,
+    "patience": 2,
+}
+
+
+@pytest.mark.parametrize("train", [{}, {"epochs": 2, "lr": 0.2, "method.temperature": 2}])
+@pytest.mark.parametrize("space", [{"method.peers": [2, 4]}, {"batch_size": [10, 20], "lr": [0.4, 0.1]}])
+@pytest.mark.parametrize("method", ["mine.yaml", "mine.yaml (3 x as long)", "DML (3 x as long)", "DML + CutMix"])
+def test_the_comparison_with_baseline_differs_in_what_was_searched_alone(compared, tmp_path, method, space, train):
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(IN_FILE))
+    trial, jobs = compared(method.replace("mine", str(tmp_path / "mine")), space, train, recipe="none")
+    found = any(not module.is_of_method(name) for name in space)
+
+    def settings(job, *but):
+        return {name: value for name, value in job.settings.items() if name not in {*LEFT_ASIDE, *but}}
+
+    assert [*jobs] == ["Baseline", "best", *([module.FAIR] if found else [])]
+    assert jobs["best"].settings["method"] == trial.settings["method"]
+    assert {job.method.name for row, job in jobs.items() if row != "best"} == {"Baseline"}
+    assert settings(jobs["best"]) == settings(trial)
+    assert settings(jobs["Baseline"], *space) == settings(trial, *space)
+    assert settings(jobs[module.FAIR] if found else jobs["Baseline"]) == settings(trial)
+
+
+LEFT_ASIDE = ("method", "seed", "val_fraction", "test")
 
 
 def test_the_plan_of_a_random_search(tmp_path):

@@ -63,9 +63,11 @@ def test_the_page_says_scores_with_intervals_training_calibration_and_limits(run
 
 def test_calibration_is_that_of_the_students_card(run):
     card = json.loads((run / "student.json").read_text())
-    assert "logits as they are" in model_card(run)
+    plain_ones = "Probabilities are the softmax of the logits as they are"
+    assert f"{plain_ones}.\n" in model_card(run)
     (run / "student.json").write_text(json.dumps({**card, "temperature": 1.53}))
-    assert "divided by 1.53" in model_card(run)
+    divided = "with `--calibrated` (in Python `calibrated=True`) of the logits divided by 1.53"
+    assert f"{plain_ones}; {divided}, as fitted on validation images.\n" in model_card(run)
     (run / "student.json").write_text(json.dumps({**card, "output": "embedding"}))
     text = model_card(run)
     assert "## Calibration" not in text
