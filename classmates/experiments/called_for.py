@@ -60,5 +60,5 @@ def with_model(wanted: Recipe, overrides: Mapping[str, Any]) -> Recipe:
     (model,) = models
     for text in dict.fromkeys([text for one in found.values() for text in one.notes]):
         note(text)
-    note(f"model {model}, as train chooses for these data; --models names others")
+    note(f"model {model}, as train chooses for these data where none is named")
     return replace(wanted, models=(model,))

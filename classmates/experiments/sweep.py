@@ -17,6 +17,7 @@ from classmates._shown import Shown
 from classmates.comparisons.improvement import BASELINE
 from classmates.comparisons.recipe import Base, Recipe, read_seeds
 from classmates.errors import UserError, check_choice
+from classmates.experiments.called_for import with_model
 from classmates.experiments.given import name_of, settings_of
 from classmates.experiments.layers import refuse_method
 from classmates.experiments.ledger import Ledger
@@ -73,7 +74,7 @@ class Sweep(Shown):
 
 def sweep(
     method: str = "Baseline",
-    model: str = "resnet8",
+    model: str | None = None,
     data: str = "digits",
     *,
     space: Mapping[str, Any] | None = None,
@@ -99,7 +100,7 @@ def sweep(
     Args:
         method: a method, a variant of it (MCL(peers=2)) or a YAML file of settings; in Python also a class or a
             partial of one.
-        model: the model's name.
+        model: the model's name; the one that ``train`` chooses for the data if not given.
         data: name or folder of a data set.
         space: the settings and their values, such as --space.method.beta [0.01,0.1] or, for a random search,
             --space.lr 'loguniform(0.01, 0.2)' (also uniform and integers); none that changes the validation images.
@@ -128,7 +129,7 @@ def sweep(
     check_place(on, workers, devices_per_run, gpus_per_run)
     check_choice("recipe", recipe, Base)
     space, train = settings_of("space", space), settings_of("train", train)
-    model, data = name_of("model", model), name_of("data", data)
+    data = name_of("data", data)
     if trials < 1:
         raise UserError(f"trials={trials}: at least 1 is needed")
     require_trials(f"trials={trials}", trials)
@@ -143,7 +144,6 @@ def sweep(
             f"--space.{unequal[0]}: trials would be judged on different validation images, so that their scores do "
             f"not compare: give all of them one value with {fix}"
         )
-    check_model_name(model)
     label, row = row_of(method)
     space = space or usual_space(row, search)
     tried = grid(space) if search == "grid" else draws(space, trials)
@@ -151,12 +151,15 @@ def sweep(
     plan = Recipe(
         title=f"{label}: {', '.join(space)}",
         base=recipe,
-        models=(model,),
+        models=() if model is None else (name_of("model", model),),
         data=(data,),
         seeds=read_seeds(seeds),
         rows=dict.fromkeys(settings, row),
-        models_settings={model: {**train, "rows": settings}},
     )
+    plan = with_model(plan, train)
+    (model,) = plan.models
+    check_model_name(model)
+    plan = replace(plan, models_settings={model: {**train, "rows": settings}})
     jobs = jobs_of(plan, {"val_fraction": val_fraction}, devices_per_run)
     if len(protocols := {str(task_of(job.settings["task"]).protocol.record.settings) for job in jobs}) > 1:
         raise UserError(

@@ -118,7 +118,8 @@ def train(
             are, if not below its own folder.
         label: which labels, where the data have several: a column of a table such as "fine_label", or "coarse" of
             cifar100.
-        image_size: pixels of the square that the network gets; as the images are, or 128 or 224 where they differ.
+        image_size: pixels of the square that the network gets. If not given, the images' own where all have one size,
+            up to 64 or square up to 224; else 32 or 64 for small ones, 128 or 224 for others.
         train_size: use only this many training images, the same share of every class.
         val_fraction: share of the training images that is held out for validation where the data have no such split;
             0 trains on all of them.
@@ -132,8 +133,9 @@ def train(
             weigh alike.
         balanced_sampling: show images of every class equally often, rare ones several times an epoch.
         num_workers: processes that read images which do not fit in memory.
-        pretrained: begin from timm's published weights, which it downloads; of a network of your own, take it for
-            one that comes trained.
+        pretrained: begin from timm's published weights, which it downloads, or do not. If not given, photos (above 64
+            pixels, fewer than 100,000) begin from them where they can be reached. Of a network of your own, take it
+            for one that comes trained.
         model_weights: begin from this file: safetensors or a state dict of the same architecture. Its classifier is
             left out where it is for another number of classes.
         model_args: further arguments of the model, such as --model_args.drop_path_rate 0.1.

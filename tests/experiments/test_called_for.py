@@ -30,7 +30,7 @@ def wanted(recipe="auto", models=(), data=("digits",)):
 def test_photos_get_the_network_for_photos_and_small_images_theirs(photos, capsys):
     weightless = {"pretrained": False}
     assert with_model(wanted(data=[photos]), weightless).models == ("tf_efficientnet_lite0",)
-    assert "--models" in capsys.readouterr().err
+    assert "model tf_efficientnet_lite0, as train chooses" in capsys.readouterr().err
     assert with_model(wanted(), {}).models == ("resnet8",)
 
 

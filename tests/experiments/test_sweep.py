@@ -219,6 +219,17 @@ def test_without_a_space_the_methods_own_weights_are_tried(tmp_path, capsys):
     assert "searching beta [0.008, 0.025, 0.08], distillation [0.3, 1, 3]" in said
 
 
+@pytest.mark.parametrize(
+    ("recipe", "train", "model"),
+    [("none", {}, "resnet8"), ("auto", {}, "resnet8"), ("auto", {"image_size": 32}, "resnet20")],
+)
+def test_without_a_model_the_one_that_train_takes_is_searched(tmp_path, capsys, recipe, train, model):
+    given = {"recipe": recipe, "train": {**TINY, **train}, "out": tmp_path / "sweep", "dry_run": True}
+    plan = sweep("Baseline", space={"lr": [0.05]}, workers=0, **given)
+    assert [job.model for job in plan.jobs] == [model]
+    assert f"model {model}, as train chooses for these data" in capsys.readouterr().err
+
+
 def test_what_the_method_is_given_stays(tmp_path, capsys):
     options, said = tried(capsys, method="MCL(beta=0.5)", out=tmp_path / "sweep")
     assert [(one["beta"], one["distillation"]) for one in options] == [(0.5, 0.3), (0.5, 1), (0.5, 3)]
