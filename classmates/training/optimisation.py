@@ -17,6 +17,9 @@ from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
 from classmates.errors import UserError, unknown
+from classmates.networks.backbone.architecture import Architecture
+from classmates.networks.peers.branches import finished_by
+from classmates.networks.peers.peers import Peers
 
 # What the papers train with, where the user does not say otherwise.
 OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {"SGD": {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}}
@@ -86,11 +89,12 @@ def find_optimizer(name: str) -> tuple[str, Any]:
     raise unknown("optimizer", name, [*OPTIMIZERS, *of_timm])
 
 
-def layer_groups(networks: Iterable[nn.Module], every: Iterable[nn.Parameter], lr: float, decay: float) -> Groups:
+def layer_groups(networks: Peers, every: Iterable[nn.Parameter], lr: float, decay: float) -> Groups:
     """Group parameters so that each layer of a network learns at ``decay`` times the rate of the layer after it.
 
-    Layers are timm's (``param_groups_layer_decay``), their norms and biases without weight decay. What belongs to no
-    network, a method's own parts, is new and learns at the whole rate, as classifiers do.
+    Layers are timm's (``param_groups_layer_decay``); of networks that are not timm's, the stages and then all else.
+    Norms and biases are without weight decay. What belongs to no network, a method's own parts, is new and learns at
+    the whole rate, as classifiers do.
 
     Args:
         networks: side by side; parameters that they share are grouped once.
@@ -99,14 +103,34 @@ def layer_groups(networks: Iterable[nn.Module], every: Iterable[nn.Parameter], l
         decay: above 0, at most 1.
     """
     groups, grouped = [], set()
-    for network in networks:
-        for group in param_groups_layer_decay(network, weight_decay=1.0, layer_decay=decay):
+    for network, architecture in zip(networks.networks, networks.architectures, strict=True):
+        if hasattr(network, "group_matcher"):
+            layers = param_groups_layer_decay(network, weight_decay=1.0, layer_decay=decay)
+        else:
+            layers = stage_groups(network, architecture, decay)
+        for group in layers:
             members = [one for one in group["params"] if id(one) not in grouped]
             grouped |= set(map(id, members))
             no_decay = {"weight_decay": 0.0} if group["weight_decay"] == 0 else {}
             groups.append({"params": members, "lr": lr * group["lr_scale"], **no_decay})
     new = [one for one in every if one.requires_grad and id(one) not in grouped]
     return [group for group in (*groups, {"params": new, "lr": lr}) if group["params"]]
+
+
+def stage_groups(network: nn.Module, architecture: Architecture, decay: float) -> Groups:
+    """Group a network's parameters by stage, as ``param_groups_layer_decay`` does by layer, with weight decay 1."""
+    last = len(architecture.stages)
+    stage_of: dict[int, int] = {}
+    for number, stage in enumerate(architecture.stages):
+        for name in finished_by(architecture.calls, stage.name):
+            for parameter in network.get_submodule(name).parameters():
+                stage_of.setdefault(id(parameter), number)
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for parameter in network.parameters():
+        number, decays = stage_of.get(id(parameter), last), parameter.ndim > 1
+        scaled = {"params": [], "lr_scale": decay ** (last - number), "weight_decay": float(decays)}
+        groups.setdefault((number, decays), scaled)["params"].append(parameter)
+    return list(groups.values())
 
 
 def faster_groups(groups: Groups, faster: Iterable[nn.Parameter], factor: float) -> Groups:

@@ -145,7 +145,7 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> tup
     def optimizer() -> Optimizer:
         parameters: Parameters = method.parameters()
         if config.layer_decay is not None:
-            parameters = layer_groups(method.networks.networks, method.parameters(), config.lr, config.layer_decay)
+            parameters = layer_groups(method.networks, method.parameters(), config.lr, config.layer_decay)
         if config.new_parts_lr != 1:
             groups = parameters if isinstance(parameters, list) else [{"params": [*parameters], "lr": config.lr}]
             parameters = faster_groups(groups, new_parts(method), config.new_parts_lr)

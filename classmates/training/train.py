@@ -145,8 +145,9 @@ def train(
         schedule: how the learning rate goes: a class of torch.optim.lr_scheduler. Lengths follow the run.
         schedule_args: its arguments, such as --schedule_args.milestones [150,225].
         warmup_epochs: epochs, or parts of one, over which the learning rate rises from nearly 0 at the beginning.
-        layer_decay: each layer learns at this factor times the rate of the layer after it, norms and biases without
-            weight decay (timm); 1 is the same rate for all; for pretrained networks, with AdamW, 0.65 to 0.9.
+        layer_decay: each layer (as timm has them; of other networks each stage) learns at this factor times the rate
+            of the layer after it, norms and biases without weight decay; 1 is the same rate for all; for pretrained
+            networks, with AdamW, 0.65 to 0.9.
         new_parts_lr: factor on the rate of what no given weights have: classifiers, and what the method adds (peers'
             projections, CORSD's relation networks).
         accumulate: batches whose gradients make one step, for a batch larger than memory.

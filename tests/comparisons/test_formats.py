@@ -17,6 +17,9 @@ from classmates.comparisons.numbers import unit
 from classmates.comparisons.recipe import Recipe
 from classmates.comparisons.tables import comparison_table
 
+COSTS = {"seconds": 75.0, "steps": 6000, "seconds_per_step": 0.0125, "peak_memory_mib": 140.0, "image_passes": 4500}
+"""Of MCL, each in another proportion to those of the other rows."""
+
 
 @pytest.fixture
 def table(frame_of: Callable[..., pd.DataFrame], recipe: Recipe) -> pd.DataFrame:
@@ -26,7 +29,12 @@ def table(frame_of: Callable[..., pd.DataFrame], recipe: Recipe) -> pd.DataFrame
         "MCL": [top1 + 0.04 + 0.01 * seed for seed, top1 in enumerate(base)],
         "beta_0.2 & more": [top1 - 0.01 * seed for seed, top1 in enumerate(base)],
     }
-    runs = [{"row": row, "seed": seed, "student": top1} for row in tops for seed, top1 in enumerate(tops[row])]
+    costs = {"MCL": COSTS}
+    runs = [
+        {"row": row, "seed": seed, "student": top1, **costs.get(row, {})}
+        for row in tops
+        for seed, top1 in enumerate(tops[row])
+    ]
     return comparison_table(frame_of(runs), recipe)
 
 
@@ -46,14 +54,27 @@ def test_a_section_has_what_is_there(table: pd.DataFrame) -> None:
         *("method", "training, s", "× training", "steps", "ms a step", "× step", "MiB", "× memory", "images seen"),
     ]
     assert cost.cells[0] == ["Baseline", "30", "1.00", "3,000", "10.0", "1.00", "100", "1.00", "1,500"]
+    assert cost.cells[1] == ["MCL", "75", "2.50", "6,000", "12.5", "1.25", "140", "1.40", "4,500"]
     assert [line[0] for line in cost.cells] == ["Baseline", "MCL", "beta_0.2 & more"]
 
 
 def test_statistics_are_of_the_rows_that_have_any(table: pd.DataFrame) -> None:
     (section,) = statistics_sections(table)
-    assert [line[0] for line in section.cells] == ["MCL", "beta_0.2 & more"]
     assert section.title == "tiny, digits: differences to Baseline"
-    assert section.heads[-1] == "one run"
+    assert section.heads == [
+        *("method", "pairs", "difference", "95 %, t", "95 %, bootstrap", "p", "p, Holm", "seeds to resolve it"),
+        "one run",
+    ]
+    # The t of the paired tests is 5 · √3 and −√3, of two degrees of freedom: p is 0.0131 and 0.2254.
+    mcl, other = section.cells
+    assert mcl == ["MCL", "3", "+5.00", "[+2.52, +7.48]", "[+4.00, +6.00]", "0.013", "0.026", "3", "± 5.88"]
+    assert other[1:8] == ["3", "−1.00", "[−3.48, +1.48]", "[−2.00, +0.00]", "0.225", "0.225", "10"]
+
+
+def test_the_interval_over_seeds_and_images_stands_after_that_over_seeds(table: pd.DataFrame) -> None:
+    (section,) = statistics_sections(table.assign(outcome_low=1.25, outcome_high=8.5))
+    assert section.heads[4:7] == ["95 %, bootstrap", "95 %, seeds and images", "p"]
+    assert section.cells[0][4:7] == ["[+4.00, +6.00]", "[+1.25, +8.50]", "0.013"]
 
 
 def test_models_stand_side_by_side(table: pd.DataFrame) -> None:

@@ -164,6 +164,16 @@ def test_runs_judged_in_different_ways_are_in_no_table(runs: pd.DataFrame, recip
         comparison_table(mixed, recipe)
 
 
+def test_runs_judged_with_other_settings_are_in_no_table(runs: pd.DataFrame, recipe: Recipe, frame_of: Frame) -> None:
+    """Such as episodes of one image a class and of five."""
+    one, five = (replace(runs["protocol"].iloc[0], settings={"shot": shot}) for shot in (1, 5))
+    of_one = runs.assign(protocol=one)
+    mixed = pd.concat([of_one, frame_of([{"row": "MCL", "seed": 3, "student": 0.7, "protocol": five}])])
+    with pytest.raises(UserError, match=r"with different settings, {'shot': 1} and {'shot': 5}: compare"):
+        comparison_table(mixed, recipe)
+    assert comparison_table(of_one, recipe)["protocol"].tolist() == [one] * len(recipe.rows)
+
+
 def test_runs_of_other_code_are_no_part_of_it(runs: pd.DataFrame, recipe: Recipe, frame_of: Frame) -> None:
     other = frame_of([{"row": "MCL", "seed": 5, "student": 0.1, "status": "other version"}])
     table = comparison_table(pd.concat([runs, other]), recipe).set_index("row")

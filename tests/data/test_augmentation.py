@@ -26,7 +26,7 @@ def random_images(count, height, width, channels):
     return torch.randint(256, (count, height, width, channels), dtype=torch.uint8, generator=generator)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(3, 9),
     st.integers(3, 9),

@@ -49,6 +49,19 @@ def test_the_table_says_what_each_file_does(sd_copy, capsys):
     assert re.search(r"smallest(, and fastest for one image)?: onnx-int8", text)
 
 
+def test_8_bit_ranges_are_set_by_training_images(sd_copy, monkeypatch):
+    real, drawn = measuring.Images.batches, []
+
+    def batches(images, split, size=measuring.BATCH, most=None):
+        if most is not None:
+            drawn.append((split, most))
+        return real(images, split, size, most)
+
+    monkeypatch.setattr(measuring.Images, "batches", batches)
+    export(sd_copy, formats=["onnx-int8"], calibration_images=40, most_lost=1)
+    assert drawn == [("train", 40)]
+
+
 def test_a_student_that_is_smaller_and_faster_than_its_files_is_said_to_be():
     def row(name, size, time):
         return Row(name, status="kept", file=name, size=size, one_median=time, difference=0.0)

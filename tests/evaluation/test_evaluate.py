@@ -11,7 +11,8 @@ from torch import nn
 
 from classmates.data import eval_loader, load
 from classmates.errors import UserError
-from classmates.evaluation.evaluate import evaluate, fitted_in_card, load_as_trained
+from classmates.evaluation.evaluate import evaluate, fitted_in_card, load_as_trained, student_predictions
+from classmates.evaluation.temperature import fitted_temperature
 from classmates.runs.folder import read_record
 from classmates.runs.student import StudentCard, load_student
 from classmates.tasks.classification import Classification
@@ -279,6 +280,15 @@ def test_wrong_input(run, tmp_path, change, arguments, message):
 def test_a_folder_without_a_student(tmp_path):
     with pytest.raises(UserError, match=r"student.json is missing"):
         evaluate(tmp_path)
+
+
+def test_the_temperature_is_fitted_on_validation_images(sd_copy):
+    fitted = {}
+    for split in ("val", "test"):
+        found = student_predictions(sd_copy, task=Classification(), split=split, accelerator="cpu")
+        fitted[split] = fitted_temperature(found.logits["student"], found.labels)
+    assert fitted["val"] != pytest.approx(fitted["test"], rel=0.01)
+    assert evaluate(sd_copy, calibrated=True, accelerator="cpu").temperature == pytest.approx(fitted["val"])
 
 
 def test_a_card_that_cannot_be_written_is_told_before_a_temperature_is_fitted(run, monkeypatch):

@@ -32,7 +32,7 @@ def score_by_hand(logits, labels, costs, thresholds):
     return right / len(labels), cost / len(labels), [share / len(labels) for share in shares]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.lists(st.floats(0.2, 0.999), min_size=3, max_size=3))
 def test_score_is_the_rule(seed, thresholds):
     logits, labels = random_exits(seed)
@@ -56,7 +56,7 @@ def test_the_ends_are_the_first_exit_and_the_ensemble():
     assert ensemble.shares == [0, 0, 0, 1]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 0.05]))
 def test_tuning_keeps_accuracy_and_never_costs_more(seed, tolerance):
     logits, labels = random_exits(seed)

@@ -8,8 +8,11 @@ from PIL import Image
 from torch import nn
 
 from classmates.errors import UserError
-from classmates.evaluation.explaining import explanations, grad_cam, overlay
+from classmates.evaluation import explaining
+from classmates.evaluation.explaining import explanations, grad_cam, overlay, write_explanations
+from classmates.evaluation.reading import prepared, read
 from classmates.networks.backbone.architecture import inspect_network
+from classmates.runs.student import StudentCard
 
 
 def slow_grad_cam(maps, gradients):
@@ -80,6 +83,27 @@ def test_a_network_whose_classes_depend_on_no_map_is_refused(tiny_network, image
     nn.init.zeros_(network.fc.weight)
     with pytest.raises(UserError, match=r"TinyNetwork cannot be explained.*stage1, stage2, stage3"):
         explanations(network, stages, images, torch.tensor([0, 1]))
+
+
+def test_every_picture_explains_the_class_of_its_own_image(tiny_network, tmp_path, monkeypatch):
+    """In the second batch too."""
+    network, cpu = tiny_network().eval(), torch.device("cpu")
+    card = StudentCard(None, tuple("abcd"), (3, 32, 32), (0.5,) * 3, (0.2,) * 3, (32, 32))
+    files = [tmp_path / "first.png", tmp_path / "second.png"]
+    for seed, file in enumerate(files):
+        Image.fromarray(np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(file)
+    monkeypatch.setattr(explaining, "BATCH", 1)
+    write_explanations(tmp_path / "why", network, card, files, torch.eye(4)[[3, 1]], cpu)
+
+    def explained(file, number):
+        pixels, stages = read(file, card)[None], inspect_network(network, card.input_shape).stages
+        heats, _ = explanations(network, stages, prepared(pixels, card, cpu), torch.tensor([number]))
+        return np.asarray(overlay(pixels[0].numpy(), heats[0]))
+
+    for name, file, own, others in (("0-first-d", files[0], 3, 1), ("1-second-b", files[1], 1, 3)):
+        found = np.asarray(Image.open(tmp_path / "why" / f"{name}.png"))
+        np.testing.assert_array_equal(found, explained(file, own))
+        assert (found != explained(file, others)).any()
 
 
 def test_the_overlay_leaves_cold_places_as_they_are():

@@ -24,7 +24,7 @@ def loss_by_hand(logits, labels, temperature):
     return total / len(labels)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 10**6), st.floats(0.01, 100))
 def test_no_other_temperature_is_likelier(seed, scale):
     logits, labels = drawn(seed, scale=scale)

@@ -22,7 +22,7 @@ from classmates.evaluation.transfer import (
     nearest_classes,
     transfer,
 )
-from classmates.runs.student import load_embedder
+from classmates.runs.student import load_embedder, read_card
 from classmates.training.train import train
 
 QUICK = {"epochs": 1, "batch_size": 50, "accelerator": "cpu", "loggers": (), "report": False, "progress": False}
@@ -61,6 +61,14 @@ def blobs(count, classes=3, dimensions=5, spread=0.3, seed=0):
     return Features(centres[labels] + spread * draw.normal(size=(count, dimensions)), labels)
 
 
+def embedded(run, images, part):
+    """The student's embeddings of a part of images that are as large as its own."""
+    student, card = load_embedder(run)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (card.mean, card.std))
+    with torch.no_grad():
+        return student((part.images.permute(0, 3, 1, 2) / 255 - mean) / std)
+
+
 # The whole
 
 
@@ -88,16 +96,26 @@ def test_the_features_are_the_embeddings_of_images_prepared_as_in_training(run, 
 
     monkeypatch.setattr(module, "nearest_classes", kept)
     transfer(run, stripes, accelerator="cpu", batch_size=7)
-    student, card = load_embedder(run)
     images = load(stripes, image_size=8, channels=1)
-    assert images.mean != card.mean
-    mean, std = (torch.tensor(values)[:, None, None] for values in (card.mean, card.std))
+    assert images.mean != read_card(run).mean
     for part, found in ((images.train, seen["known"].values), (images.test, seen["values"])):
-        pixels = part.images.permute(0, 3, 1, 2) / 255
-        with torch.no_grad():
-            expected = student((pixels - mean) / std)
-        assert torch.from_numpy(found).float().allclose(expected, atol=1e-5)
+        assert torch.from_numpy(found).float().allclose(embedded(run, images, part), atol=1e-5)
     assert seen["known"].labels.tolist() == images.train.labels.tolist()
+
+
+def test_the_penalty_is_chosen_on_validation_images(run, stripes, monkeypatch):
+    given = []
+
+    def noted(train, val):
+        given.extend((train, val))
+        return best_linear(train, val)
+
+    monkeypatch.setattr(module, "best_linear", noted)
+    transfer(run, stripes, neighbours=5, accelerator="cpu")
+    images = load(stripes, image_size=8, channels=1)
+    for part, found in zip((images.train, images.val), given, strict=True):
+        assert found.labels.tolist() == part.labels.tolist()
+        assert torch.from_numpy(found.values).float().allclose(embedded(run, images, part), atol=1e-5)
 
 
 def test_a_smaller_training_set_is_all_that_is_learnt_from(run, stripes):

@@ -1,6 +1,7 @@
 """Making a network better: chosen on validation images, judged once on the test, told where nothing helped."""
 
 import json
+import shutil
 import time
 from dataclasses import replace
 
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
+from classmates.comparisons.statistics import image_difference
 from classmates.data.groups import DIVIDED
 from classmates.data.loading import load
 from classmates.errors import UserError
@@ -32,10 +35,19 @@ def found(tmp_path_factory):
 
 
 @pytest.fixture
-def told(found, monkeypatch):
-    """Makes records say what a test wants, and students be right on as many of 400 test images as it wants."""
+def found_copy(found, tmp_path):
+    """The folder of all that in a copy, which a test may change."""
+    return shutil.copytree(found.folder, tmp_path / "digits")
 
-    def tell(validation, right, images=400, groups=None):
+
+@pytest.fixture
+def told(found_copy, monkeypatch):
+    """Makes records say what a test wants, and students be right on as many of 400 test images as it wants, if any.
+
+    In a copy of the folder, the same one each time.
+    """
+
+    def tell(validation, right=None, images=400, groups=None):
         real, rows = Ledger.result, {}
 
         def result(ledger, job):
@@ -48,9 +60,10 @@ def told(found, monkeypatch):
             return np.stack([np.arange(images) < right[job.row] for job in jobs]).astype(float), groups
 
         monkeypatch.setattr(Ledger, "result", result)
-        monkeypatch.setattr(module, "outcomes_on_test", outcomes)
-        (found.folder / "verdict.json").unlink(missing_ok=True)
-        return better(found.folder), rows
+        if right is not None:
+            monkeypatch.setattr(module, "outcomes_on_test", outcomes)
+        (found_copy / "verdict.json").unlink(missing_ok=True)
+        return better(found_copy), rows
 
     return tell
 
@@ -65,23 +78,35 @@ def outcomes_slowly(run):
         return (network((pixels - mean) / std).argmax(1) == images.test.labels).double().numpy()
 
 
+def outcomes_of(found, row):
+    """Whether the students of a row, of either seed, are right on each test image, [2, images]."""
+    runs = found.folder / "runs"
+    return np.stack([outcomes_slowly(next(runs.glob(f"{row}-*-{seed}-*"))) for seed in (0, 1)])
+
+
 def test_the_numbers_of_the_verdict_are_those_of_the_students(found):
-    runs = {
-        row: np.stack([outcomes_slowly(next((found.folder / "runs").glob(f"{row}-*-{seed}-*"))) for seed in (0, 1)])
-        for row in ("Baseline", "LabelSmoothing")
-    }
-    assert found.baseline == pytest.approx(runs["Baseline"].mean(), abs=2e-3)
+    assert found.baseline == pytest.approx(outcomes_of(found, "Baseline").mean(), abs=2e-3)
     assert (found.images, found.seeds) == (797, (0, 1))
     validation = {one.method: one.validation for one in found.tried}
     assert found.chosen == max(validation, key=lambda row: validation[row])
-    if found.difference is not None:
-        difference = runs["LabelSmoothing"].mean() - runs["Baseline"].mean()
-        assert found.difference.mean == pytest.approx(difference, abs=2e-3)
     kept = json.loads((found.folder / "student" / "verdict.json").read_text())
     assert kept == json.loads((found.folder / "verdict.json").read_text())
     assert kept["lines"][-1] == f"next: {kept['next']}"
     assert kept["text"] == str(found)
     assert found.headline in (found.folder / "verdict.md").read_text()
+
+
+def test_the_difference_of_the_verdict_is_that_of_the_students(told, found_copy):
+    for path in found_copy.glob("runs/LabelSmoothing-*/student.safetensors"):  # after one epoch all say the same
+        save_file({name: -value if name == "fc.weight" else value for name, value in load_file(path).items()}, path)
+    found, _ = told({"Baseline": 0.5, "LabelSmoothing": 0.6})
+    baseline, other = (outcomes_of(found, row) for row in ("Baseline", "LabelSmoothing"))
+    expected = image_difference(other, baseline)
+    assert abs(expected.mean) > 0.01
+    assert found.chosen == "LabelSmoothing"
+    assert found.winner == pytest.approx(other.mean(), abs=2e-3)
+    assert found.difference is not None
+    assert tuple(found.difference) == pytest.approx(tuple(expected), abs=4e-3)
 
 
 def test_no_run_looks_at_the_test_images(found):
@@ -181,24 +206,24 @@ def test_the_same_student_keeps_its_temperature_and_its_exports(told):
     assert (found.student / "student.pt2").exists()
 
 
-def test_every_other_look_at_the_same_test_images_is_told(told, found):
+def test_every_other_look_at_the_same_test_images_is_told(told, found_copy):
     validation, right = {"Baseline": 0.5, "LabelSmoothing": 0.6}, {"Baseline": 200, "LabelSmoothing": 201}
     first, _ = told(validation, right)
     assert first.earlier == []
     assert not any("before" in line for line in first.lines)
-    again = better(found.folder)
+    again = better(found_copy)
     assert again.earlier == []
-    alone = better(found.folder, seeds=[1])
+    alone = better(found_copy, seeds=[1])
     assert alone.earlier == [first.headline]
     assert any("looked at once before" in line for line in alone.lines)
-    third = better(found.folder)
+    third = better(found_copy)
     assert third.earlier == [alone.headline]  # the first said what this one says
-    (found.folder / "verdict.json").write_text("{}")
+    (found_copy / "verdict.json").write_text("{}")
     with pytest.raises(UserError, match=r"verdict\.json' is damaged"):
-        better(found.folder)
+        better(found_copy)
 
 
-def test_the_epoch_that_is_kept_is_judged(told, found, monkeypatch):
+def test_the_epoch_that_is_kept_is_judged(told, found_copy, monkeypatch):
     def validated(last, best):
         return Validation(*(EpochScores(1, {"student": {"top1": Metric(one)}}) for one in (last, best)))
 
@@ -211,7 +236,7 @@ def test_the_epoch_that_is_kept_is_judged(told, found, monkeypatch):
             "result",
             lambda ledger, job, kept=kept: replace(real(ledger, job), validation=scores[job.row], kept=kept),
         )
-        verdict = better(found.folder)
+        verdict = better(found_copy)
         assert verdict.chosen == chosen
     assert [one.validation for one in verdict.tried] == [pytest.approx(0.7), pytest.approx(0.8)]
 

@@ -26,7 +26,7 @@ def by_hand(student: Tensor, teacher: Tensor) -> float:
     return total / len(student)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seeds, st.integers(1, 4), st.integers(1, 5), st.integers(2, 4), st.integers(1, 4))
 def test_attention_is_the_formula(seed: int, batch: int, channels: int, height: int, width: int) -> None:
     student = [random_maps(seed, batch, channels, height, width), random_maps(seed + 1, batch, 3, 2, 2)]
@@ -37,7 +37,7 @@ def test_attention_is_the_formula(seed: int, batch: int, channels: int, height: 
     assert loss.item() == pytest.approx(expected, rel=1e-4, abs=1e-7)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seeds, st.floats(0.01, 100))
 def test_attention_sees_places_and_not_size_or_channels(seed: int, factor: float) -> None:
     student, teacher = random_maps(seed, 3, 4, 5, 5), random_maps(seed + 1, 3, 6, 5, 5)

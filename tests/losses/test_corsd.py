@@ -39,7 +39,7 @@ def softmax(row: list[float], temperature: float = 1.0) -> list[float]:
 # --- eq. 1: the triplet loss ---
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seeds, stage_counts, batches, st.floats(-0.5, 2.0))
 def test_triplet_is_eq_1(seed: int, stages: int, batch: int, margin: float) -> None:
     positive, negative = random_relations(seed, stages, batch)
@@ -79,7 +79,7 @@ def test_triplet_of_undecided_relations_is_the_margin_per_stage() -> None:
 # --- eq. 2: relation distillation ---
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seeds, stage_counts, batches, st.booleans())
 def test_relation_distillation_is_eq_2(seed: int, stages: int, batch: int, detach: bool) -> None:
     positive, negative = random_relations(seed, stages, batch)
@@ -118,7 +118,7 @@ def test_relation_distillation_moves_the_shallow_stages(detach: bool) -> None:
 # --- eq. 3 and L_NAT: the auxiliary classifiers' task ---
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seeds, stage_counts, batches)
 def test_auxiliary_task_is_the_sum_over_stages(seed: int, stages: int, batch: int) -> None:
     logits = random_logits(seed, stages, batch, 6)
@@ -164,7 +164,7 @@ def distillation_by_hand(logits: Tensor, temperature: float) -> float:
     return total
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seeds,
     stage_counts,

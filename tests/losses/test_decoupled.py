@@ -28,7 +28,7 @@ def draw(seed, count, classes):
     return (*logits, torch.randint(classes, (count,), generator=random))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.integers(1, 6), st.integers(3, 9), st.floats(0.7, 10))
 def test_both_parts_are_the_formulas(seed, count, classes, temperature):
     student, teacher, labels = draw(seed, count, classes)
@@ -39,7 +39,7 @@ def test_both_parts_are_the_formulas(seed, count, classes, temperature):
     )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6), st.floats(0.7, 10))
 def test_together_they_are_the_kl_of_all_classes(seed, temperature):
     """Image by image: the second part weighs 1 − p_y of the teacher."""

@@ -51,7 +51,7 @@ def by_hand(embeddings, labels):
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.integers(2, 4), st.integers(2, 7))
 def test_terms_are_the_formulas(seed, peers, batch):
     embeddings = draw(seed, peers, batch)

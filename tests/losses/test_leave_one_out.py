@@ -111,7 +111,7 @@ def test_probabilities_of_a_few_images_that_are_all_told_apart_are_not_1():
     assert right.mean() == pytest.approx(11 / 12, abs=0.01)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(0.01, 100), st.integers(0, 5))
 def test_longer_embeddings_change_no_probability(factor, seed):
     embeddings, labels = embedded(seed=seed)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -21,7 +21,6 @@ any_labels = st.lists(st.integers(0, 12), min_size=2, max_size=60).filter(lambda
 
 
 @given(labels=any_labels, k=st.integers(1, 40))
-@settings(deadline=None)
 def test_independent_draws_leave_out_the_class_of_the_anchor(labels: list[int], k: int):
     classes = ClassOrder(torch.tensor(labels))
     drawn = classes.draw(classes.labels, k)
@@ -30,7 +29,6 @@ def test_independent_draws_leave_out_the_class_of_the_anchor(labels: list[int], 
 
 
 @given(labels=any_labels, k=st.integers(1, 40), some=st.none() | st.integers(0, 2**60))
-@settings(deadline=None)
 def test_common_rows_leave_out_the_class_of_the_anchor_and_nothing_else(labels: list[int], k: int, some: int | None):
     written = None if some is None else torch.tensor([bool(some >> row & 1) for row in range(len(labels))])
     allowed = torch.ones(len(labels), dtype=torch.bool) if written is None else written

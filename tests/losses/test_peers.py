@@ -23,7 +23,7 @@ def cross_entropy_by_hand(logits: Tensor, targets: Tensor) -> float:
     return total
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**31 - 1), st.integers(1, 4), st.integers(1, 6), st.integers(2, 7))
 def test_cross_entropy_is_the_sum_over_peers(seed: int, peers: int, batch: int, classes: int) -> None:
     logits = random_logits(seed, peers, batch, classes)

@@ -27,7 +27,7 @@ def mixed_often(embeddings, predictions, omega, times=2000):
     return mixture
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 10**6), st.integers(2, 9), st.sampled_from([0.0, 0.3, 0.5, 0.9, 0.99]))
 def test_the_solution_is_what_mixing_comes_to(seed, batch, omega):
     embeddings, logits = draw(seed, batch)

@@ -49,7 +49,7 @@ def by_hand(loss, student: Tensor, teacher: Tensor) -> float:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=seeds, batch=st.sampled_from([2, 3, VERTICES + 3]), widths=st.tuples(*[st.integers(1, 4)] * 2))
 def test_it_is_the_formula(loss, seed: int, batch: int, widths: tuple[int, int]) -> None:
     student, teacher = (random_embeddings(seed + side, batch, width) for side, width in enumerate(widths))
@@ -65,7 +65,7 @@ def test_angles_at_some_vertices_and_at_the_others_make_all() -> None:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=seeds, factor=st.floats(0.05, 20))
 def test_moving_turning_mirroring_and_scaling_change_nothing(loss, seed: int, factor: float) -> None:
     student, teacher = random_embeddings(seed, 6, 4), random_embeddings(seed + 1, 6, 3)

@@ -42,7 +42,7 @@ def mean_square(first: list[list[float]], second: list[list[float]]) -> float:
     return sum(pairs) / len(pairs)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seeds, st.integers(2, 6), st.integers(1, 5), st.integers(1, 5))
 def test_similarity_is_the_formula(seed: int, batch: int, width: int, other: int) -> None:
     student, teacher = (
@@ -55,7 +55,7 @@ def test_similarity_is_the_formula(seed: int, batch: int, width: int, other: int
     assert loss.item() == pytest.approx(expected, rel=1e-4, abs=1e-7)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seeds, st.integers(2, 6), st.floats(0.05, 2), st.integers(1, 5))
 def test_correlation_is_the_formula(seed: int, batch: int, gamma: float, order: int) -> None:
     student, teacher = random_features(seed, batch, 3), random_features(seed + 1, batch, 5)
@@ -66,7 +66,7 @@ def test_correlation_is_the_formula(seed: int, batch: int, gamma: float, order: 
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=seeds, factor=st.floats(0.01, 100))
 def test_what_they_are_blind_to(loss, seed: int, factor: float) -> None:
     student, teacher = random_features(seed, 5, 4), random_features(seed + 1, 5, 6)

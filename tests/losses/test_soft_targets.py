@@ -33,7 +33,7 @@ def kl_by_hand(student: Tensor, teacher: Tensor, temperature: float) -> float:
     return total / len(rows)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seeds, temperatures, st.sampled_from([(1, 2), (5, 7), (2, 3, 4), (2, 1, 3, 2)]))
 def test_kl_is_the_formula(seed: int, temperature: float, shape: tuple[int, ...]) -> None:
     student, teacher = random_logits(seed, *shape), random_logits(seed + 1, *shape)
@@ -45,7 +45,7 @@ def test_kl_is_the_formula(seed: int, temperature: float, shape: tuple[int, ...]
     assert mean.item() * shape[-1] == pytest.approx(kl.item(), rel=1e-5, abs=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seeds, temperatures)
 def test_kl_is_zero_at_equal_logits_and_blind_to_their_offset(seed: int, temperature: float) -> None:
     student, teacher = random_logits(seed, 4, 6), random_logits(seed + 1, 4, 6)
@@ -133,7 +133,7 @@ def z_score(row: list[float]) -> list[float]:
     return [(z - mean) / deviation for z in row]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seeds, temperatures, st.sampled_from([(1, 3), (5, 7), (2, 3, 4)]))
 def test_standardised_kl_is_the_formula(seed: int, temperature: float, shape: tuple[int, ...]) -> None:
     student, teacher = random_logits(seed, *shape), random_logits(seed + 1, *shape)
@@ -179,7 +179,7 @@ def test_unknown_reduction_is_an_error() -> None:
         softened_kl(torch.zeros(2, 3), torch.zeros(2, 3), 1.0, reduction="batch_mean")  # type: ignore[arg-type]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seeds, st.sampled_from([(1, 2), (5, 7), (2, 3, 4)]))
 def test_soft_cross_entropy_is_the_formula(seed: int, shape: tuple[int, ...]) -> None:
     logits, targets = random_logits(seed, *shape), random_logits(seed + 1, *shape).softmax(-1)

@@ -28,7 +28,7 @@ def by_hand(logits, places, labels):
     return total / len(labels)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.integers(1, 5), st.integers(3, 9), st.integers(1, 4))
 def test_the_divergence_is_the_formula(seed, count, classes, side):
     random = torch.Generator().manual_seed(seed)

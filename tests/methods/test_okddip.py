@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+from torch.nn import functional as F
 
 import classmates.models  # noqa: F401  (registers resnet8)
 from classmates.contracts import Batch, DataSpec
@@ -63,6 +64,15 @@ def test_targets_are_mixtures_of_the_auxiliary_peers():
     torch.testing.assert_close(terms["peer_distillation"], slowly, rtol=1e-4, atol=1e-6)
     mean = sum(output.logits for output in auxiliaries) / 3
     torch.testing.assert_close(terms["leader_distillation"], softened_kl(outputs[-1].logits, mean, 3.0))
+
+
+def test_the_total_is_the_formula():
+    images = batch()
+    outputs, terms, total = method(temperature=2.0, distillation=0.5)(images)
+    labels = sum(F.cross_entropy(output.logits, images.labels) for output in outputs)
+    distilled = terms["peer_distillation"] + terms["leader_distillation"]
+    torch.testing.assert_close(total, labels + 0.5 * 4 * distilled)
+    assert method().weights == {"ce": 1, "peer_distillation": 9, "leader_distillation": 9}
 
 
 def test_the_attention_learns_from_the_peers_targets_unless_they_are_detached():

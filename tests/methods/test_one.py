@@ -82,7 +82,14 @@ def test_cross_entropies():
     images = batch()
     outputs, terms, _ = one(images)
     torch.testing.assert_close(terms["ce"], sum(F.cross_entropy(output.logits, images.labels) for output in outputs))
-    assert terms["ensemble_ce"] > 0
+    torch.testing.assert_close(terms["ensemble_ce"], F.cross_entropy(one.ensemble(outputs), images.labels))
+
+
+def test_the_total_is_the_formula():
+    one = method(peers=3, ramp=0, temperature=2.0, distillation=0.5)
+    outputs, terms, total = one(batch())
+    assert len(outputs) == 3
+    torch.testing.assert_close(total, terms["ce"] + terms["ensemble_ce"] + 0.5 * 4 * terms["distillation"])
 
 
 @pytest.mark.parametrize("wrong", [{"peers": 1}, {"temperature": -1.0}, {"ramp": -1}, {"share": "nothing"}])

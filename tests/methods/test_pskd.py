@@ -11,7 +11,7 @@ from classmates.methods import PSKD
 from classmates.methods.pskd import label_share
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6), st.floats(0, 1), st.integers(0, 9))
 def test_two_weighted_terms_are_the_papers_cross_entropy_with_mixed_targets(seed, alpha, epoch):
     """Cross-entropy is linear in its targets: (1 − α_t) CE(z, y) + α_t CE(z, P) = CE(z, (1 − α_t) y + α_t P)."""

@@ -16,7 +16,7 @@ def random_embeddings(seed, *shape):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6), st.integers(1, 3), st.integers(1, 5))
 def test_distance_is_the_formula(seed, exits, batch):
     shallow, deepest = random_embeddings(seed, exits, batch, 4), random_embeddings(seed + 1, batch, 4)

@@ -160,7 +160,7 @@ def test_fewer_than_two_classes_are_an_error(num_classes):
         classmates.models.resnet8(num_classes=num_classes)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     name=st.sampled_from(["resnet8", "densenet40_12", "vgg16_bn_cifar", "mobilenetv1_cifar", "conv4"]),
     height=st.integers(1, 70),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_calibration_error
 
@@ -25,7 +25,6 @@ def test_reliability_of_a_few_predictions() -> None:
     assert np.isnan(reliability([0.9], [True]).accuracy[:13]).all()
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_reliability_gives_the_expected_calibration_error(seed: int) -> None:
     """The mean gap, weighted by the images of each bin, is what torchmetrics computes."""

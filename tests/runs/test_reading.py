@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from classmates.errors import UserError
@@ -141,7 +141,6 @@ def test_episodes_that_do_not_fit_are_refused(
         read_run(few_shot_run)
 
 
-@settings(deadline=None)
 @given(st.sampled_from(FILES), st.data())
 def test_any_damage_is_an_error_for_the_user_or_none(finished_run: Path, file: str, data: st.DataObject) -> None:
     content = bytearray((finished_run / file).read_bytes())

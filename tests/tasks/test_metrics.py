@@ -104,7 +104,6 @@ def test_score_refuses(logits: torch.Tensor, labels: torch.Tensor, message: str)
         score(logits, labels)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 50_000), st.floats(0, 1), st.sampled_from([0.5, 0.95, 0.999]))
 def test_wilson_interval_is_scipys(count: int, share: float, confidence: float) -> None:
     correct = round(share * count)
@@ -114,7 +113,6 @@ def test_wilson_interval_is_scipys(count: int, share: float, confidence: float) 
     assert 0 <= low <= correct / count <= high <= 1
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.floats(-1, 1)), min_size=2, max_size=40))
 def test_the_variance_of_a_mean_is_that_of_sums_over_groups(pairs: list[tuple[int, float]]) -> None:
     groups, values = zip(*pairs, strict=True)
@@ -180,7 +178,7 @@ def test_wilson_interval_refuses(correct: int, count: int, confidence: float) ->
         wilson_interval(correct, count, confidence)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(0, 1000))
 def test_running_score_does_not_depend_on_the_batches(sizes: list[int], seed: int) -> None:
     random = torch.Generator().manual_seed(seed)

@@ -1,6 +1,7 @@
 """Optimisers and schedules by name; the fused step is the plain one."""
 
 import inspect
+import math
 from contextlib import nullcontext
 
 import pytest
@@ -54,15 +55,44 @@ def test_the_fused_step_is_the_plain_one(name, memory_format):
     torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-6)
 
 
-def test_a_constant_rate_is_the_one_that_was_given():
+def rates_of(name, arguments, *, epochs=8, steps_per_epoch=5):
+    """The rate of every step of a run at 0.1."""
     optimizer = make_optimizer("SGD", parameters(), 0.1, {})
-    schedule, _ = make_schedule("ConstantLR", optimizer, {}, epochs=4, steps_per_epoch=2)
+    schedule, counts = make_schedule(name, optimizer, arguments, epochs=epochs, steps_per_epoch=steps_per_epoch)
     rates = []
-    for _ in range(4):
+    for step in range(1, epochs * steps_per_epoch + 1):
         rates += schedule.get_last_lr()
         optimizer.step()
-        schedule.step()
-    assert rates == [0.1] * 4
+        if counts == "step" or step % steps_per_epoch == 0:
+            schedule.step()
+    return rates
+
+
+def test_a_cosine_falls_over_all_epochs():
+    expected = [0.05 * (1 + math.cos(math.pi * epoch / 8)) for epoch in range(8) for _ in range(5)]
+    assert rates_of("CosineAnnealingLR", {}) == pytest.approx(expected)
+
+
+def test_one_cycle_rises_to_the_rate_and_falls_over_all_steps():
+    rates = rates_of("OneCycleLR", {"pct_start": 0.1, "cycle_momentum": False})
+    assert max(rates) == pytest.approx(0.1)
+    assert rates.index(max(rates)) == 3  # of 40, after a tenth
+    assert rates[3:] == sorted(rates[3:], reverse=True)
+    assert rates[-1] == pytest.approx(0.1 / 25 / 1e4)
+
+
+def test_sgd_is_that_of_the_papers():
+    optimizer = make_optimizer("SGD", parameters(), 0.1, {})
+    assert {name: optimizer.defaults[name] for name in ("lr", "momentum", "nesterov", "weight_decay")} == {
+        "lr": 0.1,
+        "momentum": 0.9,
+        "nesterov": True,
+        "weight_decay": 5e-4,
+    }
+
+
+def test_a_constant_rate_is_the_one_that_was_given():
+    assert rates_of("ConstantLR", {}) == [0.1] * 40
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

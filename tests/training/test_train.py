@@ -19,10 +19,11 @@ from classmates.data.augmentation import Augmentation
 from classmates.data.batches.loaders import eval_loader
 from classmates.data.loading import load
 from classmates.errors import NonFiniteLoss, UserError
-from classmates.evaluation.exits import score_exits
+from classmates.evaluation.exits import score_exits, tune_thresholds
 from classmates.methods import CORSD, CSKD, KD, MCL, Baseline, DeepSupervision
 from classmates.methods.base import Method
 from classmates.networks.peers.peers import Peers
+from classmates.runs.exits import load_exits
 from classmates.runs.folder import read_record
 from classmates.runs.record import EarlyExits
 from classmates.runs.student import load_student
@@ -64,13 +65,21 @@ def test_a_run_leaves_everything_it_says(small_train, small_mcl, tmp_path):
 
 
 def test_exits_are_tuned_on_validation_and_scored_on_test(small_train, tmp_path):
-    result = small_train(method=DeepSupervision, out=tmp_path / "run", epochs=3)
+    learning = {"train_size": 240, "batch_size": 12, "epochs": 4}  # as much as makes a shallow exit worth asking
+    result = small_train(method=DeepSupervision, out=tmp_path / "run", **learning)
     found, costs = result.record.exits, result.method.exit_costs()
     arrays = np.load(tmp_path / "run" / "evaluation.npz", allow_pickle=False)
     names = [*(f"exit{number}" for number in range(1, len(costs))), "student"]
     logits = torch.stack([torch.from_numpy(arrays[f"logits/{name}"]) for name in names])
     again = score_exits(logits, torch.from_numpy(arrays["labels"]), costs, found.thresholds)
     assert found == EarlyExits(found.thresholds, *again)
+    exits, images = load_exits(tmp_path / "run")[0], load("digits", train_size=240)
+    tuned = []
+    for part in (images.val, images.test):
+        with torch.no_grad():
+            each = torch.cat([exits(batch.images) for batch in eval_loader(images, part, 100)], dim=1)
+        tuned.append(tune_thresholds(each, part.labels, costs))
+    assert found.thresholds == tuned[0] != tuned[1]
     assert f"{found.accuracy:.2%} at {found.cost:.0%} of the student's compute" in str(result)
     assert small_train(out=tmp_path / "plain", epochs=1).record.exits is None
     blind = small_train(method=DeepSupervision, out=tmp_path / "blind", epochs=1, val_fraction=0)

@@ -17,7 +17,7 @@ LABELS = torch.arange(5).repeat_interleave(torch.tensor([6, 7, 9, 12, 6]))[
 ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     sizes=st.lists(st.integers(5, 12), min_size=2, max_size=9),
     data=st.data(),

@@ -13,7 +13,7 @@ from classmates.errors import UserError
 from tests.data.batches.conftest import batches_of
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(4, 60), st.integers(2, 9), st.integers(1, 3), st.integers(0, 3))
 def test_each_batch_repeats_the_new_images_of_the_one_before(count, half, world_size, epoch):
     half *= world_size

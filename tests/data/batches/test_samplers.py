@@ -12,7 +12,7 @@ from classmates.errors import UserError
 from tests.data.batches.conftest import INNER, LABELS, WITH_REPLACEMENT, batches_of
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.integers(2, 60), st.integers(2, 20), st.integers(0, 3))
 def test_shuffled_sees_every_sample_once(count, batch_size, epoch):
     sampler = EpochSampler(Shuffled(), torch.zeros(count, dtype=torch.int64), batch_size)
@@ -47,7 +47,7 @@ def test_in_order_ignores_the_epoch():
     assert batches_of(sampler, 0) == batches_of(sampler, 9) == [[0, 1], [2, 3], [4]]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.sampled_from([Shuffled(), Triplets()]),
     st.integers(1, 4),

@@ -53,7 +53,7 @@ def test_batch_sizes_that_cannot_be_shared_name_the_nearest(sampling, batch_size
         EpochSampler(sampling, LABELS, batch_size, world_size=world_size)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.integers(0, 5), min_size=4, max_size=60), st.integers(2, 9), st.integers(0, 3))
 def test_class_pairs_are_of_one_class_and_every_image_is_an_anchor_once(labels, pairs, epoch):
     labels = torch.tensor(labels)
@@ -104,7 +104,7 @@ def test_class_pairs_need_a_class_with_two_images():
         EpochSampler(ClassPairs(), LABELS, 7)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=7), st.integers(0, 3))
 def test_class_uniform_groups_are_exact(counts, epoch):
     assume(sum(-(-count // 8) for count in counts) >= 2)
@@ -129,7 +129,7 @@ def test_class_uniform_groups_are_exact(counts, epoch):
         assert ((so_far - expected).abs() < 2).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(2, 12), st.integers(1, 5), st.integers(0, 3))
 def test_class_uniform_batches_of_equal_classes_have_none_more_often_than_others(classes, groups, epoch):
     labels = torch.arange(classes).repeat(8 * groups)
@@ -190,7 +190,7 @@ def groups_mean_what_they_say(sampling, labels):
     return bool((labels.view(-1, sampling.group) == labels.view(-1, sampling.group)[:, :1]).all())
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(UNEQUAL, st.integers(0, 5))
 def test_balanced_classes_are_level_and_their_images_come_in_turn(sizes, epoch):
     labels = labels_of(sizes)
@@ -203,7 +203,7 @@ def test_balanced_classes_are_level_and_their_images_come_in_turn(sizes, epoch):
         assert not size or seen.max() - seen.min() <= 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from(INNER), UNEQUAL, st.integers(1, 2), st.integers(2, 4))
 def test_balanced_groups_keep_their_meaning_and_are_shared(inner, sizes, world_size, groups):
     labels, batch_size = labels_of(sizes), groups * world_size * inner.group

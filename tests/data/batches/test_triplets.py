@@ -24,7 +24,7 @@ def assert_triplets(labels, triplets):
     assert (anchor != negative).all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.one_of(unbalanced, tiny, dominated), st.integers(0, 2**31))
 def test_disjoint_triplets_hold_for_any_class_sizes(sizes, seed):
     assume(max(sizes) >= 2 and sum(size > 0 for size in sizes) >= 2)  # else no triplet is possible
@@ -39,7 +39,7 @@ def test_disjoint_triplets_hold_for_any_class_sizes(sizes, seed):
     assert 1 <= counts.pop() <= len(labels) // 3
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(2, 12), st.integers(2, 40), st.integers(0, 2**31))
 def test_balanced_classes_leave_at_most_two_images_out(classes, size, seed):
     labels = labels_of([size] * classes)
@@ -97,7 +97,7 @@ def test_negatives_come_from_every_other_class():
     assert others.max() < 1.2 * others.mean()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.one_of(unbalanced, tiny), st.integers(0, 2**31))
 def test_with_replacement_every_image_is_an_anchor_once(sizes, seed):
     assume(max(sizes) >= 2 and sum(size > 0 for size in sizes) >= 2)

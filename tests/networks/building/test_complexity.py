@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from classmates.networks.building.complexity import count_parameters, multiply_adds
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     channels=st.integers(1, 4),
     growth=st.integers(1, 3),

@@ -10,7 +10,7 @@ from classmates.networks.heads.adapters import adapter
 sides = st.integers(1, 9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 4), st.integers(1, 4), sides, sides)
 def test_the_teachers_shape_comes_out(channels: int, outputs: int, height: int, width: int) -> None:
     student = (channels, height, width)

@@ -50,7 +50,7 @@ def test_width_and_projection_bring_bottleneck_backbones_down() -> None:
     assert table == [[4.3, 1.6, 0.7, 18.3, 1.6], [58.8, 18.4, 6.8, 282.8, 7.9]]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(st.integers(1, 40), min_size=2, max_size=4), st.floats(0.01, 2.0), st.sampled_from(get_args(Projection))
 )

@@ -148,7 +148,7 @@ def test_same_peers_differ_in_their_classifiers_alone(tiny_network: Make, tiny_d
     assert not torch.equal(first.fc.weight, second.fc.weight)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**31 - 1))
 def test_shuffle_weights_keeps_the_values_and_what_is_frozen(seed: int) -> None:
     torch.manual_seed(seed)
