@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from classmates.errors import UserError
-from classmates.methods import DML, MCL, PCL, Baseline, BornAgain, Combined, FitNet
+from classmates.methods import MCL, PCL, Baseline, BornAgain, Combined, FitNet
 from classmates.networks.building.build import build_model
 from classmates.training.checkpoints import load_checkpoint
 from classmates.training.finetuning import WeightAverage, measure_statistics, new_parts
@@ -68,37 +68,6 @@ def test_a_warm_up_of_an_epoch_goes_with_restarts(small_train, tmp_path):
     )
 
 
-LAYERS = {
-    "of one's own": {"stage1": 1 / 8, "stage2": 1 / 4, "stage3": 1 / 2, "fc": 1},
-    "resnet8": {"stem": 1 / 8, "layer1": 1 / 8, "layer2": 1 / 4, "layer3": 1 / 2, "fc": 1},
-    "resnet10t": {
-        "conv1": 1 / 32,
-        "bn1": 1 / 32,
-        **{f"layer{number}": 2.0 ** (number - 5) for number in range(1, 5)},
-        "fc": 1,
-    },
-}
-
-
-@pytest.mark.parametrize("peers", [1, 3])
-@pytest.mark.parametrize("model", LAYERS)
-def test_the_rate_of_a_layer_is_that_of_the_next_times_the_decay(tiny_network, tiny_data, model, peers):
-    """Layers are timm's, or else the network's stages."""
-    network = tiny_network() if model not in timm.list_models() else timm.create_model(model, num_classes=4)
-    method = Baseline(network, tiny_data) if peers == 1 else DML(network, tiny_data, peers=peers, share=1)
-    expected = LAYERS[model] | {"new": 1}
-    new = nn.Linear(3, 2)
-    every = {f"new.{name}": one for name, one in new.named_parameters()} | dict(method.named_parameters())
-    groups = layer_groups(method.networks, every.values(), 0.1, 0.5)
-    found = {id(one): group for group in groups for one in group["params"]}
-    assert found.keys() == set(map(id, every.values()))
-    for name, one in every.items():
-        layer = next(part for part in name.split(".") if part in expected)
-        assert found[id(one)]["lr"] == pytest.approx(0.1 * expected[layer]), name
-        exempt = one.ndim == 1 and layer != "new"
-        assert found[id(one)].get("weight_decay") == (0.0 if exempt else None), name
-
-
 def test_layers_learn_at_decaying_rates_and_new_parts_at_the_whole(small_train, small_mcl, tmp_path):
     rates = Rates()
     settings = {"optimizer": "AdamW", "lr": 0.01, "epochs": 1, "callbacks": [rates]}
@@ -107,15 +76,6 @@ def test_layers_learn_at_decaying_rates_and_new_parts_at_the_whole(small_train, 
     assert max(first) == pytest.approx(0.01)
     assert min(first) < 0.01 / 2
     assert result.record.config["layer_decay"] == 0.5
-
-
-def test_every_parameter_is_in_one_group(tiny_network, tiny_data):
-    method = MCL(tiny_network(), tiny_data, peers=3, num_negatives=8, dimension=4)
-    groups = list(layer_groups(method.networks, method.parameters(), 0.1, 0.7))
-    members = [id(one) for group in groups for one in group["params"]]
-    assert sorted(members) == sorted(id(one) for one in method.parameters())
-    own = {id(one) for one in method.contrast.projections.parameters()}
-    assert {group["lr"] for group in groups if own & set(map(id, group["params"]))} == {0.1}
 
 
 def test_new_parts_learn_at_a_rate_of_their_own(small_train, small_mcl, tmp_path):

@@ -1,15 +1,17 @@
-"""Optimisers and schedules by name; the fused step is the plain one."""
+"""Optimisers and schedules by name; the fused step is the plain one; rates that decay from layer to layer."""
 
 import inspect
 import math
 from contextlib import nullcontext
 
 import pytest
+import timm
 import torch
 from torch import nn
 
 from classmates.errors import UserError
-from classmates.training.optimisation import SCHEDULES, make_optimizer, make_schedule
+from classmates.methods import DML, MCL, Baseline
+from classmates.training.optimisation import SCHEDULES, layer_groups, make_optimizer, make_schedule
 
 
 def parameters(dtype=torch.float32):
@@ -105,3 +107,43 @@ def test_what_a_schedule_cannot_do_without_is_asked_for(name):
     message = f"schedule {name} needs its {missing[0]}: say --schedule_args.{missing[0]}" if missing else ""
     with pytest.raises(UserError, match=message) if missing else nullcontext():
         make_schedule(name, made, {}, epochs=4, steps_per_epoch=2)
+
+
+LAYERS = {
+    "of one's own": {"stage1": 1 / 8, "stage2": 1 / 4, "stage3": 1 / 2, "fc": 1},
+    "resnet8": {"stem": 1 / 8, "layer1": 1 / 8, "layer2": 1 / 4, "layer3": 1 / 2, "fc": 1},
+    "resnet10t": {
+        "conv1": 1 / 32,
+        "bn1": 1 / 32,
+        **{f"layer{number}": 2.0 ** (number - 5) for number in range(1, 5)},
+        "fc": 1,
+    },
+}
+
+
+@pytest.mark.parametrize("peers", [1, 3])
+@pytest.mark.parametrize("model", LAYERS)
+def test_the_rate_of_a_layer_is_that_of_the_next_times_the_decay(tiny_network, tiny_data, model, peers):
+    """Layers are timm's, or else the network's stages."""
+    network = tiny_network() if model not in timm.list_models() else timm.create_model(model, num_classes=4)
+    method = Baseline(network, tiny_data) if peers == 1 else DML(network, tiny_data, peers=peers, share=1)
+    expected = LAYERS[model] | {"new": 1}
+    new = nn.Linear(3, 2)
+    every = {f"new.{name}": one for name, one in new.named_parameters()} | dict(method.named_parameters())
+    groups = layer_groups(method.networks, every.values(), 0.1, 0.5)
+    found = {id(one): group for group in groups for one in group["params"]}
+    assert found.keys() == set(map(id, every.values()))
+    for name, one in every.items():
+        layer = next(part for part in name.split(".") if part in expected)
+        assert found[id(one)]["lr"] == pytest.approx(0.1 * expected[layer]), name
+        exempt = one.ndim == 1 and layer != "new"
+        assert found[id(one)].get("weight_decay") == (0.0 if exempt else None), name
+
+
+def test_every_parameter_is_in_one_group(tiny_network, tiny_data):
+    method = MCL(tiny_network(), tiny_data, peers=3, num_negatives=8, dimension=4)
+    groups = list(layer_groups(method.networks, method.parameters(), 0.1, 0.7))
+    members = [id(one) for group in groups for one in group["params"]]
+    assert sorted(members) == sorted(id(one) for one in method.parameters())
+    own = {id(one) for one in method.contrast.projections.parameters()}
+    assert {group["lr"] for group in groups if own & set(map(id, group["params"]))} == {0.1}
