@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,8 @@ class RunFolder:
         changed = [
             f"{name} was {before.get(name)!r} and is {self.settings.get(name)!r}"
             for name in before
-            if name not in FREE_SETTINGS and not _same(before[name], self.settings.get(name), name in OF_LIBRARIES)
+            if name not in FREE_SETTINGS
+            and not (eq if name in OF_LIBRARIES else _same)(before[name], self.settings.get(name))
         ]
         if changed:
             raise UserError(
@@ -121,13 +123,10 @@ def note_places(folder: Path, settings: Mapping[str, Any]) -> None:
             path.write_text(yaml.safe_dump(before | places, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-def _same(before: Any, now: Any, whole: bool) -> bool:
-    """Return whether a setting is as it was; options that an earlier version did not have yet are left out.
-
-    whole: whether what is not among its options is not given either, so that none may be left out.
-    """
-    if isinstance(before, Mapping) and isinstance(now, Mapping) and not whole:
-        return all(name in now and _same(value, now[name], whole) for name, value in before.items())
+def _same(before: Any, now: Any) -> bool:
+    """Return whether a setting is as it was; options that an earlier version did not have yet are left out."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        return all(name in now and _same(value, now[name]) for name, value in before.items())
     return bool(before == now)
 
 

@@ -28,7 +28,9 @@ def brings_weights(config: TrainConfig, images: ImageData) -> bool:
     if not is_own(config.model):
         return False
     spec = MethodSpec.of(config.method)
-    stored = {} if spec is None else config.stored(spec.name)
+    stored = config.stored(
+        "" if spec is None else spec.name
+    )  # a function's name is known once it has made its method
     if "pretrained" in stored:
         return bool(stored["pretrained"])
     with torch.random.fork_rng(devices=[]):  # the network that is trained is drawn as if this one had not been
