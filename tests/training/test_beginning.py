@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from classmates.data.parts import ImageData, Split
-from classmates.methods import MCL
+from classmates.methods import MCL, Baseline
 from classmates.networks.building.learnt import has_learnt
 from classmates.training.beginning import begin_network, prepare_images
 from classmates.training.config import TrainConfig
@@ -183,7 +183,8 @@ def test_a_student_goes_on_learning(small_train, small_mcl, tmp_path):
     assert scores[1] > scores[0] - 0.1
 
 
-def test_an_object_that_was_interrupted_goes_on_as_it_began(small_train, tmp_path):
+@pytest.mark.parametrize("method", [Baseline, lambda network, data: Baseline(network, data)])
+def test_an_object_that_was_interrupted_goes_on_as_it_began(small_train, tmp_path, method):
     class Stops(Callback):
         def on_train_epoch_end(self, trainer, module):
             if trainer.current_epoch == 1:
@@ -191,7 +192,7 @@ def test_an_object_that_was_interrupted_goes_on_as_it_began(small_train, tmp_pat
 
     network = timm.create_model("resnet8", num_classes=10, in_chans=1)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
-        small_train(model=network, out=tmp_path / "run", callbacks=[Stops()])
-    result = small_train(model=network, out=tmp_path / "run", resume=True)
+        small_train(model=network, method=method, out=tmp_path / "run", callbacks=[Stops()])
+    result = small_train(model=network, method=method, out=tmp_path / "run", resume=True)
     assert result.record.training.steps == small_train(model="resnet8", out=tmp_path / "plain").record.training.steps
     assert result.record.config["pretrained"] is False
