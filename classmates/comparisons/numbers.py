@@ -51,9 +51,13 @@ def digits(row: pd.Series) -> int:
 
 def difference_of(row: pd.Series) -> str:
     """Return the difference of a line to the reference with its unit: ``+1.83 points``."""
+    return f"{signed(row['difference'], digits(row))}{points(row)}"
+
+
+def points(row: pd.Series) -> str:
+    """Return ``" points"``, the unit of differences of a score that is a share; nothing of another."""
     how = score_format(row)
-    points = " points" if how is not None and how.percent else ""
-    return f"{signed(row['difference'], digits(row))}{points}"
+    return " points" if how is not None and how.percent else ""
 
 
 def interval(low: float, high: float, places: int) -> str:

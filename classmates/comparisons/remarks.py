@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from classmates.comparisons.numbers import BETTER, WORSE
+from classmates.comparisons.numbers import BETTER, WORSE, digits, points
 from classmates.comparisons.ranking import beside_published
 from classmates.comparisons.statistics import warning_of_few
 from classmates.comparisons.tables import HAS_NO
@@ -42,10 +42,11 @@ def remarks(table: pd.DataFrame) -> list[str]:
     if few is not None:
         said.append(few)
     if table["one_run"].notna().any():
+        least = table.loc[table["one_run"].idxmax()]
         said.append(
             f"The choice of test {counted} alone leaves a single run uncertain by up to ± "
-            f"{table['one_run'].max():.2f} points (95 % interval); the rows share these {counted}, so differences "
-            "are surer than that."
+            f"{least['one_run']:.{digits(least)}f}{points(least)} (95 % interval); the rows share these {counted}, "
+            "so differences are surer than that."
         )
     said += list(dict.fromkeys(protocol.caution for protocol in protocols if protocol.caution))
     if beside_published(table):

@@ -1,5 +1,6 @@
 """What is said beside a table."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -9,6 +10,8 @@ import pytest
 from classmates.comparisons.recipe import Recipe, ScoreChoice
 from classmates.comparisons.remarks import remarks
 from classmates.comparisons.tables import comparison_table
+from classmates.tasks.protocol import MetricFormat
+from tests.fixtures.finished_comparison import PROTOCOL
 
 Frame = Callable[..., pd.DataFrame]
 
@@ -37,7 +40,13 @@ def test_how_much_it_is_worth(runs: pd.DataFrame, recipe: Recipe) -> None:
     assert "2 comparisons with the reference were made" in text
     assert "1 better and 0 worse; after the correction 1 better and 0 worse" in text
     assert "Few seeds: with 3" in text
-    assert "uncertain by up to ± 6." in text
+    assert re.search(r"uncertain by up to ± 6\.\d\d points \(95 % interval\)", text)
+
+
+def test_a_score_that_is_no_share_has_no_points(runs: pd.DataFrame, recipe: Recipe) -> None:
+    record = replace(PROTOCOL.record, metrics={**PROTOCOL.record.metrics, "top1": MetricFormat("score", "score")})
+    text = said(runs.assign(protocol=[record] * len(runs)), recipe)
+    assert re.search(r"uncertain by up to ± 0\.06\d \(95 % interval\)", text)
 
 
 def test_one_seed_marks_nothing(runs: pd.DataFrame, recipe: Recipe) -> None:

@@ -131,6 +131,12 @@ def _of_folders(table: Path, places: Sequence[Path], content: Mapping[str, Seque
         raise UserError(f"{table} has the class '{twice[0]}' twice")
     walk = Walk(places[0])
     found = dict(zip(names, _found(table, folders, places), strict=True))
+    if missing := [(name, folder) for name, folder in found.items() if not (places[0] / folder).is_dir()]:
+        name, folder = missing[0]
+        raise UserError(
+            f"{table} has the class '{name}' in {places[0] / folder}, which is no folder ({len(missing)} of "
+            f"{len(found)} are none): put its images there, or take the class out of the table"
+        )
     return {name: walk.images(found[name]) for name in sorted(found)}
 
 

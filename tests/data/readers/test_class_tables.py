@@ -146,6 +146,15 @@ def test_a_table_that_is_wrong(tmp_path, table, content, message):
         list_class_parts(tmp_path)
 
 
+def test_a_folder_that_is_missing_is_named_with_its_class(tmp_path):
+    lists_of_folders(tmp_path)
+    for file in (tmp_path / "images" / "dog").iterdir():
+        file.unlink()
+    (tmp_path / "images" / "dog").rmdir()
+    with pytest.raises(UserError, match=r"train\.json has the class 'dog' in .*dog, which is no folder \(1 of 2"):
+        list_class_parts(tmp_path)
+
+
 def test_two_tables_for_one_part(tmp_path):
     beside_images(tmp_path)
     (tmp_path / "base.json").write_text("{}")
