@@ -42,11 +42,11 @@ def remarks(table: pd.DataFrame) -> list[str]:
     if few is not None:
         said.append(few)
     if table["one_run"].notna().any():
-        least = table.loc[table["one_run"].idxmax()]
+        widest = table.iloc[int(table["one_run"].argmax())]
         said.append(
             f"The choice of test {counted} alone leaves a single run uncertain by up to ± "
-            f"{least['one_run']:.{digits(least)}f}{points(least)} (95 % interval); the rows share these {counted}, "
-            "so differences are surer than that."
+            f"{widest['one_run']:.{digits(widest)}f}{points(widest)} (95 % interval); the rows share these "
+            f"{counted}, so differences are surer than that."
         )
     said += list(dict.fromkeys(protocol.caution for protocol in protocols if protocol.caution))
     if beside_published(table):
