@@ -28,9 +28,8 @@ def brings_weights(config: TrainConfig, images: ImageData) -> bool:
     if not is_own(config.model):
         return False
     spec = MethodSpec.of(config.method)
-    stored = config.stored(
-        "" if spec is None else spec.name
-    )  # a function's name is known once it has made its method
+    name = "" if spec is None else spec.name  # a function's is known once it has made its method
+    stored = config.stored(name)
     if "pretrained" in stored:
         return bool(stored["pretrained"])
     with torch.random.fork_rng(devices=[]):  # the network that is trained is drawn as if this one had not been
