@@ -1,4 +1,4 @@
-"""A limit of time as a text: DD:HH:MM:SS."""
+"""A limit of time as a text: 2h, 1h30m, or DD:HH:MM:SS."""
 
 from __future__ import annotations
 
@@ -7,12 +7,21 @@ from datetime import timedelta
 
 from classmates.errors import UserError
 
+UNITS = r"(?:(?P<days>\d+)d)?(?:(?P<hours>\d+)h)?(?:(?P<minutes>\d+)m)?(?:(?P<seconds>\d+)s)?"
+CLOCK = r"(?P<days>\d+):(?P<hours>\d\d):(?P<minutes>\d\d):(?P<seconds>\d\d)"
+
 
 def time_limit(limit: str) -> timedelta:
-    """Return the time that DD:HH:MM:SS says; UserError for another form, or none."""
-    parts = re.fullmatch(r"(\d+):(\d\d):(\d\d):(\d\d)", limit)
-    days, hours, minutes, seconds = map(int, parts.groups()) if parts else (0, 0, 0, 0)
-    length = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    """Return the time that "2h", "1h30m", "1d" or "90s" says, or DD:HH:MM:SS, as Lightning has it.
+
+    Raises:
+        UserError: another form, no time, or more than a timedelta holds.
+    """
+    parts = re.fullmatch(UNITS, limit) or re.fullmatch(CLOCK, limit)
+    try:
+        length = timedelta(**{unit: int(number or 0) for unit, number in parts.groupdict().items()} if parts else {})
+    except OverflowError as error:
+        raise UserError(f"max_time is '{limit}', which is too long; without max_time there is no limit") from error
     if not length:
-        raise UserError(f"max_time is '{limit}': give DD:HH:MM:SS, more than nothing; an hour is 00:01:00:00")
+        raise UserError(f"max_time is '{limit}': give a time such as 2h, 1h30m or 45m (or DD:HH:MM:SS), not nothing")
     return length

@@ -62,7 +62,7 @@ EXAMPLES = {
         "classmates train --config runs/MCL-resnet8-digits-0/config.yaml --seed 1",
     ),
     "improve": (
-        "classmates improve --data ./photos --max_time 00:02:00:00",
+        "classmates improve --data ./photos --max_time 2h",
         "classmates improve --data ./photos --model mobilenetv3_small_100 --methods MCL,DML --seeds 5",
     ),
     "compare": (

@@ -70,7 +70,8 @@ def improve(
             them also longer ('Baseline (3 x as long)') or on mixed images (CutMix, 'DML + CutMix'); what is
             recommended for the data if not given.
         seeds: runs of each method, by how many or which seeds.
-        max_time: begin no run after DD:HH:MM:SS; those that run come to their end. One seed of each method is needed.
+        max_time: begin no run after this time ("2h", "1h30m", DD:HH:MM:SS); those that run come to their end. One
+            seed of each method is needed.
         val_fraction: share of the training images to choose by, where the data have no validation images.
         train: settings of every run, such as --train.epochs 30.
         out: the folder; improved/NAME if not given.

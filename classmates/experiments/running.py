@@ -59,7 +59,7 @@ def run_all(
 
 
 def deadline_after(limit: str) -> float:
-    """Return when DD:HH:MM:SS from now are over, by ``time.monotonic``; UserError for another form, or 0."""
+    """Return when this time from now is over, by ``time.monotonic``; UserError as :func:`time_limit` has it."""
     return time.monotonic() + time_limit(limit).total_seconds()
 
 

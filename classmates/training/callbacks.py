@@ -214,7 +214,7 @@ class Notes(Callback):
 
 
 class TimeLimit(Timer):
-    """A stop at the end of the first epoch after DD:HH:MM:SS; a run that goes on has as much time again.
+    """A stop at the end of the first epoch after a time (2h, DD:HH:MM:SS); a run that goes on has as much time again.
 
     At the ends of epochs: Lightning would take an epoch cut off in the middle for a whole one, in resuming too.
 

@@ -174,7 +174,7 @@ def train(
         recompute: run "shared" stages or "all" of them again in backward instead of keeping what they computed, which
             saves memory and takes time; BatchNorm's statistics stay as they would have been.
         deterministic: bit-for-bit the same on the same machine, also on a GPU, at some cost.
-        max_time: stop at the end of the first epoch after DD:HH:MM:SS; the run can go on with resume.
+        max_time: stop at the end of the first epoch after this time ("2h", "1h30m", DD:HH:MM:SS); resume goes on.
         loggers: beside metrics.csv: "tensorboard", "wandb"; each needs the extra of its name.
         test: look at the test images after the last epoch; false leaves them for later.
         report: write report.html at the end; "classmates report FOLDER" writes it later.

@@ -58,9 +58,9 @@ def test_the_space_of_a_sweep(called_with):
 
 
 def test_what_improve_is_given(called_with):
-    arguments = called_with("improve --data ./photos --methods MCL,DML --max_time 00:01:00:00 --train.epochs 3")
+    arguments = called_with("improve --data ./photos --methods MCL,DML --max_time 1h --train.epochs 3")
     assert (arguments["data"], arguments["model"], arguments["methods"]) == ("./photos", None, ["MCL", "DML"])
-    assert (arguments["max_time"], arguments["train"]) == ("00:01:00:00", {"epochs": 3})
+    assert (arguments["max_time"], arguments["train"]) == ("1h", {"epochs": 3})
 
 
 @pytest.mark.parametrize(
