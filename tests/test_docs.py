@@ -198,8 +198,8 @@ def test_the_defaults_are_those_of_the_rules():
     head = ["recipe", "optimiser", "rate", "schedule", "warm-up, epochs", "crops from"]
     assert table(head, optimisation) in page
     for name, recipe in BY_NAME.items():
-        section = page.partition(f"\n### {name}\n")[2].partition("\n### ")[0]
-        evidence = section.partition("\nEvidence: ")[2]
+        section = " ".join(page.partition(f"\n### {name}\n")[2].partition("\n### ")[0].split())
+        evidence = section.partition(" Evidence: ")[2]
         named = re.findall(r"results/[\w/-]+", recipe.evidence) or [recipe.evidence]
         assert all(one in evidence for one in named), name
         assert f"`improve` tries: {', '.join(RECOMMENDED[name])}." in section, name
