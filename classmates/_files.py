@@ -159,9 +159,9 @@ def regular_text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def slug(text: str) -> str:
-    """Return what of a text can be part of a file's name."""
-    return re.sub(r"[^\w.]+", "-", text).strip("-.")[:40]
+def slug(text: str, longest: int = 40) -> str:
+    """Return what of a text can be part of a file's name, cut at so many characters."""
+    return re.sub(r"[^\w.]+", "-", text).strip("-.")[:longest]
 
 
 @contextmanager

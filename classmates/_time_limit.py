@@ -17,7 +17,7 @@ def time_limit(limit: str) -> timedelta:
     Raises:
         UserError: another form, no time, or more than a timedelta holds.
     """
-    parts = re.fullmatch(UNITS, limit) or re.fullmatch(CLOCK, limit)
+    parts = re.fullmatch(UNITS, str(limit)) or re.fullmatch(CLOCK, str(limit))  # in Python it may be a number
     try:
         length = timedelta(**{unit: int(number or 0) for unit, number in parts.groupdict().items()} if parts else {})
     except OverflowError as error:

@@ -39,6 +39,7 @@ def test_units_or_days_hours_minutes_and_seconds(limit, length):
         "01:00:00",
         "00:00:00:1",
         "-1:00:00:00",
+        7200,
     ],
 )
 def test_another_form_or_no_time_is_told(limit):

@@ -39,6 +39,13 @@ class Tried(NamedTuple):
     status: str
 
 
+class Look(NamedTuple):
+    """A look at test images. images: their hash. headline: what the verdict said."""
+
+    images: str
+    headline: str
+
+
 @dataclass(frozen=True, repr=False)
 class Improvement(Shown):
     """The methods tried to make a network better, and the result on test images; as text, the verdict.
@@ -48,6 +55,7 @@ class Improvement(Shown):
         metric: how the headline is written.
         counted: what the test images are called.
         images: how many of them there are.
+        test_hash: of them, by which they are known again.
         seeds: those that every method has finished.
         tried: Baseline first.
         chosen: the best method on validation images.
@@ -56,13 +64,14 @@ class Improvement(Shown):
         difference: winner - baseline, with its interval; None where the chosen method is Baseline.
         groups: how many groups, such as patients, the test images are of; None where they are of none.
         notes: paragraphs on images in two parts, useless students, failed runs and runs that are left.
-        earlier: headlines of the other verdicts that were made on these test images before, in the same folder.
+        looks: those of the verdicts that were made in the same folder before.
     """
 
     folder: Path
     metric: MetricFormat
     counted: str
     images: int
+    test_hash: str
     seeds: tuple[int, ...]
     tried: tuple[Tried, ...]
     chosen: str
@@ -71,7 +80,7 @@ class Improvement(Shown):
     difference: ImageDifference | None = None
     groups: int | None = None
     notes: Sequence[str] = ()
-    earlier: Sequence[str] = ()
+    looks: Sequence[Look] = ()
 
     @property
     def helps(self) -> bool:
@@ -105,6 +114,12 @@ class Improvement(Shown):
         if self.helps:
             return f"your network: {baseline} -> {_percent(self.winner)}, {change} {where}, with {self.chosen}"
         return f"{NOTHING}, {baseline} {where}; {self.chosen} has {_percent(self.winner)}, {change}"
+
+    @property
+    def earlier(self) -> list[str]:
+        """The headlines of earlier verdicts on the same test images, but for those that said the same."""
+        others = dict.fromkeys(look.headline for look in self.looks if look.images == self.test_hash)
+        return [headline for headline in others if headline != self.headline]
 
     @property
     def next(self) -> str:
@@ -176,7 +191,8 @@ class Improvement(Shown):
             "seeds": list(self.seeds),
             "tried": [one._asdict() for one in self.tried],
             "notes": list(self.notes),
-            "earlier": list(self.earlier),
+            "earlier": self.earlier,
+            "looks": [look._asdict() for look in dict.fromkeys([*self.looks, Look(self.test_hash, self.headline)])],
         }
 
     def write(self) -> None:

@@ -29,12 +29,15 @@ def outcome_intervals(table: pd.DataFrame, finished: pd.DataFrame) -> pd.DataFra
     table: as ``comparison_table`` makes it. finished: the finished runs, with their folders.
     """
     lines = []
-    for line in table.to_dict("records"):
+    every = table.to_dict("records")
+    whose = {(line["row"], line["model"], line["data"]): line["who"] for line in every}
+    for line in every:
         protocol = line["protocol"]
         kept = isinstance(protocol, ProtocolRecord) and protocol.outcomes and line["metric"] == protocol.headline
         mine: Outcomes = {}
         other: Outcomes = {}
-        if kept and line["who"] == "student" and line["row"] != line["reference"]:
+        of_both = {line["who"], whose.get((line["reference"], line["model"], line["data"]))}
+        if kept and of_both == {"student"} and line["row"] != line["reference"]:
             here = finished[(finished["model"] == line["model"]) & (finished["data"] == line["data"])]
             mine, other = (by_seed(here[here["row"] == line[which]]) for which in ("row", "reference"))
         lines.append(_compare(mine, other, 1 if line["scale"] == "accuracy" else -1))

@@ -28,6 +28,7 @@ from classmates.comparisons.remarks import remarks
 from classmates.comparisons.runs import DONE, VERSIONS, protocol_of
 from classmates.comparisons.tables import comparison_table, finished_runs, ordered
 from classmates.comparisons.verdict import verdicts
+from classmates.data.fingerprints import digest
 from classmates.reporting import page, theme
 
 __all__ = ["as_text", "comparison_table", "write_comparison"]
@@ -99,11 +100,17 @@ def kept_epochs(runs: pd.DataFrame) -> str:
 
 def saved(drawing: Drawing, folder: Path) -> dict[str, Any]:
     """Write the drawing as SVG and PNG, and the CSV of each table behind it; return what the page shows of it."""
-    name, tables = slug(drawing.name), {slug(table): frame for table, frame in drawing.tables.items()}
+    name, tables = file_name(drawing.name), {file_name(table): frame for table, frame in drawing.tables.items()}
     for table, frame in tables.items():
         write_text(folder / f"{table}.csv", as_csv(frame))
     element = theme.save(drawing.figure, folder / name)
     return {"name": name, "title": drawing.title, "caption": drawing.caption, "svg": element, "tables": [*tables]}
+
+
+def file_name(drawing: str) -> str:
+    """Return a name for the files of a drawing or of a table behind it, which no other's of the page is."""
+    name = slug(drawing)
+    return name if len(name) < 40 else f"{name[:33]}-{digest(drawing)[:6]}"
 
 
 def environments(runs: pd.DataFrame) -> list[dict[str, Any]]:

@@ -184,13 +184,18 @@ def read(content: Any, where: str) -> Recipe:
             str(key): _mapping({} if value is None else value, f"{where}: {name}: {key}")
             for key, value in given.get(name, {}).items()
         }
+    given["published"] = {model: _by_text(values) for model, values in given["published"].items()}
+    for model, settings in given["models_settings"].items():
+        if "rows" in settings:
+            rows = _mapping(settings["rows"] or {}, f"{where}: models_settings: {model}: rows")
+            given["models_settings"][model] = {**settings, "rows": _by_text(rows)}
     if "seeds" in given:
         given["seeds"] = read_seeds(given["seeds"])
     if "score" in given:
         given["score"] = _score(given["score"], ScoreChoice(), f"{where}: score")
     scores = given.get("scores", {})
     given["scores"] = {
-        row: _score(value, given.get("score", ScoreChoice()), f"{where}: scores: {row}")
+        str(row): _score(value, given.get("score", ScoreChoice()), f"{where}: scores: {row}")
         for row, value in scores.items()
     }
     recipe = Recipe(**given)
@@ -241,7 +246,7 @@ def _check_rows(recipe: Recipe, where: str) -> None:
                     f"{where}: published: {model}: {row} is {value!r}; give a number (71.5) or '71.5 ± 0.2'"
                 )
     for model, settings in recipe.models_settings.items():
-        rows = _mapping(settings.get("rows") or {}, f"{where}: models_settings: {model}: rows")
+        rows = settings.get("rows", {})
         _known(f"row among the settings of {model}", rows, recipe.rows, where)
         for row, own in rows.items():
             _mapping({} if own is None else own, f"{where}: models_settings: {model}: rows: {row}")
@@ -271,6 +276,11 @@ def _mapping(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise UserError(f"{where} must have lines 'name: value', not {value!r}")
     return value
+
+
+def _by_text(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a mapping by row: YAML takes the names of some rows (4, 0.1) for numbers."""
+    return {str(row): value for row, value in values.items()}
 
 
 def _is_list(value: Any, kind: type) -> bool:

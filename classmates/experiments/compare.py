@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from classmates._files import slug
 from classmates._shown import Shown
 from classmates.comparisons.page import as_text, comparison_table, write_comparison
 from classmates.comparisons.recipe import Recipe
@@ -19,7 +20,7 @@ from classmates.experiments.budget import Budget, equalised, pilots
 from classmates.experiments.called_for import with_model
 from classmates.experiments.given import name_of, settings_of
 from classmates.experiments.ledger import Ledger
-from classmates.experiments.plan import Job, check_lengths, choose, jobs_of, short, slug
+from classmates.experiments.plan import Job, check_lengths, choose, jobs_of, short
 from classmates.experiments.preview import Plan, failures
 from classmates.experiments.records import read_runs
 from classmates.experiments.rows import times_as_long
@@ -173,4 +174,5 @@ def default_name(recipe: str, chosen: Recipe) -> str:
     if "/" in recipe or "." in recipe:
         name = slug(recipe.removesuffix(".yaml").replace("/", "-"), longest=120)
         return name if len(name) <= 40 else f"{name[-33:].lstrip('-.')}-{digest(recipe)[:6]}"
-    return "-".join([recipe, *map(slug, [*chosen.rows, *map(short, [*chosen.models, *chosen.data])])])[:120]
+    whole = "-".join([recipe, *map(slug, [*chosen.rows, *map(short, [*chosen.models, *chosen.data])])])
+    return whole if len(whole) <= 120 else f"{whole[:113]}-{digest(whole)[:6]}"

@@ -7,6 +7,8 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from classmates.configuration.settings import cut_at_commas
 from classmates.errors import LONGEST, UserError
 from classmates.methods.spec import MethodSpec
@@ -45,13 +47,27 @@ def names_of(argument: str, given: Any) -> list[str]:
 
 
 def settings_of(argument: str, given: Any) -> Mapping[str, Any]:
-    """Return settings by name, none for None; UserError for anything else than a mapping of names."""
+    """Return settings by name, none for None, with paths and numbers of NumPy as YAML has them.
+
+    Raises:
+        UserError: anything else than a mapping of names.
+    """
     if not isinstance(given, Mapping | None):
         raise UserError(f"{argument}: {shown(given)} is no dict of settings: give one, such as {{'lr': 0.1}}")
     for name in given or {}:
         if not isinstance(name, str):
             raise UserError(f"{argument}: {shown(name)} is no name of a setting: give a text, such as 'lr'")
-    return given or {}
+    return {name: _as_in_yaml(value) for name, value in (given or {}).items()}
+
+
+def _as_in_yaml(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _as_in_yaml(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_in_yaml(item) for item in value]
+    if isinstance(value, PathLike):
+        return fspath(value)
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
 def named_method(given: Any) -> MethodSpec:

@@ -66,7 +66,10 @@ class Identity:
 
 def config_hash(settings: Mapping[str, Any]) -> str:
     """Hash the settings that matter, those of files they name by what is in them."""
-    return digest(json.dumps(by_content(settings_that_matter(settings)), sort_keys=True))
+    matters = settings_that_matter(settings)
+    # A network's name is none of a file, even where a folder has the same one.
+    names = {name: value for name, value in matters.items() if name == "model" and ".py:" not in value}
+    return digest(json.dumps(by_content(matters) | names, sort_keys=True))
 
 
 def settings_that_matter(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,17 +241,28 @@ def data_fingerprint(settings: Mapping[str, Any], known: dict[str, str] | None =
     Raises:
         UserError: there is no such data set, or it cannot be read.
     """
-    takes = [name for name in inspect.signature(load).parameters if name not in ONLY_SPLIT]
-    arguments = {name: settings[name] for name in takes if settings.get(name) is not None}
-    how = json.dumps(arguments | {"classes": task_of(settings.get("task")).classes})
+    arguments = _of_load(settings)
+    how = json.dumps(arguments)
     known = {} if known is None else known
     if how not in known:
-        known[how] = _fingerprint(how)
+        known[how] = _fingerprint(arguments)
     return known[how]
 
 
-def _fingerprint(arguments: str) -> str:
-    images = load(val_fraction=0.0, **json.loads(arguments))
+def hash_of_test_images(settings: Mapping[str, Any]) -> str:
+    """Hash the test images that the student of a run with these settings is judged on."""
+    return split_hash(load(val_fraction=0.0, **_of_load(settings)).test)
+
+
+def _of_load(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how the data set of a run is read, without what is held out of it."""
+    takes = [name for name in inspect.signature(load).parameters if name not in ONLY_SPLIT]
+    arguments = {name: settings[name] for name in takes if settings.get(name) is not None}
+    return arguments | {"classes": task_of(settings.get("task")).classes}
+
+
+def _fingerprint(arguments: Mapping[str, Any]) -> str:
+    images = load(val_fraction=0.0, **arguments)
     numbers = [f"{value:.6g}" for value in (*images.mean, *images.std)]
     splits = [split for split in (images.train, images.val, images.test) if split is not None]
     parts = [split_hash(split) for split in splits]

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from classmates._files import whole_file
+from classmates._files import slug, whole_file
 from classmates._progress import note, say
-from classmates.comparisons.improvement import BASELINE, Improvement, Tried
+from classmates.comparisons.improvement import BASELINE, Improvement, Look, Tried
 from classmates.comparisons.recipe import Recipe
 from classmates.comparisons.statistics import image_difference
 from classmates.data.twins import notes_on_twins
@@ -24,17 +24,20 @@ from classmates.errors import UserError
 from classmates.evaluation.evaluate import student_predictions
 from classmates.experiments.called_for import called_for
 from classmates.experiments.given import listed, name_of, settings_of
+from classmates.experiments.identity import hash_of_test_images
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.pace import seconds_per_epoch
-from classmates.experiments.plan import Job, choose, jobs_of, short, slug
+from classmates.experiments.plan import Job, choose, jobs_of, short
 from classmates.experiments.preview import Plan, failures
 from classmates.experiments.records import state_of
+from classmates.experiments.rows import row_of
 from classmates.experiments.running import deadline_after, run_all
 from classmates.experiments.sweep import validation
 from classmates.experiments.workers import workers_on
 from classmates.reporting.model_card import write_model_card
 from classmates.reporting.page import duration
 from classmates.runs.exits import EXITS
+from classmates.runs.folder import note_places
 from classmates.runs.record import RunRecord
 from classmates.runs.student import CARD, WEIGHTS
 from classmates.tasks.classification import Classification
@@ -92,7 +95,7 @@ def improve(
         raise UserError(f"workers={workers}: give 1 or more, or 0 for runs in this process")
     data, train, methods = name_of("data", data), settings_of("train", train), listed(methods)
     model = None if model is None else name_of("model", model)
-    if BASELINE in methods:
+    if BASELINE in (row_of(method)[0] for method in methods):
         raise UserError(
             f"methods: {BASELINE} is always tried, so that there is something to improve on: leave it out"
         )
@@ -114,7 +117,7 @@ def improve(
     ledger.write_plan(plan, jobs)
     run_all(ledger, jobs, workers_on("here", ledger, workers, 1, 1.0), "improving", deadline=deadline)
     verdict = judged(folder, ledger, jobs, max_time)
-    verdict = replace(verdict, earlier=earlier_verdicts(folder, verdict.headline))
+    verdict = replace(verdict, looks=earlier_looks(folder))
     verdict.write()
     write_model_card(verdict.student)  # which holds the verdict
     return verdict
@@ -155,6 +158,7 @@ def judged(folder: Path, ledger: Ledger, jobs: Sequence[Job], max_time: str | No
         metric=protocol.main,
         counted=protocol.counted,
         images=outcomes[BASELINE].shape[1],
+        test_hash=hash_of_test_images(jobs[0].settings),
         seeds=tuple(seeds),
         tried=tried(ledger, jobs, of_seeds, scores),
         chosen=chosen,
@@ -210,6 +214,7 @@ def outcomes_on_test(ledger: Ledger, jobs: Sequence[Job]) -> tuple[np.ndarray, n
     """Return the outcome of each run's student on each test image, [runs, images], and the images' groups, if any."""
     task, outcomes = Classification(), []
     for job in jobs:
+        note_places(ledger.run_folder(job), job.settings)  # finished runs know where the images lay then
         how = {name: job.settings[name] for name in ("num_workers", "accelerator")}
         with say(notes=False):  # they were said at the start
             # Code of others that the run may name has just been run.
@@ -248,17 +253,15 @@ def notes_on(ledger: Ledger, jobs: Sequence[Job], records: Records) -> list[str]
     return [*(f"WARNING: {text}" for text in twins), *useless, *failures(states), *more]
 
 
-def earlier_verdicts(folder: Path, headline: str) -> list[str]:
-    """Return the headlines of the verdicts before this one, but for those that said the same."""
+def earlier_looks(folder: Path) -> list[Look]:
+    """Return the looks at test images of every verdict that was made in the folder before."""
     path = folder / "verdict.json"
     if not path.is_file():
         return []
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        known = [*content.get("earlier", []), content["lines"][0]]
-    except (ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        return [Look(**look) for look in json.loads(path.read_text(encoding="utf-8"))["looks"]]
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"'{path}' is damaged, remove it: {error}") from error
-    return [one for one in dict.fromkeys(known) if one != headline]
 
 
 RESULT = "result.json"

@@ -46,6 +46,11 @@ def typed_settings(recipe: Recipe, row: str, model: str, data: str, overrides: M
             f"row '{row}' with model '{model}': a run of a comparison takes one device; several runs at a time "
             "(--workers, --on ray) use several, and on Ray --devices_per_run gives each run several"
         )
+    if typed["batch_size"] == "auto":  # which depends on what else is on the GPU
+        raise UserError(
+            f"row '{row}' with model '{model}': batch_size is 'auto', but runs that are compared have the same one "
+            "wherever they are made: give a number, or leave it out for the recipe's"
+        )
     return typed
 
 

@@ -17,6 +17,7 @@ import platform
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -89,11 +90,18 @@ class Ledger:
         return [self.job(path.stem) for path in sorted(self.jobs.glob("[!.]*.yaml"))]
 
     def same_elsewhere(self, job: Job) -> Job | None:
-        """Return the newest finished run with the same settings and data by other code; None where there is none."""
+        """Return the newest finished run with the same settings and data by other code; None where there is none.
+
+        Its model and data have the names that ``job`` has for them: it may be of another folder's name.
+        """
         wanted = (job.row, job.identity.config, job.identity.data)
         same = [one for one in self.every_job() if (one.row, one.identity.config, one.identity.data) == wanted]
         finished = [(record.finished, one) for one in same if (record := self.result(one)) is not None]
-        return max(finished, key=lambda pair: pair[0])[1] if finished else None
+        if not finished:
+            return None
+        newest = max(finished, key=lambda pair: pair[0])[1]
+        named = replace(newest, model=job.model, data=job.data)
+        return named if named.name == newest.name else replace(named, given_name=newest.name)
 
     # The state of a run
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from classmates._files import slug
 from classmates._names import in_unicode
 from classmates._progress import say
 from classmates.comparisons.recipe import Base, Recipe, load_recipe, read_seeds
@@ -87,11 +87,6 @@ class Job:
         return replace(self, settings=settings, identity=identity, given_name=None)
 
 
-def slug(text: str, longest: int = 40) -> str:
-    """Return what of a text can be part of a folder's name."""
-    return re.sub(r"[^\w.]+", "-", text).strip("-.")[:longest]
-
-
 def short(name: str) -> str:
     """Return the last part of a path or of the name of a data set of the Hub; any other name as it is."""
     if name.strip("./") == "":  # ".", "..", "./": the folder's own name
@@ -140,8 +135,12 @@ def choose(
         data=tuple(data) or tuple(chosen.data) or ("digits",),
         seeds=chosen.seeds if seeds is None else read_seeds(seeds),
         reference=choose_reference(rows, reference or chosen.reference, asked=reference is not None),
-        published=chosen.published if set(data) <= set(chosen.data) else {},  # of the recipe's own data
     )
+    if not set(wanted.data) <= set(chosen.data):  # published are results on the recipe's own data
+        wanted = replace(wanted, published={})
+    for model in chosen.models_settings:
+        if model not in {*chosen.models, *wanted.models}:
+            raise unknown("model among models_settings", model, [*chosen.models, *wanted.models])
     for model in wanted.models:
         check_model_name(model)
     for what, names in {"models": wanted.models, "data": wanted.data}.items():

@@ -47,7 +47,8 @@ def row_of(entry: Any) -> tuple[str, dict[str, Any]]:
     entry = fspath(entry)
     if longer := LONGER.fullmatch(entry.strip()):
         label, settings = row_of(longer["entry"])
-        return f"{label} ({longer['times']} × as long)", {**settings, TIMES: float(longer["times"])}
+        times = float(longer["times"]) * times_as_long(settings, label)
+        return f"{label} ({longer['times']} × as long)", {**settings, TIMES: times}
     before, _, last = entry.rpartition(" + ")
     if last.lower() in MIXING:
         mixed = read_settings(recipes_folder() / f"{last.lower()}.yaml")["augmentation"]

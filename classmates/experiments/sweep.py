@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from classmates._csv import as_csv
-from classmates._files import write_text
+from classmates._files import slug, write_text
 from classmates._progress import note
 from classmates._shown import Shown
 from classmates.comparisons.improvement import BASELINE
@@ -22,7 +22,7 @@ from classmates.experiments.given import name_of, settings_of
 from classmates.experiments.layers import refuse_method
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.pace import epoch_seconds
-from classmates.experiments.plan import Job, jobs_of, short, slug
+from classmates.experiments.plan import Job, jobs_of, short
 from classmates.experiments.preview import Plan
 from classmates.experiments.rows import row_of
 from classmates.experiments.running import run_all
@@ -219,7 +219,7 @@ def chosen(ledger: Ledger, plan: Recipe, jobs: Sequence[Job], settings: Mapping[
         scores = pd.Series([validation(record) for record in records], dtype=float)
         states = {ledger.status(job) for job in own}
         line = {**values, "val": scores.mean(), "val_std": scores.std(), "runs": len(scores)}
-        line["epochs"] = max(len(epoch_seconds(ledger, job)) for job in own)
+        line["trained"] = max(len(epoch_seconds(ledger, job)) for job in own)  # epochs
         lines.append({**line, "status": ", ".join(sorted(states)), "trial": trial})
     if not protocols:
         raise UserError(f"no trial came to its end; why is in {ledger.jobs} (*.failure.json, *.log)")

@@ -7,6 +7,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from classmates._names import in_unicode
@@ -31,6 +32,8 @@ def plain_value(value: Any) -> Any:
         return [plain_value(item) for item in value]
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, np.generic):  # np.float64 is a float, and nothing that YAML can hold
+        return value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
     kind = type(value)

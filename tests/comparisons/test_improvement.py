@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from classmates.comparisons.improvement import Improvement, Tried
+from classmates.comparisons.improvement import Improvement, Look, Tried
 from classmates.comparisons.statistics import ImageDifference
 from classmates.tasks.protocol import MetricFormat
 
@@ -14,6 +14,7 @@ VERDICT = Improvement(
     metric=MetricFormat("top-1", "top-1 accuracy", percent=True),
     counted="images",
     images=400,
+    test_hash="these",
     seeds=(0, 1, 2),
     tried=(Tried("Baseline", 0.5, 1.0, 3, 3, "done"), Tried("MCL", 0.6, 2.61, 3, 3, "done")),
     chosen="MCL",
@@ -63,8 +64,22 @@ def test_only_an_interval_above_zero_helps(low, helps):
 
 
 def test_every_look_at_the_test_images_is_told():
-    assert "were looked at once before" in replace(VERDICT, earlier=("first",)).lines[1]
-    assert "were looked at 2 times before" in replace(VERDICT, earlier=("first", "second")).lines[1]
+    first, second, others = Look("these", "first"), Look("these", "second"), Look("others", "third")
+    same = Look("these", VERDICT.headline)  # the same command again
+    once = replace(VERDICT, looks=(first, others, same))
+    assert "were looked at once before" in once.lines[1]
+    assert once.earlier == ["first"]
+    assert "were looked at 2 times before" in replace(VERDICT, looks=(first, second, first, others)).lines[1]
+    for unseen in ((), (others,), (same,)):
+        assert not any("before" in line for line in replace(VERDICT, looks=unseen).lines)
+
+
+def test_the_looks_are_kept_with_those_of_other_images():
+    others, same = Look("others", "third"), Look("these", VERDICT.headline)
+    for looks in ((others,), (others, same)):
+        kept = replace(VERDICT, looks=looks).plain()
+        assert kept["looks"] == [{"images": "others", "headline": "third"}, same._asdict()]
+        assert kept["earlier"] == []
 
 
 def test_the_table_fits_in_a_terminal():

@@ -44,7 +44,7 @@ def kept(monkeypatch):
 
 def compared(protocol=PROTOCOL, **changes):
     rows = ("Baseline", "MCL", "DML")
-    table = pd.DataFrame([{**LINE, "row": row, "protocol": protocol, **changes} for row in rows])
+    table = pd.DataFrame([{**LINE, "row": row, "protocol": protocol} for row in rows]).assign(**changes)
     finished = pd.DataFrame(
         [
             {"row": row, "model": "m", "data": "d", "seed": seed, "folder": f"{row}{seed}"}
@@ -72,6 +72,7 @@ def test_the_interval_is_over_seeds_and_episodes(kept):
 
 def test_other_episodes_other_figures_and_damaged_runs_are_not_paired(kept):
     assert compared(who="ensemble").isna().all(axis=None)
+    assert compared(who=["ensemble", "student", "student"]).isna().all(axis=None)  # of the reference alone
     assert compared(metric="loss").isna().all(axis=None)
     assert compared(protocol=ClassificationProtocol().record, metric="top1").isna().all(axis=None)
     del kept["MCL1"]

@@ -51,6 +51,18 @@ def test_a_whole_recipe_is_read(tmp_path):
     assert recipe.published["resnet8"]["Two peers"] == 73.9
 
 
+def test_rows_may_have_names_that_yaml_takes_for_numbers(tmp_path):
+    (tmp_path / "table.yaml").write_text(
+        "rows: {1: {method: MCL}, 0.5: {method: DML}}\nscores: {0.5: {who: ensemble}}\n"
+        "published: {resnet8: {1: 70}}\nmodels_settings: {resnet8: {lr: 0.1, rows: {1: {epochs: 3}}}}"
+    )
+    recipe = load_recipe(str(tmp_path / "table.yaml"))
+    assert [*recipe.rows] == ["1", "0.5"]
+    assert recipe.score_of("0.5").who == "ensemble"
+    assert recipe.published == {"resnet8": {"1": 70}}
+    assert recipe.models_settings == {"resnet8": {"lr": 0.1, "rows": {"1": {"epochs": 3}}}}
+
+
 def test_a_row_may_leave_its_method_to_the_settings_of_all_rows(tmp_path):
     (tmp_path / "table.yaml").write_text(
         "settings: {method: MCL}\nrows: {A: {lr: 1}, B: {method: {init_args: {beta: 1}}}}"

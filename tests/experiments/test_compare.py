@@ -17,7 +17,7 @@ from classmates.errors import UserError
 from classmates.experiments import workers
 from classmates.experiments.compare import Comparison, asked, compare, default_name
 from classmates.experiments.ledger import Ledger
-from classmates.experiments.plan import Job
+from classmates.experiments.plan import Job, choose
 from classmates.experiments.preview import Plan
 from classmates.experiments.records import read_runs
 from classmates.experiments.report import report
@@ -92,6 +92,15 @@ def test_a_ledger_of_an_earlier_version_is_read(small, monkeypatch):
     assert read_runs(plan.ledger, plan.jobs)["status"].tolist() == ["waiting", "other version"]
     taken = small_again(old.folder, any_version=True)
     assert [(job.name, taken.ledger.status(job)) for job in taken.jobs] == [(Path(seen["folder"][0]).name, "done")]
+
+
+def test_runs_of_another_version_stand_where_this_command_names_their_data(small, monkeypatch, tmp_path):
+    first = small()
+    monkeypatch.setattr("classmates.experiments.plan.code_version", lambda settings: "newer")
+    [job] = small(dry_run=True).jobs
+    asked = replace(job, data=f"{tmp_path}/moved/digits", model="resnet8")
+    taken = Ledger(first.folder).same_elsewhere(asked)
+    assert (taken.data, taken.name) == (asked.data, first.plan[0].name)
 
 
 def small_again(folder, **arguments):
@@ -178,6 +187,19 @@ def test_recipes_of_long_paths_have_folders_of_their_own():
     assert len(set(names)) == 2
     assert all(len(name) <= 40 for name in names)
     assert default_name("recipes/mine.yaml", None) == "recipes-mine"
+
+
+def test_comparisons_of_many_methods_have_a_folder_each():
+    methods = [f"MCL(peers={peers}, beta=0.0{peers})" for peers in range(2, 9)]
+    names = [
+        default_name("auto", choose("auto", methods, ["resnet8"], [data], 1, None))
+        for data in ("cifar10", "cifar100")
+    ]
+    assert len({*names}) == 2
+    assert max(map(len, names)) == 120
+    assert (
+        default_name("auto", choose("auto", ["MCL"], ["resnet8"], ["digits"], 1, None)) == "auto-MCL-resnet8-digits"
+    )
 
 
 def test_what_the_command_asked_for_is_noted(small):

@@ -3,11 +3,14 @@
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
 from torch import nn
 
 from classmates.errors import UserError
 from classmates.experiments.compare import compare
+from classmates.experiments.given import settings_of
 from classmates.experiments.improve import improve
 from classmates.experiments.plan import choose
 from classmates.experiments.rows import row_of
@@ -16,6 +19,23 @@ from classmates.methods import CORSD, KD, MCL, Baseline, Combined
 from tests.experiments.test_plan import plan
 
 HERE = {"seeds": 1, "recipe": "none", "dry_run": True}
+
+
+def test_paths_and_numbers_of_numpy_are_those_of_yaml():
+    given = {
+        "lr": [*np.logspace(-2, 0, 2)],
+        "method.peers": np.arange(1, 3),
+        "augmentation": {"cutmix": np.float32(0.5)},
+    }
+    plain = settings_of("train", {**given, "data_dir": Path("photos")})
+    assert yaml.safe_load(yaml.safe_dump(plain)) == {
+        "lr": [0.01, 1.0],
+        "method.peers": [1, 2],
+        "augmentation": {"cutmix": 0.5},
+        "data_dir": "photos",
+    }
+    (job,) = plan(partial(MCL, beta=np.float64(0.1)))
+    assert yaml.safe_load(yaml.safe_dump(job.plain()))["settings"]["method"]["init_args"]["beta"] == 0.1
 
 
 def test_classes_are_methods():

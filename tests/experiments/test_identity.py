@@ -2,7 +2,7 @@
 
 import pytest
 
-from classmates.experiments.identity import code_version
+from classmates.experiments.identity import code_version, config_hash
 
 OWN = "from classmates import MCL\n\n\nclass Own(MCL):\n    def later(self):\n        {}\n"
 
@@ -31,6 +31,20 @@ def test_files_that_a_method_does_not_import_do_not_count(tmp_path):
     alone = version(f"{tmp_path}/method.py:Own")
     (tmp_path / "helper.py").write_text("once = 1")
     assert version(f"{tmp_path}/method.py:Own") == alone
+
+
+def test_a_networks_name_is_no_file_even_where_a_folder_has_it(tmp_path, monkeypatch):
+    settings = {"method": {"class_path": "classmates.Baseline", "init_args": {}}, "model": "resnet8"}
+    monkeypatch.chdir(tmp_path)
+    before = config_hash(settings)
+    (tmp_path / "resnet8").mkdir()
+    (tmp_path / "resnet8/student.safetensors").write_bytes(b"of a run with --out resnet8")
+    assert config_hash(settings) == before
+    (tmp_path / "net.py").write_text("once = 1")
+    own = [config_hash({**settings, "model": "net.py:Net"})]
+    (tmp_path / "net.py").write_text("twice = 22")
+    own.append(config_hash({**settings, "model": "net.py:Net"}))
+    assert len({before, *own}) == 3
 
 
 def test_files_that_a_models_file_imports_count_too(tmp_path):

@@ -20,6 +20,7 @@ from classmates.experiments import workers
 from classmates.experiments.improve import improve
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.running import deadline_after
+from classmates.methods import Baseline
 from classmates.runs.exits import EXITS
 from classmates.runs.record import EpochScores, RunRecord, Validation
 from classmates.runs.student import load_student, read_card, write_card
@@ -289,9 +290,11 @@ def test_every_recipe_has_recommended_methods():
         ({"methods": ["MLC"]}, "unknown method 'MLC'"),
         ({"methods": ["Baseline", "MCL"]}, "Baseline is always tried"),
         ({"methods": "MCL,Baseline"}, "Baseline is always tried"),
+        ({"methods": [Baseline]}, "Baseline is always tried"),
         ({"methods": ["MCL", "MCL"]}, "'MCL' comes twice"),
         ({"max_time": "1 hour"}, "max_time is '1 hour': give a time such as 2h"),
         ({"max_time": "00:00:00:00"}, "not nothing"),
+        ({"max_time": 7200}, "max_time is '7200': give a time such as 2h"),
         ({"train": {"test": True}}, "--train.test"),
         ({"train": {"task": "few_shot"}}, "--train.task: improve judges classifiers"),
         ({"train": {"epohcs": 1}}, "unknown key 'epohcs' in --train"),

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from classmates.cli.commands import code_of_runs
+from classmates.comparisons.improvement import Look
 from classmates.errors import UserError
 from classmates.experiments import running, workers
 from classmates.experiments.improve import improve
@@ -61,25 +62,48 @@ def test_failed_and_useless_runs_are_told(tmp_path, monkeypatch):
         report(tmp_path)
 
 
-def test_test_images_that_were_trained_on_are_told_at_the_start_and_in_the_verdict(tmp_path, capsys):
-    draw = torch.Generator().manual_seed(0)
-    for part in ("train", "test"):
-        for name in ("cat", "dog"):
-            (tmp_path / "photos" / part / name).mkdir(parents=True)
-            for number in range(12):
+def noise(folder, classes=("cat", "dog"), parts=("train", "test"), images=12, seed=0):
+    """Make images of noise, ``folder``/PART/CLASS/NUMBER.png."""
+    draw = torch.Generator().manual_seed(seed)
+    for part in parts:
+        for name in classes:
+            (folder / part / name).mkdir(parents=True, exist_ok=True)
+            for number in range(images):
                 pixels = torch.randint(256, (8, 8, 3), dtype=torch.uint8, generator=draw).numpy()
-                Image.fromarray(pixels).save(tmp_path / "photos" / part / name / f"{number}.png")
-    shutil.copy(tmp_path / "photos/train/cat/0.png", tmp_path / "photos/test/cat/copy.png")
-    tiny = {**TINY, "train_size": None, "batch_size": 8}
-    found = improve(
-        str(tmp_path / "photos"),
-        "resnet8",
-        methods=["LabelSmoothing", "CutMix"],  # with images of their own: augmented
-        seeds=1,
-        train=tiny,
-        workers=0,
-        out=tmp_path / "out",
-    )
+                Image.fromarray(pixels).save(folder / part / name / f"{number}.png")
+    return folder
+
+
+OF_NOISE = {"seeds": 1, "train": {**TINY, "train_size": None, "batch_size": 8}, "workers": 0}
+
+
+def test_test_images_that_were_trained_on_are_told_at_the_start_and_in_the_verdict(tmp_path, capsys):
+    photos = noise(tmp_path / "photos")
+    shutil.copy(photos / "train/cat/0.png", photos / "test/cat/copy.png")
+    methods = ["LabelSmoothing", "CutMix"]  # with images of their own: augmented
+    found = improve(str(photos), "resnet8", methods=methods, out=tmp_path / "out", **OF_NOISE)
     told = "with the same pixels as one in another part: 1, such as"
     assert capsys.readouterr().err.count(f"note: images of 'photos' {told}") == 1
     assert f"WARNING: images of 'photos' {told}" in " ".join(str(found).split())
+
+
+def test_finished_runs_are_judged_on_images_that_have_moved_and_only_looks_at_the_same_count(tmp_path, monkeypatch):
+    photos, moved = noise(tmp_path / "photos"), tmp_path / "elsewhere/photos"
+    monkeypatch.chdir(tmp_path)  # a relative path, which leads nowhere from another folder
+    given = {"model": "resnet8", "out": tmp_path / "out", **OF_NOISE}
+    first = improve("photos", methods=["LabelSmoothing"], **given)
+    moved.parent.mkdir()
+    photos.rename(moved)
+    monkeypatch.setattr(workers, "train", lambda **arguments: pytest.fail("a run was repeated"))
+    again = improve(str(moved), methods=["LabelSmoothing"], **given)
+    assert str(again) == str(first)
+    monkeypatch.undo()
+    noise(moved, parts=("test",), images=9, seed=1)
+    for number in range(9, 12):
+        for name in ("cat", "dog"):
+            (moved / f"test/{name}/{number}.png").unlink()
+    other = improve(str(moved), methods=["DML"], **given)
+    assert (other.images, other.earlier) == (18, [])
+    assert [look.headline for look in other.looks] == [first.headline]
+    last = improve(str(moved), methods=["LabelSmoothing"], **given)
+    assert last.looks == [*other.looks, Look(other.test_hash, other.headline)]

@@ -35,6 +35,11 @@ def test_settings_for_every_row_name_no_method(method):
         jobs(models_settings={"resnet8": {"method": method}})
 
 
+def test_a_batch_that_depends_on_the_machine_is_told():
+    with pytest.raises(UserError, match=r"row 'Baseline' with model 'resnet8': batch_size is 'auto'.*give a number"):
+        plan("Baseline", "MCL", batch_size="auto")
+
+
 def test_settings_for_every_row_may_have_options():
     for given in ({"method.beta": 1}, {"method": {"beta": 1}}, {"method": {"init_args": {"beta": 1}}}):
         made = plan("MCL", "MCL(peers=2)", **given)

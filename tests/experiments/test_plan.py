@@ -163,6 +163,24 @@ def test_a_row_is_not_named_after_a_path_among_its_options(tmp_path):
     assert slug("dkd.DKD(teacher='runs/t')") == "dkd.DKD-teacher-runs-t"
 
 
+def test_settings_of_a_model_that_nobody_names_are_told(tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        "models: [resnet8]\nrows: {Baseline: {method: Baseline}}\nmodels_settings: {resnet88: {lr: 0.1}}"
+    )
+    mine = str(tmp_path / "mine.yaml")
+    with pytest.raises(UserError, match=r"unknown model among models_settings 'resnet88': did you mean 'resnet8'"):
+        choose(mine, [], [], [], None, None)
+    (tmp_path / "mine.yaml").write_text((tmp_path / "mine.yaml").read_text().replace("resnet88", "resnet14"))
+    assert choose(mine, [], ["resnet14"], [], None, None).models_settings == {"resnet14": {"lr": 0.1}}
+
+
+def test_published_values_stand_beside_results_on_the_recipes_own_data_alone(tmp_path):
+    recipe = "rows: {Baseline: {method: Baseline}}\npublished: {resnet8: {Baseline: 70}}\n"
+    for own, asked, shown in (("[digits]", [], True), ("[digits]", ["cifar10"], False), ("[]", [], False)):
+        (tmp_path / "mine.yaml").write_text(f"{recipe}data: {own}")
+        assert bool(choose(str(tmp_path / "mine.yaml"), [], [], asked, None, None).published) is shown
+
+
 def test_a_folder_that_an_earlier_version_named_is_found_by_that_name():
     (job,) = jobs()
     assert Job.read(job.plain(), job.name) == job

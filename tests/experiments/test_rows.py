@@ -26,6 +26,11 @@ def test_a_row_can_be_trained_longer():
     assert (longer.settings["method"], longer.settings["lr"]) == (plain.settings["method"], plain.settings["lr"])
 
 
+def test_factors_multiply():
+    (job,) = plan("Baseline (2 x as long) (1.5 x as long)", epochs=20)
+    assert (job.row, job.epochs) == ("Baseline (2 × as long) (1.5 × as long)", 60)
+
+
 def test_longer_rows_follow_the_recipe_for_the_data():
     plain, longer = plan("Baseline", "Baseline (3 x as long)", recipe="auto", train_size=120)
     assert longer.epochs == 3 * plain.epochs

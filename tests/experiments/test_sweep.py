@@ -81,6 +81,14 @@ def test_a_real_search_leaves_settings_that_compare_takes(tmp_path):
         assert search(tmp_path / "sweep", seeds=2).trials.equals(found.trials)
 
 
+def test_what_was_searched_and_what_was_trained_stand_beside_each_other(tmp_path):
+    found = search(tmp_path / "sweep", space={"epochs": [1, 2]})
+    assert sorted(zip(found.trials["epochs"], found.trials["trained"], strict=True)) == [(1, 1), (2, 2)]
+    early = search(tmp_path / "early", space={"epochs": [8, 9]}, train={**TINY, "patience": 1, "lr": 1e-12})
+    assert sorted(early.trials["epochs"]) == [8, 9]
+    assert early.trials["trained"].max() < 8
+
+
 @pytest.fixture
 def compared(tmp_path, monkeypatch):
     """Return what plans a search: a run of its last trial, and by row one of the comparison that it leaves."""
