@@ -58,7 +58,7 @@ def split_images(
     moments["train"] = moments["train"][train]
     twins = tell_twins(source.name, {part: Part(split, moments[part]) for part, split in known.items() if split})
     if twins is not None:
-        ours = "scores on them are too good: remove one of the two (`classmates data` lists them all)"
+        ours = "scores on them are too good: remove one of the two (`classmates data` lists them)"
         notes += (f"{twins}; {'the parts are as they were published' if published else ours}",)
     if val is None and val_fraction > 0:
         part = f"the validation set (val_fraction {val_fraction:g})"

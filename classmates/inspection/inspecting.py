@@ -110,19 +110,19 @@ class Inspection(Shown):
         if len(across):
             yield (
                 f"WARNING: {len(across):,} images have the same pixels as one in another part, so scores will be too "
-                "good; remove them:"
+                "good; of each group keep those of one part:"
             )
-            yield from self._groups(across)
+            yield from self._groups(across, shown=len(across))
         if len(within):
             yield f"duplicates      {len(within):,} images have the same pixels as another of their part:"
-            yield from self._groups(within)
+            yield from self._groups(within, shown=SHOWN // 2)
         if unlike := int((self.duplicates.groupby("pixels")["label"].transform("nunique") > 1).sum()):
             yield f"{unlike:,} of these have another class than one with the same pixels"
 
-    def _groups(self, twins: pd.DataFrame) -> Iterator[str]:
+    def _groups(self, twins: pd.DataFrame, shown: int) -> Iterator[str]:
         parts, groups = parts_of(self.data), twins.groupby("pixels", sort=False)
         for number, (_, group) in enumerate(groups):
-            if number == SHOWN // 2:
+            if number == shown:
                 yield f"  ... and {groups.ngroups - number:,} more such groups"
                 return
             names = [

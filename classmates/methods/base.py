@@ -16,7 +16,7 @@ from classmates.errors import UserError, check_choice, level_of_the_user
 from classmates.losses.peers import ensemble_logits
 from classmates.losses.ramps import Ramp
 from classmates.methods.about import About
-from classmates.methods.checks import check_networks, check_term_weights, computed, offered_terms
+from classmates.methods.checks import check_networks, check_term_weights, computed, drops_at_random, offered_terms
 from classmates.methods.first_steps import OWN_LOOP, FirstSteps
 from classmates.methods.lengths import scaled_lengths
 from classmates.networks.backbone.observe import by_network, stack_logits
@@ -207,7 +207,8 @@ class Method(nn.Module, ABC):
         """Raise UserError where peers that begin identical would stay so, as nothing tells them apart."""
         if not self.networks.begin_alike or self.views > 1 or self.tells_peers_apart():
             return
-        if not any(isinstance(one, nn.modules.dropout._DropoutNd) and one.p for one in self.networks.modules()):
+        own = (module for peer in self.networks.networks[:-1] for module in peer.modules())  # not those of a trunk
+        if not any(map(drops_at_random, own)):
             raise UserError(
                 "start='identical': peers that begin alike and see the same images stay copies of one another: say "
                 "--method.views own"
@@ -235,9 +236,10 @@ class Method(nn.Module, ABC):
 
     def require_cross_entropy(self) -> None:
         """Raise UserError where the task has no cross-entropy, for methods that change it."""
-        if "ce" not in self.task.weights:
+        if not self.task.weights.get("ce"):
             raise UserError(
                 f"{type(self).__name__} changes the labels' cross-entropy, and the task {self.task.name} has none"
+                f"{' (its classifier is 0)' if 'ce' in self.task.weights else ''}"
             )
 
     def note(self, text: str) -> None:
@@ -265,7 +267,6 @@ class Method(nn.Module, ABC):
     def teach_classifiers(self, task: Task) -> None:
         """Take a task that teaches the networks' classifiers, as another method beside this one needs them."""
         self.task = task
-        self.networks.train_classifiers(True)
         self.weights |= {} if self.labels is None else task.weighted(self.labels)
 
     def forward(self, batch: Batch) -> Output:

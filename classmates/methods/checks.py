@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Mapping
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from classmates.contracts import Terms
 from classmates.errors import UserError
@@ -67,6 +67,16 @@ def check_networks(who: str, networks: object, views: str, deploy: str) -> None:
         raise UserError(
             "deploy='average': only weights that began alike can be averaged: say --method.start identical"
         )
+
+
+DEPTH_AT_RANDOM = ("DropPath", "StochasticDepth", "DropBlock2d")
+"""Classes of timm and torchvision that leave out blocks or regions at random, with their share as drop_prob or p."""
+
+
+def drops_at_random(module: nn.Module) -> bool:
+    """Return whether a module leaves something out at random in training."""
+    known = isinstance(module, nn.modules.dropout._DropoutNd) or type(module).__name__ in DEPTH_AT_RANDOM
+    return known and bool(getattr(module, "drop_prob", 0) or getattr(module, "p", 0))
 
 
 def offered_terms(who: str, of_labels: Terms, own: Terms, weights: Mapping[str, float]) -> Terms:

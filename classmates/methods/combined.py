@@ -47,8 +47,11 @@ class Combined(Method):
             part.check_combinable()
         leading = leader(parts)
         teaching = [part.task for part in parts.values() if part.task.trains_classifier]
-        if teaching and not parts[leading].task.trains_classifier:
-            parts[leading].teach_classifiers(teaching[0])
+        if teaching:
+            # Another of them, which teaches none, may have frozen those of the same network.
+            parts[leading].networks.train_classifiers(True)
+            if not parts[leading].task.trains_classifier:
+                parts[leading].teach_classifiers(teaching[0])
         for name, part in parts.items():
             if name != leading:
                 leave_labels_to(parts[leading], part)

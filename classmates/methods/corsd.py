@@ -75,7 +75,8 @@ class CORSD(Method):
         kl_reduction: "batchmean" sums over classes, as in distillation elsewhere; "mean" divides by their number
             (released).
         detach_deepest: the deepest stage teaches and is not taught (paper); the released code lets gradients through.
-        activation: of the relations: "sigmoid" (released; the paper does not say) or "none".
+        activation: of the stages' relations: "sigmoid" (released; the paper does not say) or "none". Those of the
+            logits always have a sigmoid.
         shared_classifier: one auxiliary classifier a depth for both kinds of pairs (released) instead of two (paper).
         pairs_together: positive and negative pairs pass the relation networks as one batch, so that BatchNorm sees
             both; the released code passes them apart. Pairs of logits always pass as one.
@@ -187,7 +188,8 @@ class CORSD(Method):
             )
         )
         # The released block is one unit wide, which BatchNorm and ReLU leave nearly constant; the paper gives none.
-        self.logit_interaction = RelationalInteraction(2 * data.num_classes, 64, activation=activation)
+        # Always with its sigmoid: Eq. 4 has no margin, and relations without bounds would be driven apart for ever.
+        self.logit_interaction = RelationalInteraction(2 * data.num_classes, 64)
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         output = outputs[-1]

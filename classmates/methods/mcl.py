@@ -7,6 +7,7 @@ samples of other classes (the contrast); the student, which is the last peer, al
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
@@ -152,7 +153,8 @@ class MCL(Method):
         self.temperature = temperature
         self.distil_to = distil_to
         self.standardise = standardise
-        self.contrast = BANKS[bank](
+        make_contrast = partial(
+            BANKS[bank],
             [architecture.embedding for architecture in networks.architectures],
             data.labels,
             num_negatives=num_negatives,
@@ -165,7 +167,8 @@ class MCL(Method):
             bank_dtype=bank_dtype,
             unwritten=unwritten,
         )
-        for text in self.contrast.notes:
+        self.contrast = make_contrast() if beta else None  # its banks take memory
+        for text in self.contrast.notes if self.contrast else ():
             self.note(text)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
@@ -178,8 +181,13 @@ class MCL(Method):
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         return {
             "distillation": lambda: self.distillation(outputs, batch),
-            "contrast": lambda: self.contrast(outputs, batch),
+            "contrast": lambda: self.contrasted(outputs, batch),
         }
+
+    def contrasted(self, outputs: list[NetworkOutput], batch: Batch) -> Tensor:
+        """Return the contrast (Eq. 9), which only MCL with a ``beta`` has."""
+        assert self.contrast is not None
+        return self.contrast(outputs, batch)
 
     def distillation(self, outputs: list[NetworkOutput], batch: Batch) -> Tensor:
         """Return KL(p_e ‖ p_M) without T², or the sum of KL(p_e ‖ p_m) over all peers where all learn."""

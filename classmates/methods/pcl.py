@@ -94,7 +94,7 @@ class PCL(Method):
         self.standardise = standardise
         self.ramp = ramp
         self.head = nn.Linear(peers * networks.architecture.embedding, data.num_classes)
-        self.means = MeanPeers(networks, decay)
+        self.means = MeanPeers(networks, decay) if mean_teachers else None  # a copy of every peer
 
     def terms(self, outputs: list[NetworkOutput], batch: Batch) -> Terms:
         logits = stack_logits(outputs)
@@ -113,6 +113,7 @@ class PCL(Method):
 
     def mean_logits(self, batch: Batch) -> Tensor:
         """Return the mean teachers' logits, [M, B, K], each of its own view, after they have followed the peers."""
+        assert self.means is not None  # the term has a weight
         if self.training and self.begins_step:
             self.means.follow(self.networks)
         return stack_logits(self.means(batch))

@@ -56,7 +56,7 @@ class RunFolder:
         Raises:
             UserError: the folder holds something, or no run that can go on; or another process trains in it.
         """
-        self.check_resumable() if resume else self.check_empty()
+        self.check_resumable() if resume else check_empty(self.folder)
         if isinstance(self.settings.get("data"), str | Path):
             refuse_among_classes(self.folder, self.settings["data"], self.settings.get("data_dir"))
         require_writable(self.config)
@@ -74,25 +74,15 @@ class RunFolder:
                     path.write_text(text, encoding="utf-8")
             yield
 
-    def check_empty(self) -> None:
-        """Raise UserError where the folder already holds something."""
-        if self.folder.exists() and not (self.folder.is_dir() and set(self.folder.iterdir()) <= {self.lock}):
-            if not self.config.exists():
-                raise UserError(f"'{self.folder}' already holds something else: name another with --out")
-            if not self.last.exists() and not self.result.exists():
-                raise UserError(
-                    f"'{self.folder}' holds a run that ended before its first checkpoint: remove it to start anew, "
-                    "or name another folder with --out"
-                )
-            raise UserError(
-                f"'{self.folder}' already holds a run: name another folder with --out, or go on with that run with "
-                "--resume true"
-            )
-
     def check_resumable(self) -> None:
         """Raise UserError where there is no run to go on with, or one with other settings."""
         if not self.config.exists():
             raise UserError(f"'{self.folder}' holds no run to go on with: leave out --resume to start one")
+        if not self.last.exists() and self.result.exists():
+            raise UserError(
+                f"'{self.folder}' holds a finished run without its checkpoints: there is nothing to go on with; "
+                "start another with --out"
+            )
         if not self.last.exists():
             raise UserError(
                 f"'{self.folder}' has no checkpoint yet (the run ended before its first): "
@@ -112,6 +102,21 @@ class RunFolder:
                 f"'{self.folder}' was started with other settings: {'; '.join(changed)}. A run goes on as it was: "
                 "give the same settings, or start another with --out"
             )
+
+
+def check_empty(folder: Path) -> None:
+    """Raise UserError where a run's folder already holds something."""
+    run = RunFolder(folder, {}, "")
+    if not folder.exists() or (folder.is_dir() and set(folder.iterdir()) <= {run.lock}):
+        return
+    if not run.config.exists():
+        raise UserError(f"'{folder}' already holds something else: name another with --out")
+    if not run.last.exists():
+        what = "a finished run" if run.result.exists() else "a run that ended before its first checkpoint"
+        raise UserError(f"'{folder}' holds {what}: name another folder with --out, or remove it to start anew")
+    raise UserError(
+        f"'{folder}' already holds a run: name another folder with --out, or go on with that run with --resume true"
+    )
 
 
 def note_places(folder: Path, settings: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from classmates._memory import PROCESS, require_memory
+from classmates._time_limit import time_limit
 from classmates.contracts import DataSpec
 from classmates.data.augmentation import Augmentation
 from classmates.errors import UserError, check_choice, check_finite
@@ -156,6 +157,8 @@ class TrainConfig:
             self._check_on_ray()
         elif isinstance(self.devices, int):
             require_memory(f"devices={self.devices}", "processes", self.devices * PROCESS)
+        if self.max_time is not None:
+            time_limit(self.max_time)
         if self.accumulate < 1:
             raise UserError(f"accumulate={self.accumulate}: batches a step, 1 or more")
         if self.patience is not None and self.patience < 1:

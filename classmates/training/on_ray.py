@@ -19,7 +19,7 @@ from classmates._files import require_writable
 from classmates._progress import Saying, say, saying
 from classmates._signals import ended_by_signals, kept_handlers
 from classmates.errors import NonFiniteLoss, UserError
-from classmates.runs.folder import RunFolder
+from classmates.runs.folder import check_empty
 from classmates.training.config import TrainConfig
 from classmates.training.ranks import LostProcess, agreed
 from classmates.training.result import Result
@@ -53,7 +53,7 @@ def train_on_ray(config: TrainConfig, reports: Sequence[Any] = ()) -> Result:
     require_devices(ray.cluster_resources(), count, f"devices={count}", on_gpus=on_gpus)
     out = Path(config.out or "").absolute()
     if not config.resume:  # so that whatever a process finds there later is of this run
-        RunFolder(out, {}, out.name).check_empty()
+        check_empty(out)
     require_writable(out / "config.yaml")
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as shared:

@@ -169,9 +169,21 @@ def make_schedule(
         "max_lr": [group["lr"] for group in optimizer.param_groups],
     }
     takes = inspect.signature(SCHEDULES[name]).parameters
-    filled = {key: value for key, value in from_run.items() if key in takes}
-    schedule = _call(f"schedule {name}", SCHEDULES[name], optimizer, {**filled, **arguments}, {})
+    arguments = {**{key: value for key, value in from_run.items() if key in takes}, **arguments}
+    if name == "OneCycleLR":
+        arguments = without_empty_rise(arguments)
+    schedule = _call(f"schedule {name}", SCHEDULES[name], optimizer, arguments, {})
     return schedule, "step" if name in STEPPED_BY_BATCH else "epoch"
+
+
+def without_empty_rise(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments of OneCycleLR whose rise, ``pct_start · total_steps - 1`` steps, is not just 0 of them.
+
+    PyTorch divides by them; with fewer than 0 it begins on the way down, and so it does a hair below 0.
+    """
+    share, steps = arguments.get("pct_start", 0.3), arguments.get("total_steps")
+    numbers = isinstance(share, int | float) and isinstance(steps, int)
+    return {**arguments, "pct_start": share * (1 - 1e-9)} if numbers and share * steps == 1 else dict(arguments)
 
 
 def make_warmup(schedule: str, optimizer: Optimizer, steps: int, steps_per_epoch: int) -> LRScheduler:

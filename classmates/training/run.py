@@ -18,6 +18,7 @@ from classmates.data.batches.loaders import check_loading
 from classmates.errors import first_line
 from classmates.reporting.model_card import write_model_card
 from classmates.reporting.run_page import write_run_page
+from classmates.runs.folder import check_empty
 from classmates.training.acceleration import FORMATS
 from classmates.training.batch_size import fill_memory
 from classmates.training.beginning import prepare_images
@@ -55,6 +56,8 @@ def run_configured(config: TrainConfig, processes: Mapping[str, Any]) -> Result:
     """Do all of it, saying what is to be said."""
     if first_process(config):
         require_writable(Path("runs" if config.out is None else config.out) / "config.yaml")
+        if config.out is not None and not config.resume:
+            check_empty(Path(config.out))  # opening the folder will too, but many images may be read before
     keep_freed_memory()
     L.seed_everything(config.seed, verbose=False)
     images = load_images(config)

@@ -47,9 +47,11 @@ def settle(config: TrainConfig, images: ImageData) -> tuple[RunConfig, list[str]
     if config.batch_size == "auto":
         given["batch_size"] = None  # the recipe's, to begin with
     chosen, name, notes = by_recipe(config, images)
+    own: set[str] = set()  # what is not the recipe's
     if config.optimizer is not None and not _same(config.optimizer, chosen["optimizer"]):
         rest = {"lr": _rate(config), "schedule": "CosineAnnealingLR", "warmup_epochs": 0.0}
         chosen = {key: value for key, value in chosen.items() if key not in OPTIMISATION} | rest
+        own = {*rest}
     elif config.schedule is not None and config.schedule != chosen["schedule"]:
         chosen = {key: value for key, value in chosen.items() if key not in ("schedule", "schedule_args")}
         chosen["warmup_epochs"] = 0.0
@@ -61,9 +63,9 @@ def settle(config: TrainConfig, images: ImageData) -> tuple[RunConfig, list[str]
     settled = given | open_settings
     for kind in ("optimizer", "schedule"):
         of_recipe = chosen.get(f"{kind}_args")
-        if given[kind] is None and of_recipe and (own := given[f"{kind}_args"]):
-            settled[f"{kind}_args"] = {**of_recipe, **own}
-            open_settings[f"{kind}_args"] = {name: value for name, value in of_recipe.items() if name not in own}
+        if given[kind] is None and of_recipe and (over := given[f"{kind}_args"]):
+            settled[f"{kind}_args"] = {**of_recipe, **over}
+            open_settings[f"{kind}_args"] = {name: value for name, value in of_recipe.items() if name not in over}
     if least_crop is not None and images.train.images is None and config.augmentation.crop_scale is None:
         settled["augmentation"] = replace(config.augmentation, crop_scale=least_crop)
         open_settings["augmentation.crop_scale"] = least_crop
@@ -78,7 +80,7 @@ def settle(config: TrainConfig, images: ImageData) -> tuple[RunConfig, list[str]
             notes.append(f"{spec.name} from trained weights: {said}")
     if (
         name
-        and config.lr is None
+        and "lr" in open_settings.keys() - own
         and isinstance(config.batch_size, int)
         and config.batch_size != chosen["batch_size"]
     ):
@@ -87,9 +89,14 @@ def settle(config: TrainConfig, images: ImageData) -> tuple[RunConfig, list[str]
             f"{open_settings['lr']:g} stays, though larger batches want a higher one and smaller ones a lower"
         )
     if name:
-        said = ", ".join(f"{key} {_short(value)}" for key, value in open_settings.items() if value)
-        if said:
-            notes.append(f"recipe '{name}', for {len(images.train):,} images of {_pixels(images)} pixels: {said}")
+        of_whom = {
+            f"recipe '{name}', for {len(images.train):,} images of {_pixels(images)} pixels": open_settings.keys()
+            - own,
+            f"with optimizer {config.optimizer}": open_settings.keys() & own,
+        }
+        for whose, keys in of_whom.items():
+            if told := [f"{key} {_short(value)}" for key, value in open_settings.items() if value and key in keys]:
+                notes.append(f"{whose}: {', '.join(told)}")
     return RunConfig(**settled), notes
 
 

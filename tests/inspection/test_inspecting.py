@@ -89,6 +89,17 @@ def test_of_many_duplicates_some_are_shown(photos):
     assert f"{photos}/train/dog/copy1.png (dog) = 3 more" in str(classmates.inspect(photos, val_fraction=0))
 
 
+def test_every_duplicate_across_parts_is_listed(photos):
+    """So many as ``train`` counts, and says are listed here."""
+    for number in range(6):
+        shutil.copy(photos / "train" / "cat" / f"{number}.png", photos / "test" / "cat" / f"leak{number}.png")
+    text = str(classmates.inspect(photos, val_fraction=0))
+    assert "WARNING: 12 images have the same pixels as one in another part" in text
+    assert "so scores will be too good; of each group keep those of one part:" in text
+    assert all(f"= test: {photos}/test/cat/leak{number}.png (cat)" in text for number in range(6))
+    assert "more such groups" not in text
+
+
 def test_damaged_images_do_not_stop_it(photos):
     for number in range(12):
         (photos / "train" / "dog" / f"broken{number}.png").write_text("no image")

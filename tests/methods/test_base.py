@@ -1,9 +1,12 @@
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
+from timm.layers import DropPath
 from torch import nn
+from torchvision.ops import StochasticDepth
 
 from classmates.contracts import Batch, DataSpec, NetworkOutput, Terms
 from classmates.data.batches.sampling import Shuffled
@@ -176,6 +179,25 @@ def test_dropout_that_drops_something_tells_peers_apart(
         return
     with pytest.raises(UserError, match=r"start='identical': .* stay copies of one another"):
         method.check_peers_differ()
+
+
+@pytest.mark.parametrize("module", [DropPath(0.2), StochasticDepth(0.2, "row"), DropPath(0.0)], ids=repr)
+def test_so_does_depth_at_random(module: nn.Module, tiny_network: Make, tiny_data: DataSpec) -> None:
+    network = tiny_network()
+    network.stage2.append(module)
+    method = DML(network, tiny_data, start="identical")
+    drops = "0.2" in repr(module)
+    with nullcontext() if drops else pytest.raises(UserError, match="stay copies of one another"):
+        method.check_peers_differ()
+
+
+def test_what_drops_in_the_trunk_alone_tells_no_peers_apart(tiny_network: Make, tiny_data: DataSpec) -> None:
+    for stage, own in (("stage1", False), ("stage3", True)):
+        network = tiny_network()
+        getattr(network, stage).append(nn.Dropout2d(0.2))
+        method = DML(network, tiny_data, start="identical", share=-1)
+        with nullcontext() if own else pytest.raises(UserError, match="stay copies of one another"):
+            method.check_peers_differ()
 
 
 @pytest.mark.parametrize("weight", [-0.5, math.nan, math.inf])

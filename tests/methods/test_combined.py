@@ -196,6 +196,17 @@ def test_classifiers_learn_if_one_of_them_looks_at_their_logits(names):
         assert all(weight.requires_grad for weight in one.get_submodule(architecture.classifier).parameters())
 
 
+def test_classifiers_that_one_of_them_froze_learn_again():
+    """Of a network that has its classifier of the training classes already: all parts then have the same one."""
+    task = FewShot(way=2, shot=1, queries=1)
+    data = DataSpec(5, LABELS, (1, 8, 8), task=task)
+    network = task.training_network(timm.create_model("resnet8", num_classes=5, in_chans=1), 5, (1, 8, 8))
+    teacher = MethodSpec("SP", {"teacher": copy.deepcopy(network)})
+    method = Combined(network, data, methods=["LabelSmoothing", teacher])
+    weights = method.networks.student.get_submodule(method.networks.architecture.classifier).parameters()
+    assert all(weight.requires_grad for weight in weights)
+
+
 def test_the_parts_know_whether_a_batch_begins_a_step():
     method = combined("SD", {"class_path": "PCL", "init_args": {"peers": 2, "views": "shared"}})
     for begins in (True, False, True):

@@ -79,6 +79,20 @@ def by_hand(
     return terms
 
 
+@pytest.mark.parametrize("activation", ["sigmoid", "none"])
+def test_relations_of_logits_have_bounds_whatever_those_of_stages_have(
+    make: Callable[..., CORSD], tiny_batch: Batch, activation: str
+) -> None:
+    """Their term has no margin, so that it would fall without end."""
+    method = make(activation=activation)
+    with torch.no_grad():
+        for weight in (*method.logit_interaction.parameters(), *method.relation_networks.parameters()):
+            weight.mul_(1000)
+    output = method(tiny_batch)
+    assert -1 <= output.terms["calibration"] <= 1
+    assert (method.relate(output.outputs[-1].stages).positive.abs().max() > 1) == (activation == "none")
+
+
 @pytest.mark.parametrize("widths", [(5, 7), (3, 5, 9), (3, 5, 7, 11), (3, 4, 5, 7, 9)])
 @pytest.mark.parametrize("options", [{}, {"temperature": 1.5, "margin": 0.1, "activation": "none"}])
 @torch.no_grad()

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from classmates.errors import UserError
 from classmates.methods import Baseline, Method
 from classmates.methods.spec import MethodSpec, known_methods
 from classmates.tasks.classification import Classification
+from classmates.tasks.few_shot import FewShot
 from tests.methods.conftest import BatchFor, Build
 
 pytestmark = pytest.mark.filterwarnings("ignore:num_negatives")  # the tiny data have fewer than MCL's default
@@ -82,6 +84,16 @@ def test_methods_that_change_cross_entropy_need_a_task_that_has_it(
         UserError, match=f"{name} changes the labels' cross-entropy, and the task prototypes has none"
     ):
         known_methods()[name](tiny_network(), data)
+
+
+@pytest.mark.parametrize("name", ["LabelSmoothing", "PSKD"])
+def test_so_they_need_its_weight_in_few_shot_learning(name: str, tiny_network: Make) -> None:
+    for classifier, said in ((0.0, r"the task few_shot has none \(its classifier is 0\)"), (0.5, ""), (None, "")):
+        task = FewShot(way=2, shot=1, queries=1, classifier=classifier)
+        data = DataSpec(4, [0, 1, 2, 3] * 6, (3, 16, 16), task=task)
+        network = task.training_network(tiny_network(), 4, (3, 16, 16))
+        with pytest.raises(UserError, match=said) if said else nullcontext():
+            known_methods()[name](network, data)
 
 
 def test_lengths_are_options_and_attributes(

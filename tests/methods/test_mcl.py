@@ -14,6 +14,7 @@ import classmates.models  # noqa: F401  (registers resnet8)
 from classmates.contracts import Batch, DataSpec
 from classmates.errors import UserError
 from classmates.methods import MCL
+from classmates.networks.memory import bank_contrast
 from classmates.networks.memory.bank_contrast import DRAWS
 
 Make = Callable[..., nn.Module]
@@ -22,8 +23,29 @@ Make = Callable[..., nn.Module]
 def test_of_few_samples_every_one_is_taken_by_default(make_mcl: Callable[..., MCL], tiny_batch: Batch) -> None:
     automatic, every = make_mcl(negatives="auto"), make_mcl(negatives="all")
     assert automatic(tiny_batch).terms["contrast"] == every(tiny_batch).terms["contrast"]
-    assert automatic.contrast.draw is DRAWS["auto"]
     assert inspect.signature(MCL).parameters["negatives"].default == "auto"
+
+
+@pytest.mark.parametrize(("asked", "draw"), [(4, "auto"), (11, "auto"), (12, "all"), (99, "all")])
+def test_who_asks_for_as_many_negatives_as_the_bank_has_gets_all_of_it(
+    make_mcl: Callable[..., MCL], monkeypatch: pytest.MonkeyPatch, asked: int, draw: str, tiny_network: Make
+) -> None:
+    """Though no more can be taken than are of other classes than the largest."""
+    monkeypatch.setattr(bank_contrast, "ENOUGH_ROWS", 8)
+    data = DataSpec(4, [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3], (3, 16, 16))
+    contrast = MCL(tiny_network(), data, num_negatives=asked).contrast
+    assert contrast.draw is DRAWS[draw]
+    assert contrast.num_negatives == min(asked, 9)
+
+
+def test_without_a_weight_the_contrast_takes_no_memory(make_mcl: Callable[..., MCL], tiny_batch: Batch) -> None:
+    method = make_mcl(beta=0.0)
+    assert not any("contrast" in name or "bank" in name for name in method.state_dict())
+    assert method(tiny_batch).terms.keys() == {"ce", "distillation"}
+    of_one_class = DataSpec(4, [0] * 12, (3, 16, 16))
+    with pytest.raises(UserError, match="class"):
+        MCL(make_mcl().student(), of_one_class)
+    MCL(make_mcl().student(), of_one_class, beta=0.0)
 
 
 def test_banks_learn_of_a_batch_after_it_was_used(make_mcl: Callable[..., MCL], tiny_batch: Batch) -> None:
@@ -61,13 +83,11 @@ def test_what_no_batch_has_had_yet_plays_no_part_where_it_is_masked(
     assert method(tiny_batch).terms["contrast"] == before
 
 
-def test_evaluation_and_beta_0_leave_the_banks_alone(make_mcl: Callable[..., MCL], tiny_batch: Batch) -> None:
-    evaluated, without = make_mcl().eval(), make_mcl(beta=0.0)
-    for method in (evaluated, without):
-        before = method.contrast.bank.rows.clone()
-        output = method(tiny_batch)
-        assert torch.equal(method.contrast.bank.rows, before)
-        assert ("contrast" in output.terms) == (method is evaluated)
+def test_evaluation_leaves_the_banks_alone(make_mcl: Callable[..., MCL], tiny_batch: Batch) -> None:
+    method = make_mcl().eval()
+    before = method.contrast.bank.rows.clone()
+    assert "contrast" in method(tiny_batch).terms
+    assert torch.equal(method.contrast.bank.rows, before)
 
 
 @pytest.mark.parametrize("normaliser", ["batch", "first_batch", "lagged"])

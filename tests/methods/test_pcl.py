@@ -64,6 +64,13 @@ def test_the_head_learns_by_its_cross_entropy_alone(tiny_network, tiny_data, tin
     assert gradient.any()
 
 
+def test_means_without_a_weight_take_no_memory(tiny_network, tiny_data, tiny_batch):
+    method = PCL(tiny_network(), tiny_data, mean_teachers=0.0)
+    method.epoch, method.epochs = 80, 81
+    assert not any(name.startswith("means.") for name in method.state_dict())
+    assert method(viewed(method, tiny_batch)).terms.keys() == {"ce", "ensemble_ce", "ensemble"}
+
+
 def test_means_follow_in_training_only(tiny_network, tiny_data, tiny_batch):
     method = PCL(tiny_network(), tiny_data)
     batch = viewed(method, tiny_batch)

@@ -121,10 +121,24 @@ def test_a_run_that_ended_before_its_first_checkpoint_is_to_be_removed(run):
     """Whether it is to go on or to begin anew."""
     with run.opened(resume=False):
         pass
-    with pytest.raises(UserError, match="ended before its first checkpoint: remove it"), run.opened(resume=False):
+    said = "holds a run that ended before its first checkpoint: name another folder with --out, or remove it"
+    with pytest.raises(UserError, match=said), run.opened(resume=False):
         pass
     with pytest.raises(UserError, match=r"ended before its first\): remove the folder and start anew"):
         run.check_resumable()
-    run.result.touch()  # of one that is done, somebody has removed the checkpoints
-    with pytest.raises(UserError, match="already holds a run: name another folder"), run.opened(resume=False):
+
+
+def test_a_finished_run_without_its_checkpoints_is_not_to_go_on_nor_to_be_removed(run):
+    """docs/going_on.md says that they may be deleted."""
+    with run.opened(resume=False):
         pass
+    run.result.touch()
+    with (
+        pytest.raises(UserError, match="holds a finished run: name another folder with --out"),
+        run.opened(resume=False),
+    ):
+        pass
+    with pytest.raises(
+        UserError, match="holds a finished run without its checkpoints: there is nothing to go on with"
+    ):
+        run.check_resumable()

@@ -186,3 +186,13 @@ def test_a_rate_that_is_for_another_batch_is_told(hub, given, told):
     assert given.get("batch_size", 18) == settled.batch_size
     said = f"batch_size 96 where the recipe has 18: its lr {settled.lr:g} stays"
     assert any(note.startswith(said) for note in notes) is told
+
+
+def test_what_follows_from_the_users_optimiser_is_not_said_to_be_the_recipes(hub):
+    hub(None)
+    settled, notes = settle(config(optimizer="SGD", batch_size=96), images())
+    assert f"with optimizer SGD: lr {settled.lr:g}, schedule CosineAnnealingLR" in notes
+    assert not any("where the recipe has" in note for note in notes)
+    (of_recipe,) = (note for note in notes if note.startswith("recipe '"))
+    assert "epochs" in of_recipe
+    assert not any(word in of_recipe for word in ("lr", "schedule"))

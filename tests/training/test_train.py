@@ -252,6 +252,16 @@ def test_a_place_that_cannot_be_written_is_told_before_the_data_are_read(small_t
             small_train(data="no such data", out=out)
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"), [({"max_time": "soon"}, "max_time is 'soon'"), ({}, "already holds something else")]
+)
+def test_what_needs_no_data_to_be_told_is_told_before_they_are_read(small_train, tmp_path, settings, said):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/letter.txt").touch()
+    with pytest.raises(UserError, match=said):
+        small_train(data="no such data", out=tmp_path / "run", **settings)
+
+
 @pytest.fixture
 def photos(tmp_path):
     """Two classes of 12 images each, larger than what is kept in memory and not square."""

@@ -17,6 +17,7 @@ from classmates.data.batches.randomness import of_view, stream_seed
 from classmates.data.batches.samplers import EpochSampler
 from classmates.data.parts import Files, ImageData, Split
 from classmates.data.readers.jpeg import decode_fast
+from classmates.data.readers.opening import UnreadableImage
 
 BATCHES_AHEAD = 2
 """The number of batches each worker makes ahead; more would only take memory where workers keep up on average."""
@@ -63,8 +64,11 @@ class StreamingLoader(Loader):
         return (more if self.loader.num_workers < cores else "") + smaller
 
     def pixels(self) -> Iterator[tuple[Sequence[Tensor], Tensor]]:
-        for *views, indices in on_device(([*views, indices] for views, indices in self.loader), self.device):
-            yield views, indices
+        try:
+            for *views, indices in on_device(([*views, indices] for views, indices in self.loader), self.device):
+                yield views, indices
+        except UnreadableImage as error:  # before which DataLoader puts the traceback of its worker
+            raise UnreadableImage(str(error).rpartition("UnreadableImage: ")[2].strip()) from None
 
     @property
     def _iterator(self) -> Any:

@@ -96,6 +96,11 @@ def find_parts(root: Path) -> Layout:
             root, folders = root / folders[0], inner
     parts, others = parts_among(folders, root)
     if parts and others and not any(_folders(root / name) for name in parts.values()):
+        if all(map(part_within, others)):  # train/cat.0.jpg beside test1/1.jpg
+            raise UserError(
+                f"{_named([*parts.values(), *others])} in {root} hold no class folders: put the images of each class "
+                f"into a folder of its own ({parts[next(iter(parts))]}/CLASS/...){_table_in(root)}"
+            )
         notes.append(f"taken for classes, as they hold no class folders: {_named(parts.values())}")
         parts = {}
     elif parts and others:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +18,7 @@ from classmates._names import in_unicode, name_of_class
 from classmates.data.parts import Source, Split
 from classmates.data.readers.cache import cached, fingerprint
 from classmates.data.readers.images import IN_MEMORY, Checks, check_all, unreadable
+from classmates.data.readers.opening import PIXEL_LIMIT
 from classmates.errors import UserError
 
 STREAMED = 224
@@ -129,7 +131,8 @@ def _through_cache(
     if not listing.stored_in:
         return look()
     of = [Path(listing.where).absolute(), *(f"{part}: {_which(split)}" for part, split in listing.parts.items())]
-    return cached("images", [*of, channels, fitted], fingerprint(listing.stored_in), look, notes)
+    limit = [f"{PIXEL_LIMIT} {allowed}"] if (allowed := os.environ.get(PIXEL_LIMIT)) else []
+    return cached("images", [*of, channels, fitted, *limit], fingerprint(listing.stored_in), look, notes)
 
 
 def _which(split: Split) -> str:

@@ -13,7 +13,7 @@ from classmates.errors import UserError
 Identity = tuple[int, int]
 """Device and inode: the same folder, whatever path leads to it."""
 
-HIDDEN = "hidden files or folders (a dot at the start of the name, __MACOSX) left out"
+HIDDEN = "hidden files or folders (a dot at the start of the name, __MACOSX, @eaDir) left out"
 NO_IMAGE = "files left out, by their names no images"
 LEFT_HEIF = f"photos left out that are {NO_HEIF}"
 NO_FILE = "pipes, sockets and devices left out"
@@ -125,8 +125,11 @@ def link_to_nothing(path: str) -> UserError:
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a file or folder is not meant to be seen: by a dot, or one that macOS puts into archives."""
-    return name.startswith(".") or name == "__MACOSX"
+    """Return whether a file or folder is not meant to be seen: by a dot, or as macOS's archives and NASes have them.
+
+    A NAS keeps smaller copies of all photos in @eaDir, and Windows what was deleted in $RECYCLE.BIN.
+    """
+    return name.startswith(".") or name in ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN")
 
 
 def is_image(name: str) -> bool:

@@ -13,6 +13,7 @@ from classmates.contracts import Batch, NetworkOutput
 from classmates.errors import UserError, check_choice
 from classmates.losses.contrast import anchor_log_mean, multi_view_contrast
 from classmates.losses.negatives import (
+    ENOUGH_ROWS,
     ClassOrder,
     Negatives,
     all_negatives,
@@ -103,7 +104,9 @@ class BankContrast(nn.Module):
         self.temperature = temperature
         self.positives = positives
         self.normaliser = normaliser
-        self.draw = self.draws[negatives]
+        # By the K asked for, of which there may be fewer: whoever wants as many as the bank has means all of it.
+        every = negatives == "auto" and len(labels) <= max(num_negatives, ENOUGH_ROWS)
+        self.draw = self.draws["all" if every else negatives]
         self.classes = ClassOrder(labels)
         self.num_negatives = min(num_negatives, self.classes.pool)
         peers = len(widths)

@@ -80,6 +80,10 @@ class Peers(nn.Module):
                 raise UserError(
                     f"share={share!r}: peer_models are other architectures and share nothing: share='nothing'"
                 )
+            if start == "identical":
+                raise UserError(
+                    "start='identical': peer_models are other networks, with weights of their own: leave it out"
+                )
             if len(peer_models) != count - 1:
                 raise UserError(
                     f"{len(peer_models)} peer_models and the student are {len(peer_models) + 1} peers, not {count}: "

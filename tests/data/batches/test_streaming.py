@@ -1,4 +1,5 @@
 import os
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from classmates.data.batches.samplers import EpochSampler
 from classmates.data.batches.sampling import Shuffled, Triplets
 from classmates.data.batches.streaming import usable_cores, use_any_core
 from classmates.data.parts import ImageData, Split
+from classmates.data.readers.opening import UnreadableImage
 from classmates.data.resizing import PackedRandomResizedCrop
 from tests.data.batches.conftest import assert_same, differ, pixels, train
 
@@ -57,6 +59,20 @@ def test_workers_do_not_change_an_image_nor_do_they_miss_the_epoch(streamed):
     for epoch in (0, 3, 0):  # the same workers live on
         sampler.set_epoch(epoch)
         assert_same(list(alone), list(helped))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_photo_that_goes_while_it_is_trained_on_is_told_in_one_sentence(streamed, tmp_path, workers):
+    paths = [tmp_path / f"{number}.png" for number in range(18)]
+    for path, of in zip(paths, streamed.train.paths, strict=True):
+        shutil.copy(of, path)
+    split = replace(streamed.train, paths=tuple(paths))
+    paths[7].unlink()
+    with pytest.raises(UnreadableImage) as told:
+        list(eval_loader(streamed, split, 4, num_workers=workers))
+    assert str(told.value).startswith(f"cannot read the image {paths[7]}: ")
+    assert "Traceback" not in str(told.value)
+    assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])

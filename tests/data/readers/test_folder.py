@@ -48,7 +48,7 @@ def test_class_folders_alone(tmp_path):
     (tmp_path / ".cache").mkdir()
     source = read(tmp_path)
     assert source.notes == (
-        "hidden files or folders (a dot at the start of the name, __MACOSX) left out: 3, such as .cache",
+        "hidden files or folders (a dot at the start of the name, __MACOSX, @eaDir) left out: 3, such as .cache",
         "files left out, by their names no images: 1, such as a/notes.txt",
     )
     assert source.train.class_names == ("a", "b", "Ünï code")

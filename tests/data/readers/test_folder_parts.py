@@ -51,6 +51,20 @@ def test_classes_may_be_called_like_parts(tmp_path):
     assert "taken for classes, as they hold no class folders: train/, test/" in source.notes
 
 
+@pytest.mark.parametrize("other", ["test1", "unlabelled_test", "validation2"])
+@pytest.mark.parametrize("table", [False, True])
+def test_parts_whose_images_are_in_no_class_folders_are_no_classes(tmp_path, other, table):
+    for name in ("train", other):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            write(tmp_path / name / f"cat.{number}.png")
+    if table:
+        (tmp_path / "labels.csv").touch()
+    said = r"hold no class folders: put the images of each class into a folder of its own \(train/CLASS/\.\.\.\)"
+    with pytest.raises(UserError, match=f"{said}{'; if labels.csv says' if table else ''}"):
+        read(tmp_path)
+
+
 @pytest.mark.parametrize("part", ["val", "test"])
 @pytest.mark.parametrize("images", [0, 3])
 def test_a_part_without_class_folders_is_told(tmp_path, part, images):

@@ -114,6 +114,17 @@ def test_an_image_that_could_not_be_read_is_looked_at_again(folder, opened, side
     assert len(load(folder, image_size=8).train) > len(skipping.train)
 
 
+def test_an_image_that_was_read_under_another_limit_is_looked_at_again(folder, opened, side, monkeypatch):
+    save(folder / "owls" / "bild 3.png", np.zeros((side + 1, side, 3), np.uint8))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", side * side)
+    for _ in range(2):
+        monkeypatch.setenv("CLASSMATES_MAX_IMAGE_PIXELS", str(10 * side * side))
+        load(folder, image_size=8)
+        monkeypatch.delenv("CLASSMATES_MAX_IMAGE_PIXELS")
+        with pytest.raises(UserError, match=r"1 of 20 images .* cannot be read(.|\n)*bild 3.png"):
+            load(folder, image_size=8)
+
+
 def test_a_damaged_cache_is_made_again_and_said(folder, cache):
     first = load(folder)
     for path in cache.glob("*.safetensors"):

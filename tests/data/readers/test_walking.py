@@ -36,10 +36,11 @@ def test_what_is_left_out_is_counted(touch):
     walk = touch(
         "cat/a.png", "cat/.b.png", "cat/.thumbs/c.png", "cat/d.txt", "cat/e/Thumbs.db", "cat/f", ".git/g.png"
     )
+    touch("@eaDir/a.png", "cat/@eaDir/a.png/SYNOPHOTO_THUMB_M.png", "#recycle/cat/h.png", "$RECYCLE.BIN/i.png")
     assert walk.classes("") == ["cat"]
     assert walk.images("cat") == ["cat/a.png"]
     assert walk.notes() == [
-        "hidden files or folders (a dot at the start of the name, __MACOSX) left out: 3, such as .git",
+        "hidden files or folders (a dot at the start of the name, __MACOSX, @eaDir) left out: 7, such as #recycle",
         "files left out, by their names no images: 3, such as cat/d.txt",
     ]
 

@@ -192,6 +192,7 @@ def test_other_architectures_as_peers(tiny_network: Make, tiny_data: DataSpec) -
             {"peer_models": 2, "share": -2},
             "share=-2: peer_models are other architectures and share nothing: share='nothing'",
         ),
+        ({"peer_models": 2, "start": "identical"}, "start='identical': peer_models are other networks"),
     ],
 )
 def test_what_cannot_be(tiny_network: Make, tiny_data: DataSpec, options: dict[str, object], message: str) -> None:
