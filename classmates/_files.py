@@ -20,17 +20,17 @@ from classmates.errors import UserError
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, *, through_links: bool = True) -> Iterator[Path]:
     """Give a temporary name to write to; it becomes ``path`` at the end, or vanishes if anything fails.
 
     The folder is made where there is none, and the name keeps the suffix: some writers look at it. It is a name of
     Unicode throughout, which is all that some of them can write to. What earlier processes that were killed have left
-    of the same file is removed. A link stays one: the file it leads to is written.
+    of the same file is removed. A link stays one, and the file it leads to is written, or else it becomes a file.
 
     Raises:
         OSError: among others where it is a folder, a pipe or a device.
     """
-    path = _target(path)
+    path = _target(path) if through_links else path
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_unfinished(path.parent, glob.escape(in_unicode(path.stem)), resting=RESTING)
     # Random: machines that share a folder may have processes of the same number.
@@ -113,9 +113,9 @@ def _lock(file: int, path: Path) -> bool:
 
 
 @contextmanager
-def output_file(path: Path) -> Iterator[Path]:
+def output_file(path: Path, *, through_links: bool = True) -> Iterator[Path]:
     """Give ``whole_file`` at a place that the user has named; UserError where it cannot be written."""
-    with _told(path), whole_file(path) as temporary:
+    with _told(path), whole_file(path, through_links=through_links) as temporary:
         yield temporary
 
 

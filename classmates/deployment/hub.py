@@ -44,8 +44,8 @@ def push(
         repo: OWNER/NAME; it is made if there is none.
         private: make the repository one that others do not see; one that they see already is refused.
         license: of the weights, by the Hub's names, such as mit or cc-by-4.0; none is stated if not given.
-        report: upload report.html too, which has pictures of test images in it.
-        checkpoints: upload checkpoints too, from which training goes on.
+        report: upload report.html too, which has pictures of test images in it, and full paths.
+        checkpoints: upload checkpoints too, from which training goes on, with the settings and their full paths.
         message: of the commit.
 
     Returns:
@@ -76,10 +76,9 @@ def prepare(run: Path, folder: Path, repo: str, license: str | None) -> None:
     card = read_card(run)
     if card.model is not None and is_file_name(card.model):  # whoever loads it needs the file, wherever it is there
         card = replace(card, model=public(card.model))
-        with utf8_path(run / WEIGHTS) as readable, safe_open(readable, "pt") as file:
-            save_tensors(folder / WEIGHTS, {name: file.get_tensor(name) for name in file.keys()}, card)  # noqa: SIM118
-    else:
-        shutil.copyfile(run / WEIGHTS, folder / WEIGHTS)
+    with utf8_path(run / WEIGHTS) as readable, safe_open(readable, "pt") as file:
+        # With the card as it is now: in the run's folder the header is that of training, without a temperature.
+        save_tensors(folder / WEIGHTS, {name: file.get_tensor(name) for name in file.keys()}, card)  # noqa: SIM118
     (folder / CARD).write_text(card.to_json(), encoding="utf-8")
     if (run / EXITS).is_file():  # with the exits it answers early there too
         shutil.copyfile(run / EXITS, folder / EXITS)

@@ -77,7 +77,7 @@ class Images:
         """Return the images of a part, as ``test`` of what is returned; notes are said of those that are scored."""
         if split not in self._loaded:
             run, settings, card, data, data_dir = self._of
-            if split != "test" and data is not None and not is_own(data, settings):
+            if split != "test" and data is not None and not is_own(data, run, settings):
                 data = data_dir = None
             loaded = load_as_trained(run, settings, card, data, data_dir, None, split, None, None, self.task)
             self._loaded[split] = loaded
@@ -114,7 +114,10 @@ class Images:
 
 
 class Difference(NamedTuple):
-    """A mean difference over the same images, with its 95 % interval; None where images of one group leave none."""
+    """A mean difference over the same images, with its 95 % interval.
+
+    None where images of one group leave none, or where no two values differ, of which the spread is not known.
+    """
 
     mean: float
     low: float | None
@@ -135,10 +138,8 @@ def paired_difference(values: Tensor, reference: Tensor, groups: Tensor | None =
     """
     differences = values.double() - reference.double()
     mean = differences.mean().item()
-    if not differences.any():
-        return Difference(mean, mean, mean)
     count = len(differences if groups is None else groups.unique())
-    if count == 1:
+    if count == 1 or not differences.any():
         return Difference(mean, None, None)
     quantile = NormalDist().inv_cdf(0.975) if groups is None else float(student_t.ppf(0.975, count - 1))
     half = quantile * sqrt(variance_of_mean(differences, groups))

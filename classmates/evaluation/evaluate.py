@@ -19,9 +19,10 @@ from classmates.errors import UserError, check_choice, unknown
 from classmates.evaluation.collect import Predictions, collect
 from classmates.evaluation.corruptions import by_corruption, corrupted
 from classmates.evaluation.predict import device_for, require_finite
-from classmates.evaluation.scored_images import load_as_trained
+from classmates.evaluation.scored_images import is_own, load_as_trained
 from classmates.evaluation.scores import StudentScores
 from classmates.evaluation.temperature import fitted_temperature, temperature_in
+from classmates.networks.building.embedding import width_of
 from classmates.runs.hub import from_anywhere
 from classmates.runs.student import CARD, StudentCard, load_embedder, load_student, read_card, write_card
 from classmates.runs.task_spec import TaskLike, TaskSpec, stored_task, task_of
@@ -116,9 +117,11 @@ def evaluate(
     )
     temperature = None
     if calibrated:
-        where = data_dir if data is None else None
+        where = data_dir if data is None or is_own(data, Path(run), settings_of(Path(run))) else None
         own = partial(predictions_of, split="val", label=None, image_size=None, data_dir=where)
         temperature = fitted_in_card(run, own)
+        if split == "val" and (data is None or is_own(data, Path(run), settings_of(Path(run)))):
+            note("the temperature was fitted on these very images: calibrated scores of others would be worse")
     predictions = predictions_of(data, split=split, corruptions=corruptions)
     labels, before = predictions.labels, None
     score = partial(protocol.score, labels=labels, groups=predictions.groups)
@@ -175,6 +178,8 @@ def student_predictions(
     student, card = load_judged(run, network, task, trust_code=trust_code)
     device, settings = device_for(accelerator), settings_of(Path(run))
     images = load_as_trained(Path(run), settings, card, data, data_dir, label, split, image_size, on_bad_image, task)
+    if image_size is not None:
+        width_of(student, (images.channels, image_size, image_size))
     for text in images.notes:
         note(text)
     task.check_judged(images.test, f"the {split} images of '{images.name}'")
@@ -202,8 +207,8 @@ def judging_task(run: Path, task: TaskLike | None, *, trust_code: bool) -> Task:
         return stored_task(run, trust_code=trust_code)
     spec = TaskSpec.of(task)
     made = task_of(task)
-    idle = [] if spec is None or isinstance(task, Task) else [o for o in spec.options if o in made.training_options]
-    if idle:
+    chosen = () if spec is None or isinstance(task, Task) else spec.chosen or ()
+    if idle := [name for name in chosen if name in made.training_options]:
         raise UserError(f"task.{idle[0]} is for training: it changes nothing here; leave it out")
     return made
 

@@ -21,7 +21,9 @@ from classmates.losses.leave_one_out import (
     reach,
 )
 from classmates.losses.prototypes import Distance, prototypes
+from classmates.runs.folder import stored_settings
 from classmates.runs.prototypes import Prototypes, require_suffix, student_hash
+from classmates.runs.student import read_card
 from classmates.runs.task_spec import stored_task
 
 NONE = "none of these"
@@ -115,6 +117,11 @@ def make_prototypes(
     else:
         scale, within = judged.get("scale", 1 / between), None
         notes = ["one photo of each class: how far an image of these classes may be from them cannot be told"]
+    if not stored_settings(Path(run)) and read_card(run).output == "embedding":
+        notes.append(
+            "images are compared by the cosine: how they were in training is in the run's config.yaml, which cannot "
+            f"be read in '{run}'"
+        )
     counts = tuple(support.labels.bincount().tolist())
     return Prototypes(centres, support.class_names, counts, distance, scale, within, student_hash(run)), notes
 

@@ -28,6 +28,7 @@ from classmates.evaluation.image_files import find_images
 from classmates.evaluation.networks import load_for_answers
 from classmates.evaluation.new_classes import NewClasses, check_options, find_support, make_prototypes
 from classmates.evaluation.reading import prepared, read
+from classmates.evaluation.temperature import Calibrated
 from classmates.runs.hub import from_anywhere
 from classmates.runs.prototypes import load_prototypes
 from classmates.runs.student import StudentCard
@@ -124,12 +125,13 @@ def predict(
         shown = _readable(outputs_of(student, card, photos.files, batch_size, device), on_bad_image)
         known, more = make_prototypes(run, photos.among(shown.files), shown.values, trust_code=trust_code)
         notes += more + _skipped(shown)
+    answers = TrainedClasses(card.class_names) if known is None else NewClasses(known, none_above)
     found = _readable(outputs_of(student, card, paths, batch_size, device), on_bad_image)
     if explain is not None:
-        notes += write_explanations(Path(explain), student, card, found.files, found.values, device)
+        network = student.network if isinstance(student, Calibrated) else student  # whose stages can be found
+        notes += write_explanations(Path(explain), network, card, found.files, found.values, device)
     for text in [*notes, *_skipped(found)]:
         note(text)
-    answers = TrainedClasses(card.class_names) if known is None else NewClasses(known, none_above)
     columns = {
         "file": [in_unicode(str(path)) for path in found.files for _ in range(top)],
         "rank": [*range(1, top + 1)] * len(found.files),

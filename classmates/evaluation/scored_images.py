@@ -11,15 +11,16 @@ import torch
 from torch.utils.data import Dataset
 
 from classmates._names import name_of_class
+from classmates._progress import say
 from classmates.data.fingerprints import split_hash
 from classmates.data.image_splits import SPLIT_OFF
-from classmates.data.loading import ImageData, Split, is_folder, load, load_part
+from classmates.data.loading import Classes, ImageData, Split, is_folder, load, load_part
 from classmates.data.parts import Source
 from classmates.data.readers.images import IN_MEMORY
 from classmates.data.readers.listing import listed, without_images
 from classmates.errors import UserError
 from classmates.runs.folder import read_record
-from classmates.runs.student import StudentCard
+from classmates.runs.student import StudentCard, read_card
 from classmates.tasks.task import Task
 
 
@@ -46,9 +47,10 @@ def load_as_trained(
     channels, *size = card.input_shape
     square = size[0] if size[0] == size[1] else None
     bad = on_bad_image or settings["on_bad_image"]
-    own = data is None or is_own(data, settings)
+    own = data is None or is_own(data, run, settings)
     source: Source | ImageData
-    if data is not None and not own and task.classes == "shared":
+    named = isinstance(data, str | Path) and not is_folder(data, data_dir)  # such sets may divide their classes
+    if data is not None and not own and (task.classes == "shared" or not named):
         source = load_part(
             data,
             split,
@@ -60,18 +62,18 @@ def load_as_trained(
         )
         part = source.test
     else:
-        if data is None or own:
-            data = settings["data"]
+        place = settings["data"] if data is None or has_its_place(data, settings) else data
+        if own:
             data_dir, label = data_dir or settings["data_dir"], label or settings["label"]
             if max(size) <= IN_MEMORY:  # of larger photos, today's rule may say something else than in training
                 square = settings["image_size"]
-        if str(data).startswith("<"):
+        if str(place).startswith("<"):
             raise UserError(
                 f"'{run}' was trained on a dataset given in Python, whose images it does not keep: give images to "
                 "score as data; what is fitted to the run's own (temperature, thresholds, 8-bit ranges) cannot be had"
             )
         source = load(
-            data,
+            place,
             data_dir=data_dir,
             label=label,
             image_size=square if image_size is None else image_size,
@@ -84,7 +86,7 @@ def load_as_trained(
             classes=task.classes,
         )
         if own:
-            source = replace(source, notes=(*source.notes, *taken_for_own(data, data_dir)))
+            source = replace(source, notes=(*source.notes, *taken_for_own(place, data_dir)))
         part = getattr(source, split)
         if own and image_size is None and part is not None:
             source = replace(source, notes=(*source.notes, *told_of_others(run, split, part, source)))
@@ -179,16 +181,40 @@ def require_new_classes(images: Split, card: StudentCard, split: str, where: str
         )
 
 
-def is_own(data: str | Path | Dataset[Any], settings: Mapping[str, Any]) -> bool:
-    """Return whether data are those that the run was trained on, which it has divided itself."""
+def is_own(data: str | Path | Dataset[Any], run: Path, settings: Mapping[str, Any]) -> bool:
+    """Return whether data are those that the run was trained on, which it has divided itself.
+
+    They are known by their name or place, and folders by their images too: the place may be another one by now, or a
+    relative path that was seen from elsewhere.
+    """
     if not isinstance(data, str | Path):
         return False
+    if has_its_place(data, settings):
+        return True
+    record = read_record(run / "result.json") if is_folder(data) else None
+    return record is not None and _trained_on(data, settings, read_card(run)) == record.images.get("train", "")
+
+
+def has_its_place(data: str | Path | Dataset[Any], settings: Mapping[str, Any]) -> bool:
+    """Return whether data have the name of those that the run was trained on, or are the same folder."""
     own = str(settings["data"])
     return str(data) == own or (
-        is_folder(own, settings.get("data_dir"))
+        isinstance(data, str | Path)
+        and is_folder(own, settings.get("data_dir"))
         and is_folder(data)
         and Path(own).expanduser().resolve() == Path(data).expanduser().resolve()
     )
+
+
+def _trained_on(data: str | Path, settings: Mapping[str, Any], card: StudentCard) -> str | None:
+    """Hash the images of a folder that a run with these settings would train on; None where it could not."""
+    division = {name: settings[name] for name in ("image_size", "val_fraction", "train_size", "seed", "on_bad_image")}
+    classes: Classes = "disjoint" if card.output == "embedding" else "shared"
+    try:
+        with say(notes=False):
+            return split_hash(load(data, channels=card.input_shape[0], classes=classes, **division).train)
+    except UserError:
+        return None
 
 
 def taken_for_own(data: str | Path | Dataset[Any], data_dir: str | Path | None) -> list[str]:

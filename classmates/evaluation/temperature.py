@@ -6,6 +6,7 @@ Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), section 4.2,
 from __future__ import annotations
 
 import math
+import shlex
 from pathlib import Path
 
 import torch.nn.functional as F
@@ -37,7 +38,10 @@ def fitted_temperature(logits: Tensor, labels: Tensor) -> float:
             "from them; calibration needs more validation images (--val_fraction in training)"
         )
     if float(margins.mean()) <= 0:
-        raise UserError("the student knows no more of the validation images than chance: it cannot be calibrated")
+        raise UserError(
+            "the student knows no more of the validation images than chance: it cannot be calibrated; train it "
+            "longer or on more images"
+        )
 
     def loss(log_scale: float) -> float:
         return F.cross_entropy(logits * math.exp(log_scale), labels).item()
@@ -51,9 +55,9 @@ def fitted_temperature(logits: Tensor, labels: Tensor) -> float:
 def temperature_in(card: StudentCard, run: str | Path) -> float:
     """Return the temperature of a student's card; UserError where there is none."""
     if card.temperature is None:
+        command = f"classmates evaluate {shlex.quote(str(run))} --calibrated"
         raise UserError(
-            f"the student in '{run}' is not calibrated yet: `classmates evaluate {run} --calibrated` fits its "
-            "temperature on validation images"
+            f"the student in '{run}' is not calibrated yet: `{command}` fits its temperature on validation images"
         )
     return card.temperature
 

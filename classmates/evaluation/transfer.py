@@ -31,6 +31,7 @@ from classmates.evaluation.collect import collect
 from classmates.evaluation.evaluate import settings_of
 from classmates.evaluation.predict import device_for, require_finite
 from classmates.evaluation.scored_images import is_own, require_size
+from classmates.networks.building.embedding import width_of
 from classmates.runs.hub import from_anywhere
 from classmates.runs.student import load_embedder
 from classmates.tasks.classification import ClassificationProtocol
@@ -129,8 +130,10 @@ def transfer(
     validation = require_parts(images, neighbours)
     for text in images.notes:
         note(text)
-    if is_own(data, settings):
+    if is_own(data, Path(run), settings):
         note(f"the student was trained on '{images.name}': this says how well it knows them, not what transfers")
+    if image_size is not None:
+        width_of(student, (channels, image_size, image_size))
     student = student.to(device)
     images = replace(images, mean=card.mean, std=card.std, interpolation=card.interpolation)
     batch_size = batch_size or settings["batch_size"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -82,8 +83,9 @@ def load_early_exit(
     """
     exits, card = load_exits(run, network, trust_code=trust_code)
     if card.exit_thresholds is None:
+        command = f"classmates export {shlex.quote(str(run))} --what early_exit"
         raise UserError(
-            f"the exits in '{run}' have no thresholds yet: `classmates export {run} --what early_exit` tunes them on "
-            "validation images and measures what they save"
+            f"the exits in '{run}' have no thresholds yet: `{command}` tunes them on validation images and measures "
+            "what they save"
         )
     return early_exit(exits, card.exit_thresholds), card

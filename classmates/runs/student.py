@@ -167,8 +167,11 @@ def save_student(folder: str | Path, network: nn.Module, card: StudentCard) -> N
 
 
 def write_card(folder: str | Path, card: StudentCard) -> None:
-    """Write ``student.json``, whole or not at all; UserError where the folder cannot be written to."""
-    with output_file(Path(folder) / CARD) as path:
+    """Write ``student.json``, whole or not at all; UserError where the folder cannot be written to.
+
+    In the Hub's cache it is a link to a file that several revisions share: it becomes a file of this one alone.
+    """
+    with output_file(Path(folder) / CARD, through_links=False) as path:
         path.write_text(card.to_json(), encoding="utf-8")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 import yaml
 from huggingface_hub import ModelCard
 from PIL import Image
+from safetensors import safe_open
 
 import classmates
 from classmates.cli import main
@@ -18,7 +20,7 @@ from classmates.methods.teachers import find_teacher
 from classmates.models import resnet8
 from classmates.runs.exits import load_exits
 from classmates.runs.prototypes import Prototypes, student_hash
-from classmates.runs.student import StudentCard, load_student, save_student
+from classmates.runs.student import StudentCard, load_student, save_student, write_card
 
 CARD = StudentCard("resnet8", tuple("0123456789"), (1, 8, 8), (0.5,), (0.2,), (8, 8), {"in_chans": 1})
 ALWAYS = ["README.md", "config.yaml", "student.json", "student.safetensors"]
@@ -73,6 +75,14 @@ def test_a_student_is_uploaded_with_its_cards_and_settings_alone_and_comes_back_
 def main_output(typed, capsys):
     assert main([*typed, "--accelerator", "cpu"]) == 0
     return capsys.readouterr().out
+
+
+def test_the_weights_carry_the_card_as_it_is_now(run, hub):
+    write_card(run, replace(CARD, temperature=1.5))
+    classmates.push(run, "somebody/birds")
+    (run / "theirs.safetensors").write_bytes(files(hub)["student.safetensors"])
+    with safe_open(run / "theirs.safetensors", "pt") as file:
+        assert StudentCard.from_json(file.metadata()["classmates"]).temperature == 1.5
 
 
 def test_a_revision_stays_what_it_was(run, hub):

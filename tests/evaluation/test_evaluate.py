@@ -13,6 +13,7 @@ from classmates.data import eval_loader, load
 from classmates.errors import UserError
 from classmates.evaluation.evaluate import evaluate, fitted_in_card, load_as_trained, student_predictions
 from classmates.evaluation.temperature import fitted_temperature
+from classmates.evaluation.transfer import transfer
 from classmates.runs.folder import read_record
 from classmates.runs.student import StudentCard, load_student
 from classmates.tasks.classification import Classification
@@ -161,6 +162,38 @@ def test_the_runs_own_folder_is_divided_as_in_training(tmp_path, digits_folder):
     shutil.copytree(digits_folder / "test", own)
     result = train(**QUICK, data=str(own), out=tmp_path / "run")
     assert evaluate(result.folder, f"{own}/../own", accelerator="cpu") == result.test["student"]
+
+
+def test_the_runs_own_folder_is_known_from_elsewhere_and_wherever_it_lies_now(tmp_path, digits_folder, monkeypatch):
+    """Else it would be taken for other data without parts, of which every image is scored, those trained on too."""
+    shutil.copytree(digits_folder / "test", tmp_path / "own")
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path)
+    result = train(**QUICK, data="own", out=tmp_path / "run")
+    shutil.copytree("own", "copy")
+    monkeypatch.chdir(tmp_path / "below")
+    for data in ("../own", str(tmp_path / "own"), "../copy"):
+        assert evaluate(result.folder, data, accelerator="cpu") == result.test["student"]
+    next((tmp_path / "copy/3").iterdir()).unlink()  # other images, then
+    assert evaluate(result.folder, "../copy", accelerator="cpu")["top1"].count == 796
+
+
+def test_a_size_that_the_network_cannot_take_is_told(tmp_path):
+    sized = {"model": "gmlp_ti16_224", "model_args": {"img_size": 32}, "image_size": 32}
+    result = train(**QUICK, **sized, train_size=40, out=tmp_path / "run")
+    with pytest.raises(UserError, match=r"cannot take images of 1 channels and 48x48 pixels"):
+        evaluate(result.folder, image_size=48, accelerator="cpu")
+    with pytest.raises(UserError, match=r"cannot take images of 1 channels and 48x48 pixels"):
+        transfer(result.folder, "digits", image_size=48, accelerator="cpu")
+
+
+def test_validation_images_that_the_temperature_was_fitted_on_are_told(sd_copy, capsys):
+    said = "note: the temperature was fitted on these very images"
+    evaluate(sd_copy, calibrated=True, accelerator="cpu")
+    assert said not in capsys.readouterr().err
+    for data in (None, "digits"):
+        evaluate(sd_copy, data, calibrated=True, split="val", accelerator="cpu")
+        assert said in capsys.readouterr().err
 
 
 def test_other_classes_are_named(run, tmp_path):

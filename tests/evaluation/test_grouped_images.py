@@ -17,7 +17,7 @@ from classmates.evaluation import transfer as module
 from classmates.evaluation.evaluate import evaluate, student_predictions
 from classmates.evaluation.transfer import transfer
 from classmates.experiments.improve import outcomes_on_test
-from classmates.runs.folder import read_record
+from classmates.runs.folder import read_record, stored_settings
 from classmates.tasks.classification import Classification
 from classmates.tasks.metrics import accuracy_interval
 from classmates.training.train import train
@@ -125,7 +125,8 @@ def test_in_the_table_of_an_export(run, right, split, tmp_path, monkeypatch):
 
 
 def test_in_the_verdict_of_a_search(run, right, split):
-    ledger, job = SimpleNamespace(run_folder=lambda job: run), SimpleNamespace(settings=HERE)
+    settings = stored_settings(run) | HERE
+    ledger, job = SimpleNamespace(run_folder=lambda job: run), SimpleNamespace(settings=settings)
     outcomes, groups = outcomes_on_test(ledger, [job, job])
     assert (outcomes == right.numpy()).all()
     assert groups.tolist() == split.groups.tolist()

@@ -18,6 +18,7 @@ from classmates.networks.building.build import build_model
 from classmates.runs.prototypes import load_prototypes
 from classmates.runs.student import StudentCard, load_embedder, save_student
 
+Capture = pytest.CaptureFixture[str]
 COLOURS = {"grün": (10, 200, 30), "red": (220, 10, 10), "sky": (90, 140, 250)}
 WITHOUT_EMBEDDING = """
 import torch
@@ -179,6 +180,17 @@ def test_without_a_tasks_distance_it_is_the_cosine(run: Path, support: Path, ima
     centres = torch.stack([unit(embed(run, support / name), dim=1).mean(0) for name in COLOURS])
     expected = 1 - unit(embed(run, images), dim=1) @ unit(centres, dim=1).T
     np.testing.assert_allclose(frame["distance"], expected.min(1).values, rtol=1e-3, atol=1e-6)
+
+
+def test_a_distance_that_is_not_known_is_said(tmp_path: Path, support: Path, images: Path, capsys: Capture) -> None:
+    said = "images are compared by the cosine: how they were in training is in the run's config.yaml"
+    classifier, embedder = (save_run(tmp_path / output, output) for output in ("logits", "embedding"))
+    for run, told in ((classifier, False), (embedder, True)):
+        ask(run, images, support=support)
+        assert (said in " ".join(capsys.readouterr().err.split())) is told
+    settings(embedder, "euclidean")
+    ask(embedder, images, support=support)
+    assert said not in " ".join(capsys.readouterr().err.split())
 
 
 def test_one_photo_a_class(run: Path, support: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:

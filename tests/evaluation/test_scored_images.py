@@ -14,8 +14,10 @@ from classmates.deployment.export import export
 from classmates.errors import UserError
 from classmates.evaluation.evaluate import evaluate
 from classmates.evaluation.new_classes import find_support
-from classmates.evaluation.scored_images import numbered_as
+from classmates.evaluation.scored_images import load_as_trained, numbered_as
 from classmates.runs.folder import read_record
+from classmates.runs.student import StudentCard
+from classmates.tasks.few_shot import FewShot
 from classmates.training.train import train
 from tests.fixtures.class_folders import write
 
@@ -51,6 +53,23 @@ def test_a_support_of_two_folders_that_are_written_alike(tmp_path):
         write(tmp_path / name / "0.png")
     with pytest.raises(UserError, match="two folders that are both written 'crêpe'"):
         find_support(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["", "test"])
+def test_of_new_classes_without_parts_every_image_is_judged(tmp_path, part):
+    """Nothing is split off, for nothing of them was learnt from."""
+    names = [f"class {number}" for number in range(7)]
+    for name in names:
+        for number in range(3):
+            photo(tmp_path / "new" / part / name / f"{number}.png", 10 * int(name[-1]) + number)
+    card = StudentCard("resnet8", ("a", "b"), (3, 8, 8), (0.5,) * 3, (0.25,) * 3, (8, 8), output="embedding")
+    settings = dict.fromkeys(("data_dir", "label", "train_size", "image_size"))
+    settings |= {"data": "cifar-fs", "val_fraction": 0.1, "seed": 0, "on_bad_image": "error"}
+    task = FewShot(eval_way=7, shot=1, queries=2)
+    given = (settings, card, tmp_path / "new", None, None, "test", None, None, task)
+    images = load_as_trained(tmp_path / "run", *given)
+    assert list(images.test.class_names) == names
+    assert len(images.test) == 21
 
 
 def photo(path, number, size=8):

@@ -106,6 +106,12 @@ def test_calibration_is_fitted_once_kept_and_applied(sd_copy, digits, capsys):
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     expected = classmates.load_student(sd_copy, calibrated=True).predict(sorted(digits.iterdir()))
     assert [row["probability"] for row in rows] == pytest.approx(expected["probability"].tolist())
+    for how in ([], ["--calibrated"]):  # a temperature changes no explanation
+        explain = ["--explain", str(sd_copy / f"why{len(how)}")]
+        assert main(["predict", str(sd_copy), str(digits / "*.png"), "--accelerator", "cpu", *how, *explain]) == 0
+    plain, divided_by_it = (sorted((sd_copy / f"why{number}").iterdir()) for number in (0, 1))
+    assert [path.read_bytes() for path in plain] == [path.read_bytes() for path in divided_by_it]
+    assert capsys.readouterr().err.count("Grad-CAM of 'layer3'") == 2
     path = classmates.export(sd_copy, format="torch", calibrated=True, out=sd_copy / "calibrated.pt2")
     torch.testing.assert_close(torch.export.load(path).module()(images), network(images) / temperature)
 

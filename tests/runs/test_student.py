@@ -14,7 +14,7 @@ from classmates._files import whole_file
 from classmates._own_code import code_hash
 from classmates.errors import UserError
 from classmates.networks.building.build import build_model
-from classmates.runs.student import StudentCard, load_embedder, load_student, save_student
+from classmates.runs.student import StudentCard, load_embedder, load_student, read_card, save_student, write_card
 
 CARD = StudentCard(
     model="test_resnet",
@@ -76,6 +76,17 @@ def test_weights_carry_their_card(tmp_path: Path, network: nn.Module) -> None:
     save_student(tmp_path, network, CARD)
     with safetensors.safe_open(tmp_path / "student.safetensors", "pt") as file:
         assert StudentCard.from_json(file.metadata()["classmates"]) == CARD
+
+
+def test_a_card_that_is_a_link_becomes_a_file_and_leaves_the_others_alone(tmp_path: Path, network: nn.Module) -> None:
+    """In the Hub's cache every revision has links to files that others have too."""
+    save_student(tmp_path, network, CARD)
+    blob = (tmp_path / "student.json").rename(tmp_path / "blob")
+    (tmp_path / "student.json").symlink_to("blob")
+    write_card(tmp_path, replace(CARD, temperature=1.5))
+    assert not (tmp_path / "student.json").is_symlink()
+    assert read_card(tmp_path).temperature == 1.5
+    assert StudentCard.from_json(blob.read_text()) == CARD
 
 
 def test_card_survives_json() -> None:
