@@ -117,10 +117,11 @@ def evaluate(
     )
     temperature = None
     if calibrated:
-        where = data_dir if data is None or is_own(data, Path(run), settings_of(Path(run))) else None
-        own = partial(predictions_of, split="val", label=None, image_size=None, data_dir=where)
+        of_run = data is None or is_own(data, Path(run), settings_of(Path(run)))
+        place = (data, data_dir) if of_run else (None, None)
+        own = partial(predictions_of, place[0], split="val", label=None, image_size=None, data_dir=place[1])
         temperature = fitted_in_card(run, own)
-        if split == "val" and (data is None or is_own(data, Path(run), settings_of(Path(run)))):
+        if split == "val" and of_run:
             note("the temperature was fitted on these very images: calibrated scores of others would be worse")
     predictions = predictions_of(data, split=split, corruptions=corruptions)
     labels, before = predictions.labels, None

@@ -174,6 +174,11 @@ def test_the_runs_own_folder_is_known_from_elsewhere_and_wherever_it_lies_now(tm
     monkeypatch.chdir(tmp_path / "below")
     for data in ("../own", str(tmp_path / "own"), "../copy"):
         assert evaluate(result.folder, data, accelerator="cpu") == result.test["student"]
+    (tmp_path / "own").rename(tmp_path / "gone")
+    fitted, fit = [], lambda logits, labels: fitted.append(len(labels)) or 2.0
+    monkeypatch.setattr("classmates.evaluation.evaluate.fitted_temperature", fit)
+    evaluate(result.folder, "../copy", calibrated=True, accelerator="cpu")  # to validation images of there, too
+    assert fitted == [result.record.validation.last.scores["student"]["top1"].count]
     next((tmp_path / "copy/3").iterdir()).unlink()  # other images, then
     assert evaluate(result.folder, "../copy", accelerator="cpu")["top1"].count == 796
 
