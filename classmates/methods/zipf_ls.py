@@ -34,7 +34,7 @@ class ZipfLS(Method):
     Args:
         smoothing: λ, weight of the divergence: 0.1 for CIFAR-100 and ImageNet, 1 for Tiny-ImageNet and iNaturalist.
         upsample: how many times larger, in height and width, the map is made before its places vote, bilinearly: 2
-            for 32x32 images (released code), 1 for large ones.
+            for 32x32 images (released code), 1 for large ones. Logits rank without it.
         ranking: "places" by their votes (paper), "logits" by the network's own logits; "auto" is "places" for
             networks whose embedding is the mean of the last stage's map, and "logits", with a note, for all others.
 
