@@ -11,7 +11,8 @@ import pandas as pd
 from classmates.comparisons.statistics import ROUNDING, paired_difference
 
 LEAST_SEEDS = 3
-"""The fewest seeds that can call one row as good as another: Student's t of two leaves nearly everything open."""
+"""The fewest seeds that can call one row as good as another, or the highest: Student's t of two leaves nearly
+everything open."""
 KEPT = 0.5
 """The least share of the best row's gain, if it is one, that a cheaper row has to keep, to be recommended instead."""
 SAME_TIME = 1.2
@@ -48,12 +49,14 @@ def gain(table: pd.DataFrame) -> pd.Series:
 
 
 def best_row(part: pd.DataFrame) -> str | None:
-    """Return the row of one model and data set that gains most: of those clearly better, else of all.
+    """Return the row of one model and data set that gains most: of those clearly better, else of those with three
+    seeds or more, else of all.
 
     The reference where nothing gains; None where no difference can be taken.
     """
     gains = gain(part)
-    among = gains[part["marked"]] if part["marked"].any() else gains.dropna()
+    several = part["pairs"] >= LEAST_SEEDS
+    among = gains[part["marked"]] if part["marked"].any() else gains[several] if several.any() else gains.dropna()
     if among.empty or (part["pairs"] == 0).all():
         return None
     most = among.max()

@@ -38,6 +38,10 @@ def remarks(table: pd.DataFrame) -> list[str]:
             f"{_count(table['marked'], table['marked_worse'])}."
         )
     fewest = table.loc[table["seeds"] > 0, "seeds"]
+    alone = table.loc[table["seeds"] == 1, "row"].unique()
+    if len(alone) and (fewest > 1).any():
+        said.append(f"One seed has no spread: nothing can be said yet of {', '.join(alone)}.")
+        fewest = fewest[fewest > 1]
     few = warning_of_few(int(fewest.min())) if len(fewest) else "Nothing has finished yet."
     if few is not None:
         said.append(few)

@@ -9,7 +9,7 @@ from math import isnan
 import pandas as pd
 
 from classmates.comparisons.numbers import difference_of, digits, interval
-from classmates.comparisons.ranking import best_row, cheapest_within_noise, gain
+from classmates.comparisons.ranking import LEAST_SEEDS, best_row, cheapest_within_noise, gain
 from classmates.reporting.page import sentence
 
 MOST_NAMED = 4
@@ -82,7 +82,9 @@ def _finding(finished: pd.DataFrame, best: str | None) -> str:
         none = f"One seed cannot say which row is better than {reference}"
     else:
         none = f"No row is clearly better than {reference}"
-    return f"{none}." if best == reference else f"{none}; the highest is {best}: {_against(line)}."
+    few = gain(finished).max() > max(0.0, float(gain(finished)[best]))  # some row of one or two seeds is higher
+    of_those = f"of those with {LEAST_SEEDS} seeds or more " if few else ""
+    return f"{none}." if best == reference else f"{none}; {of_those}the highest is {best}: {_against(line)}."
 
 
 def _against(line: pd.Series) -> str:

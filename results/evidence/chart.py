@@ -38,7 +38,10 @@ SLOWER = {
         *("LabelSmoothing", "Mixup", "CutMix", "DML", "MCL (no contrast)", "CORSD + MCL", "CORSD (no relations)"),
         *("SD", "CSKD", "PSKD", "MCL (no distillation)", "MCL (labels alone)"),
     ),
-    "photos-scratch-64": ("MCL", "CORSD", "CutMix", "CutMix (3 × as long)", "LabelSmoothing"),
+    "photos-scratch-64": (
+        *("MCL", "CORSD", "CutMix", "CutMix (3 × as long)", "LabelSmoothing"),
+        *("MCL (no contrast)", "CORSD (no relations)", "SD"),
+    ),
     "small-images-mixing": ("ONE + CutMix (3 × as long)", "CutMix (3 × as long)", "CutMix (5 × as long)"),
     "superclasses-5000": ("SD", "KD", "CORSD (no relations)", "CORSD + MCL", "CSKD", "PSKD"),
 }

@@ -58,6 +58,14 @@ def test_one_seed_marks_nothing(runs: pd.DataFrame, recipe: Recipe) -> None:
     assert "±: " not in text
 
 
+def test_rows_of_one_seed_are_named_beside_others(runs: pd.DataFrame, recipe: Recipe) -> None:
+    rows = runs["row"].unique()
+    text = said(runs[(runs["seed"] == 0) | (runs["row"] != rows[-1])], recipe)
+    assert f"One seed has no spread: nothing can be said yet of {rows[-1]}." in text
+    assert "nothing here says which row is better" not in text
+    assert "ew seeds: with " in text
+
+
 def test_nothing_has_run(runs: pd.DataFrame, recipe: Recipe) -> None:
     assert "Nothing has finished yet" in said(runs.iloc[:0], recipe)
 

@@ -67,6 +67,17 @@ def test_no_row_is_clearly_better(table_of: Make) -> None:
     assert lower.advice == ""
 
 
+def test_a_row_of_one_seed_is_not_the_highest_where_others_have_three(table_of: Make) -> None:
+    rows = {"Baseline": BASE, "DML": [0.72, 0.71, 0.72], "AT": [0.74], "CC": [0.76, 0.76]}
+    found = verdict(table_of(rows))
+    assert found.finding.startswith(
+        "No row is clearly better than Baseline; of those with 3 seeds or more the highest is DML: +0.67 points"
+    )
+    assert best_row(table_of({name: values[:2] for name, values in rows.items()})) == "CC"
+    below = verdict(table_of({**rows, "DML": [0.69, 0.71, 0.70]}))
+    assert below.finding == "No row is clearly better than Baseline."
+
+
 def test_one_seed_says_nothing_and_recommends_nothing(table_of: Make) -> None:
     found = verdict(table_of({"Baseline": BASE[:1], "MCL": BETTER[:1]}))
     said = "One seed cannot say which row is better than Baseline; the highest is MCL:"
