@@ -14,6 +14,7 @@ from classmates.comparisons.figure_data import Member
 from classmates.comparisons.numbers import difference_unit, unit
 from classmates.comparisons.panels import crowded
 from classmates.comparisons.ranking import in_order
+from classmates.reporting.theme import MOST_CLASSES_TOLD_APART, TEN
 
 USUAL = ("ablation", "learning_curves", "accuracy_against_time", "calibration")
 """The figures that are drawn where a recipe names none."""
@@ -95,7 +96,7 @@ def accuracy_against_time(material: Material) -> Iterator[Drawing]:
     if len(frame):
         yield Drawing(
             "accuracy_against_time",
-            "Accuracy against training time",
+            "Score against training time",
             "Mean and standard deviation over seeds, both ways. The time is that of training alone, on the machine "
             "as it was; runs that shared a machine or ran on different ones cannot be compared in it.",
             comparison_figures.accuracy_against_time(frame, material.rows, unit(material.table)),
@@ -127,7 +128,7 @@ def sensitivity(material: Material) -> Iterator[Drawing]:
                 f"sensitivity-{model}-{data}",
                 f"Sensitivity to settings: {model}, {data}",
                 "One setting is varied at a time, the others stay at their usual values; mean and standard deviation "
-                "over seeds. Dashed: the reference and the best row of another method.",
+                "over seeds. Dashed: the best row of another method, and the reference where it is of another one.",
                 comparison_figures.sensitivity(part, unit(material.table)),
                 {f"sensitivity-{model}-{data}": part},
             )
@@ -139,13 +140,15 @@ def tsne(material: Material) -> Iterator[Drawing]:
     for (data, model), part in points.groupby(["data", "model"], sort=False):
         names = next(one.run.class_names for one in material.members if (one.data, one.model) == (data, model))
         said = numbers[(numbers["data"] == data) & (numbers["model"] == model)]
+        grey = f" Of the {len(names)} classes the first {len(TEN)} have a colour; the others are grey."
+        told = grey if len(names) > MOST_CLASSES_TOLD_APART else ""
         yield Drawing(
             f"tsne-{model}-{data}",
             f"Features at each depth: {model}, {data}",
             "t-SNE of the student’s features of the same test images, by row and depth, for the first seed. Under "
             "each: the silhouette (−1 to 1; higher means tighter, better separated classes) and the share of images "
             "whose nearest neighbour is of their own class, means over seeds, both measured on the features "
-            "themselves: trust these numbers, as distances between clusters in a t-SNE picture mean little.",
+            f"themselves: trust these numbers, as distances between clusters in a t-SNE picture mean little.{told}",
             comparison_figures.tsne(part, said, names),
             {f"tsne-{model}-{data}": part, f"tsne-{model}-{data}-numbers": said},
         )

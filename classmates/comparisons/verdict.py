@@ -84,7 +84,8 @@ def _finding(finished: pd.DataFrame, best: str | None) -> str:
         none = f"No row is clearly better than {reference}"
     few = gain(finished).max() > max(0.0, float(gain(finished)[best]))  # some row of one or two seeds is higher
     of_those = f"of those with {LEAST_SEEDS} seeds or more " if few else ""
-    return f"{none}." if best == reference else f"{none}; {of_those}the highest is {best}: {_against(line)}."
+    most = "highest" if line["better_if"] == "more" else "lowest"
+    return f"{none}." if best == reference else f"{none}; {of_those}the {most} is {best}: {_against(line)}."
 
 
 def _against(line: pd.Series) -> str:
@@ -106,7 +107,8 @@ def _others(finished: pd.DataFrame, best: str | None) -> str:
         if len(lines):
             order = gains[lines.index].sort_values(ascending=not falling, kind="stable").index
             said.append(f"{word}: {_named([_with_difference(_line(lines, row)) for row in order])}")
-    return f"{sentence('; '.join(said))}." if said else ""
+    note = "" if (finished["better_if"] == "more").all() else " (less is better)"
+    return f"{sentence('; '.join(said))}{note}." if said else ""
 
 
 def _line(table: pd.DataFrame, row: str) -> pd.Series:

@@ -11,6 +11,8 @@ from classmates.data.twins import Part, find_copies, tell_copies, tell_twins
 
 SPLIT_OFF = "no test set given (test/)"
 """The words with which the note begins that the test images were split off."""
+FAR_MORE = 1.5
+"""Of groups one of each class at least is held out: where that is so much more than was asked for, a note says so."""
 
 
 def split_images(
@@ -52,8 +54,10 @@ def split_images(
         kept, off = grouped_split(labels, groups, TEST_FRACTION, TEST_SEED, part=part, class_names=names, fix=fix)
         test, train = images.take(off), train[kept]
         moments["test"] = moments["train"][off]
-        share = f"images, {len(off)}" if images.groups is None else f"groups, {len(off)} images"
-        notes += (f"{SPLIT_OFF}: {TEST_FRACTION:.0%} of the {share}, were split off as one",)
+        share = f"{TEST_FRACTION:.0%} of the images, {len(off)}"
+        if images.groups is not None:
+            share = f"{_count(groups[off])} of {_count(groups)} groups, {len(off)} of {len(groups)} images"
+        notes += (f"{SPLIT_OFF}: {share}, were split off as one",)
     known = {"train": images.take(train), "val": val, "test": test}
     moments["train"] = moments["train"][train]
     twins = tell_twins(source.name, {part: Part(split, moments[part]) for part, split in known.items() if split})
@@ -72,8 +76,11 @@ def split_images(
                 f"images of '{source.name}' held out for validation of which a copy is trained on: {both}, as their "
                 "classes have few others; scores on them are too good",
             )
+        of_all = f"{len(off)} of {len(train)} images are held out"
         val, train = images.take(train[off]), train[kept]
-        if size != val_fraction:
+        if images.groups is not None and len(off) > FAR_MORE * val_fraction * (len(off) + len(kept)):
+            notes += (f"for validation {of_all}, in whole groups, of each class one at least",)
+        elif size != val_fraction:
             notes += (
                 f"for validation {len(off)} images are held out, one of each class: {val_fraction:.0%} are fewer",
             )
@@ -83,3 +90,7 @@ def split_images(
     if divided is not None:
         notes += (divided,)
     return source.split_into(images.take(train), source.moments["train"][train], val, test, notes)
+
+
+def _count(groups: torch.Tensor) -> int:
+    return len(groups.unique())

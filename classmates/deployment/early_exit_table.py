@@ -70,7 +70,7 @@ class EarlyExits:
         return pd.DataFrame([point.row() | {"threads": self.threads, "cpu": cpu_name()} for point in self.points])
 
     def __str__(self) -> str:
-        student = self.points[0].latency.mean
+        student, how = self.points[0].latency.mean, " --early_exit" if self.saves else ""
         heads = ["threshold", "top-1", "difference, points", "ms", "median", "p95", "time", "ops"]
         rows = [heads]
         for point in self.points:
@@ -94,21 +94,32 @@ class EarlyExits:
                 ),
                 f"file: {self.file}",
                 f"curve: {self.file.with_suffix('.csv')}, .svg, .png",
-                f"next: classmates predict {shlex.quote(str(self.run))} IMAGES --early_exit",
+                f"next: classmates predict {shlex.quote(str(self.run))} IMAGES{how}",
             ]
         )
 
     @property
+    def saved(self) -> float:
+        """The share of the student's time that a mean image saves; below 0 where it takes longer."""
+        student, tuned = self.points[:2]
+        return 1 - tuned.latency.mean / student.latency.mean
+
+    @property
+    def saves(self) -> bool:
+        """Whether that is worth speaking of."""
+        return self.saved >= LEAST
+
+    @property
     def verdict(self) -> str:
         """What the tuned thresholds save, and what that costs, in a sentence."""
-        student, tuned = self.points[:2]
-        saved = 1 - tuned.latency.mean / student.latency.mean
+        tuned, saved = self.points[1], self.saved
         difference = tuned.difference.in_points()
         answered = ", ".join(f"{share:.0%}" for share in tuned.shares)
-        if saved < LEAST:
+        if not self.saves:
+            effect = "saves no time to speak of" if saved > -LEAST else f"takes {-saved:.0%} longer"
             return (
-                f"answering early saves no time to speak of on this machine ({saved:.0%} for a mean image, "
-                f"{difference} points): deploy the student as it is"
+                f"answering early {effect} on this machine, for a mean image, at {difference} points: deploy the "
+                "student as it is"
             )
         return (
             f"answering early saves {saved:.0%} of the time of a mean image at {difference} points; the "

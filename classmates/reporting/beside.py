@@ -27,17 +27,17 @@ class Beside:
 
 
 def verdict_beside(folder: Path) -> Beside | None:
-    """Read the verdict in a run's folder, or else in the one that holds it; None where there is none.
+    """Read the verdict in a run's folder; None where there is none.
 
     One that cannot be read is a verdict that says so: the page of a run is written whatever lies beside it.
     """
-    for path in (folder / FILE, folder.resolve().parent / FILE):
-        if path.is_file():
-            try:
-                return _read(json.loads(path.read_text("utf-8")))
-            except (OSError, ValueError) as error:
-                return Beside(f"The verdict in {path} cannot be read: {error}.", [], "")
-    return None
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        return _read(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError) as error:
+        return Beside(f"The verdict in {path} cannot be read: {error}.", [], "")
 
 
 def _read(content: Any) -> Beside:

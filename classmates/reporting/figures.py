@@ -21,6 +21,7 @@ from classmates.reporting.theme import (
     VERMILION,
     WIDTH,
     count_epochs,
+    dashes,
     dots,
     legend_below,
     line_styles,
@@ -209,7 +210,11 @@ def feature_maps(maps: Sequence[FeatureMap], labels: Integers, names: Sequence[s
 def _lines(whos: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Return one line style a network: the student stands out, the ensemble is dashed, the others are thin."""
     others = [who for who in whos if who not in ("student", "ensemble")]
-    return {who: {"color": OTHERS[n % len(OTHERS)], "linewidth": 1} for n, who in enumerate(others)} | {
+    thin = {
+        who: {"color": OTHERS[n % len(OTHERS)], "linewidth": 1, "linestyle": dashes(n // len(OTHERS))}
+        for n, who in enumerate(others)
+    }
+    return thin | {
         "student": {"color": BLUE, "linewidth": 2.4, "zorder": 3},
         "ensemble": {"color": VERMILION, "linewidth": 1.6, "linestyle": "dashed"},
     }

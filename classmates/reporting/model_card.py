@@ -97,7 +97,8 @@ def page(record: RunRecord, student: Mapping[str, Any], compared: Sequence[str])
     steps = [f"{number}. {plain(step)}" for number, step in enumerate(student.get("preparation", []), start=1)]
     yield "\n".join(["Images are prepared like this, which `predict` does by itself:", "", *steps])
     yield from scores_of(record, compared=bool(compared))
-    yield "\n".join(["## Compared", "", *(f"- {plain(public(line, known))}" for line in compared or [NOT_COMPARED])])
+    lines = [plain(public(line, known)) for line in compared] or [NOT_COMPARED]
+    yield "\n".join(["## Compared", "", *(f"- {line}" for line in lines)])
     yield from calibration(student)
     yield from training(record)
     yield from limits(record, student)
@@ -107,6 +108,12 @@ def page(record: RunRecord, student: Mapping[str, Any], compared: Sequence[str])
 def scores_of(record: RunRecord, *, compared: bool) -> Iterator[str]:
     """Yield the scores of the student and of the other networks, and how they came about."""
     split, scores = judged(record)
+    if not scores:
+        yield (
+            "## Scores\n\nNot judged: the run had no validation images, and its test images were not looked at. "
+            "`classmates evaluate RUN` scores it."
+        )
+        return
     rows = [
         f"| {plain(how.name)} | {shown(scores[name].value, how)} | {interval(scores[name], how)} | {how.better} |"
         for name, how in record.protocol.metrics.items()
@@ -151,7 +158,8 @@ def training(record: RunRecord) -> Iterator[str]:
     options = flat(spec.get("init_args", {})) if isinstance(spec, Mapping) else {}
     settings = {name: record.config[name] for name in SHOWN_SETTINGS if record.config.get(name) is not None}
     rows = [f"| {plain(name)} | {plain(public(value))} |" for name, value in {**settings, **options}.items()]
-    cost = f"{record.training.epochs} epochs, {duration(record.training.seconds)}"
+    epochs = record.training.epochs
+    cost = f"{epochs} epoch{'' if epochs == 1 else 's'}, {duration(record.training.seconds)}"
     yield f"## Training\n\n{record.train_images:,} images of {plain(record.data)}, {cost}."
     yield "\n".join(["| setting | value |", "|---|---|", *rows])
     notes = [f"- {plain(public(note, folders_of(record.config)))}" for note in record.notes]

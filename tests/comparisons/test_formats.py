@@ -138,6 +138,8 @@ def test_markdown_tables_are_tables(table: pd.DataFrame) -> None:
 
 def test_latex_is_escaped_booktabs(table: pd.DataFrame) -> None:
     text = as_latex(table, "50 % & more")
+    odd = as_latex(table.assign(model="lr > 0.1 <b> a|b"), "x")
+    assert r"lr \textgreater{} 0.1 \textless{}b\textgreater{} a\textbar{}b" in odd
     assert text.count(r"\toprule") == text.count(r"\bottomrule") == 3
     assert r"\textbf{$\uparrow$ 76.00 $\pm$ 1.73}" in text
     assert r"beta\_0.2 \& more &" in text

@@ -67,6 +67,15 @@ def test_no_row_is_clearly_better(table_of: Make) -> None:
     assert lower.advice == ""
 
 
+def test_of_what_is_better_when_less_the_best_row_is_the_lowest(table_of: Make) -> None:
+    errors = ScoreChoice(as_="error")
+    found = verdict(table_of({"Baseline": BASE, "DML": [0.72, 0.71, 0.72]}, score=errors))
+    assert "; the lowest is DML: −0.67 points against Baseline (less is better)" in found.finding
+    worse = verdict(table_of({"Baseline": BASE, "AT": WORSE}, score=errors))
+    assert worse.others.startswith("Clearly worse: AT (+9.67 points")
+    assert worse.others.endswith(" (less is better).")
+
+
 def test_a_row_of_one_seed_is_not_the_highest_where_others_have_three(table_of: Make) -> None:
     rows = {"Baseline": BASE, "DML": [0.72, 0.71, 0.72], "AT": [0.74], "CC": [0.76, 0.76]}
     found = verdict(table_of(rows))

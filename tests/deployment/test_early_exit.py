@@ -1,6 +1,7 @@
 """A student that answers early: the ONNX file does what PyTorch does and no more, and what it saves is measured."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -97,12 +98,32 @@ def test_export_tunes_measures_and_notes(sd_copy, monkeypatch):
     assert card.exports["early_exit"]["accuracy"] == tuned.accuracy
     text = str(found)
     assert max(len(line) for line in text.splitlines() if str(sd_copy) not in line) <= 80
-    assert "answering early saves" in text  # time, or none to speak of
+    assert "answering early saves" in text or "answering early takes" in text
+    assert text.endswith("--early_exit") is found.saves
 
     early = load_student(sd_copy, early_exit=True)
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 3).save(sd_copy / "a.png")
     table = predict(sd_copy, [str(sd_copy / "a.png")], early_exit=True)
     assert table["probability"].item() == pytest.approx(early.predict(sd_copy / "a.png")["probability"].item())
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "said", "flag"),
+    [
+        (5.0, "answering early saves 50% of the time of a mean image", " --early_exit"),
+        (9.9, "answering early saves no time to speak of on this machine", ""),
+        (15.3, "answering early takes 53% longer on this machine", ""),
+    ],
+)
+def test_what_it_says_to_do_next_is_what_its_verdict_says(sd_copy, monkeypatch, milliseconds, said, flag):
+    found = export(sd_copy, what="early_exit")
+    student, tuned, *common = found.points
+    timed = [
+        replace(one, latency=Latency(time, time, time)) for one, time in ((student, 10.0), (tuned, milliseconds))
+    ]
+    text = str(replace(found, points=(*timed, *common)))
+    assert said in " ".join(text.split())
+    assert text.endswith(f"IMAGES{flag}")
 
 
 def test_as_many_images_are_timed_as_the_table_says(sd_copy, monkeypatch, tmp_path):

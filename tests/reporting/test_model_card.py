@@ -88,6 +88,15 @@ def test_a_run_whose_test_images_were_not_looked_at_is_judged_by_validation(run)
     assert ModelCard(model_card(run)).data.eval_results is None
 
 
+def test_a_run_that_was_judged_by_nothing_says_so(run):
+    with_record(run, test={}, validation=None)
+    text = model_card(run)
+    assert "## Scores\n\nNot judged: the run had no validation images, and its test images were not looked" in text
+    assert "95 % interval" not in text
+    assert "intervals are those" not in text
+    assert "`classmates improve` and `classmates compare` tell whether the method helped" in text
+
+
 def test_warnings_come_first_and_data_of_the_hub_are_named(run):
     with_record(run, warnings=["the student is no better than chance."], config={"data": "hf:owner/birds:small"})
     text = model_card(run)

@@ -131,6 +131,8 @@ def _of_folders(table: Path, places: Sequence[Path], content: Mapping[str, Seque
         raise UserError(f"{table} has the class '{twice[0]}' twice")
     walk = Walk(places[0])
     found = dict(zip(names, _found(table, folders, places), strict=True))
+    if twice := [folder for folder in found.values() if [*found.values()].count(folder) > 1]:
+        raise UserError(f"{table} has the folder {twice[0]} twice among its class_roots")
     if missing := [(name, folder) for name, folder in found.items() if not (places[0] / folder).is_dir()]:
         name, folder = missing[0]
         raise UserError(

@@ -101,7 +101,16 @@ def mini_imagenet(data_dir: Path) -> Listing:
     else:
         tables = [f"{part}.csv" for part in parts]
         place = place_of("mini-imagenet", data_dir, folders, ("images", *tables), source)
-        table = pd.concat([_columns(place / name, ["filename", "label"]) for name in tables])
+        of_parts = [_columns(place / name, ["filename", "label"]) for name in tables]
+        table = pd.concat(of_parts)
+        if (twice := table["filename"].duplicated()).any():
+            raise UserError(f"{place} has the file {table['filename'][twice].iloc[0]} in two rows of its tables")
+        several = Counter(wnid for part in of_parts for wnid in part["label"].unique())
+        if shared := [wnid for wnid, times in several.items() if times > 1]:
+            raise UserError(
+                f"{place} has the class {shared[0]} in two of its tables, but each part of miniImageNet has classes "
+                "of its own"
+            )
         wnids = sorted(table["label"].unique())
         files = by_class(dict(zip("images/" + table["filename"], table["label"], strict=True)), wnids, place)
     return list_files("mini-imagenet", place, class_names(wnids), {"train": files})

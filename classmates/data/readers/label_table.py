@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import re
 import warnings
@@ -99,8 +100,8 @@ def _read(table: Path) -> pd.DataFrame:
         text = table.read_text(encoding="utf-8-sig").lstrip("\r\n")
         said = re.match(r"sep=(.)\r?\n", text)  # as Excel writes it
         text = text[said.end() :] if said else text
-        header = re.sub(r'"[^"]*"', "", text.partition("\n")[0])
-        separator = said[1] if said else "\t" if table.suffix.lower() == ".tsv" else max(",;\t", key=header.count)
+        unquoted = re.sub(r'"[^"]*"', "", text.partition("\n")[0])
+        separator = said[1] if said else "\t" if table.suffix.lower() == ".tsv" else max(",;\t", key=unquoted.count)
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # rows with more fields than there are names
             rows = pd.read_csv(
@@ -118,8 +119,10 @@ def _read(table: Path) -> pd.DataFrame:
             why = f"{error}{': save it as UTF-8' if isinstance(error, UnicodeDecodeError) else ''}"
         raise UserError(f"{table} cannot be read as a table of files and labels: {why}") from error
     rows = rows.rename(columns=str.strip)
-    if (twice := rows.columns.duplicated()).any():
-        raise UserError(f"{table} has two columns called '{rows.columns[twice][0]}': rename one")
+    header = next(csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True), [])
+    names = [name.strip() for name in header]
+    if twice := [name for name in names if name and names.count(name) > 1]:  # pandas calls the second one NAME.1
+        raise UserError(f"{table} has two columns called '{twice[0]}': rename one")
     if rows.map(lambda text: "\0" in text).to_numpy().any():
         raise UserError(f"{table} has a zero byte in a field, which no file's name can have: mend that row")
     if rows.empty:

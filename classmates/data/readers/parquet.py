@@ -95,23 +95,33 @@ def list_parquet(folder: Path, shards: Shards, *, label: str | None, name: str) 
 
 def _require_all(files: list[Path]) -> None:
     """Raise UserError where one of ``...-00000-of-00003`` is missing."""
-    names = {file.name for file in files}
-    for file in files:
-        if numbered := re.fullmatch(r"(.*-)\d{5}(-of-(\d{5})\.parquet)", file.name):
-            start, end, count = numbered.groups()
-            for number in range(int(count)):
-                if (name := f"{start}{number:05}{end}") not in names:
-                    raise UserError(f"{file.parent / name} is missing: the others say that there are {int(count)}")
+    there: dict[tuple[Path, str, str], set[int]] = {}
+    for file in files:  # older ones of the Hub end in a hash each
+        if numbered := re.fullmatch(r"(.*-)(\d{5})(-of-\d{5})(-[0-9a-f]+)?\.parquet", file.name):
+            start, number, end = numbered.groups()[:3]
+            there.setdefault((file.parent, start, end), set()).add(int(number))
+    for (folder, start, end), numbers in there.items():
+        count = int(end[-5:])
+        if missing := set(range(count)) - numbers:
+            name = f"{start}{min(missing):05}{end}.parquet"
+            raise UserError(f"{folder / name} is missing: the others say that there are {count}")
 
 
 def _require_same_columns(files: list[Path]) -> None:
+    """Raise UserError where a file has other columns than the first, or other names for the numbers of classes.
+
+    ``datasets`` reads the numbers of all by the names of one.
+    """
+    from datasets import Features
     from pyarrow import ArrowInvalid, parquet  # comes with datasets
 
-    first = None
+    first: list[str] | None = None
+    classes: dict[str, tuple[Path, list[str]]] = {}
     for file in files:
         try:
             require_regular(file)
-            columns = parquet.read_schema(file).names
+            schema = parquet.read_schema(file)
+            columns = schema.names
         except (OSError, ArrowInvalid) as error:
             raise UserError(f"{file} cannot be read, it is no parquet file or is damaged: {error}") from error
         first = first or columns
@@ -119,3 +129,17 @@ def _require_same_columns(files: list[Path]) -> None:
             raise UserError(
                 f"{file} has the columns {', '.join(columns)}, but {files[0].name} has {', '.join(first)}"
             )
+        for column, kind in Features.from_arrow_schema(schema).items():
+            names = getattr(kind, "names", None)
+            if names is None:
+                continue
+            other, known = classes.setdefault(column, (file, names))
+            if names != known:
+                raise UserError(
+                    f"the numbers in '{column}' stand for other classes in {file} ({_some(names)}) than in "
+                    f"{other.name} ({_some(known)}): write all parts with the same class names, or labels as texts"
+                )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

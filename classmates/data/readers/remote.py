@@ -59,7 +59,9 @@ def local_copy(url: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):
-            _copy(storage, names, {name: _version(found[name]) for name in names}, folder)
+            # A web server's list of files says nothing of them.
+            versions = {name: _version(found[name]) or _version(storage.info(name)) for name in names}
+            _copy(storage, names, versions, folder)
     except Exception as error:
         raise UserError(f"{url} cannot be copied to {folder}: {error or type(error).__name__}") from error
     return folder
@@ -74,7 +76,8 @@ def _copy(
     for path in [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]:
         if path not in {folder / name for name in names.values()}:
             path.unlink()
-    wanted = [name for name in names if there.get(name) != versions[name] or not (folder / names[name]).is_file()]
+    same = {name for name in names if versions[name] and there.get(name) == versions[name]}
+    wanted = [name for name in names if name not in same or not (folder / names[name]).is_file()]
 
     def copy(name: str) -> str:
         with whole_file(folder / names[name]) as temporary:
@@ -88,6 +91,6 @@ def _copy(
 
 
 def _version(information: Mapping[str, Any]) -> dict[str, str]:
-    """Return a file's size, and what storages say that changes with its content."""
+    """Return a file's size, and what storages say that changes with its content; empty where nothing is known."""
     known = ("size", "ETag", "etag", "md5Hash", "content_md5", "generation", "mtime", "created", "LastModified")
     return {name: str(information[name]) for name in known if information.get(name) is not None}

@@ -42,7 +42,7 @@ def row_groups(rows: pd.DataFrame, label: str, others: Collection[str | None]) -
     for column in map(str, rows.columns):
         if column == label or column in others or not is_group(column):
             continue
-        cells = rows[column].str.strip()
+        cells = rows[column].str.strip().str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True)  # as pandas writes gaps
         known = ~cells.str.lower().isin(UNKNOWN)
         if not known.any():
             continue

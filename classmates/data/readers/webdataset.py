@@ -120,10 +120,15 @@ def list_webdataset(folder: Path, shards: Shards, *, label: str | None, name: st
     content = " ".join(f"{part} {fingerprint(shards[part])}" for part in shards)
     index = cached("shards", [folder.absolute(), label], content, build, notes)
     if unused := int(index["unused"]):
-        example = os.fsdecode(index["example"].numpy().tobytes())
+        example = _unused(index)
         notes.append(f"files in {folder} that are neither image nor label, not used: {unused}, such as {example}")
     images, labels = {}, {}
     for part in shards:
+        if not len(index[f"{part} places"]):
+            raise UserError(
+                f"the {part} files of {folder} hold no image: a sample is NAME.png and NAME.cls, with no dot in NAME"
+                f"{f' (not used: {_unused(index)})' if unused else ''}"
+            )
         names = Paths.packed(folder, index[f"{part} names"].numpy().tobytes())
         images[part] = Members(shards[part], names, index[f"{part} shard"].numpy(), index[f"{part} places"].numpy())
         labels[part] = _texts(index[f"{part} labels"])[index[f"{part} label"].numpy()]
@@ -137,6 +142,11 @@ def list_webdataset(folder: Path, shards: Shards, *, label: str | None, name: st
         notes.append(f"no labelled test images in {folder}: its validation images are the test set")
         parts["test"] = parts.pop("val")
     return Listing(name, folder, class_names, parts, tuple(notes), stored_in=files)
+
+
+def _unused(index: Mapping[str, Tensor]) -> str:
+    """Return the first of the files that are neither image nor label."""
+    return os.fsdecode(index["example"].numpy().tobytes())
 
 
 def _indexed(folder: Path, shards: Shards, label: str | None) -> dict[str, Tensor]:

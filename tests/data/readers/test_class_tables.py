@@ -155,6 +155,15 @@ def test_a_folder_that_is_missing_is_named_with_its_class(tmp_path):
         list_class_parts(tmp_path)
 
 
+def test_a_folder_that_comes_twice_is_named(tmp_path):
+    lists_of_folders(tmp_path)
+    content = json.loads((tmp_path / "train.json").read_text())
+    content["class_roots"][1] = content["class_roots"][0]
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"train\.json has the folder .* twice among its class_roots"):
+        list_class_parts(tmp_path)
+
+
 def test_two_tables_for_one_part(tmp_path):
     beside_images(tmp_path)
     (tmp_path / "base.json").write_text("{}")

@@ -154,6 +154,14 @@ def test_mini_imagenet_from_tables(tmp_path):
     assert found.parts["train"].labels.tolist() == [0] * 10 + [1] * 10 + [2] * 10
     data = load("mini-imagenet", data_dir=tmp_path, val_fraction=0)
     assert (len(data.train), len(data.test)) == (24, 6)
+    val = (tmp_path / "val.csv").read_text()
+    for more, said in (
+        (f"other.jpg,{WNIDS[0]}", f"has the class {WNIDS[0]} in two of its tables"),
+        (val.splitlines()[1], "in two rows of its tables"),
+    ):
+        (tmp_path / "val.csv").write_text(f"{val}\n{more}")
+        with pytest.raises(UserError, match=said):
+            mini_imagenet(tmp_path)
     (tmp_path / "val.csv").unlink()
     with pytest.raises(UserError, match=r"mini-imagenet: .* has no val\.csv"):
         mini_imagenet(tmp_path)

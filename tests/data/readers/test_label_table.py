@@ -320,8 +320,9 @@ def test_the_column_of_parts_is_the_one_that_names_parts(flat):
 
 def test_columns_that_are_called_alike_and_folders_that_cannot_be_read(flat, monkeypatch):
     root, rows = flat
-    with pytest.raises(UserError, match="two columns called 'label'"):
-        load(write_table(root / "labels.csv", ("file", "label", "label "), [(*row, "x") for row in rows]))
+    for header in (("file", "label", "label "), ("file", "label", "label"), ("label", "file", "label")):
+        with pytest.raises(UserError, match="two columns called 'label'"):
+            load(write_table(root / "labels.csv", header, [(*row, "x") for row in rows]))
 
     def refuse(self, folder):
         raise PermissionError(13, "Permission denied", str(self.root / folder))

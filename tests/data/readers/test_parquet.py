@@ -10,14 +10,14 @@ from classmates.data.readers.parquet import find_shards, list_parquet  # noqa: E
 from classmates.errors import UserError  # noqa: E402
 
 
-def shard(path, first=0, count=10, **columns):
+def shard(path, first=0, count=10, names=("cat", "dog"), **columns):
     """A file of images whose red is their number; the classes alternate."""
     cells = []
     for number in range(first, first + count):
         file = io.BytesIO()
         Image.new("RGB", (6, 6), (number, 0, 255)).save(file, "PNG")
         cells.append({"bytes": file.getvalue(), "path": None})
-    features = datasets.Features(img=datasets.Image(), label=datasets.ClassLabel(names=["cat", "dog"]))
+    features = datasets.Features(img=datasets.Image(), label=datasets.ClassLabel(names=[*names]))
     table = datasets.Dataset.from_dict({"img": cells, "label": [n % 2 for n in range(count)]}, features)
     for name, values in columns.items():
         table = table.add_column(name, values)
@@ -110,6 +110,27 @@ def test_a_shard_with_other_columns_is_named(tmp_path):
     shard(tmp_path / "train-00000-of-00002.parquet")
     shard(tmp_path / "train-00001-of-00002.parquet", extra=[0] * 10)
     with pytest.raises(UserError, match=r"00001-of-00002.parquet has the columns img, label, extra, but .*00000"):
+        load(tmp_path)
+
+
+def test_parts_whose_numbers_stand_for_other_classes_are_told(tmp_path):
+    """Else the labels of all would be read by the names of the first file, which is that of the test set."""
+    shard(tmp_path / "train.parquet", names=("cat", "dog"))
+    for others in (("dog", "cat"), ("cat", "dog", "zebra")):
+        shard(tmp_path / "test.parquet", names=others)
+        either = f"(cat, dog|{', '.join(others)})"
+        said = rf"'label' stand for other classes in .*\.parquet \({either}\) than in .*\.parquet \({either}\)"
+        with pytest.raises(UserError, match=said):
+            load(tmp_path)
+
+
+@pytest.mark.parametrize("ends", [("", ""), ("-7d3a6a1c2a9c1e5b", "-99aa6a1c2a9c1e5b")])
+def test_a_missing_one_of_the_hubs_older_names_is_named_too(tmp_path, ends):
+    for number, end in zip((0, 1), ends, strict=True):
+        shard(tmp_path / f"train-{number:05}-of-00002{end}.parquet", first=10 * number)
+    assert len(load(tmp_path, val_fraction=0).train) == 16
+    (tmp_path / f"train-00000-of-00002{ends[0]}.parquet").unlink()
+    with pytest.raises(UserError, match=r"train-00000-of-00002.parquet is missing: the others say that there are 2"):
         load(tmp_path)
 
 

@@ -87,9 +87,19 @@ def test_a_folder_of_a_web_server(tmp_path, tar):
     pytest.importorskip("aiohttp")
     tar(tmp_path / "pets" / "train" / "0.tar", count=20)
     tar(tmp_path / "pets" / "test" / "0.tar")
-    quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    asked = []
+    noted = {"log_message": lambda self, *_: asked.append(f"{self.command} {self.path}")}
+    quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), noted)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(quiet, directory=tmp_path)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        data = load(f"http://127.0.0.1:{server.server_port}/pets", val_fraction=0)
+        url = f"http://127.0.0.1:{server.server_port}/pets"
+        data = load(url, val_fraction=0)
+        asked.clear()
+        load(url, val_fraction=0)
+        assert asked
+        assert not [path for path in asked if path.startswith("GET") and path.endswith(".tar")]  # nothing has changed
+        tar(tmp_path / "pets" / "train" / "0.tar", count=30)
+        changed = load(url, val_fraction=0)
         server.shutdown()
     assert (len(data.train), len(data.test)) == (20, 10)
+    assert (len(changed.train), len(changed.test)) == (30, 10)

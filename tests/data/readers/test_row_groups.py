@@ -58,7 +58,7 @@ def test_no_group_is_divided(scans, column):
         assert sum(map(len, (data.train, data.val, data.test))) == 3 * PATIENTS
         assert not notes_on_twins(data.notes)
         assert f"rows of the same '{column}' are of one group" in data.notes
-        assert any("20% of the groups, 12 images, were split off" in note for note in data.notes)
+        assert any("4 of 20 groups, 12 of 60 images, were split off" in note for note in data.notes)
 
 
 def test_the_label_is_the_column_that_is_none_of_groups(scans):
@@ -87,7 +87,29 @@ def test_a_copy_ties_two_groups_to_one_another(scans, tmp_path):
         assert tied <= patients(data.train) or tied <= patients(data.test)
 
 
-@pytest.mark.parametrize("nothing", ["", "NA", "unknown", "row 9"])
+def test_a_number_is_the_same_group_as_text_and_as_a_fraction():
+    rows = pd.DataFrame({"label": list("aabb"), "case": ["12", "12.0", "12.00", "1.50"]})
+    groups, _ = row_groups(rows, "label", [])
+    assert groups.unique().numel() == 2
+
+
+def test_what_is_held_out_of_few_groups_is_said(tmp_path):
+    """One group of each class at least, which may be far more than was asked for."""
+    rows = ["file,label,patient"]
+    for number in range(5 * 4 * 5):
+        patient, name = number // 5, f"{number}.png"
+        Image.new("L", (8, 8), 2 * number).save(tmp_path / name)
+        rows.append(f"{name},class {patient // 4},P{patient}")
+    (tmp_path / "scans.csv").write_text("\n".join(rows))
+    data = load(tmp_path / "scans.csv", val_fraction=0.1)
+    assert (len(data.train), len(data.val), len(data.test)) == (50, 25, 25)
+    assert any("5 of 20 groups, 25 of 100 images, were split off" in note for note in data.notes)
+    said = "for validation 25 of 75 images are held out, in whole groups, of each class one at least"
+    assert said in data.notes
+    assert not any("for validation" in note for note in load(tmp_path / "scans.csv", val_fraction=0.3).notes)
+
+
+@pytest.mark.parametrize("nothing", ["", "NA", "unknown", "-1", "-1.0", "row 9"])
 def test_rows_whose_group_is_not_known_are_their_own(scans, nothing):
     some = load(scans("view", patient=lambda patient, view: patient if patient < 4 else nothing), val_fraction=0)
     assert not divided(some) & set(range(4))

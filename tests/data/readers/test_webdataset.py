@@ -210,6 +210,18 @@ def test_members_of_no_use_are_noted(tmp_path):
     assert said in source.notes
 
 
+def test_members_of_which_none_is_an_image_are_told(tmp_path, tar):
+    pack(tmp_path / "train.tar", [("a.v2.png", encoded(1)), ("a.v2.cls", 0)])
+    with pytest.raises(
+        UserError, match=r"the train files of .* hold no image: .*\(not used: train\.tar/a\.v2\.png\)"
+    ):
+        load(tmp_path)
+    tar(tmp_path / "train.tar")
+    pack(tmp_path / "test.tar", [("LICENSE", "free")])
+    with pytest.raises(UserError, match=r"the test files of .* hold no image"):
+        load(tmp_path)
+
+
 def test_a_data_set_is_known_again_by_its_members(tmp_path, tar):
     tar(tmp_path / "a" / "train.tar", side=70)
     tar(tmp_path / "b" / "train.tar", side=70)
