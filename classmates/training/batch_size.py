@@ -91,7 +91,7 @@ def step_fits(config: RunConfig, method: Method, images: ImageData, size: int, d
         )
         arguments = dict(config.optimizer_args or {})
         optimizer = make_optimizer(config.optimizer, tried.parameters(), config.lr, arguments)
-        dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(config.precision)
+        dtype = {"bf": torch.bfloat16, "16": torch.float16}.get(str(config.precision)[:2])
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
             total = tried(batch).total
         total.backward()

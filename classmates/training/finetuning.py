@@ -188,7 +188,8 @@ class FrozenStages(Callback):
             raise UserError(f"freeze_epochs={epochs}: give 1 or more, or leave it out to freeze to the end")
         self.epochs = epochs
         self.modules = list(_first_stages(method, stages))
-        self.frozen = {parameter for module in self.modules for parameter in module.parameters()}
+        # Not those that their owner has frozen: they are not to learn later either.
+        self.frozen = {one for module in self.modules for one in module.parameters() if one.requires_grad}
 
     def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
         if self.epochs is None:  # processes then do not wait for gradients that never come

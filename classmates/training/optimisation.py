@@ -171,6 +171,10 @@ def make_schedule(
     takes = inspect.signature(SCHEDULES[name]).parameters
     arguments = {**{key: value for key, value in from_run.items() if key in takes}, **arguments}
     if name == "OneCycleLR":
+        if not isinstance(arguments["max_lr"], list):
+            raise UserError(
+                "schedule_args.max_lr: OneCycleLR rises to the learning rate, of each part its own: give lr"
+            )
         arguments = without_empty_rise(arguments)
     schedule = _call(f"schedule {name}", SCHEDULES[name], optimizer, arguments, {})
     return schedule, "step" if name in STEPPED_BY_BATCH else "epoch"

@@ -11,6 +11,7 @@ from torch import nn
 from classmates.data.parts import ImageData
 from classmates.errors import UserError
 from classmates.methods.spec import MethodSpec
+from classmates.networks.building.build import sized
 from classmates.networks.building.published import has_published_weights, out_of_reach
 from classmates.training.beginning import brings_weights
 from classmates.training.config import RunConfig, TrainConfig
@@ -69,6 +70,11 @@ def settle(config: TrainConfig, images: ImageData) -> tuple[RunConfig, list[str]
     if least_crop is not None and images.train.images is None and config.augmentation.crop_scale is None:
         settled["augmentation"] = replace(config.augmentation, crop_scale=least_crop)
         open_settings["augmentation.crop_scale"] = least_crop
+    fixed = sized(settled["model"], images.image_size) if isinstance(settled["model"], str) else {}
+    if fixed and "img_size" not in (config.model_args or {}):
+        settled["model_args"] = {**fixed, **(config.model_args or {})}
+        height, width = images.image_size
+        notes.append(f"{settled['model']} takes images of one size alone: it is built for {height}x{width} pixels")
     spec = MethodSpec.of(config.method)
     if spec is not None and (bool(settled["pretrained"]) or config.model_weights is not None):
         settled["method"] = spec.from_weights()

@@ -13,7 +13,7 @@ from classmates.errors import UserError
 from classmates.methods import MCL, PCL, Baseline, BornAgain, Combined, FitNet
 from classmates.networks.building.build import build_model
 from classmates.training.checkpoints import load_checkpoint
-from classmates.training.finetuning import WeightAverage, measure_statistics, new_parts
+from classmates.training.finetuning import FrozenStages, WeightAverage, measure_statistics, new_parts
 from classmates.training.optimisation import faster_groups, layer_groups
 
 
@@ -203,6 +203,18 @@ def test_frozen_stages_stay_as_they_are(small_train, small_mcl, tmp_path, epochs
     assert any("running_mean" in name for name in frozen)
     assert not any("fc" in name for name in frozen)
     assert all(torch.equal(begin[name], end[name]) for name in frozen) == (epochs is None)
+
+
+def test_what_its_owner_has_frozen_does_not_learn_later(tiny_network, tiny_data):
+    network = tiny_network()
+    first, second = list(network.stage1.parameters())[:2]
+    first.requires_grad_(False)
+    frozen = FrozenStages(Baseline(network, tiny_data), 1, epochs=1)
+    for epoch, learns in ((0, False), (1, True)):
+        frozen._set(epoch)
+        assert (first.requires_grad, second.requires_grad) == (False, learns)
+    frozen.on_train_end(None, None)
+    assert (first.requires_grad, second.requires_grad) == (False, True)
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,11 @@ def test_one_cycle_has_a_rate_for_every_step_of_short_runs_too(steps, share):
     assert rates[-1] == pytest.approx(0.1 / 25 / 1e4)
 
 
+def test_a_peak_that_would_take_the_place_of_every_parts_own_rate_is_told():
+    with pytest.raises(UserError, match=r"schedule_args\.max_lr: OneCycleLR rises to the learning rate.*give lr"):
+        rates_of("OneCycleLR", {"max_lr": 0.3})
+
+
 def test_sgd_is_that_of_the_papers():
     optimizer = make_optimizer("SGD", parameters(), 0.1, {})
     assert {name: optimizer.defaults[name] for name in ("lr", "momentum", "nesterov", "weight_decay")} == {

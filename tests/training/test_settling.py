@@ -188,6 +188,23 @@ def test_a_rate_that_is_for_another_batch_is_told(hub, given, told):
     assert any(note.startswith(said) for note in notes) is told
 
 
+@pytest.mark.parametrize(
+    ("given", "built"),
+    [
+        ({"model": "vit_tiny_patch16_224"}, {"img_size": [128, 128]}),
+        ({"model": "vit_tiny_patch16_224", "model_args": {"img_size": 96}}, {"img_size": 96}),
+        ({"model": "vit_tiny_patch16_224", "model_args": {"depth": 2}}, {"img_size": [128, 128], "depth": 2}),
+        ({"model": "resnet18"}, None),
+    ],
+)
+def test_a_network_of_one_size_is_built_for_that_of_the_images(hub, given, built):
+    hub(None)
+    settled, notes = settle(config(**given), images(pixels=128))
+    assert settled.model_args == built
+    told = "vit_tiny_patch16_224 takes images of one size alone: it is built for 128x128 pixels" in notes
+    assert told is (built is not None and built["img_size"] != 96)
+
+
 def test_what_follows_from_the_users_optimiser_is_not_said_to_be_the_recipes(hub):
     hub(None)
     settled, notes = settle(config(optimizer="SGD", batch_size=96), images())

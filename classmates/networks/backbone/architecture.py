@@ -64,8 +64,9 @@ def inspect_network(network: nn.Module, input_shape: tuple[int, int, int] | None
     for mode, output in {"": logits, " in training mode": logits_in_training}.items():
         if not isinstance(output, Tensor) or output.ndim != 2:
             found = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+            aux = "" if isinstance(output, Tensor) else ": build it without auxiliary outputs (aux_logits=False)"
             raise UserError(
-                f"{type(network).__name__} must return logits [batch, classes]; it returned {found}{mode}"
+                f"{type(network).__name__} must return logits [batch, classes]; it returned {found}{mode}{aux}"
             )
     if are_probabilities(logits):
         raise UserError(

@@ -29,11 +29,12 @@ def hooked(
         return lambda module, inputs, output: function(output)
 
     def on_input(function: Callable[[Any], None]) -> Callable[..., None]:
-        return lambda module, inputs: function(inputs[0])
+        return lambda module, inputs, named: function(inputs[0] if inputs else next(iter(named.values())))
 
     handles = [network.get_submodule(name).register_forward_hook(on_output(f)) for name, f in after.items()]
     handles += [
-        network.get_submodule(name).register_forward_pre_hook(on_input(f)) for name, f in (before or {}).items()
+        network.get_submodule(name).register_forward_pre_hook(on_input(f), with_kwargs=True)
+        for name, f in (before or {}).items()
     ]
     try:
         yield

@@ -104,18 +104,21 @@ def run_in_training(network: nn.Module, images: Tensor) -> Any:
     return functional_call(network, buffers, (images,))
 
 
-def default_input_shape(network: nn.Module, channels: int | None = None) -> tuple[int, int, int]:
+def default_input_shape(
+    network: nn.Module, channels: int | None = None, size: int | None = None
+) -> tuple[int, int, int]:
     """Return (C, H, W) of the network's images: the first that it runs on.
 
-    The size is that of timm's ``pretrained_cfg``, or one of the usual ones. The channels are, where they are not
-    given, those of the first convolution or, where that is not what runs first, 3 or 1.
+    The size is, where it is not given, that of timm's ``pretrained_cfg`` or one of the usual ones. The channels are,
+    where they are not given, those of the first convolution or, where that is not what runs first, 3 or 1.
 
     Raises UserError where it runs on none of them.
     """
     config = getattr(network, "pretrained_cfg", None) or {}
-    sizes = (
-        [tuple(config["input_size"][1:])] if config.get("input_size") else [(size, size) for size in FALLBACK_SIZES]
-    )
+    usual = [(each, each) for each in FALLBACK_SIZES]
+    sizes = [tuple(config["input_size"][1:])] if config.get("input_size") else usual
+    if size is not None:
+        sizes = [(size, size)]
     if channels is not None and len(sizes) == 1:
         return (channels, *sizes[0])
     first = next((module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d)), 3)

@@ -67,7 +67,8 @@ def build_model(
 def sized(name: str, size: tuple[int, int]) -> dict[str, Any]:
     """Return the arguments that make a model of one image size only, as most transformers of timm's, take (H, W)."""
     config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
-    return {"img_size": size} if config is not None and config.fixed_input_size else {}
+    own = config is None or not config.fixed_input_size or tuple(config.input_size[1:]) == tuple(size)
+    return {} if own else {"img_size": list(size)}
 
 
 def check_model_name(name: str) -> None:

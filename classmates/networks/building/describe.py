@@ -17,7 +17,7 @@ from classmates.contracts import DataSpec
 from classmates.errors import UserError
 from classmates.networks.backbone.architecture import Architecture, inspect_network
 from classmates.networks.backbone.probe import default_input_shape
-from classmates.networks.building.build import build_model, check_model_args, check_model_name
+from classmates.networks.building.build import build_model, check_model_args, check_model_name, sized
 from classmates.networks.building.complexity import count_parameters, multiply_adds
 from classmates.networks.peers.peers import Peers
 
@@ -111,7 +111,8 @@ def describe(
     if isinstance(model, str):
         check_model_name(model)
         classes = own_number_of_classes(model) if num_classes is None else num_classes
-        network = build_model(model, classes, in_chans, **(model_args or {}))
+        fixed = {} if image_size is None else sized(model, (image_size, image_size))
+        network = build_model(model, classes, in_chans, **{**fixed, **(model_args or {})})
     elif model_args:
         raise UserError(f"model_args are {dict(model_args)}, but the model is given as an object: leave them out")
     else:
@@ -119,10 +120,8 @@ def describe(
     if stages is not None:
         network.stage_names = tuple(stages)  # type: ignore[assignment]
     of_timm = isinstance(model, str) and not is_file_name(model)  # which always takes as many channels as it is told
-    channels, height, width = default_input_shape(network, in_chans if of_timm else None)
-    if image_size is not None:
-        height = width = image_size
-    architecture = inspect_network(network, (channels, height, width))
+    shape = default_input_shape(network, in_chans if of_timm else None, image_size)
+    architecture = inspect_network(network, shape)
     try:
         division: Division | str = divide(network, architecture, -2 if share is None else share)
     except UserError as error:

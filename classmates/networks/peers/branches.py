@@ -157,13 +157,15 @@ def drop_unused_parameters(branched: nn.Module, trunk: Trunk, images: Tensor) ->
 
     What is looked at is training, and evaluation too: blocks that training skips at random are of use.
     """
-    parameters = {name: p for name, p in branched.named_parameters() if p.requires_grad}
+    # In a copy: a network may keep on itself what it computes, which could then be copied no more.
+    tried = copy.deepcopy(branched, {id(trunk): trunk})
+    parameters = {name: p for name, p in tried.named_parameters() if p.requires_grad}
     used = dict.fromkeys(parameters, False)
     for run in (lambda network, images: network(images), run_in_training):
-        with silent(trunk.network), silent(branched), trunk.recorded():
+        with silent(trunk.network), silent(tried), trunk.recorded():
             run(trunk.network, images)
             with torch.enable_grad():
-                logits = run(branched, images)
+                logits = run(tried, images)
                 gradients = torch.autograd.grad(logits.sum(), list(parameters.values()), allow_unused=True)
         for name, gradient in zip(parameters, gradients, strict=True):
             used[name] |= gradient is not None

@@ -110,12 +110,18 @@ def test_images_that_a_network_cannot_take_in_training() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda _, logits: (logits, logits), r"must return logits \[batch, classes\]; it returned a tuple$"),
-        (lambda _, logits: {"logits": logits}, r"must return logits \[batch, classes\]; it returned a dict$"),
+        (
+            lambda _, logits: (logits, logits),
+            r"must return logits \[batch, classes\]; it returned a tuple: build it without auxiliary outputs",
+        ),
+        (
+            lambda _, logits: {"logits": logits},
+            r"must return logits \[batch, classes\]; it returned a dict: build it without auxiliary outputs",
+        ),
         (lambda _, logits: logits[:, :, None], r"it returned \(2, 4, 1\)$"),
         (
             lambda self, logits: Auxiliary(logits, logits) if self.training else logits,
-            r"it returned a Auxiliary in training mode$",
+            r"it returned a Auxiliary in training mode: build it without auxiliary outputs \(aux_logits=False\)$",
         ),
     ],
 )

@@ -58,6 +58,21 @@ def test_output_of_a_network(tiny_network: Make) -> None:
     assert output.logits.requires_grad
 
 
+def test_a_classifier_that_is_called_by_keyword_is_seen_too() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 4, 3, 2), nn.Conv2d(4, 6, 3, 2)
+            self.fc = nn.Linear(6, 5)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.fc(input=self.second(self.first(images)).mean((2, 3)))
+
+    network, images = Named().eval(), torch.randn(2, 3, 16, 16)
+    output = observe(network, inspect_network(network, (3, 16, 16)), images)
+    torch.testing.assert_close(output.embedding, network.second(network.first(images)).mean((2, 3)))
+
+
 def test_nothing_stays_in_the_network(tiny_network: Make) -> None:
     network = tiny_network()
     architecture = inspect_network(network, (3, 16, 16))

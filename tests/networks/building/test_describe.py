@@ -1,4 +1,5 @@
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -80,6 +81,13 @@ def test_a_network_that_cannot_be_divided_is_described_all_the_same():
     assert f"shared trunk   none: {found.division}" in str(found)
     with pytest.raises(UserError, match="shares 0 of 2 stages"):
         describe(Plain(), image_size=8, stages=["first", "third"], share=-2)
+
+
+def test_networks_of_one_size_are_described_at_the_size_asked_for():
+    by_name = describe("vit_tiny_patch16_224", image_size=64, num_classes=3)
+    assert by_name.architecture.input_shape == (3, 64, 64)
+    built = timm.create_model("vit_tiny_patch16_224", img_size=64, num_classes=3)
+    assert describe(built, image_size=64).architecture.input_shape == (3, 64, 64)
 
 
 def test_the_network_stays_as_it_was():

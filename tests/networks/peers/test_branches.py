@@ -108,6 +108,21 @@ def test_networks_as_people_write_them(make: type[nn.Module], copies: bool) -> N
         assert "positions" not in dict(branched.named_parameters())
 
 
+def test_a_network_that_keeps_its_features_on_itself_has_branches_too() -> None:
+    """As networks do that show their features or attention: a tensor that gradients flow to cannot be copied."""
+
+    class Shows(Flat):
+        def forward(self, images: Tensor) -> Tensor:
+            self.features = self.bn1(self.conv1(images))
+            maps = self.relu(self.bn2(self.conv2(self.features)))
+            return self.fc(self.relu(self.bn3(self.conv3(maps))).mean((2, 3)))
+
+    peers = Peers(Shows(), DataSpec(5, [0, 1, 2, 3, 4], (3, 16, 16)), count=3, share=-2)
+    outputs = peers(torch.randn(2, 3, 16, 16))
+    assert len(outputs) == 3
+    sum(one.logits.sum() for one in outputs).backward()
+
+
 def test_peers_do_not_write_into_each_other_s_features() -> None:
     torch.manual_seed(0)
     peers = Peers(Flat(), DataSpec(5, torch.arange(5), (3, 16, 16)), 3, share=1, start="same")
