@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import re
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
 from classmates._files import require_regular
@@ -135,11 +136,9 @@ def _require_same_columns(files: list[Path]) -> None:
                 continue
             other, known = classes.setdefault(column, (file, names))
             if names != known:
+                pairs = enumerate(zip_longest(names, known, fillvalue="no class"))
+                number, (here, there) = next((n, pair) for n, pair in pairs if pair[0] != pair[1])
                 raise UserError(
-                    f"the numbers in '{column}' stand for other classes in {file} ({_some(names)}) than in "
-                    f"{other.name} ({_some(known)}): write all parts with the same class names, or labels as texts"
+                    f"in '{column}' the number {number} is '{here}' in {file} and '{there}' in {other.name}: write "
+                    "all parts with the same class names, or labels as texts"
                 )
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
