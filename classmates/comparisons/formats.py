@@ -15,7 +15,6 @@ from classmates.comparisons.ranking import beside_published, gain, in_order
 from classmates.comparisons.remarks import remarks
 from classmates.comparisons.runs import further
 from classmates.comparisons.verdict import as_lines, verdicts
-from classmates.tasks.protocol import ProtocolRecord
 
 
 class Section(NamedTuple):
@@ -133,17 +132,19 @@ def _headline(part: pd.DataFrame) -> Section:
         f"− {part['reference'].iloc[0]} [95 %]": _difference,
         "published": lambda row: row["published"],
         "ours − published": lambda row: signed(row["beyond_published"], digits(row)),
-        **_beside(protocol_in(part)),
+        **_beside(part),
         "note": lambda row: row["note"] if row["seeds"] else "",
     }
     return _section(_title(part), part, columns, score=2)
 
 
-def _beside(protocol: ProtocolRecord | None) -> dict[str, Callable[[pd.Series], str]]:
-    """Return the columns of the headline of other networks and of the student's other metrics."""
+def _beside(part: pd.DataFrame) -> dict[str, Callable[[pd.Series], str]]:
+    """Return the columns of the headline of other networks and of the student's metrics beside the score's."""
+    protocol, scored = protocol_in(part), part["metric"].iloc[0]
     if protocol is None:
         return {}
     percent = ", %" if protocol.main.percent else ""
+    of_networks = percent if scored == protocol.headline else f" {protocol.main.heading}"
 
     def network(name: str) -> Callable[[pd.Series], str]:
         return lambda row: plus_minus(row[name], row[f"{name}_std"], protocol.main.digits)
@@ -152,8 +153,8 @@ def _beside(protocol: ProtocolRecord | None) -> dict[str, Callable[[pd.Series], 
         return lambda row: number(row[name], f".{protocol.metrics[name].digits}f") if name in row else ""
 
     return {
-        **{f"{name}{percent}": network(name) for name in ("peers", "ensemble")},
-        **{protocol.metrics[name].heading: metric(name) for name in further(protocol)},
+        **{f"{name}{of_networks}": network(name) for name in ("peers", "ensemble")},
+        **{protocol.metrics[name].heading: metric(name) for name in further(protocol, scored)},
     }
 
 

@@ -28,9 +28,9 @@ def columns(protocol: ProtocolRecord | None) -> list[str]:
     ]
 
 
-def further(protocol: ProtocolRecord | None) -> list[str]:
-    """Return the names of the metrics beside the headline."""
-    return [] if protocol is None else [name for name in protocol.metrics if name != protocol.headline]
+def further(protocol: ProtocolRecord | None, metric: str | None = None) -> list[str]:
+    """Return the names of the metrics beside ``metric``, which is the headline if not given."""
+    return [] if protocol is None else [name for name in protocol.metrics if name != (metric or protocol.headline)]
 
 
 def figures(record: RunRecord) -> dict[str, Any]:

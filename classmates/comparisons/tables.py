@@ -97,8 +97,8 @@ def comparison_table(runs: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
     single run's headline, mean over runs, as their results have it. ``outcome_low`` to ``outcome_high``: the interval
     of the difference over seeds and over the ``outcomes`` that both rows were judged on one by one, where those are
     kept. ``peers`` and ``ensemble`` are of the headline,
-    and one column has each other metric of the student. Costs are means over seeds; ``time_ratio`` (of a step),
-    ``training_ratio`` (of all steps) and ``memory_ratio`` are to the reference. ``published`` is as printed,
+    and one column has each metric of the student beside the score's. Costs are means over seeds; ``time_ratio`` (of a
+    step), ``training_ratio`` (of all steps) and ``memory_ratio`` are to the reference. ``published`` is as printed,
     ``beyond_published`` ours minus theirs. ``precision``: those that the runs were trained in. ``note``: what is
     missing. ``protocol``: how the runs were judged; None where none has finished.
 
@@ -185,7 +185,7 @@ def _line(
         "worse": difference.high < 0 if more else difference.low > 0,
         "seeds_needed": nan if difference.seeds_needed is None else difference.seeds_needed,
         **_other_networks(runs, choice, protocol),
-        **_other_metrics(runs, protocol),
+        **_other_metrics(runs, choice, protocol),
         **costs,
         "training_ratio": costs["seconds"] / _mean(base["seconds"]),
         "time_ratio": costs["seconds_per_step"] / _mean(base["seconds_per_step"]),
@@ -207,11 +207,12 @@ def _other_networks(runs: pd.DataFrame, choice: ScoreChoice, protocol: ProtocolR
     return found
 
 
-def _other_metrics(runs: pd.DataFrame, protocol: ProtocolRecord | None) -> dict[str, float]:
-    """Return the means of the student's metrics beside the headline, shares in percent."""
+def _other_metrics(runs: pd.DataFrame, choice: ScoreChoice, protocol: ProtocolRecord | None) -> dict[str, float]:
+    """Return the means of the student's metrics beside the score's, shares in percent."""
     if protocol is None:
         return {}
-    return {name: protocol.metrics[name].scale * _mean(runs[name]) for name in further(protocol) if name in runs}
+    columns = {name: "student" if name == protocol.headline else name for name in further(protocol, choice.metric)}
+    return {name: protocol.metrics[name].scale * _mean(runs[of]) for name, of in columns.items() if of in runs}
 
 
 def by_seed(runs: pd.DataFrame) -> dict[int, float]:

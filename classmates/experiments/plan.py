@@ -10,7 +10,7 @@ from typing import Any, cast, get_args
 
 from classmates._files import slug
 from classmates._names import in_unicode
-from classmates._progress import say
+from classmates._progress import note, say
 from classmates.comparisons.recipe import Base, Recipe, load_recipe, read_seeds
 from classmates.configuration.arguments import arguments_of
 from classmates.configuration.settings import Settings
@@ -143,6 +143,9 @@ def choose(
             raise unknown("model among models_settings", model, [*chosen.models, *wanted.models])
     for model in wanted.models:
         check_model_name(model)
+        if chosen.models_settings and model not in {*chosen.models, *chosen.models_settings}:
+            known = ", ".join(chosen.models_settings)
+            note(f"model {model}: the recipe has settings for {known} alone; this one's runs are without them")
     for what, names in {"models": wanted.models, "data": wanted.data}.items():
         if twice := [name for name, count in Counter(names).items() if count > 1]:
             raise UserError(f"{what}: '{twice[0]}' comes twice: name it once")

@@ -20,14 +20,15 @@ from classmates.networks.peers.peers import Peers
 from classmates.training.module import TrainingModule, seed_everywhere
 
 AVERAGE = "average"
-"""The key of a checkpoint under which the averaged weights are, by the names of the method's ``networks``."""
+"""The key of a checkpoint under which the averaged weights are, by their names in the method."""
 
 
 class WeightAverage(Callback):
     """Keep an exponential moving average of every network's weights and BatchNorm statistics.
 
-    It is what validation scores and, when training ends, what the networks become. The decay grows with the number n
-    of steps, min(decay, (1 + n) / (10 + n)), so that a short training does not end where it began. The average and n
+    Also of what else of the method learns, such as exits, which are scored and deployed with them. The average is
+    what validation scores and, when training ends, what all of it becomes. The decay grows with the number n of
+    steps, min(decay, (1 + n) / (10 + n)), so that a short training does not end where it began. The average and n
     begin anew where the networks do (``Method.generation``).
 
     Args:
@@ -45,9 +46,9 @@ class WeightAverage(Callback):
         self.average: dict[str, Tensor] = {}
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        current = _state(module)
-        kept = self.average or current
-        self.average = {name: kept[name].to(value.device, copy=True) for name, value in current.items()}
+        state = _method(module).state_dict()
+        begun = self.average or {name: state[name] for name in averaged(_method(module))}
+        self.average = {name: value.to(state[name].device, copy=True) for name, value in begun.items()}
 
     @torch.no_grad()
     def on_train_batch_end(
@@ -56,7 +57,7 @@ class WeightAverage(Callback):
         if trainer.global_step == self.steps:  # gradients are accumulated: no step yet
             return
         self.steps = trainer.global_step
-        current, generation = _state(module), _method(module).generation
+        current, generation = self._current(module), _method(module).generation
         if generation != self.generation:
             self.generation, self.first = generation, self.steps
             self.average = {name: value.clone() for name, value in current.items()}
@@ -79,18 +80,27 @@ class WeightAverage(Callback):
 
     @torch.no_grad()
     def _exchange(self, module: L.LightningModule) -> None:
-        """Let the networks and the average change places; all at once, as a tensor may have two names."""
-        current = _state(module)
+        """Let the weights and their average change places; all at once, as a tensor may have two names."""
+        current = self._current(module)
         kept = {name: value.clone() for name, value in current.items()}
         for name, value in current.items():
             value.copy_(self.average[name])
         self.average = kept
+
+    def _current(self, module: L.LightningModule) -> dict[str, Tensor]:
+        state = _method(module).state_dict()
+        return {name: state[name] for name in self.average}
 
     def on_save_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint[AVERAGE] = self.average
 
     def on_load_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         self.average = dict(checkpoint[AVERAGE])
+        if unknown := next(iter(self.average.keys() - _method(module).state_dict().keys()), None):
+            raise UserError(
+                f"ema: the checkpoint has an average of '{unknown}', which the method does not have; go on with the "
+                "version of classmates that began this run, or begin it anew in another folder"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         return {"steps": self.steps, "first": self.first, "generation": self.generation}
@@ -109,8 +119,19 @@ def _networks(module: L.LightningModule) -> Peers:
     return _method(module).networks
 
 
-def _state(module: L.LightningModule) -> dict[str, Tensor]:
-    return _networks(module).state_dict(keep_vars=False)
+def averaged(method: Method) -> list[str]:
+    """Return the names of what is averaged: all of the networks, and of every other part with weights that learn.
+
+    Banks have no weights; those of teachers, and of means of networks, do not learn.
+    """
+    learning = {
+        place
+        for place, part in method.named_modules()
+        if any(weight.requires_grad for weight in part.parameters(recurse=False))
+    }
+    return [
+        name for name in method.state_dict() if name.startswith("networks.") or name.rpartition(".")[0] in learning
+    ]
 
 
 class PeerAverage(Callback):

@@ -93,8 +93,7 @@ def best_epoch(run: RunFolder, module: TrainingModule, device: torch.device) -> 
     state = {key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items()}
     number = checkpoint["epoch"] + 1
     if not method.deploys_average:
-        average = {f"networks.{name}": value for name, value in checkpoint.get(AVERAGE, {}).items()}
-        return BestEpoch(number, state | average)
+        return BestEpoch(number, state | checkpoint.get(AVERAGE, {}))
     with _restored(method.to(device)):
         BestEpoch(number, state).load_into(method)
         deploy_average(module, checkpoint["epoch"], device)

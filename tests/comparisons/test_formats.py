@@ -1,6 +1,7 @@
 """A comparison's table as text, Markdown and LaTeX."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -14,7 +15,7 @@ from classmates.comparisons.formats import (
     statistics_sections,
 )
 from classmates.comparisons.numbers import unit
-from classmates.comparisons.recipe import Recipe
+from classmates.comparisons.recipe import Recipe, ScoreChoice
 from classmates.comparisons.tables import comparison_table
 
 COSTS = {"seconds": 75.0, "steps": 6000, "seconds_per_step": 0.0125, "peak_memory_mib": 140.0, "image_passes": 4500}
@@ -56,6 +57,20 @@ def test_a_section_has_what_is_there(table: pd.DataFrame) -> None:
     assert cost.cells[0] == ["Baseline", "30", "1.00", "3,000", "10.0", "1.00", "100", "1.00", "1,500"]
     assert cost.cells[1] == ["MCL", "75", "2.50", "6,000", "12.5", "1.25", "140", "1.40", "4,500"]
     assert [line[0] for line in cost.cells] == ["Baseline", "MCL", "beta_0.2 & more"]
+
+
+def test_whatever_a_table_is_scored_by_every_other_metric_stands_beside_it_once(frame_of, recipe) -> None:
+    ran = [{"row": row, "seed": 0, "student": 0.7, "peers": 0.6} for row in ("Baseline", "MCL")]
+    runs = frame_of(ran).assign(nll=0.9, ece=0.05)
+    written = {"top1": ("top-1, %", "70.00"), "nll": ("NLL", "0.900"), "ece": ("ECE, %", "5.00")}
+    for metric, peers in {"top1": "peers, %", "nll": "peers top-1, %", "ece": "peers top-1, %"}.items():
+        table = comparison_table(runs, replace(recipe, score=ScoreChoice(metric=metric)))
+        section = sections(table)[0]
+        values = dict(zip(section.heads, next(line for line in section.cells if line[0] == "MCL"), strict=True))
+        (own, score), others = written[metric], [pair for name, pair in written.items() if name != metric]
+        assert values[unit(table)] == score
+        assert own not in values
+        assert {**values, **dict(others), peers: "60.00"} == values
 
 
 def test_statistics_are_of_the_rows_that_have_any(table: pd.DataFrame) -> None:

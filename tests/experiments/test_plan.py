@@ -174,6 +174,18 @@ def test_settings_of_a_model_that_nobody_names_are_told(tmp_path):
     assert choose(mine, [], ["resnet14"], [], None, None).models_settings == {"resnet14": {"lr": 0.1}}
 
 
+def test_a_model_beside_those_that_the_recipe_has_settings_for_is_told_of(tmp_path, capsys):
+    (tmp_path / "mine.yaml").write_text(
+        "models: [resnet8, resnet14]\nrows: {Baseline: {method: Baseline}}\nmodels_settings: {resnet8: {lr: 0.1}}"
+    )
+    mine = str(tmp_path / "mine.yaml")
+    for models in ([], ["resnet8"], ["resnet14"]):  # the recipe's own, which say what they mean
+        choose(mine, [], models, [], None, None)
+        assert capsys.readouterr().err == ""
+    choose(mine, [], ["resnet8", "resnet20"], [], None, None)
+    assert "model resnet20: the recipe has settings for resnet8 alone" in capsys.readouterr().err
+
+
 def test_published_values_stand_beside_results_on_the_recipes_own_data_alone(tmp_path):
     recipe = "rows: {Baseline: {method: Baseline}}\npublished: {resnet8: {Baseline: 70}}\n"
     for own, asked, shown in (("[digits]", [], True), ("[digits]", ["cifar10"], False), ("[]", [], False)):

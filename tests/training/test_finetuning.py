@@ -10,10 +10,10 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from classmates.errors import UserError
-from classmates.methods import MCL, PCL, Baseline, BornAgain, Combined, FitNet
+from classmates.methods import KD, MCL, ONE, PCL, SD, Baseline, BornAgain, Combined, FitNet
 from classmates.networks.building.build import build_model
 from classmates.training.checkpoints import load_checkpoint
-from classmates.training.finetuning import FrozenStages, WeightAverage, measure_statistics, new_parts
+from classmates.training.finetuning import FrozenStages, WeightAverage, averaged, measure_statistics, new_parts
 from classmates.training.optimisation import faster_groups, layer_groups
 
 
@@ -28,13 +28,14 @@ class Rates(Callback):
 
 
 class Watched(Callback):
-    """Keeps the networks' weights after every step, and those that are validated."""
+    """Keeps the method's weights after every step, and those that are validated."""
 
     def __init__(self):
         self.steps, self.validated = [], []
 
     def weights(self, module):
-        return {name: value.clone() for name, value in module.method.networks.state_dict().items()}
+        state = module.method.state_dict()
+        return {name: value.clone() for name, value in state.items() if isinstance(value, torch.Tensor)}
 
     def on_train_start(self, trainer, module):
         self.steps.append(self.weights(module))
@@ -126,21 +127,48 @@ def test_mean_teachers_follow_once_a_step(small_train, tmp_path, accumulate):
     assert len(set(means)) == max(expected)  # and each time they have changed
 
 
-def test_the_average_is_validated_and_becomes_the_student(small_train, small_mcl, tmp_path):
+@pytest.mark.parametrize(
+    ("method", "beside"),
+    [
+        (partial(MCL, peers=2, num_negatives=8, dimension=4), "contrast.projections.layers"),
+        (SD, "shallow.exits"),
+        (partial(ONE, peers=2), "gate.layers"),
+        (partial(PCL, peers=2), "head.weight"),
+    ],
+)
+def test_the_average_is_validated_and_becomes_the_student(small_train, tmp_path, method, beside):
+    """With what is scored beside the networks, such as the exits that learnt on their maps."""
     watched = Watched()
-    result = small_train(method=small_mcl, out=tmp_path / "run", epochs=2, ema=0.9, callbacks=[watched])
-    average = watched.steps[0]
+    result = small_train(method=method, out=tmp_path / "run", epochs=2, ema=0.9, callbacks=[watched])
+    names = averaged(result.method)
+    assert any(name.startswith(beside) for name in names)
+    average = {name: watched.steps[0][name] for name in names}
     for number, weights in enumerate(watched.steps[1:], start=1):
         decay = min(0.9, (1 + number) / (10 + number))
         average = {
             name: torch.lerp(weights[name], average[name], decay) if value.is_floating_point() else weights[name]
             for name, value in average.items()
         }
-    final = result.method.networks.state_dict()
+    final = result.method.state_dict()
     for name, value in average.items():
         torch.testing.assert_close(watched.validated[-1][name], value, msg=name)
         torch.testing.assert_close(final[name], value, msg=name)
-    assert not torch.equal(watched.steps[-1]["networks.1.fc.weight"], final["networks.1.fc.weight"])
+    learnt = [name for name in names if name.endswith("weight")]
+    assert not any(torch.equal(watched.steps[-1][name], final[name]) for name in learnt)
+
+
+def test_banks_teachers_and_means_are_not_averaged(tiny_network, tiny_data):
+    methods = [
+        MCL(tiny_network(), tiny_data, peers=2, num_negatives=8, dimension=4),
+        PCL(tiny_network(), tiny_data, peers=2),
+        BornAgain(tiny_network(), tiny_data, generations=2),
+        KD(tiny_network(), tiny_data, teacher=tiny_network()),
+    ]
+    for method in methods:
+        learning = {name for name, weight in method.named_parameters() if weight.requires_grad}
+        names = set(averaged(method))
+        assert learning <= names
+        assert not [name for name in names if name.startswith(("contrast.bank", "means", "others"))]
 
 
 class Tied(nn.Module):
@@ -186,7 +214,12 @@ def test_a_run_with_an_average_goes_on_bit_for_bit(small_train, tmp_path):
         small_train(out=tmp_path / "parts", epochs=3, ema=0.95, callbacks=[Break()])
     resumed = small_train(out=tmp_path / "parts", epochs=3, ema=0.95, resume=True).student.state_dict()
     assert all(torch.equal(value, whole[name]) for name, value in resumed.items())
-    assert "average" in load_checkpoint(tmp_path / "parts" / "checkpoints" / "last.ckpt")
+    last = tmp_path / "parts" / "checkpoints" / "last.ckpt"
+    checkpoint = load_checkpoint(last)
+    checkpoint["average"] = {f"earlier.{name}": value for name, value in checkpoint["average"].items()}
+    torch.save(checkpoint, last)
+    with pytest.raises(UserError, match=r"an average of 'earlier\..*', which the method does not have"):
+        small_train(out=tmp_path / "parts", epochs=3, ema=0.95, resume=True)
 
 
 @pytest.mark.parametrize("epochs", [None, 1])
