@@ -119,6 +119,15 @@ def output_file(path: Path, *, through_links: bool = True) -> Iterator[Path]:
         yield temporary
 
 
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""How the address of something that is not on this machine begins; a path has lost one of two slashes."""
+
+
+def at_home(path: str | Path) -> Path:
+    """Return a path in which ``~`` is the user's home folder, as in a shell; that of nobody (``~x``) stays so."""
+    return Path(os.path.expanduser(path))
+
+
 def require_writable(path: Path) -> None:
     """Raise UserError where ``output_file`` could not write; nothing is left there.
 
@@ -133,7 +142,7 @@ def require_writable(path: Path) -> None:
                 pass
         finally:
             for folder in made:
-                with suppress(OSError):  # it was not made, or another process uses it by now
+                with suppress(OSError, ValueError):  # it was not made, or another process uses it by now
                     folder.rmdir()
 
 
@@ -167,7 +176,9 @@ def slug(text: str, longest: int = 40) -> str:
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
     try:
+        if ADDRESS.match(str(path)):
+            raise OSError("it is an address, and results are written to folders of this machine")
         yield
-    except OSError as error:
-        why = f"'{path}' cannot be written ({error.strerror or error})"
+    except (OSError, ValueError) as error:  # a value: a name with a NUL
+        why = f"'{path}' cannot be written ({getattr(error, 'strerror', None) or error})"
         raise UserError(f"{why}: mend that, or name another place with --out") from error

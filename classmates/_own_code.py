@@ -14,10 +14,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from classmates._files import at_home
 from classmates.errors import UserError, unknown
 
 PREFIX = "classmates_file_"
 """How the names of such modules begin."""
+WHATEVER = (Exception, SystemExit)
+"""What the user's code may raise; a script without a main guard ends the program."""
 
 
 def is_file_name(name: str) -> bool:
@@ -27,7 +30,7 @@ def is_file_name(name: str) -> bool:
 
 def file_of(name: str) -> Path:
     """Return the file that ``FILE.py:CLASS`` names, or ``FILE.py``, which lacks the class."""
-    return Path(name if name.endswith(".py") else name.rpartition(":")[0])
+    return at_home(name if name.endswith(".py") else name.rpartition(":")[0])
 
 
 def load_class(kind: str, name: str) -> Any:
@@ -43,12 +46,12 @@ def load_class(kind: str, name: str) -> Any:
     file, _, attribute = name.rpartition(":")
     if not file.endswith(".py"):
         raise UserError(f"{kind} '{name}' names a file but no class in it: write '{name}:YourClass'")
-    path = Path(file)
+    path = file_of(name)
     if not path.is_file():
         raise UserError(f"{kind} '{name}': there is no file '{file}' (seen from {Path.cwd()})")
     try:
         module = _module(path.resolve(), path.stat().st_mtime_ns)
-    except Exception as error:  # whatever the user's code does
+    except WHATEVER as error:
         raise UserError(
             f"{kind} file '{file}' could not be run: {type(error).__name__}: {error} "
             "(modules beside it are found if their folder is in PYTHONPATH)"
@@ -78,6 +81,8 @@ def load_named(kind: str, name: str) -> Any:
         if isinstance(error, ModuleNotFoundError) and file.is_file():
             return load_class(kind, f"{file}:{attribute}")
         raise UserError(f"{kind} '{name}' cannot be imported: {error}; one of your own is FILE.py:CLASS") from error
+    except WHATEVER as error:
+        raise UserError(f"{kind} '{name}': its module could not be run: {type(error).__name__}: {error}") from error
 
 
 def file_name_of(kind: type) -> str | None:

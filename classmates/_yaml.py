@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,28 @@ MOST_NODES = 100_000
 """How many values a file may hold, those that it repeats by an alias counted each time."""
 
 
+TEXT = "tag:yaml.org,2002:str"
+STRICT = {
+    "tag:yaml.org,2002:bool": re.compile(r"(true|True|TRUE|false|False|FALSE)$"),
+    "tag:yaml.org,2002:int": re.compile(r"[-+]?(0|[1-9][0-9]*)$"),
+    "tag:yaml.org,2002:float": re.compile(
+        r"([-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
+    ),
+}
+"""What a word that is no text looks like."""
+
+
 class Loader(yaml.SafeLoader):
-    """PyYAML's safe loader that refuses what it takes in silence: a key given twice, aliases that multiply."""
+    """PyYAML's safe loader that refuses what it takes in silence: a key given twice, aliases that multiply.
+
+    What only YAML 1.1 takes for a number, a date or true or false is a text, as where a flag gives it: 010 (8), 1:30
+    (90), 2024-01-01, on, yes.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, STRICT.get(tag, pattern)) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def get_single_data(self) -> Any:
         node = self.get_single_node()
@@ -59,6 +80,12 @@ def check_size(root: yaml.Node) -> None:
         raise yaml.constructor.ConstructorError(
             None, None, f"it holds more than {MOST_NODES:,} values", root.start_mark
         )
+
+
+def is_text(word: str) -> bool:
+    """Return whether a word is a text that only YAML 1.1 takes for a number or a date: 007, 1:30, 2024-01-01."""
+    own, other = (loader("").resolve(yaml.ScalarNode, word, (True, False)) for loader in (Loader, yaml.SafeLoader))
+    return own == TEXT and other not in (TEXT, "tag:yaml.org,2002:bool")
 
 
 def parse_yaml(text: str) -> Any:

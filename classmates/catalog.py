@@ -57,7 +57,10 @@ class Catalog(Shown):
         return [name for name in timm.list_models() if asked and fits(name, self.pattern) and name not in own]
 
     def __str__(self) -> str:
-        return "\n\n".join(self._section(kind) for kind in self.names)
+        shown = "\n\n".join(self._section(kind) for kind in self.names)
+        if not self.pattern or any(self.names.values()) or self.timm_models:
+            return shown
+        return f"{shown}\n\nNothing fits '{self.pattern}'; * stands for any letters: --pattern '*{self.pattern}*'"
 
     def _section(self, kind: str) -> str:
         rows = self._methods() if kind == "methods" else [row(name, line) for name, line in self.names[kind].items()]

@@ -145,6 +145,43 @@ def test_arguments_of_a_choice_in_yaml_outlive_a_flag_that_makes_it_first(traine
         assert not trained_with("--config", str(config), f"--{name}", other)[f"{name}_args"]
 
 
+@pytest.mark.parametrize("options", ["method: {peers: 3}", "method: {init_args: {peers: 3}}", "method.peers: 3"])
+def test_options_in_a_file_are_of_the_method_that_is_named_after_them(trained_with, tmp_path, options):
+    ways = {"flag": ["--method", "MCL"], "later file": ["--config", str(tmp_path / "later.yaml")]}
+    (tmp_path / "later.yaml").write_text("method: MCL")
+    (tmp_path / "options.yaml").write_text(options)
+    for way, words in ways.items():
+        assert option(trained_with("--config", str(tmp_path / "options.yaml"), *words), "peers") == 3, way
+    (tmp_path / "named.yaml").write_text("method: {class_path: MCL, peers: 3}")
+    (tmp_path / "more.yaml").write_text("method: {beta: 0.5}")
+    both = trained_with("--config", str(tmp_path / "named.yaml"), "--config", str(tmp_path / "more.yaml"))
+    assert (option(both, "peers"), option(both, "beta")) == (3, 0.5)
+
+
+def test_an_optimiser_is_the_same_in_other_letters(trained_with, tmp_path):
+    (tmp_path / "own.yaml").write_text("optimizer: SGD\noptimizer_args: {momentum: 0.5}")
+    arguments = trained_with("--config", str(tmp_path / "own.yaml"), "--optimizer", "sgd")
+    assert arguments["optimizer_args"] == {"momentum": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        *[("data", word) for word in ("007", "on", "no", "2024-01-01", "32", "~/photos", "s3://bucket//x")],
+        *[("label", word) for word in ("007", "no", "1:30", "32")],
+        *[("max_time", "1:02:00:00"), ("precision", "32"), ("epochs", "010"), ("lr", "1e-3"), ("on", "ray")],
+        *[("out", "~/runs/x"), ("model_weights", "~/w.pth"), ("model_args.width", "010"), ("model_args.bias", "no")],
+    ],
+)
+def test_a_word_means_the_same_in_a_file_and_as_a_flag(trained_with, tmp_path, name, word):
+    (tmp_path / "own.yaml").write_text(f"{name}: {word}")
+    head = name.partition(".")[0]
+    of_file = trained_with("--config", str(tmp_path / "own.yaml"))[head]
+    assert of_file == trained_with(f"--{name}={word}")[head]
+    if "~" in word:
+        assert str(of_file) == os.path.expanduser(word)
+
+
 def test_flags_go_over_yaml_whatever_the_order(trained_with, tmp_path):
     config = tmp_path / "config.yaml"
     method = {"class_path": "classmates.MCL", "init_args": {"peers": 3, "beta": 0.5}}
@@ -219,6 +256,22 @@ WRONG = {
     "train --method MCL --method.peers 1": ["peers=1"],
     "train --model resnet31": ["unknown model 'resnet31'", "resnet"],
     "train --data digit": ["unknown data set 'digit'", "digits"],
+    "train --out s3://bucket/run": ["it is an address, and results are written to folders of this machine"],
+    "train --out ''": ["flag '--out' takes PATH, not ''"],
+    "train --label ''": ["flag '--label' takes TEXT, not ''"],
+    "evaluate run --data ''": ["flag '--data' takes PATH, not ''"],
+    "train --quiet=true": ["--quiet takes no value"],
+    "train --weight_decay 1e-4": ["--optimizer_args.weight_decay"],
+    "train --cutmix 1": ["'augmentation.cutmix'"],
+    "train --shot 5": ["--task.shot of few_shot"],
+    "train --peers 2": ["--method.peers of ", "MCL"],
+    "compare --method.help MCL": ["`classmates train --method.help NAME`"],
+    "train --config nul.yaml": ["cannot be written", "--out"],
+    "train --config no_text.yaml": ["key 'label' in no_text.yaml takes TEXT, not '1.1': put it in quotes"],
+    "train --config methods_typo.yaml": ["unknown method 'MLC'", "'MCL'"],
+    "train --config methods_word.yaml": ["methods must have lines 'name: value', not 'MCL'"],
+    "train --config methods_number.yaml": ["methods.MCL must have lines 'name: value', not 3"],
+    "train --method MCL --config methods_option.yaml": ["methods.MCL.method must have lines", "not 3"],
     "train --config nothing.yaml": ["nothing.yaml", "No such file"],
     "train --config bad_key.yaml": ["unknown key 'epohcs' in bad_key.yaml", "'epochs'"],
     "train --config bad_option.yaml": ["unknown option of MCL 'pears'", "'peers'"],
@@ -249,6 +302,12 @@ def test_wrong_input_is_one_clear_message(typed, tmp_path, monkeypatch, capsys):
         "bad_value.yaml": "epochs: three",
         "no_yaml.yaml": "a: [1",
         "a_list.yaml": "[1, 2]",
+        "nul.yaml": 'out: "a\\0b"',
+        "no_text.yaml": "label: 1.10",
+        "methods_typo.yaml": "methods: {MLC: {lr: 0.01}}",
+        "methods_word.yaml": "methods: MCL",
+        "methods_number.yaml": "methods: {MCL: 3}",
+        "methods_option.yaml": "methods: {MCL: {method: 3}}",
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text)

@@ -42,6 +42,16 @@ def test_a_place_that_cannot_be_written_is_named_and_nothing_left(tmp_path: Path
     assert sorted(tmp_path.rglob("*")) == [tmp_path / "file", tmp_path / "folder"]
 
 
+def test_an_address_is_no_place_for_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for address in ("s3://bucket/x", "memory://x", "file:///x/y", "https://a.b/c"):
+        with pytest.raises(UserError, match="it is an address, and results are written to folders of this machine"):
+            require_writable(Path(address))
+    for name in ("a::b/x", "a:b", "~/x", "c:/x"):
+        require_writable(Path(name))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_trying_whether_a_place_can_be_written_leaves_it_as_it_is(tmp_path: Path) -> None:
     require_writable(tmp_path / "new" / "folders" / "x.csv")
     assert list(tmp_path.iterdir()) == []

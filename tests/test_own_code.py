@@ -48,6 +48,26 @@ def test_a_file_is_run_once_and_its_class_known_by_its_path(tmp_path, monkeypatc
     assert file_name_of(found) == str(tmp_path / "own.py:Own")
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "raise RuntimeError('no')",
+        "1 +",
+        "import sys; sys.exit()",
+        "import argparse as a; a.ArgumentParser().parse_args(['--x'])",
+    ],
+)
+@pytest.mark.parametrize("way", ["failing.py:Own", "~/failing.py:Own", "failing_module.Own"])
+def test_whatever_a_file_does_when_it_is_run_is_told(code, way, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("failing.py", "failing_module.py"):
+        (tmp_path / name).write_text(code)
+    with pytest.raises(UserError, match=r"could not be run: (RuntimeError|SyntaxError|SystemExit)"):
+        load_named("method", way)
+
+
 def test_a_changed_file_is_run_again_and_has_another_hash(tmp_path):
     path = tmp_path / "own.py"
     path.write_text("class Own: number = 1")

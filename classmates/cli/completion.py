@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import SUPPRESS
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,7 @@ import shtab
 
 from classmates.cli.commands import COMMANDS
 from classmates.cli.help import command_parser, overview_parser
+from classmates.configuration.arguments import ANY_NAME
 
 Shell = Literal["bash", "zsh", "fish"]
 
@@ -35,4 +37,7 @@ def completion(shell: Shell) -> str:
         for action in command_parser(name, command.outline(), command.positions, make)._actions:
             if action.type is Path:
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
-    return shtab.complete(parser, shell)
+            if action.option_strings and action.option_strings[0].endswith(f".{ANY_NAME}"):
+                action.help = SUPPRESS  # it stands for any name, and is none to type
+    # Where it knows nothing better, bash offers files.
+    return shtab.complete(parser, shell).replace("complete -o bashdefault", "complete -o bashdefault -o default")

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin
 from docstring_parser import parse as parse_docstring
 
 from classmates._outlines import OUTLINES
+from classmates._text import filled
 from classmates.cli.fitting import NARROWEST
 from classmates.configuration.arguments import Argument, alternatives, arguments_of, flat, in_words
 
@@ -93,6 +94,8 @@ GENERAL = {
 
 NAMES = {"method": "classmates.methods", "methods": "classmates.methods", "model": "classmates.models"}
 """The modules whose public names complete the value of an argument."""
+FILES = ("data", "images", "recipe")
+"""The arguments that are often a file or a folder, beside those that always are."""
 
 
 def overview_parser() -> tuple[ArgumentParser, _SubParsersAction[ArgumentParser]]:
@@ -152,8 +155,15 @@ def options_parser(cls: type, options: Mapping[str, Argument], flag: str) -> Arg
     return parser
 
 
+class HelpFormatter(RawDescriptionHelpFormatter):
+    """argparse's, which breaks no word at a hyphen, so that names and paths can be copied."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return filled(" ".join(text.split()), width, "")
+
+
 FORM: dict[str, Any] = {
-    "formatter_class": partial(RawDescriptionHelpFormatter, max_help_position=30),
+    "formatter_class": partial(HelpFormatter, max_help_position=30),
     "add_help": False,
 }
 """How all parsers write their help."""
@@ -163,7 +173,7 @@ def description(thing: Callable[..., Any], start: str = "") -> str:
     """Return the docstring down to its first section, wrapped."""
     parsed, width = parse_docstring(thing.__doc__ or ""), max(get_terminal_size().columns, NARROWEST) - 2
     paragraphs = [start + (parsed.short_description or ""), *(parsed.long_description or "").split("\n\n")]
-    return escaped("\n\n".join(textwrap.fill(" ".join(text.split()), width) for text in paragraphs if text))
+    return escaped("\n\n".join("\n".join(filled(" ".join(text.split()), width, "")) for text in paragraphs if text))
 
 
 def examples(lines: Sequence[str]) -> str | None:
@@ -183,7 +193,8 @@ def add_word(group: _ArgumentGroup, argument: Argument) -> None:
 
 def add(group: _ArgumentGroup, name: str, argument: Argument, **how: Any) -> None:
     """Add an argument: its name as typed, what it takes, its help, and what completes its value."""
-    how = {"metavar": in_words(argument.type), "type": Path if Path in alternatives(argument.type) else None, **how}
+    file = Path in alternatives(argument.type) or argument.name in FILES
+    how = {"metavar": in_words(argument.type), "type": Path if file else None, **how}
     group.add_argument(name, help=help_of(argument), choices=choices_of(argument), **how)
 
 

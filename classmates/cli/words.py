@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from classmates.cli.help import GENERAL
 from classmates.configuration.arguments import Argument, flat, in_words, likely, named
 from classmates.errors import UserError
 
@@ -37,6 +38,8 @@ def read(typed: Sequence[str], arguments: Mapping[str, Argument], positions: Seq
         word = left.popleft()
         if word.startswith("--"):
             name, equals, text = word[2:].partition("=")
+            if f"--{name}" in GENERAL:  # alone, it was taken out before
+                raise UserError(f"--{name} takes no value: leave '={text}' out")
             name = full_name(name.replace("-", "_"), arguments)
             check_name(name, arguments, known)
             if name in dict(flags) and name != "config":

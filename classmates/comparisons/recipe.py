@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from classmates._files import at_home
 from classmates._names import in_unicode
 from classmates._yaml import read_yaml
 from classmates.errors import UserError, check_choice, unknown
@@ -127,9 +128,9 @@ def find_recipe(name: str) -> Path:
     if bundled_name(name) in known and not Path(name).is_file():
         return known[bundled_name(name)]
     if name.endswith((".yaml", ".yml")):
-        if not Path(name).is_file():
+        if not at_home(name).is_file():
             raise UserError(f"recipe '{name}': there is no such file (seen from {Path.cwd()})")
-        return Path(name)
+        return at_home(name)
     raise unknown("recipe", name, [*known, "common", "paper"])
 
 
@@ -140,8 +141,8 @@ def find_settings(name: str) -> Path:
         UserError: a word that is neither a file nor the name of one of the package's.
     """
     known, short = bundled(), bundled_name(name)
-    if Path(name).is_file():
-        return Path(name)
+    if at_home(name).is_file():
+        return at_home(name)
     if short in known:
         return known[short]
     if name == short or name.startswith("recipes/"):

@@ -14,6 +14,8 @@ from docstring_parser import parse as parse_docstring
 
 WORDS = {str: "TEXT", int: "INT", float: "NUMBER", bool: "true|false", Path: "PATH", NoneType: "null", Any: "VALUE"}
 """The types that can be typed on a command line, and their words in help and errors."""
+OF_OPTIMISERS = ("weight_decay", "momentum", "nesterov", "betas", "eps")
+"""Settings that people look for by name."""
 ANY_NAME = "NAME"
 """Stands for a part of any name, in the place of those that are known."""
 
@@ -99,8 +101,12 @@ def named(name: str, known: Mapping[str, Argument]) -> Argument | None:
 
 
 def likely(name: str, names: Iterable[str], see: str) -> str:
-    """Return the names most like an unknown one, or else the command that shows every one."""
-    close = get_close_matches(name, [known for known in names if not known.endswith(ANY_NAME)], cutoff=0.5)
+    """Return the names that end in an unknown one or are most like it, or else the command that shows every one."""
+    names = list(names)
+    if name in OF_OPTIMISERS and f"optimizer_args.{ANY_NAME}" in names:
+        return f"it is the optimiser's: --optimizer_args.{name}"
+    own = [known for known in names if not known.endswith(ANY_NAME)]
+    close = [known for known in own if known.endswith(f".{name}")] or get_close_matches(name, own, cutoff=0.5)
     return f"did you mean {' or '.join(map(repr, close))}?" if close else f"`{see}` shows every one"
 
 

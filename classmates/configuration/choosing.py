@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from classmates.configuration.arguments import ANY_NAME, Argument, arguments_of, likely
@@ -54,10 +54,32 @@ def unknown_option(option: str, kind: type[Any], flag: str, command: str) -> Use
     return UserError(f"unknown option of {kind.__name__} '{option}': {hint}")
 
 
+def having(option: str, kinds: Iterable[str]) -> str | None:
+    """Return how an option is given that some method or task has (``--method.peers of MCL``); None if none has it.
+
+    kinds: the arguments by which the command chooses them.
+    """
+    for family in FAMILIES:
+        names = [name for name, kind in family.known().items() if option in options_of(kind)]
+        if names and family.noun in kinds:
+            return f"--{family.noun}.{option} of {' or '.join(names)}"
+    return None
+
+
 def for_method(by_method: Any, kind: type) -> dict[str, Any]:
-    """Return the settings for one method among those by method's name; none where there are none for it."""
-    found = by_method.get(kind.__name__) if isinstance(by_method, Mapping) else None
-    if not isinstance(found, Mapping):
-        return {}
-    options = found.get("method")
+    """Return the settings for one method among those by method's name; none where there are none for it.
+
+    Raises:
+        UserError: what should be settings is something else, or is for a method that there is not.
+    """
+    of_each = _lines("methods", by_method)
+    found = {MethodSpec.find(name): _lines(f"methods.{name}", given) for name, given in of_each.items()}.get(kind, {})
+    options = _lines(f"methods.{kind.__name__}.method", found.get("method"))
     return {**found, "method": {"class_path": class_path(kind), **options}} if options else dict(found)
+
+
+def _lines(name: str, given: Any) -> Mapping[str, Any]:
+    """Return settings as they are given; UserError where they are no lines ``name: value``."""
+    if not isinstance(given, Mapping | None):
+        raise UserError(f"{name} must have lines 'name: value', not {given!r}")
+    return given or {}

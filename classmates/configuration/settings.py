@@ -6,8 +6,9 @@ each text.
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentError
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import is_dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any, Literal, get_origin
 from jsonargparse import ArgumentParser
 
 from classmates._names import in_unicode
-from classmates._yaml import read_yaml
+from classmates._yaml import is_text, read_yaml
 from classmates.configuration.arguments import ANY_NAME, Argument, alternatives, flat, in_words, likely, named
 from classmates.errors import UserError, check_finite
 
@@ -33,6 +34,7 @@ class Settings:
         kinds: the class that is chosen for each argument that takes one by name; None where none is.
         values: of all else, at first the defaults.
         spelled: how the user gave each value, for errors.
+        chosen: the arguments whose class was named, and is not the default alone.
     """
 
     def __init__(self, command: str, arguments: Mapping[str, Argument]):
@@ -45,6 +47,7 @@ class Settings:
             if not (argument.base or argument.parts or argument.required)
         }
         self.spelled: dict[str, str] = {}
+        self.chosen: set[str] = set()
 
     @cached_property
     def classes(self) -> ModuleType:
@@ -106,11 +109,13 @@ class Settings:
         new = dict(self.flatten(given))
         for name in [name for name in self.kinds if name in new]:
             kind = self.find(name, new.pop(name))
-            if kind is not self.kinds[name]:
-                self.forget_parts(name)  # options of the one so far
+            if kind is not self.kinds[name] and name in self.chosen:
+                self.forget_parts(name)  # options of the one so far; those given for none so far are this one's
             self.kinds[name] = kind
-        for name in new:
-            if f"{name}_args" in self.arguments and self.values.get(name) not in (None, new[name]):
+            self.chosen.add(name)
+        for name, value in new.items():
+            before = self.values.get(name)
+            if f"{name}_args" in self.arguments and before and str(before).lower() != str(value).lower():
                 self.forget_parts(f"{name}_args")  # another optimiser's, another schedule's
         for name, value in new.items():
             head, _, part = name.partition(".")
@@ -136,7 +141,8 @@ class Settings:
                 continue
             parts = dict(value or {})
             if argument.base:
-                yield name, parts.pop("class_path", argument.default)
+                if value is None or "class_path" in parts:
+                    yield name, parts.pop("class_path", argument.default)
                 options = parts.pop("init_args", None) or {}
                 if not isinstance(options, Mapping):
                     raise UserError(f"{name}: init_args must have lines 'option: value', not {options!r}")
@@ -151,7 +157,8 @@ class Settings:
                 raise self.unknown(name, known)
         for name, argument in self.arguments.items():
             if argument.required and name not in self.values:
-                raise UserError(f"{self.command} needs {name.upper()}: {argument.help.rstrip('.')}")
+                told = argument.help.rstrip(".").replace("``", "")
+                raise UserError(f"{self.command} needs {name.upper()}: {told}")
         values = {name: self.typed_value(name, known) for name in self.values}
         return {name: self.whole(name, argument, values) for name, argument in self.arguments.items()}
 
@@ -163,7 +170,7 @@ class Settings:
             known |= {f"{name}.{option}": argument for option, argument in options.items()}
         return known
 
-    def unknown(self, name: str, known: Iterable[str]) -> UserError:
+    def unknown(self, name: str, known: Collection[str]) -> UserError:
         """Make the error for a name that is not known."""
         head, _, option = name.partition(".")
         if head in self.kinds and self.kinds[head] is None:
@@ -171,7 +178,12 @@ class Settings:
         if head in self.kinds:
             return self.classes.unknown_option(option, self.kinds[head], head, self.command)
         hint = likely(name, known, f"classmates {self.command} --help")
-        if f"train.{ANY_NAME}" in known:
+        having = self.classes.having(name, self.kinds)
+        if having and not any(one.endswith(f".{name}") for one in known):
+            hint = f"did you mean {having}?"
+        if option == "help":
+            hint = f"`classmates train --{name} NAME` shows the options of one"
+        elif f"train.{ANY_NAME}" in known:
             hint = (
                 f"settings of every run are given as --train.{name} (`classmates train --help` shows which there are)"
             )
@@ -181,15 +193,28 @@ class Settings:
         """Return one value with its type; UserError for another, and for a number that is not finite."""
         argument, value = named(name, known), self.values[name]
         assert argument is not None  # names have been checked
+        takes = alternatives(argument.type)
+        if isinstance(value, str) and Path in takes:
+            value = os.path.expanduser(value)
+        text = bool({str, Path} & {*takes}) and not {int, float, Any} & {*takes}
+        if type(value) is int and text:  # a class or a folder called 7, in a file
+            value = str(value)
+        if argument.type is Any and isinstance(value, str) and is_text(value):
+            return value
         try:
             if value is None and not argument.takes_null:  # which jsonargparse takes for none given
                 raise ArgumentError(None, "null")
-            if isinstance(value, str) and value != in_unicode(value) and Path in alternatives(argument.type):
+            if (
+                value == "" != argument.default and argument.type is not Any
+            ):  # a variable of the shell that was not set
+                raise ArgumentError(None, "empty")
+            if isinstance(value, str) and value != in_unicode(value) and Path in takes:
                 return Path(value)  # jsonargparse reads no text that is not Unicode
             typed = parser_for(argument.type).parse_object({"value": value}).as_dict()["value"]
         except ArgumentError as error:
             shown = "null" if value is None else value
-            raise UserError(f"{self.spelled[name]} takes {in_words(argument.type)}, not '{shown}'") from error
+            fix = ": put it in quotes" if text and isinstance(value, bool | float) else ""
+            raise UserError(f"{self.spelled[name]} takes {in_words(argument.type)}, not '{shown}'{fix}") from error
         check_finite(name, typed)
         return typed
 

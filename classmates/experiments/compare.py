@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from classmates._files import slug
+from classmates._files import at_home, slug
 from classmates._shown import Shown
 from classmates.comparisons.page import as_text, comparison_table, write_comparison
 from classmates.comparisons.recipe import Recipe
@@ -119,7 +119,7 @@ def compare(
     jobs = jobs_of(chosen, train, devices_per_run)
     if unseen := next((job.row for job in jobs if not job.settings["test"]), None):
         raise UserError(f"row '{unseen}': test is false, but rows are compared by their test images: leave it out")
-    ledger = Ledger(Path("comparisons") / default_name(recipe, chosen) if out is None else Path(out))
+    ledger = Ledger(Path("comparisons") / default_name(recipe, chosen) if out is None else at_home(out))
     ledger.check_place(jobs)
     if budget != "epochs":
         short, measured = pilots(jobs), Ledger(ledger.folder / "pilots")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from classmates._files import slug, whole_file
+from classmates._files import at_home, slug, whole_file
 from classmates._progress import note, say
 from classmates.comparisons.improvement import BASELINE, Improvement, Look, Tried
 from classmates.comparisons.recipe import Recipe
@@ -109,7 +109,7 @@ def improve(
     plan = planned(data, model, methods, seeds, given)
     jobs = jobs_of(plan, given)
     name = "-".join([slug(short(data)), slug(short(plan.models[0]))])
-    folder = Path("improved") / name if out is None else Path(out)
+    folder = Path("improved") / name if out is None else at_home(out)
     ledger = Ledger(folder)
     ledger.check_place(jobs)
     if dry_run:

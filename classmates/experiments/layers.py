@@ -13,7 +13,6 @@ from classmates.configuration.settings import Settings
 from classmates.errors import UserError, nearest
 from classmates.experiments.rows import DECIDED, TIMES, base_settings
 from classmates.methods.spec import MethodSpec
-from classmates.runs.spec import class_path
 from classmates.training.train import train
 
 OVERRIDES = "--train"
@@ -90,15 +89,12 @@ def refuse_method(settings: Mapping[str, Any], where: str, fix: str) -> None:
 
 
 def add_layer(settings: Settings, layer: Mapping[str, Any], where: str) -> None:
-    """Add settings; options of a method or task without its name are those of the one chosen so far."""
+    """Add settings; UserError for what the comparison itself decides."""
     for name in layer:
         if name in DECIDED:
             raise UserError(
                 f"{where}: '{name}' is for the comparison to say: --models, --data, --seeds, --out or --on"
             )
-    for name, chosen in layer.items():
-        if name in settings.kinds and isinstance(chosen, Mapping) and "class_path" not in chosen:
-            layer = {**layer, name: {"class_path": class_path(settings.kinds[name]), **chosen}}
     settings.add(layer, lambda name: f"key '{name}' in {where}")
 
 

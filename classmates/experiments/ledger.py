@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import yaml
 
-from classmates._files import RESTING, regular_text, remove_unfinished, write_text
+from classmates._files import RESTING, regular_text, remove_unfinished, require_writable, write_text
 from classmates._yaml import read_yaml
 from classmates.comparisons.recipe import Recipe, read
 from classmates.data.loading import refuse_among_classes
@@ -63,7 +63,12 @@ class Ledger:
         write_text(self.comparison, _yaml({"recipe": recipe.plain(), "runs": [job.name for job in jobs]}))
 
     def add(self, jobs: Sequence[Job]) -> None:
-        """Note runs as they are asked for now: what is no part of their identity may have changed, such as paths."""
+        """Note runs as they are asked for now: what is no part of their identity may have changed, such as paths.
+
+        Raises:
+            UserError: the folder cannot be written to.
+        """
+        require_writable(self.comparison)
         for job in jobs:
             file, text = self._job(job.name), _yaml(job.plain())
             if not file.exists() or (file.read_text(encoding="utf-8") != text and not self.is_running(job)):

@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from classmates._csv import as_csv
-from classmates._files import slug, write_text
+from classmates._files import at_home, slug, write_text
 from classmates._progress import note
 from classmates._shown import Shown
 from classmates.comparisons.improvement import BASELINE
@@ -167,7 +167,7 @@ def sweep(
             "scores do not compare: of a task, search options for training alone"
         )
     ledger = Ledger(
-        Path("sweeps") / "-".join(map(slug, (label, short(model), short(data)))) if out is None else Path(out)
+        Path("sweeps") / "-".join(map(slug, (label, short(model), short(data)))) if out is None else at_home(out)
     )
     ledger.check_place(jobs)
     if dry_run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -45,7 +46,9 @@ def watchers(
     history = History(run.metrics)
     yield history
     yield Progress(history)
-    last = partial(EpochCheckpoint, run.checkpoints, enable_version_counter=False, save_on_train_epoch_end=True)
+    # The real path: Lightning takes ~ at the beginning for a home folder and :: for a chain of file systems.
+    folder = os.path.realpath(run.checkpoints)
+    last = partial(EpochCheckpoint, folder, enable_version_counter=False, save_on_train_epoch_end=True)
     if validates:
         yield last(filename=run.best.stem, monitor=protocol.monitored, mode=protocol.mode)
     yield last(filename=run.last.stem)

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 from torch.utils.data import Dataset
 
+from classmates._files import at_home
 from classmates.data.augmentation import Augmentation
 from classmates.methods.baseline import Baseline
 from classmates.methods.spec import MethodLike
@@ -199,7 +200,7 @@ def train(
         batch_size=batch_size,
         lr=lr,
         seed=seed,
-        out=out,
+        out=None if out is None else at_home(out),
         resume=resume,
         checkpoint_steps=checkpoint_steps,
         data_dir=data_dir,

@@ -11,7 +11,7 @@ from timm.models import build_model_with_cfg
 from torch import nn
 
 import classmates.models  # noqa: F401  (registers the project's own networks with timm)
-from classmates._own_code import is_file_name, load_class
+from classmates._own_code import WHATEVER, is_file_name, load_class
 from classmates.errors import UserError, unknown
 
 OF_BUILDERS = {
@@ -57,7 +57,7 @@ def build_model(
         model_args |= {"model_name": name, "pretrained": pretrained, "in_chans": in_chans}
     try:
         network = constructor(num_classes=num_classes, **model_args)
-    except Exception as error:  # anything may come out of a constructor; all of it concerns the model the user named
+    except WHATEVER as error:  # all of it concerns the model the user named
         raise UserError(f"model '{name}' could not be built: {type(error).__name__}: {error}") from error
     if not isinstance(network, nn.Module):
         raise UserError(f"model '{name}' gave a {type(network).__name__}; it must give a torch.nn.Module")
