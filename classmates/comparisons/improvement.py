@@ -40,10 +40,15 @@ class Tried(NamedTuple):
 
 
 class Look(NamedTuple):
-    """A look at test images. images: their hash. headline: what the verdict said."""
+    """A look at test images.
+
+    images: their hash. headline: what the verdict said. runs: a hash of those whose students looked; none is known
+    of verdicts of earlier versions.
+    """
 
     images: str
     headline: str
+    runs: str = ""
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,6 +61,7 @@ class Improvement(Shown):
         counted: what the test images are called.
         images: how many of them there are.
         test_hash: of them, by which they are known again.
+        runs: a hash of the runs whose students were judged by them.
         seeds: those that every method has finished.
         tried: Baseline first.
         chosen: the best method on validation images.
@@ -72,6 +78,7 @@ class Improvement(Shown):
     counted: str
     images: int
     test_hash: str
+    runs: str
     seeds: tuple[int, ...]
     tried: tuple[Tried, ...]
     chosen: str
@@ -116,10 +123,15 @@ class Improvement(Shown):
         return f"{NOTHING}, {baseline} {where}; {self.chosen} has {_percent(self.winner)}, {change}"
 
     @property
+    def look(self) -> Look:
+        """This one at the test images."""
+        return Look(self.test_hash, self.headline, self.runs)
+
+    @property
     def earlier(self) -> list[str]:
-        """The headlines of earlier verdicts on the same test images, but for those that said the same."""
-        others = dict.fromkeys(look.headline for look in self.looks if look.images == self.test_hash)
-        return [headline for headline in others if headline != self.headline]
+        """The headlines of earlier verdicts on the same test images, but for those of the same runs."""
+        others = dict.fromkeys(look for look in self.looks if look.images == self.test_hash)
+        return [look.headline for look in others if (look.runs or look.headline) not in (self.runs, self.headline)]
 
     @property
     def next(self) -> str:
@@ -192,7 +204,7 @@ class Improvement(Shown):
             "tried": [one._asdict() for one in self.tried],
             "notes": list(self.notes),
             "earlier": self.earlier,
-            "looks": [look._asdict() for look in dict.fromkeys([*self.looks, Look(self.test_hash, self.headline)])],
+            "looks": [look._asdict() for look in dict.fromkeys([*self.looks, self.look])],
         }
 
     def write(self) -> None:

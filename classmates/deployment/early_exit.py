@@ -28,6 +28,7 @@ from classmates.deployment.measuring import (
     Part,
     latency,
     latency_of,
+    note_in_card,
     paired_difference,
     torch_runner,
 )
@@ -36,7 +37,7 @@ from classmates.evaluation.exits import score_exits, tune_thresholds
 from classmates.networks.heads.exits import MultiExit, first_confident
 from classmates.reporting.theme import save
 from classmates.runs.exits import early_exit
-from classmates.runs.student import StudentCard, read_card, write_card
+from classmates.runs.student import StudentCard, read_card
 
 if TYPE_CHECKING:
     import onnx
@@ -45,7 +46,7 @@ COMMON = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 1.0)
 """The thresholds of the curve, each for all exits."""
 TIMED, FEWEST = 200, 20
 """The most and the fewest test images that are timed, one by one, at each set of thresholds."""
-ROUNDS = 3
+ROUNDS = 5
 """How often each of them is."""
 SECONDS = 60
 """How long all timings together may take, where that leaves enough images."""
@@ -74,17 +75,17 @@ def export_early_exit(
         with output_file(folder / "early_exit.onnx") as path:
             save_onnx(early_exit_model(every, len(card.class_names), thresholds), path, source)
             check_file(path, everyone, thresholds, images, threads)
-            points = measure(every, exits, source, everyone, labels, images, threads)
+            points, timed = measure(every, exits, source, everyone, labels, images, threads)
         batch = images.timed(BATCH)
         networks = (exits.network, early_exit(exits, thresholds))
         plain, early = (latency(torch_runner(network), batch) for network in networks)
-    found = EarlyExits(tuple(points), len(labels), (plain, early), threads, folder / "early_exit.onnx", run)
+    found = EarlyExits(tuple(points), len(labels), timed, (plain, early), threads, folder / "early_exit.onnx", run)
     with output_file(found.file.with_suffix(".csv")) as path:
         path.write_text(as_csv(found.frame()), encoding="utf-8")
     save(exit_curve(found.points), found.file.with_suffix(""))
     row: dict[str, Any] = {**found.points[1].row(), "file": found.file.name, "threads": threads, "cpu": cpu_name()}
     card = read_card(run)
-    write_card(run, replace(card, exit_thresholds=thresholds, exports=card.exports | {"early_exit": row}))
+    note_in_card(run, replace(card, exit_thresholds=thresholds), {"early_exit": row}, images)
     return found
 
 
@@ -134,38 +135,45 @@ def measure(
     labels: Tensor,
     images: Images,
     threads: int,
-) -> list[Point]:
-    """Return the student's point, that of the tuned thresholds and the curve, each timed in onnxruntime."""
+) -> tuple[list[Point], int]:
+    """Return the student's point, that of the tuned thresholds and the curve, and how many images they were timed on.
+
+    All are timed in onnxruntime.
+    """
     timed = [batch for batch, _ in images.batches("test", 1, TIMED)]
     right = (everyone[-1].argmax(1) == labels).double()
     student = onnx_model(exits.network, source)
-    of_each = time_each(student, timed[:FEWEST], threads).mean / 1000 * (1 + ROUNDS) * (2 + len(COMMON))
+    (first,) = time_each([student], timed[:FEWEST], threads)
+    of_each = first.mean / 1000 * (1 + ROUNDS) * (2 + len(COMMON))
     timed = timed[: max(FEWEST, int(SECONDS / of_each))]
-    plain = time_each(student, timed, threads)
-    points = [Point("student", right.mean().item(), paired_difference(right, right), plain, 1.0)]
     costs, classes = exits.costs(), len(source.card.class_names)
     sets = {"tuned": source.card.exit_thresholds or (), **{f"{one:g}": (one,) * len(costs) for one in COMMON}}
-    for name, thresholds in bar(sets.items(), "timing", "threshold", len(sets)):
+    models = (early_exit_model(every, classes, thresholds) for thresholds in sets.values())
+    plain, *early = time_each([student, *models], timed, threads)
+    points = [Point("student", right.mean().item(), paired_difference(right, right), plain, 1.0)]
+    for (name, thresholds), found in zip(sets.items(), early, strict=True):
         score = score_exits(everyone, labels, costs, thresholds)
         right_early = (chosen(everyone, thresholds).argmax(1) == labels).double()
         difference = paired_difference(right_early, right, images.groups)
-        found = time_each(early_exit_model(every, classes, thresholds), timed, threads)
         points.append(Point(name, score.accuracy, difference, found, score.cost, tuple(score.shares), thresholds))
-    return points
+    return points, len(timed)
 
 
-def time_each(model: onnx.ModelProto, images: Sequence[Tensor], threads: int) -> Latency:
-    """Time a model in onnxruntime on images, [1, C, H, W] each, one by one: how long one takes depends on it.
+def time_each(models: Sequence[onnx.ModelProto], images: Sequence[Tensor], threads: int) -> list[Latency]:
+    """Time models in onnxruntime on images, [1, C, H, W] each, one by one: how long one takes depends on it.
 
-    The time of an image is the median of ``ROUNDS``, so that what else the machine does falls out.
+    The time of an image is the median of ``ROUNDS``. Each goes through all models, so that what else the machine does
+    for a while is in a round or two of each, and falls out.
     """
-    session = onnx_session(model.SerializeToString(), threads)
-    rounds = []
-    for _ in range(1 + ROUNDS):
-        times = []
-        for image in images:
-            start = time.perf_counter()
-            session.run(["logits"], {"images": image.numpy()})
-            times.append(time.perf_counter() - start)
-        rounds.append(times)
-    return latency_of(np.median(rounds[1:], axis=0).tolist())  # the first warms up
+    sessions = [onnx_session(model.SerializeToString(), threads) for model in models]
+
+    def seconds(session: Any, image: Tensor) -> float:
+        start = time.perf_counter()
+        session.run(["logits"], {"images": image.numpy()})
+        return time.perf_counter() - start
+
+    rounds = [
+        [[seconds(session, image) for image in images] for session in sessions]
+        for _ in bar(range(1 + ROUNDS), "timing", "round", 1 + ROUNDS)
+    ]
+    return [latency_of(times) for times in np.median(rounds[1:], axis=0).tolist()]  # the first warms up

@@ -53,13 +53,14 @@ class Point:
 class EarlyExits:
     """What answering early costs and saves; as text, a table of 80 columns.
 
-    points: the student's, that of the tuned thresholds, and the curve. count: test images. pytorch: milliseconds for
-    a batch of 32 images in PyTorch, of the student and of the network that answers early. threads: of every runtime.
-    file: the ONNX file. run: the student's.
+    points: the student's, that of the tuned thresholds, and the curve. count: test images. timed: those of them that
+    ran one by one. pytorch: milliseconds for a batch of 32 images in PyTorch, of the student and of the network that
+    answers early. threads: of every runtime. file: the ONNX file. run: the student's.
     """
 
     points: tuple[Point, ...]
     count: int
+    timed: int
     pytorch: tuple[Latency, Latency]
     threads: int
     file: Path
@@ -81,7 +82,8 @@ class EarlyExits:
         return "\n".join(
             [
                 *filled(
-                    f"{self.count} test images; ms: one image in onnxruntime, mean, {threads_of(self.threads)}, "
+                    f"{self.count} test images; ms: one image in onnxruntime, mean of {self.timed} drawn from them, "
+                    f"{threads_of(self.threads)}, "
                     f"{cpu_name()}; time, ops: of the student's, measured and counted in multiply-adds"
                 ),
                 "",

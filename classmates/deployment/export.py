@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from classmates._files import output_file
+from classmates._files import output_file, require_writable
 from classmates._progress import note
 from classmates.deployment.early_exit import EarlyExits, export_early_exit
 from classmates.deployment.formats import FORMATS, Runner, Source, require
@@ -134,7 +134,8 @@ def export(
     if what == "early_exit":
         exits, card = load_exits(run, network, trust_code=trust_code)
         images = Images(Path(run), card, data, data_dir, trust_code=trust_code)
-        return export_early_exit(Path(run), exits, card, images, Path(out or run), threads)
+        folder = folder_for("early_exit.onnx", out or run)
+        return export_early_exit(Path(run), exits, card, images, folder, threads)
     source = source_of(run, what, prototypes, calibrated, network, trust_code=trust_code)
     source = replace(source, dynamic_batch=dynamic_batch)
     if formats is None:
@@ -151,8 +152,20 @@ def export(
             "--format, or leave out --what"
         )
     source = replace(source, calibration=lambda: calibration(images, calibration_images, source.dynamic_batch))
-    request = Request(source, images, what, Path(out or run), threads, most_lost)
-    return export_measured(Path(run), request, formats_of(formats))
+    names = formats_of(formats)
+    if calibration_images != 512 and "onnx-int8" not in names:
+        raise UserError("calibration_images are for onnx-int8, which is none of the formats: leave it out")
+    request = Request(source, images, what, folder_for("exports.csv", out or run), threads, most_lost)
+    return export_measured(Path(run), request, names)
+
+
+def folder_for(file: str, folder: str | Path) -> Path:
+    """Return the folder that several files go to; UserError where it is named as a file, or cannot be written to."""
+    known = {suffix for form in FORMATS.values() for suffix in form.suffixes}
+    if Path(folder).suffix in known:
+        raise UserError(f"out is '{folder}', but several files are written: give a folder")
+    require_writable(Path(folder) / file)
+    return Path(folder)
 
 
 def check_used(way: str, given: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from classmates._csv import as_csv
 from classmates._files import output_file
 from classmates._machine import cpu_name
-from classmates._progress import bar, note
+from classmates._progress import bar
 from classmates._text import aligned, filled
 from classmates._threads import torch_threads
 from classmates.deployment.formats import FORMATS, MEASURED, Format, Source
@@ -26,11 +26,12 @@ from classmates.deployment.measuring import (
     Latency,
     compared,
     latency,
+    note_in_card,
     torch_runner,
 )
 from classmates.deployment.text import signed_points, threads_of
-from classmates.errors import UserError, first_line, unknown
-from classmates.runs.student import WEIGHTS, read_card, write_card
+from classmates.errors import first_line, unknown
+from classmates.runs.student import WEIGHTS, read_card
 from classmates.tasks.protocol import MetricFormat, ProtocolRecord
 
 STUDENT = "student"
@@ -241,12 +242,8 @@ def export_measured(run: Path, request: Request, names: Sequence[str]) -> Export
     exports = Exports(tuple(rows), images.protocol.record, request.folder, run)
     with output_file(exports.table) as path:
         path.write_text(as_csv(exports.frame()), encoding="utf-8")
-    card = read_card(run)
     found = {row.format: asdict(row) | {"cpu": cpu_name()} for row in exports.kept}
-    try:
-        write_card(run, replace(card, exports=card.exports | found))
-    except UserError as error:  # the files are there, and so is the table
-        note(f"the measures are not in the student's card: {error}")
+    note_in_card(run, read_card(run), found, images)
     return exports
 
 

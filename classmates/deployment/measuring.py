@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from math import sqrt
 from pathlib import Path
 from statistics import NormalDist
@@ -20,9 +20,10 @@ from classmates._progress import bar, note
 from classmates.data.batches.loaders import eval_loader
 from classmates.data.loading import ImageData
 from classmates.deployment.text import signed_points
+from classmates.errors import UserError
 from classmates.evaluation.evaluate import settings_of
 from classmates.evaluation.scored_images import is_own, load_as_trained
-from classmates.runs.student import StudentCard
+from classmates.runs.student import StudentCard, write_card
 from classmates.runs.task_spec import stored_task
 from classmates.tasks.metrics import variance_of_mean
 from classmates.tasks.protocol import Metric, Protocol
@@ -69,6 +70,12 @@ class Images:
         return self.task.protocol
 
     @property
+    def own(self) -> bool:
+        """Whether the test images are the run's own."""
+        run, settings, _, data, _ = self._of
+        return data is None or is_own(data, run, settings)
+
+    @property
     def groups(self) -> Tensor | None:
         """The groups of the test images, [N]; None where there are none."""
         return self.part("test").test.groups
@@ -89,15 +96,14 @@ class Images:
         """Yield prepared images [B, C, H, W] and labels [B]; ``most`` of them, drawn with a fixed seed, if given."""
         images = self.part(split)
         chosen = images.test
-        if most is not None and most < len(chosen):
-            drawn = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))[:most]
-            chosen = chosen.take(drawn.sort().values)
+        if most is not None:  # in an order in which the first of them are of all classes
+            chosen = chosen.take(torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))[:most])
         loader = eval_loader(images, chosen, size, num_workers=0, device=torch.device("cpu"))
         return ((batch.images, batch.labels) for batch in loader)
 
     def timed(self, size: int) -> Tensor:
         """Return so many prepared test images to time a network on; where there are fewer, they come again."""
-        images, _ = next(self.batches("test", size))
+        images, _ = next(self.batches("test", size, size))
         return images[torch.arange(size) % len(images)]
 
     def answers(
@@ -111,6 +117,16 @@ class Images:
                 given.append(runner(images))
             labels.append(truth)
         return torch.cat(given), torch.cat(labels)
+
+
+def note_in_card(run: Path, card: StudentCard, found: Mapping[str, Any], images: Images) -> None:
+    """Write a card of the student with what was measured of its files, by format, on its own test images."""
+    if not images.own:
+        note("these test images are not the run's own: what was measured on them is in the table, not in its card")
+    try:
+        write_card(run, replace(card, exports={**card.exports, **found}) if images.own else card)
+    except UserError as error:  # the files are there, and so is the table
+        note(f"the measures are not in the student's card: {error}")
 
 
 class Difference(NamedTuple):

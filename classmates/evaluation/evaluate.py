@@ -228,13 +228,29 @@ def load_judged(
     return student, card
 
 
+OF_IMAGES: dict[str, Any] = {
+    "data": str | None,
+    "data_dir": str | None,
+    "label": str | None,
+    "image_size": int | None,
+    "val_fraction": float | int,
+    "train_size": int | None,
+    "seed": int,
+    "on_bad_image": str,
+    "batch_size": int,
+}
+"""The settings of a run that say which images it had, and what each can be."""
+
+
 def settings_of(run: Path) -> dict[str, Any]:
     """Read what the run's config.yaml says of its data and batches; UserError where that is missing or damaged."""
     path = run / "config.yaml"
-    wanted = ["data", "data_dir", "label", "image_size", "val_fraction", "train_size", "seed", "on_bad_image"]
-    wanted += ["batch_size"]
     try:
         settings = read_yaml(path, "settings")
-        return {name: settings[name] for name in wanted}
+        found = {name: settings[name] for name in OF_IMAGES}
+        for name, kinds in OF_IMAGES.items():
+            if not isinstance(found[name], kinds):
+                raise TypeError(f"{name} is {found[name]!r}")
+        return found
     except (UserError, TypeError, KeyError) as error:
         raise UserError(f"'{path}' is missing or damaged ({error}): give the folder of a finished run") from error

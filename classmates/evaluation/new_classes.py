@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 
 from classmates._names import name_of_class
-from classmates.data.readers.walking import Walk
+from classmates.data.readers.folder import Layout, find_parts, no_training_images
+from classmates.data.readers.walking import Walk, told_of_unreadable
 from classmates.errors import UserError
 from classmates.losses.leave_one_out import (
     dissimilarity,
@@ -33,11 +35,15 @@ COPIES = 1e-9
 
 
 class Support(NamedTuple):
-    """The photos of new classes. class_names: [K]. files: [N]. labels: [N], the class number of each."""
+    """The photos of new classes.
+
+    class_names: [K]. files: [N]. labels: [N], the class number of each. notes: on what was found and not used.
+    """
 
     class_names: tuple[str, ...]
     files: list[Path]
     labels: Tensor
+    notes: Sequence[str] = ()
 
     def among(self, files: Iterable[Path]) -> Support:
         """Return the photos that are among ``files``, in their order here; UserError where a class has none."""
@@ -51,18 +57,22 @@ class Support(NamedTuple):
 
 
 def find_support(folder: Path) -> Support:
-    """Find ``folder/CLASS/*``, a few photos of each class; nothing is read.
+    """Find ``folder/CLASS/*``, or ``folder/train/CLASS/*``, a few photos of each class; nothing is read.
 
     Raises:
-        UserError: the folder is missing or cannot be read, has fewer than two classes, or one without photos (named).
+        UserError: the folder is missing or cannot be read, has parts but no training images, fewer than two classes,
+            or one without photos (named).
     """
     if not folder.is_dir():
         raise UserError(f"support is '{folder}', which is no folder: give one with a folder of photos for each class")
-    walk = Walk(folder)
-    try:
-        photos = {name: walk.images(name) for name in walk.classes("")}
-    except OSError as error:
-        raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
+    with told_of_unreadable():
+        place, parts, notes = find_parts(folder)
+        if "train" not in parts:
+            raise no_training_images(folder, Layout(place, parts, notes))
+        walk = Walk(place)
+        photos = {name: walk.images(os.path.join(parts["train"], name)) for name in walk.classes(parts["train"])}
+    if parts["train"]:
+        notes.append(f"the support is {parts['train']}/ in {place}; of other parts nothing is used")
     if len(photos) < 2:
         found = f"one class only, '{next(iter(photos))}'" if photos else "no class folders"
         raise UserError(f"support '{folder}' has {found}: give two classes or more, a folder of photos for each")
@@ -72,8 +82,8 @@ def find_support(folder: Path) -> Support:
     if alike := [name for name in names if names.count(name) > 1]:
         raise UserError(f"support '{folder}' has two folders that are both written '{alike[0]}': make one of them")
     counts = torch.tensor([len(files) for files in photos.values()])
-    files = [folder / file for found in photos.values() for file in found]
-    return Support(names, files, torch.arange(len(counts)).repeat_interleave(counts))
+    files = [place / file for found in photos.values() for file in found]
+    return Support(names, files, torch.arange(len(counts)).repeat_interleave(counts), (*notes, *walk.notes()))
 
 
 def make_prototypes(

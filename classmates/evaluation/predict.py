@@ -124,7 +124,7 @@ def predict(
     if photos is not None:
         shown = _readable(outputs_of(student, card, photos.files, batch_size, device), on_bad_image)
         known, more = make_prototypes(run, photos.among(shown.files), shown.values, trust_code=trust_code)
-        notes += more + _skipped(shown)
+        notes += [*photos.notes, *more, *_skipped(shown)]
     answers = TrainedClasses(card.class_names) if known is None else NewClasses(known, none_above)
     found = _readable(outputs_of(student, card, paths, batch_size, device), on_bad_image)
     if explain is not None:

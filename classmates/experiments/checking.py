@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 
+from classmates._files import at_home
 from classmates._progress import note
 from classmates.comparisons.recipe import Recipe
 from classmates.comparisons.tables import check_scores
@@ -20,7 +23,7 @@ from classmates.runs.plain_values import plain_value
 from classmates.training.beginning import prepare_images
 from classmates.training.config import RunConfig, TrainConfig, describe_method
 from classmates.training.settling import settle
-from classmates.training.setup import build_method, load_images, training_module
+from classmates.training.setup import build_method, fine_tuning, load_images, training_module
 
 OF_DATA = (
     *("data", "data_dir", "label", "image_size", "train_size", "val_fraction", "seed", "on_bad_image"),
@@ -90,7 +93,27 @@ def check_trials(trials: Sequence[Trial], recipe: Recipe) -> list[RunConfig]:
         told = ["\n  ".join([f"{len(errors)} rows cannot work:", *told])]
     if told:
         raise UserError(told[0])
+    for of_data in grouped(trials, [trial.data for trial in trials]):
+        check_comparable(of_data)
     return [settled[id(trial)] for trial in trials]
+
+
+def check_comparable(trials: Sequence[Trial]) -> None:
+    """Raise UserError where the rows on a data set would not be judged on the same labels, or not in the same way."""
+    judged: dict[str, Callable[[TrainConfig], Any]] = {
+        "label": lambda config: config.label,
+        "data_dir": lambda config: config.data_dir and os.path.realpath(at_home(config.data_dir)),
+        "on_bad_image": lambda config: config.on_bad_image,
+        "task": lambda config: config.made_task.protocol.record,
+    }
+    first = trials[0]
+    for trial in trials[1:]:
+        for name, value in judged.items():
+            if value(trial.config) != value(first.config):
+                raise UserError(
+                    f"row '{trial.row}' has another {name} than row '{first.row}' on '{trial.data}': they would be "
+                    "judged on other images or labels, or in another way, and do not compare"
+                )
 
 
 def places_of(some: Sequence[Trial], trials: Sequence[Trial]) -> list[str]:
@@ -155,7 +178,8 @@ def failing_on(
         try:
             device_for(config.accelerator)
             method.check_length(config.epochs)
-            training_module(config, method, images)
+            module, _ = training_module(config, method, images)
+            tuple(fine_tuning(config, module))
             check_predicted(recipe.score_of(trial.row).who, method, prepared)
         except UserError as error:
             yield trial, error

@@ -19,6 +19,7 @@ from classmates._progress import note, say
 from classmates.comparisons.improvement import BASELINE, Improvement, Look, Tried
 from classmates.comparisons.recipe import Recipe
 from classmates.comparisons.statistics import image_difference
+from classmates.data.fingerprints import digest
 from classmates.data.twins import notes_on_twins
 from classmates.errors import UserError
 from classmates.evaluation.evaluate import student_predictions
@@ -38,6 +39,7 @@ from classmates.reporting.model_card import write_model_card
 from classmates.reporting.page import duration
 from classmates.runs.exits import EXITS
 from classmates.runs.folder import note_places
+from classmates.runs.prototypes import student_hash
 from classmates.runs.record import RunRecord
 from classmates.runs.student import CARD, WEIGHTS
 from classmates.tasks.classification import Classification
@@ -112,12 +114,13 @@ def improve(
     folder = Path("improved") / name if out is None else at_home(out)
     ledger = Ledger(folder)
     ledger.check_place(jobs)
+    looks = earlier_looks(folder)
     if dry_run:
         return Plan(ledger.folder, jobs, ledger)
     ledger.write_plan(plan, jobs)
     run_all(ledger, jobs, workers_on("here", ledger, workers, 1, 1.0), "improving", deadline=deadline)
     verdict = judged(folder, ledger, jobs, max_time)
-    verdict = replace(verdict, looks=earlier_looks(folder))
+    verdict = replace(verdict, looks=looks)
     verdict.write()
     write_model_card(verdict.student)  # which holds the verdict
     return verdict
@@ -159,6 +162,7 @@ def judged(folder: Path, ledger: Ledger, jobs: Sequence[Job], max_time: str | No
         counted=protocol.counted,
         images=outcomes[BASELINE].shape[1],
         test_hash=hash_of_test_images(jobs[0].settings),
+        runs=digest(*(runs[row, seed].identity.key for row in sorted(on_test) for seed in seeds)),
         seeds=tuple(seeds),
         tried=tried(ledger, jobs, of_seeds, scores),
         chosen=chosen,
@@ -269,13 +273,21 @@ WRITTEN_OF_STUDENT = ("student*", "embedding*", "early_exit*", "exports.csv", EX
 """What a student's folder may hold of it: its files, and what ``export`` writes there."""
 
 
+def same_weights(run: Path, folder: Path) -> bool:
+    """Return whether two folders have the same student, whatever their cards say of it."""
+    try:
+        return student_hash(run) == student_hash(folder)
+    except UserError:  # that of the folder is damaged
+        return False
+
+
 def copy_student(run: Path, folder: Path) -> None:
     """Copy a run's student, settings and result, each file whole or not at all, in the place of an earlier one's.
 
     The same student stays as it is, with its temperature and its exports; those of another go.
     """
-    same = (WEIGHTS, RESULT)
-    if all((folder / name).is_file() and cmp(run / name, folder / name, shallow=False) for name in same):
+    there = all((folder / name).is_file() for name in (WEIGHTS, RESULT))
+    if there and cmp(run / RESULT, folder / RESULT, shallow=False) and same_weights(run, folder):
         return
     exits = [EXITS] if (run / EXITS).exists() else []
     copied = (CARD, *exits, "config.yaml", WEIGHTS, RESULT)  # the record last: with it the student is whole

@@ -81,12 +81,15 @@ def draw_of(name: str, values: Any) -> Draw:
 
 
 DISTRIBUTIONS: dict[str, Callable[[random.Random, float, float], float]] = {
-    "uniform": lambda numbers, low, high: rounded(numbers.uniform(low, high)),
-    "loguniform": lambda numbers, low, high: rounded(math.exp(numbers.uniform(math.log(low), math.log(high)))),
+    "uniform": lambda numbers, low, high: rounded(numbers.uniform(low, high), low, high),
+    "loguniform": lambda numbers, low, high: rounded(
+        math.exp(numbers.uniform(math.log(low), math.log(high))), low, high
+    ),
     "integers": lambda numbers, low, high: numbers.randint(math.ceil(low), math.floor(high)),
 }
 
 
-def rounded(value: float) -> float:
-    """Round to three digits: more of them say nothing, and names of trials stay short."""
-    return float(f"{value:.3g}")
+def rounded(value: float, low: float, high: float) -> float:
+    """Round to three digits of the value, or of a narrower range, within it: names of trials stay short."""
+    places = 2 - math.floor(math.log10(min(abs(value) or high - low, high - low)))
+    return min(max(round(value, places), low), high)

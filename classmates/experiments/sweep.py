@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from classmates.comparisons.improvement import BASELINE
 from classmates.comparisons.recipe import Base, Recipe, read_seeds
 from classmates.errors import UserError, check_choice
 from classmates.experiments.called_for import with_model
+from classmates.experiments.compare import flags
 from classmates.experiments.given import name_of, settings_of
 from classmates.experiments.layers import refuse_method
 from classmates.experiments.ledger import Ledger
@@ -31,7 +32,6 @@ from classmates.experiments.workers import check_place, workers_on
 from classmates.methods.spec import MethodSpec
 from classmates.networks.building.build import check_model_name
 from classmates.runs.record import RunRecord
-from classmates.runs.task_spec import task_of
 from classmates.tasks.protocol import MetricFormat, ProtocolRecord
 from classmates.training.config import Place
 
@@ -46,7 +46,7 @@ class Sweep(Shown):
 
     folder: where everything is. trials: a line each, best first: what was tried, ``val`` and ``val_std`` (the
     student's headline metric on validation images, mean and standard deviation over seeds),
-    ``runs`` (how many were finished), ``epochs`` trained and ``status``. best: the settings of the first one.
+    ``runs`` (how many were finished), ``trained`` (epochs) and ``status``. best: the settings of the first one.
     metric: how that headline is written.
     """
 
@@ -145,9 +145,12 @@ def sweep(
             f"not compare: give all of them one value with {fix}"
         )
     label, row = row_of(method)
-    space = space or usual_space(row, search)
+    given = {name.removeprefix("train.") for name, _ in flags("train", train)}
+    space = space or usual_space(row, given, search)
     tried = grid(space) if search == "grid" else draws(space, trials)
     settings = {label_of(values): values for values in tried}
+    if len(settings) < len(tried):
+        note(f"{len(tried)} drawn, {len(settings)} of them different")
     plan = Recipe(
         title=f"{label}: {', '.join(space)}",
         base=recipe,
@@ -161,11 +164,6 @@ def sweep(
     check_model_name(model)
     plan = replace(plan, models_settings={model: {**train, "rows": settings}})
     jobs = jobs_of(plan, {"val_fraction": val_fraction}, devices_per_run)
-    if len(protocols := {str(task_of(job.settings["task"]).protocol.record.settings) for job in jobs}) > 1:
-        raise UserError(
-            f"space: trials would be judged in different ways ({' and '.join(sorted(protocols))}), so that their "
-            "scores do not compare: of a task, search options for training alone"
-        )
     ledger = Ledger(
         Path("sweeps") / "-".join(map(slug, (label, short(model), short(data)))) if out is None else at_home(out)
     )
@@ -182,8 +180,10 @@ def sweep(
     return chosen(ledger, plan, jobs, settings)
 
 
-def usual_space(row: Mapping[str, Any], search: Search) -> dict[str, Any]:
-    """Return what is searched of a row where nothing is named: what its method declares, and the row does not set.
+def usual_space(row: Mapping[str, Any], given: Collection[str], search: Search) -> dict[str, Any]:
+    """Return what is searched of a row where nothing is named: what its method declares, and nobody has set.
+
+    given: the names of the settings that all trials have.
 
     Raises:
         UserError: the method declares nothing more, or values are to be drawn, for which it declares none.
@@ -192,7 +192,9 @@ def usual_space(row: Mapping[str, Any], search: Search) -> dict[str, Any]:
     assert spec is not None  # of rows as the command line calls them there always is one
     about = getattr(spec.kind, "about", None)  # which methods of others may lack
     declared = {} if about is None else about.search
-    values = {name: list(some) for name, some in declared.items() if name not in spec.options}
+    of_row = {name.replace(".init_args.", ".") for name, _ in flags("row", row)}
+    fixed = {*spec.options, *(name.rpartition("method.")[2] for name in (*of_row, *given) if "method." in name)}
+    values = {name: list(some) for name, some in declared.items() if name not in fixed}
     if not values or search == "random":
         why = "random search needs ranges" if values else f"{spec.name} has no weights of its own to try"
         raise UserError(f"space: {why}; give settings, such as --space.lr [0.01,0.1]")

@@ -34,9 +34,10 @@ SHOWN_SETTINGS = ("epochs", "batch_size", "optimizer", "lr", "schedule", "warmup
 
 
 def write_model_card(folder: Path) -> None:
-    """Write the card of the finished run in a folder."""
-    text = model_card(folder)
-    write_text(folder / CARD_FILE, text)
+    """Write the card of the finished run in a folder; one of the user's own stays as it is."""
+    card = folder / CARD_FILE
+    if not card.is_file() or WRITTEN in card.read_text(encoding="utf-8", errors="replace"):
+        write_text(card, model_card(folder))
 
 
 def model_card(folder: Path) -> str:
@@ -89,8 +90,9 @@ def page(record: RunRecord, student: Mapping[str, Any], compared: Sequence[str])
     """Yield the paragraphs of the card. compared: what a comparison with other methods has found, a sentence each."""
     known = folders_of(record.config)
     size = f"{record.student.parameters:,} parameters and {record.student.multiply_adds:,} multiply-adds an image"
-    yield f"{plain(record.model)}, trained with {plain(record.method)} on {plain(record.data)}: {size}."
-    yield from (f"**Warning**: {plain(warning)}." for warning in map(without_stop, record.warnings))
+    model, data = public(record.model, known), plain(record.data)
+    yield f"{plain(model)}, trained with {plain(record.method)} on {data}: {size}."
+    yield from (f"**Warning**: {plain(public(without_stop(text), known))}." for text in record.warnings)
     support = " --support FOLDER" if student.get("output", "logits") != "logits" else ""
     yield f"## Use\n\n```bash\nclassmates predict hf:{REPOSITORY} IMAGES{support}\n```"
     yield f'```python\nimport classmates\n\nnetwork, card = classmates.load_student("hf:{REPOSITORY}")\n```'

@@ -77,7 +77,10 @@ class RunFolder:
     def check_resumable(self) -> None:
         """Raise UserError where there is no run to go on with, or one with other settings."""
         if not self.config.exists():
-            raise UserError(f"'{self.folder}' holds no run to go on with: leave out --resume to start one")
+            raise UserError(
+                f"'{self.folder}' holds no run to go on with: leave out --resume to start one; if it was moved, "
+                "--out says where to"
+            )
         if not self.last.exists() and self.result.exists():
             raise UserError(
                 f"'{self.folder}' holds a finished run without its checkpoints: there is nothing to go on with; "

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import safetensors.torch
 import torch
@@ -47,6 +48,22 @@ class Prototypes:
     scale: float
     reach: float | None
     student: str
+
+    def __post_init__(self) -> None:
+        if self.centres.dim() != 2 or not len(self.centres) or not self.centres.is_floating_point():
+            raise ValueError(
+                f"its prototypes are {self.centres.dtype} of shape {tuple(self.centres.shape)}, not [K, D]"
+            )
+        if not self.centres.isfinite().all():
+            raise ValueError("its prototypes are not finite")
+        if not len(self.class_names) == len(self.photos) == len(self.centres):
+            raise ValueError(f"it has {len(self.centres)} prototypes, and names and numbers of photos of others")
+        if not all(isinstance(name, str) for name in self.class_names):
+            raise ValueError(f"class_names {self.class_names} must be texts")
+        if self.distance not in get_args(Distance):
+            raise ValueError(f"distance '{self.distance}' is none of {', '.join(get_args(Distance))}")
+        if not 0 < self.scale < inf or not (self.reach is None or 0 < self.reach < inf):
+            raise ValueError(f"scale {self.scale} and reach {self.reach} must be above 0, and finite")
 
     def distances(self, embeddings: Tensor) -> Tensor:
         """Return the distances of embeddings [N, D] from the prototypes: [N, K], float64."""

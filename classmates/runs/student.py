@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import safetensors.torch
+import torch
 from jsonargparse import ArgumentParser
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ from classmates.networks.building.embedding import build_network, without_classi
 from classmates.networks.building.weights import load_matching
 from classmates.runs.hub import from_anywhere
 from classmates.runs.preparation import steps_of
-from classmates.runs.trust import check_code
+from classmates.runs.trust import check_code, found_again
 
 WEIGHTS = "student.safetensors"
 CARD = "student.json"
@@ -41,6 +42,8 @@ BUILT_WITH = {"name", "num_classes", "pretrained"}
 """Arguments of ``build_model`` that are none of ``model_args``."""
 UNTYPED = ("model_args", "exports")
 """The parts of a card whose values are of any type."""
+FOUND = ("temperature", "exit_thresholds", "exports")
+"""The parts of a card that commands add to it when training has ended."""
 DAMAGED = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 """The errors of reading content that is not what was written, however deeply it is nested."""
 
@@ -166,6 +169,19 @@ def save_student(folder: str | Path, network: nn.Module, card: StudentCard) -> N
     write_card(folder, card)
 
 
+def with_findings(folder: str | Path, network: nn.Module, card: StudentCard) -> StudentCard:
+    """Return a card with what was found since of the same student, which the folder has already: ``FOUND``."""
+    if not (Path(folder) / WEIGHTS).is_file() or not (Path(folder) / CARD).is_file():
+        return card
+    try:
+        found, kept = read_card(folder), read_tensors(Path(folder) / WEIGHTS)
+    except UserError:  # they are about to be written anew
+        return card
+    own = network.state_dict()
+    same = own.keys() == kept.keys() and all(torch.equal(value.cpu(), kept[name]) for name, value in own.items())
+    return replace(card, **{name: getattr(found, name) for name in FOUND}) if same else card
+
+
 def write_card(folder: str | Path, card: StudentCard) -> None:
     """Write ``student.json``, whole or not at all; UserError where the folder cannot be written to.
 
@@ -214,10 +230,11 @@ def load_student(
                 "export take such a network too"
             )
         if is_file_name(card.model):
-            check_code(folder, card.model, card.code, trusted=trust_code)
+            card = replace(card, model=found_again(folder, card.model, card.code))
+            check_code(folder, str(card.model), card.code, trusted=trust_code)
         else:
             check_model_args(card.model_args)
-        network = build_network(card.model, card.output, len(card.class_names), **card.model_args)
+        network = build_network(str(card.model), card.output, len(card.class_names), **card.model_args)
     if card.output == "embedding":
         network = without_classifier(network, len(card.class_names), card.input_shape)
     load_weights(folder / WEIGHTS, network)

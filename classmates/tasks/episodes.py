@@ -61,10 +61,13 @@ def judge(embeddings: Tensor, episodes: Tensor, shot: int, *, distance: Distance
 
 
 def t_interval(values: Tensor, confidence: float = 0.95) -> tuple[float, float]:
-    """Return mean ± t(n − 1) s / √n, s the deviation with n − 1 in its denominator. values: [n], n at least 2."""
+    """Return mean ± t(n − 1) s / √n within 0 to 1, s the deviation with n − 1 in its denominator.
+
+    values: shares, [n], n at least 2.
+    """
     count, mean = len(values), values.mean().item()
     half = float(stats.t.ppf((1 + confidence) / 2, count - 1)) * values.std().item() / sqrt(count)
-    return mean - half, mean + half
+    return max(mean - half, 0.0), min(mean + half, 1.0)
 
 
 def by_class(judged: Judged, classes: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from classmates.networks.building.complexity import count_parameters, multiply_a
 from classmates.runs.exits import save_exits
 from classmates.runs.folder import RunFolder
 from classmates.runs.record import EpochScores, Kept, RunRecord, StudentSize, TrainingCost, Validation
-from classmates.runs.student import StudentCard, save_student
+from classmates.runs.student import StudentCard, save_student, with_findings
 from classmates.tasks.protocol import Protocol, Scores
 from classmates.training.callbacks import History, Notes
 from classmates.training.environment import environment, peak_memory_mib
@@ -112,6 +112,7 @@ def finish(
         return Result(method.student().eval(), method, {}, run.folder, None)
     kept = best_epoch(run, module, device) if run.settings["keep"] == "best" else None
     with kept.loaded(method) if kept is not None else nullcontext():
+        card = with_findings(run.folder, method.student(), card)
         save_student(run.folder, method.student(), card)  # first: from here on the training is not lost
         exits = method.exits()
         if exits is not None and card.output == "logits":  # without classes there is nothing to be sure of

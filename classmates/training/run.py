@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -97,5 +98,5 @@ def write_report(folder: Path) -> None:
     try:
         write_run_page(folder, folder / "report.html")
     except Exception as error:
-        again = f"`classmates report {folder}` tries again"
+        again = f"`classmates report {shlex.quote(str(folder))}` tries again"
         note(f"the report could not be written ({first_line(error)}); {again}")

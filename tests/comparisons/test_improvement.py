@@ -15,6 +15,7 @@ VERDICT = Improvement(
     counted="images",
     images=400,
     test_hash="these",
+    runs="mine",
     seeds=(0, 1, 2),
     tried=(Tried("Baseline", 0.5, 1.0, 3, 3, "done"), Tried("MCL", 0.6, 2.61, 3, 3, "done")),
     chosen="MCL",
@@ -64,21 +65,24 @@ def test_only_an_interval_above_zero_helps(low, helps):
 
 
 def test_every_look_at_the_test_images_is_told():
-    first, second, others = Look("these", "first"), Look("these", "second"), Look("others", "third")
-    same = Look("these", VERDICT.headline)  # the same command again
+    first, second, others = Look("these", "first", "a"), Look("these", "second", "b"), Look("others", "third", "c")
+    same = Look("these", "in other words", VERDICT.runs)  # the same command again
     once = replace(VERDICT, looks=(first, others, same))
     assert "were looked at once before" in once.lines[1]
     assert once.earlier == ["first"]
     assert "were looked at 2 times before" in replace(VERDICT, looks=(first, second, first, others)).lines[1]
-    for unseen in ((), (others,), (same,)):
+    alike = Look("these", VERDICT.headline, "of other settings, with the same numbers")
+    assert replace(VERDICT, looks=(alike,)).earlier == [VERDICT.headline]
+    earlier = Look("these", VERDICT.headline)  # of a version that did not note which runs looked
+    for unseen in ((), (others,), (same,), (earlier,)):
         assert not any("before" in line for line in replace(VERDICT, looks=unseen).lines)
 
 
 def test_the_looks_are_kept_with_those_of_other_images():
-    others, same = Look("others", "third"), Look("these", VERDICT.headline)
+    others, same = Look("others", "third", "c"), VERDICT.look
     for looks in ((others,), (others, same)):
         kept = replace(VERDICT, looks=looks).plain()
-        assert kept["looks"] == [{"images": "others", "headline": "third"}, same._asdict()]
+        assert kept["looks"] == [others._asdict(), same._asdict()]
         assert kept["earlier"] == []
 
 

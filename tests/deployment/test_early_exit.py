@@ -126,6 +126,22 @@ def test_what_it_says_to_do_next_is_what_its_verdict_says(sd_copy, monkeypatch, 
     assert text.endswith(f"IMAGES{flag}")
 
 
+def test_what_else_the_machine_does_is_in_no_row_alone(every, monkeypatch):
+    """A clock on which a hundred calls in a row take ten times as long: the medians of all models are the same."""
+    _, model = every
+    calls, now = [], [0.0]
+
+    def clock():
+        calls.append(None)
+        now[0] += 0.01 if 200 < len(calls) < 400 else 0.001
+        return now[0]
+
+    monkeypatch.setattr(module.time, "perf_counter", clock)
+    models = [early_exit_model(model, 4, [threshold] * 3) for threshold in (0.0, 0.5, 1.0)]
+    found = module.time_each(models, [torch.zeros(1, *SHAPE)] * 20, 1)
+    assert [one.mean for one in found] == pytest.approx([1.0] * 3)
+
+
 def test_as_many_images_are_timed_as_the_table_says(sd_copy, monkeypatch, tmp_path):
     for name in range(10):
         (tmp_path / "few" / str(name)).mkdir(parents=True)

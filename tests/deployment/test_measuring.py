@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from scipy.stats import t
 
+from classmates import export
 from classmates.deployment.measuring import Images, compared, latency, latency_of, paired_difference
 from classmates.runs.student import read_card
 from classmates.tasks.classification import ClassificationProtocol
@@ -79,6 +80,31 @@ def test_what_a_file_is_fitted_to_is_never_what_it_is_scored_on(sd_run, tmp_path
     assert [line for line in said if f"every image of {tmp_path / 'digits'} is scored" in line]
     assert [line for line in said if "'digits' has no image of classes '0', '2', '4', '5', '6' and 3 more" in line]
     assert len(said) == 2
+
+
+def test_images_that_are_timed_are_of_all_classes(sd_run, tmp_path):
+    for name in "0123456789":
+        (tmp_path / "sorted" / name).mkdir(parents=True)
+        for number in range(20):
+            Image.new("L", (8, 8), 10 * number).save(tmp_path / "sorted" / name / f"{number}.png")
+    images = Images(sd_run, read_card(sd_run), tmp_path / "sorted", None, trust_code=False)
+    drawn = [int(label) for _, label in images.batches("test", 1, 200)]
+    assert sorted(drawn) == [label for label in range(10) for _ in range(20)]
+    assert len(set(drawn[:40])) > 5  # also of the first of them
+    assert len({image.mean().item() for image in images.timed(32)}) > 5
+
+
+def test_measures_on_other_images_are_not_in_the_card(sd_copy, tmp_path, capsys):
+    for name in "0123456789":
+        (tmp_path / "other" / name).mkdir(parents=True)
+        Image.new("L", (8, 8), 20).save(tmp_path / "other" / name / "0.png")
+    export(sd_copy, formats=["torch"])
+    before = read_card(sd_copy)
+    assert before.exports
+    for how in ({"formats": ["torch"]}, {"what": "early_exit"}):
+        export(sd_copy, data=tmp_path / "other", **how)
+        assert read_card(sd_copy).exports == before.exports
+        assert "what was measured on them is in the table, not in its card" in capsys.readouterr().err
 
 
 def test_times():

@@ -212,6 +212,25 @@ def test_photos_are_turned_into_the_channels_of_the_student(tmp_path: Path, supp
         ask(save_run(tmp_path / "two", channels=2), images, support=support)
 
 
+def test_the_support_may_be_the_training_images_of_a_data_set(
+    run: Path, support: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = ask(run, images, support=support)
+    whole = support.parent / "whole"
+    for part in ("train", "test"):
+        shutil.copytree(support, whole / part)
+    (whole / "train" / "red" / "notes.txt").touch()
+    (whole / "train" / "loose.png").touch()
+    pd.testing.assert_frame_equal(ask(run, images, support=whole), plain)
+    told = capsys.readouterr().err
+    assert f"the support is train/ in {whole}; of other parts nothing is used" in told
+    assert "in no class folder, not used: 1" in told
+    assert "notes.txt" in told
+    shutil.rmtree(whole / "train")
+    with pytest.raises(UserError, match="has test/ but no train/ folder"):
+        ask(run, images, support=whole)
+
+
 def empty(support: Path) -> None:
     (support / "blue").mkdir()
 

@@ -1,6 +1,7 @@
 """What is told before the first run: figures that a table will not have, and which rows cannot work."""
 
 import pytest
+from PIL import Image
 
 from classmates.comparisons.recipe import ScoreChoice
 from classmates.errors import UserError
@@ -61,6 +62,25 @@ def test_a_table_asks_for_what_runs_are_judged_by(choice, message):
     for parts in ({"scores": {"A": choice}}, {"score": choice}):
         with pytest.raises(UserError, match=f"^every row on 'digits': .*{message}"):
             jobs(rows=rows, **parts)
+
+
+@pytest.mark.parametrize("name", ["label", "on_bad_image", "task", "data_dir"])
+def test_rows_that_are_judged_by_other_labels_or_in_another_way_do_not_compare(name, tmp_path):
+    for number, file in enumerate(("a.png", "b.png", "c.png", "d.png") * 5):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.new("L", (8, 8), 12 * number).save(tmp_path / "images" / f"{number}{file}")
+    lines = [f"images/{number}{file[0]}.png,{number % 2},{number % 3}" for number, file in enumerate("abcd" * 5)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,kind,other", *lines]))
+    data, few = str(tmp_path / "labels.csv"), {"class_path": "few_shot", "init_args": {"eval_way": 2, "eval_shot": 1}}
+    values = {"label": "other", "on_bad_image": "skip", "task": few, "data_dir": str(tmp_path)}
+    if name == "task":
+        rows = {"A": BASELINE, "B": BASELINE | FEW_SHOT}
+        given = {"rows": rows}
+    else:
+        shared = {"data": (data,), "settings": {"label": "kind", "epochs": 1}}
+        given = {"rows": {"A": BASELINE, "B": {**BASELINE, name: values[name]}}, **shared}
+    with pytest.raises(UserError, match=f"row 'B' has another {name} than row 'A' on "):
+        jobs(**given)
 
 
 def test_one_reason_of_many_rows_is_told_once(tmp_path):

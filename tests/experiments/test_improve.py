@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from classmates import export
 from classmates.comparisons.statistics import image_difference
 from classmates.data.groups import DIVIDED
 from classmates.data.loading import load
@@ -202,9 +203,12 @@ def test_the_same_student_keeps_its_temperature_and_its_exports(told):
     found, _ = told(*given)
     write_card(found.student, replace(read_card(found.student), temperature=1.7))
     (found.student / "student.pt2").write_bytes(b"an export of it")
+    (found.student / "README.md").write_text("# My own words\n")
+    export(found.student, format="safetensors")  # the same weights, with another card in their file
     told(*given)
     assert read_card(found.student).temperature == 1.7
     assert (found.student / "student.pt2").exists()
+    assert (found.student / "README.md").read_text() == "# My own words\n"
 
 
 def test_every_other_look_at_the_same_test_images_is_told(told, found_copy):
@@ -220,8 +224,10 @@ def test_every_other_look_at_the_same_test_images_is_told(told, found_copy):
     third = better(found_copy)
     assert third.earlier == [alone.headline]  # the first said what this one says
     (found_copy / "verdict.json").write_text("{}")
+    shutil.rmtree(found_copy / "student")
     with pytest.raises(UserError, match=r"verdict\.json' is damaged"):
         better(found_copy)
+    assert not (found_copy / "student").exists()  # told before anything is done
 
 
 def test_the_epoch_that_is_kept_is_judged(told, found_copy, monkeypatch):
@@ -282,6 +288,9 @@ def test_every_recipe_has_recommended_methods():
     assert RECOMMENDED.keys() == set(NAMES)
 
 
+AVERAGED = "MCL(start='identical', views='own', deploy='average')"
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -299,6 +308,12 @@ def test_every_recipe_has_recommended_methods():
         ({"train": {"task": "few_shot"}}, "--train.task: improve judges classifiers"),
         ({"train": {"epohcs": 1}}, "unknown key 'epohcs' in --train"),
         ({"workers": -1}, "workers=-1"),
+        ({"train": {"ema": 2.0}}, "ema=2.0: the decay of an average lies between 0 and 1"),
+        ({"train": {"freeze_stages": 99}}, "freeze_stages=99: the student has"),
+        (
+            {"methods": [AVERAGED], "train": {"ema": 0.9, "augmentation": {"flip": True}}},
+            "row 'MCL.*ema=0.9: this run averages its peers' weights",
+        ),
     ],
 )
 def test_wrong_input(given, message, tmp_path):

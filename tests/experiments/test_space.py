@@ -26,6 +26,20 @@ def test_draws_are_within_bounds_and_the_same_for_a_seed(count, seed):
         assert values["beta"] in (0, 1)
 
 
+@given(st.floats(-1e6, 1e6), st.floats(1e-4, 1e6), st.integers(0, 5))
+def test_draws_of_any_range_are_in_it_and_differ(low, width, seed):
+    found = [values["x"] for values in draws({"x": f"uniform({low}, {low + width})"}, 50, seed)]
+    assert all(low <= value <= low + width for value in found)
+    assert len(set(found)) > 10
+
+
+@given(st.floats(1e-6, 1e3), st.floats(1.001, 1e6), st.integers(0, 5))
+def test_draws_of_any_ratio_are_in_it_and_differ(low, ratio, seed):
+    found = [values["x"] for values in draws({"x": f"loguniform({low}, {low * ratio})"}, 50, seed)]
+    assert all(low <= value <= low * ratio for value in found)
+    assert len(set(found)) > 10
+
+
 def test_the_logarithm_is_what_is_even():
     rates = [values["lr"] for values in draws({"lr": "loguniform(0.0001, 1)"}, 2000)]
     assert 0.45 < sum(rate < 0.01 for rate in rates) / 2000 < 0.55

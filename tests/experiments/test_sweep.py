@@ -197,7 +197,10 @@ def test_all_trials_are_judged_on_the_same_images(tmp_path):
             "--space.val_fraction: .* different validation images.* --val_fraction",
         ),
         ({"space": {"label": ["fine", "coarse"]}}, "--space.label: .* different validation images.* --train.label"),
-        ({"space": {"task.eval_episodes": [5, 6]}, "train": FEW_SHOT}, "trials would be judged in different ways"),
+        (
+            {"space": {"task.eval_episodes": [5, 6]}, "train": FEW_SHOT},
+            "row 'eval_episodes=6' has another task than row",
+        ),
         ({"trials": 0, "search": "random"}, "trials=0"),
         ({"workers": 0, "on": "ray"}, "workers=0"),
     ],
@@ -238,8 +241,13 @@ def test_without_a_model_the_one_that_train_takes_is_searched(tmp_path, capsys, 
     assert f"model {model}, as train chooses for these data" in capsys.readouterr().err
 
 
-def test_what_the_method_is_given_stays(tmp_path, capsys):
-    options, said = tried(capsys, method="MCL(beta=0.5)", out=tmp_path / "sweep")
+@pytest.mark.parametrize("way", ["variant", "nested", "dotted", "train"])
+def test_what_the_method_is_given_stays(tmp_path, capsys, way):
+    texts = {"nested": "method: {class_path: MCL, beta: 0.5}", "dotted": "method: MCL\nmethod.beta: 0.5"}
+    (tmp_path / "own.yaml").write_text(texts.get(way, ""))
+    method = {"variant": "MCL(beta=0.5)", "train": "MCL"}.get(way, str(tmp_path / "own.yaml"))
+    train = {**TINY, "method": {"beta": 0.5}} if way == "train" else TINY
+    options, said = tried(capsys, method=method, train=train, out=tmp_path / "sweep")
     assert [(one["beta"], one["distillation"]) for one in options] == [(0.5, 0.3), (0.5, 1), (0.5, 3)]
     assert "searching distillation" in said
 

@@ -36,7 +36,8 @@ def test_distances_and_probabilities(made):
     torch.testing.assert_close(found, torch.tensor([[0, 5, 1], [3, 4, 10**0.5]], dtype=torch.float64))
     expected = torch.tensor([[0, -12.5, -0.5], [-4.5, -8, -5]], dtype=torch.float64).softmax(1)
     torch.testing.assert_close(made.probabilities(found), expected)
-    cosine = replace(made, distance="cosine", centres=torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
+    two = {"class_names": ("cat", "owl"), "photos": (5, 1)}
+    cosine = replace(made, distance="cosine", centres=torch.tensor([[1.0, 0.0], [0.0, 2.0]]), **two)
     found = cosine.distances(torch.tensor([[3.0, 0.0]]))
     torch.testing.assert_close(found, torch.tensor([[0, 1]], dtype=torch.float64))
     torch.testing.assert_close(cosine.probabilities(found), torch.tensor([[0, -0.5]], dtype=torch.float64).softmax(1))
@@ -76,6 +77,29 @@ def test_those_of_earlier_versions_name_the_whole_file(made, run):
 @pytest.mark.parametrize("rest", ["[]", "{}", '{"class_names": 1}', "[" * 100_000])
 def test_what_goes_with_them_is_checked(made, run, rest):
     safetensors.torch.save_file({KEY: made.centres}, run / "new.safetensors", {"format": "pt", KEY: rest})
+    with pytest.raises(UserError, match=r"new\.safetensors' is damaged or no file of prototypes"):
+        load_prototypes(run / "new.safetensors", run)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"class_names": ["a"]},
+        {"class_names": ["a", "b", 3]},
+        {"photos": [1]},
+        {"distance": "manhattan"},
+        *({"scale": value} for value in ("x", -1, 0, float("nan"), None)),
+        *({"reach": value} for value in ("x", -1, 0, float("inf"))),
+        {"centres": torch.zeros(3)},
+        {"centres": torch.zeros(0, 2)},
+        {"centres": torch.full((3, 2), float("nan"))},
+        {"centres": torch.zeros(3, 2, dtype=torch.int32)},
+    ],
+)
+def test_what_no_photos_make_is_refused(made, run, change):
+    rest = json.dumps({**made.described(), **{name: value for name, value in change.items() if name != "centres"}})
+    content = {KEY: change.get("centres", made.centres)}
+    safetensors.torch.save_file(content, run / "new.safetensors", {"format": "pt", KEY: rest})
     with pytest.raises(UserError, match=r"new\.safetensors' is damaged or no file of prototypes"):
         load_prototypes(run / "new.safetensors", run)
 

@@ -130,6 +130,26 @@ def test_class_from_a_file_is_found_from_any_folder(tmp_path: Path, of_a_file: n
     assert card.model == f"{tmp_path / 'net.py'}:Net"
 
 
+@pytest.mark.parametrize("place", ["run", ".", "here"])
+def test_a_file_that_was_moved_with_its_run_is_found_if_it_is_the_same(
+    tmp_path: Path, of_a_file: nn.Module, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = tmp_path / "moved"
+    for folder in (moved, moved / "here"):
+        folder.mkdir()
+    (tmp_path / "run").rename(moved / "run")
+    (tmp_path / "net.py").rename(moved / place / "net.py")
+    if place == "here":
+        monkeypatch.chdir(moved / "here")
+    with pytest.raises(UserError, match=r"built by the Python file '.*net\.py', which would be run"):
+        load_student(moved / "run")
+    loaded, _ = load_student(moved / "run", trust_code=True)
+    assert torch.equal(logits(loaded), logits(of_a_file))
+    (moved / place / "net.py").write_text(NET + "\n")
+    with pytest.raises(UserError, match=r"net\.py', which is not there: put net\.py, as it was in training, into"):
+        load_student(moved / "run", trust_code=True)
+
+
 def test_a_file_is_run_only_if_it_is_trusted(tmp_path: Path, of_a_file: nn.Module) -> None:
     (tmp_path / "net.py").write_text("open('/nowhere/at/all')")
     for load in (load_student, load_embedder):

@@ -76,6 +76,12 @@ def test_the_interval_of_many_bernoulli_episodes_is_that_of_a_share():
     assert (low + high) / 2 == pytest.approx(share)
 
 
+@pytest.mark.parametrize("shares", [[0.9, 1.0, 0.7], [0.0, 0.1], [1.0, 1.0], [0.5, 0.5, 0.6]])
+def test_an_interval_of_shares_is_within_0_to_1(shares):
+    low, high = t_interval(torch.tensor(shares, dtype=torch.float64))
+    assert 0 <= low <= sum(shares) / len(shares) <= high <= 1
+
+
 def test_the_spread_over_classes_is_of_each_class_wherever_it_was_drawn():
     correct = torch.tensor([[[1, 1], [0, 1]], [[0, 0], [1, 1]]], dtype=torch.bool)
     shares = by_class(module.Judged(correct, torch.zeros(2)), torch.tensor([[0, 3], [3, 1]]))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -20,7 +21,9 @@ from PIL import Image
 from classmates.cli import main
 from classmates.errors import UserError
 from classmates.methods import CORSD, DLB, MCL, PCL, PSKD, BornAgain, Combined
+from classmates.networks.building.build import build_model
 from classmates.runs.record import RunRecord
+from classmates.runs.student import read_card, save_student, write_card
 from classmates.training import setup
 from classmates.training.acceleration import Acceleration
 from classmates.training.checkpoints import load_checkpoint
@@ -236,6 +239,32 @@ def test_a_run_that_goes_on_keeps_its_precision_wherever_it_lies(small_train, tm
     resumed = small_train(resume=True)
     assert resumed.record.config["memory_format"] == "contiguous"
     assert resumed.folder.name == (out or "Baseline-resnet8-digits-0")
+
+
+def test_a_finished_run_that_goes_on_keeps_what_was_found_since(small_train, tmp_path):
+    run = small_train(out=tmp_path / "run", epochs=1).folder
+    write_card(run, replace(read_card(run), temperature=1.5, exports={"onnx": {"file": "student.onnx"}}))
+    (run / "README.md").write_text("# My own words\n")
+    before = read_card(run)
+    small_train(out=run, epochs=1, resume=True)
+    assert read_card(run) == before
+    assert (run / "README.md").read_text() == "# My own words\n"
+    save_student(run, build_model("resnet8", 10, in_chans=1), before)  # another student, whose temperature it was
+    small_train(out=run, epochs=1, resume=True)
+    assert (read_card(run).temperature, read_card(run).exports) == (None, {})
+
+
+@pytest.mark.parametrize("name", ["a::b", "~", "[x]", "{epoch}", "%d"])
+def test_a_folder_may_have_any_name(small_train, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    out = f"{name}/run"
+    with pytest.raises(Interruption):
+        small_train(out=out, callbacks=[StopInEpoch(1)])
+    result = small_train(out=out, resume=True)
+    assert result.folder.resolve() == (tmp_path / ("home" if name == "~" else name) / "run").resolve()
+    assert (result.folder / "result.json").is_file()
+    assert len([*tmp_path.iterdir()]) == 1
 
 
 def test_changed_settings_are_refused_by_name(stopped, small_train):
