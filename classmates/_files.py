@@ -142,7 +142,7 @@ def require_writable(path: Path) -> None:
                 pass
         finally:
             for folder in made:
-                with suppress(OSError, ValueError):  # it was not made, or another process uses it by now
+                with suppress(OSError):  # it was not made, or another process uses it by now
                     folder.rmdir()
 
 
@@ -178,7 +178,10 @@ def _told(path: Path) -> Iterator[None]:
     try:
         if ADDRESS.match(str(path)):
             raise OSError("it is an address, and results are written to folders of this machine")
+        if "\0" in str(path):
+            raise OSError("no name has a NUL in it")
         yield
-    except (OSError, ValueError) as error:  # a value: a name with a NUL
-        why = f"'{path}' cannot be written ({getattr(error, 'strerror', None) or error})"
-        raise UserError(f"{why}: mend that, or name another place with --out") from error
+    except OSError as error:
+        in_a_file = isinstance(error, FileExistsError | NotADirectoryError)
+        why = "a part of this path is a file" if in_a_file else error.strerror or error
+        raise UserError(f"'{path}' cannot be written ({why}): mend that, or name another place with --out") from error

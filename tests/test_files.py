@@ -42,6 +42,14 @@ def test_a_place_that_cannot_be_written_is_named_and_nothing_left(tmp_path: Path
     assert sorted(tmp_path.rglob("*")) == [tmp_path / "file", tmp_path / "folder"]
 
 
+def test_what_a_writer_raises_is_not_taken_for_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    for error in (UserError("it answers otherwise"), ValueError("a bug"), KeyError("a bug")):
+        with pytest.raises(type(error)) as told, output_file(tmp_path / "x"):
+            raise error
+        assert told.value is error
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_address_is_no_place_for_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for address in ("s3://bucket/x", "memory://x", "file:///x/y", "https://a.b/c"):

@@ -61,7 +61,7 @@ class Improvement(Shown):
         counted: what the test images are called.
         images: how many of them there are.
         test_hash: of them, by which they are known again.
-        runs: a hash of the runs whose students were judged by them.
+        judged: a hash of the runs whose students were judged by them.
         seeds: those that every method has finished.
         tried: Baseline first.
         chosen: the best method on validation images.
@@ -78,7 +78,7 @@ class Improvement(Shown):
     counted: str
     images: int
     test_hash: str
-    runs: str
+    judged: str
     seeds: tuple[int, ...]
     tried: tuple[Tried, ...]
     chosen: str
@@ -125,13 +125,13 @@ class Improvement(Shown):
     @property
     def look(self) -> Look:
         """This one at the test images."""
-        return Look(self.test_hash, self.headline, self.runs)
+        return Look(self.test_hash, self.headline, self.judged)
 
     @property
     def earlier(self) -> list[str]:
         """The headlines of earlier verdicts on the same test images, but for those of the same runs."""
         others = dict.fromkeys(look for look in self.looks if look.images == self.test_hash)
-        return [look.headline for look in others if (look.runs or look.headline) not in (self.runs, self.headline)]
+        return [look.headline for look in others if (look.runs or look.headline) not in (self.judged, self.headline)]
 
     @property
     def next(self) -> str:

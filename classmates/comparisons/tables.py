@@ -96,11 +96,11 @@ def comparison_table(runs: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
     interval, and ``within_noise`` are as ``ranking.distances`` has them. ``one_run``: half the 95 % interval of a
     single run's headline, mean over runs, as their results have it. ``outcome_low`` to ``outcome_high``: the interval
     of the difference over seeds and over the ``outcomes`` that both rows were judged on one by one, where those are
-    kept. ``peers`` and ``ensemble`` are of the headline,
-    and one column has each metric of the student beside the score's. Costs are means over seeds; ``time_ratio`` (of a
-    step), ``training_ratio`` (of all steps) and ``memory_ratio`` are to the reference. ``published`` is as printed,
-    ``beyond_published`` ours minus theirs. ``precision``: those that the runs were trained in. ``note``: what is
-    missing. ``protocol``: how the runs were judged; None where none has finished.
+    kept. ``peers`` and ``ensemble`` are of the headline, and one column has each metric of the student beside the
+    score's. Costs are means over seeds; ``time_ratio`` (of a step), ``training_ratio`` (of all steps) and
+    ``memory_ratio`` are to the reference. ``published`` is as printed, ``beyond_published`` ours minus theirs.
+    ``precision``: those that the runs were trained in. ``note``: what is missing. ``protocol``: how the runs were
+    judged; None where none has finished.
 
     Args:
         runs: one line a run, of the columns of :func:`classmates.comparisons.runs.columns`; those of other

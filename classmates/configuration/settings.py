@@ -204,9 +204,7 @@ class Settings:
         try:
             if value is None and not argument.takes_null:  # which jsonargparse takes for none given
                 raise ArgumentError(None, "null")
-            if (
-                value == "" != argument.default and argument.type is not Any
-            ):  # a variable of the shell that was not set
+            if value == "" and argument.default != "" and argument.type is not Any:  # a variable that was not set
                 raise ArgumentError(None, "empty")
             if isinstance(value, str) and value != in_unicode(value) and Path in takes:
                 return Path(value)  # jsonargparse reads no text that is not Unicode

@@ -162,7 +162,7 @@ def judged(folder: Path, ledger: Ledger, jobs: Sequence[Job], max_time: str | No
         counted=protocol.counted,
         images=outcomes[BASELINE].shape[1],
         test_hash=hash_of_test_images(jobs[0].settings),
-        runs=digest(*(runs[row, seed].identity.key for row in sorted(on_test) for seed in seeds)),
+        judged=digest(*(runs[row, seed].identity.key for row in sorted(on_test) for seed in seeds)),
         seeds=tuple(seeds),
         tried=tried(ledger, jobs, of_seeds, scores),
         chosen=chosen,

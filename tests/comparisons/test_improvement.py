@@ -15,7 +15,7 @@ VERDICT = Improvement(
     counted="images",
     images=400,
     test_hash="these",
-    runs="mine",
+    judged="mine",
     seeds=(0, 1, 2),
     tried=(Tried("Baseline", 0.5, 1.0, 3, 3, "done"), Tried("MCL", 0.6, 2.61, 3, 3, "done")),
     chosen="MCL",
@@ -66,7 +66,7 @@ def test_only_an_interval_above_zero_helps(low, helps):
 
 def test_every_look_at_the_test_images_is_told():
     first, second, others = Look("these", "first", "a"), Look("these", "second", "b"), Look("others", "third", "c")
-    same = Look("these", "in other words", VERDICT.runs)  # the same command again
+    same = Look("these", "in other words", VERDICT.judged)  # the same command again
     once = replace(VERDICT, looks=(first, others, same))
     assert "were looked at once before" in once.lines[1]
     assert once.earlier == ["first"]

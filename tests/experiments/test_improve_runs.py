@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from classmates.cli.commands import code_of_runs
-from classmates.comparisons.improvement import Look
 from classmates.errors import UserError
 from classmates.experiments import running, workers
 from classmates.experiments.improve import improve
@@ -106,4 +105,4 @@ def test_finished_runs_are_judged_on_images_that_have_moved_and_only_looks_at_th
     assert (other.images, other.earlier) == (18, [])
     assert [look.headline for look in other.looks] == [first.headline]
     last = improve(str(moved), methods=["LabelSmoothing"], **given)
-    assert last.looks == [*other.looks, Look(other.test_hash, other.headline)]
+    assert last.looks == [*other.looks, other.look]
