@@ -195,7 +195,7 @@ class Settings:
         assert argument is not None  # names have been checked
         takes = alternatives(argument.type)
         if isinstance(value, str) and Path in takes:
-            value = os.path.expanduser(value)
+            value = os.path.expanduser(value)  # a Path would take a slash off an address
         text = bool({str, Path} & {*takes}) and not {int, float, Any} & {*takes}
         if type(value) is int and text:  # a class or a folder called 7, in a file
             value = str(value)

@@ -33,6 +33,7 @@ PLAIN = ("safetensors", "onnx", "torch")
 UNUSED = {
     "one format": ("data", "data_dir", "threads", "calibration_images", "most_lost"),
     "formats": ("format", "preprocessing", "tolerance"),
+    "formats without onnx-int8": ("calibration_images",),
     "what early_exit": (
         *("format", "formats", "prototypes", "calibrated", "preprocessing"),
         *("dynamic_batch", "tolerance", "calibration_images", "most_lost"),
@@ -153,8 +154,8 @@ def export(
         )
     source = replace(source, calibration=lambda: calibration(images, calibration_images, source.dynamic_batch))
     names = formats_of(formats)
-    if calibration_images != 512 and "onnx-int8" not in names:
-        raise UserError("calibration_images are for onnx-int8, which is none of the formats: leave it out")
+    if "onnx-int8" not in names:
+        check_used("formats without onnx-int8", given)
     request = Request(source, images, what, folder_for("exports.csv", out or run), threads, most_lost)
     return export_measured(Path(run), request, names)
 

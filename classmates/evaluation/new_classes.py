@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from classmates._names import name_of_class
-from classmates.data.readers.folder import Layout, find_parts, no_training_images
+from classmates.data.readers.folder import find_parts, no_training_images
 from classmates.data.readers.walking import Walk, told_of_unreadable
 from classmates.errors import UserError
 from classmates.losses.leave_one_out import (
@@ -66,9 +66,10 @@ def find_support(folder: Path) -> Support:
     if not folder.is_dir():
         raise UserError(f"support is '{folder}', which is no folder: give one with a folder of photos for each class")
     with told_of_unreadable():
-        place, parts, notes = find_parts(folder)
-        if "train" not in parts:
-            raise no_training_images(folder, Layout(place, parts, notes))
+        layout = find_parts(folder)
+        if "train" not in layout.parts:
+            raise no_training_images(folder, layout)
+        place, parts, notes = layout
         walk = Walk(place)
         photos = {name: walk.images(os.path.join(parts["train"], name)) for name in walk.classes(parts["train"])}
     if parts["train"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -145,8 +145,7 @@ def sweep(
             f"not compare: give all of them one value with {fix}"
         )
     label, row = row_of(method)
-    given = {name.removeprefix("train.") for name, _ in flags("train", train)}
-    space = space or usual_space(row, given, search)
+    space = space or usual_space(row, train, search)
     tried = grid(space) if search == "grid" else draws(space, trials)
     settings = {label_of(values): values for values in tried}
     if len(settings) < len(tried):
@@ -180,10 +179,10 @@ def sweep(
     return chosen(ledger, plan, jobs, settings)
 
 
-def usual_space(row: Mapping[str, Any], given: Collection[str], search: Search) -> dict[str, Any]:
+def usual_space(row: Mapping[str, Any], train: Mapping[str, Any], search: Search) -> dict[str, Any]:
     """Return what is searched of a row where nothing is named: what its method declares, and nobody has set.
 
-    given: the names of the settings that all trials have.
+    train: the settings that all trials have.
 
     Raises:
         UserError: the method declares nothing more, or values are to be drawn, for which it declares none.
@@ -192,8 +191,8 @@ def usual_space(row: Mapping[str, Any], given: Collection[str], search: Search) 
     assert spec is not None  # of rows as the command line calls them there always is one
     about = getattr(spec.kind, "about", None)  # which methods of others may lack
     declared = {} if about is None else about.search
-    of_row = {name.replace(".init_args.", ".") for name, _ in flags("row", row)}
-    fixed = {*spec.options, *(name.rpartition("method.")[2] for name in (*of_row, *given) if "method." in name)}
+    named = [name for layer in (row, train) for name, _ in flags("given", layer) if ".method." in name]
+    fixed = {*spec.options, *(name.rpartition(".")[2] for name in named)}
     values = {name: list(some) for name, some in declared.items() if name not in fixed}
     if not values or search == "random":
         why = "random search needs ranges" if values else f"{spec.name} has no weights of its own to try"

@@ -66,21 +66,15 @@ def test_a_table_asks_for_what_runs_are_judged_by(choice, message):
 
 @pytest.mark.parametrize("name", ["label", "on_bad_image", "task", "data_dir"])
 def test_rows_that_are_judged_by_other_labels_or_in_another_way_do_not_compare(name, tmp_path):
-    for number, file in enumerate(("a.png", "b.png", "c.png", "d.png") * 5):
-        (tmp_path / "images").mkdir(exist_ok=True)
-        Image.new("L", (8, 8), 12 * number).save(tmp_path / "images" / f"{number}{file}")
-    lines = [f"images/{number}{file[0]}.png,{number % 2},{number % 3}" for number, file in enumerate("abcd" * 5)]
+    for number in range(20):
+        Image.new("L", (8, 8), 12 * number).save(tmp_path / f"{number}.png")
+    lines = [f"{number}.png,{number % 2},{number % 3}" for number in range(20)]
     (tmp_path / "labels.csv").write_text("\n".join(["file,kind,other", *lines]))
-    data, few = str(tmp_path / "labels.csv"), {"class_path": "few_shot", "init_args": {"eval_way": 2, "eval_shot": 1}}
-    values = {"label": "other", "on_bad_image": "skip", "task": few, "data_dir": str(tmp_path)}
-    if name == "task":
-        rows = {"A": BASELINE, "B": BASELINE | FEW_SHOT}
-        given = {"rows": rows}
-    else:
-        shared = {"data": (data,), "settings": {"label": "kind", "epochs": 1}}
-        given = {"rows": {"A": BASELINE, "B": {**BASELINE, name: values[name]}}, **shared}
+    of_table = {"data": (str(tmp_path / "labels.csv"),), "settings": {"label": "kind", "epochs": 1}}
+    other = {"label": "other", "on_bad_image": "skip", "data_dir": str(tmp_path)}
+    own, shared = (FEW_SHOT, {}) if name == "task" else ({name: other[name]}, of_table)
     with pytest.raises(UserError, match=f"row 'B' has another {name} than row 'A' on "):
-        jobs(**given)
+        jobs(rows={"A": BASELINE, "B": BASELINE | own}, **shared)
 
 
 def test_one_reason_of_many_rows_is_told_once(tmp_path):
