@@ -94,7 +94,8 @@ def _keys(moments: Tensor) -> np.ndarray:
     """Return a number for the bits of each image's moments, [N]: the same for the same, and seldom for others."""
     bits = np.ascontiguousarray(moments.flatten(1).numpy()).view(np.uint64)
     odd = 2 * np.random.default_rng(0).integers(2**63, size=bits.shape[1], dtype=np.uint64) + 1
-    return (bits * odd).sum(axis=1, dtype=np.uint64)
+    # Signed, as NumPy 2.0 looks for no number above 2**63 - 1 among others.
+    return (bits * odd).sum(axis=1, dtype=np.uint64).view(np.int64)
 
 
 def _pixels(split: Split, index: int) -> str:
