@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
@@ -17,6 +16,7 @@ from classmates._shown import Shown
 from classmates._text import filled
 from classmates.comparisons.statistics import ImageDifference
 from classmates.reporting.theme import shortened
+from classmates.runs.predict_command import predict_command
 from classmates.tasks.protocol import MetricFormat
 
 BASELINE = "Baseline"
@@ -69,6 +69,7 @@ class Improvement(Shown):
         winner: the same of the chosen method; None where that is Baseline.
         difference: winner - baseline, with its interval; None where the chosen method is Baseline.
         groups: how many groups, such as patients, the test images are of; None where they are of none.
+        own_code: whether the network or its task is a Python file of the user's.
         notes: paragraphs on images in two parts, useless students, failed runs and runs that are left.
         looks: those of the verdicts that were made in the same folder before.
     """
@@ -86,6 +87,7 @@ class Improvement(Shown):
     winner: float | None = None
     difference: ImageDifference | None = None
     groups: int | None = None
+    own_code: bool = False
     notes: Sequence[str] = ()
     looks: Sequence[Look] = ()
 
@@ -136,7 +138,7 @@ class Improvement(Shown):
     @property
     def next(self) -> str:
         """The command to go on with."""
-        return f"classmates predict {shlex.quote(str(self.student))} IMAGES ..."
+        return f"{predict_command(self.student, own_code=self.own_code)} ..."
 
     @property
     def lines(self) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from classmates._machine import cpu_name
 from classmates._text import aligned, filled
 from classmates.deployment.measuring import BATCH, Difference, Latency
 from classmates.deployment.text import threads_of
+from classmates.runs.predict_command import has_own_code, predict_command
 
 LEAST = 0.05
 """The share of the time that is worth speaking of: repeated timings differ by about as much."""
@@ -71,7 +71,7 @@ class EarlyExits:
         return pd.DataFrame([point.row() | {"threads": self.threads, "cpu": cpu_name()} for point in self.points])
 
     def __str__(self) -> str:
-        student, how = self.points[0].latency.mean, " --early_exit" if self.saves else ""
+        student, how = self.points[0].latency.mean, ["--early_exit"] if self.saves else []
         heads = ["threshold", "top-1", "difference, points", "ms", "median", "p95", "time", "ops"]
         rows = [heads]
         for point in self.points:
@@ -96,7 +96,7 @@ class EarlyExits:
                 ),
                 f"file: {self.file}",
                 f"curve: {self.file.with_suffix('.csv')}, .svg, .png",
-                f"next: classmates predict {shlex.quote(str(self.run))} IMAGES{how}",
+                f"next: {predict_command(self.run, *how, own_code=has_own_code(self.run))}",
             ]
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -31,6 +30,7 @@ from classmates.deployment.measuring import (
 )
 from classmates.deployment.text import signed_points, threads_of
 from classmates.errors import first_line, unknown
+from classmates.runs.predict_command import has_own_code, predict_command
 from classmates.runs.student import WEIGHTS, read_card
 from classmates.tasks.protocol import MetricFormat, ProtocolRecord
 
@@ -165,8 +165,8 @@ class Exports:
     @property
     def next(self) -> str:
         """The command that goes on."""
-        support = "" if self.protocol.judged == "logits" else " --support FOLDER"
-        return f"next: classmates predict {shlex.quote(str(self.run))} IMAGES{support}"
+        support = [] if self.protocol.judged == "logits" else ["--support FOLDER"]
+        return f"next: {predict_command(self.run, *support, own_code=has_own_code(self.run))}"
 
 
 TIMES = ["", "1 image", "p95", f"{BATCH} images", "p95", "images/s"]

@@ -39,6 +39,7 @@ from classmates.reporting.model_card import write_model_card
 from classmates.reporting.page import duration
 from classmates.runs.exits import EXITS
 from classmates.runs.folder import note_places
+from classmates.runs.predict_command import has_own_code
 from classmates.runs.prototypes import student_hash
 from classmates.runs.record import RunRecord
 from classmates.runs.student import CARD, WEIGHTS
@@ -170,6 +171,7 @@ def judged(folder: Path, ledger: Ledger, jobs: Sequence[Job], max_time: str | No
         winner=float(outcomes[chosen].mean()) if other else None,
         difference=image_difference(outcomes[chosen], outcomes[BASELINE], groups) if other else None,
         groups=None if groups is None else len(np.unique(groups)),
+        own_code=has_own_code(ledger.run_folder(runs[BASELINE, seeds[0]])),
         notes=notes_on(ledger, jobs, records),
     )
     seed = max(seeds, key=lambda one: validation(records[verdict.deployed][one]))

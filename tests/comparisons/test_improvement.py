@@ -42,6 +42,7 @@ def test_few_seeds_limit_the_verdict(seeds, said):
     assert limits == said
     assert deployed == "deploy: improved/student/student.safetensors"
     assert after == "next: classmates predict improved/student IMAGES ..."
+    assert replace(VERDICT, own_code=True).next == "classmates predict improved/student IMAGES --trust_code true ..."
 
 
 def test_with_one_seed_an_interval_over_groups_is_over_them_alone():

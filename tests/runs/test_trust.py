@@ -1,6 +1,7 @@
 """Code that a run's folder names is run by nobody who does not say so."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ import yaml
 from PIL import Image
 
 import classmates
+from classmates.cli import main
 from classmates.errors import UserError
 from classmates.models import resnet8
-from classmates.runs.student import StudentCard, save_student
+from classmates.runs.student import StudentCard, load_student, save_student
 from classmates.runs.trust import check_trusted
 
 OWN = """
@@ -86,6 +88,20 @@ def test_a_task_that_is_trusted_is(run, use, monkeypatch):
 def test_a_task_of_this_package_needs_no_trust(run, task):
     name_task(run, task)
     assert USES["evaluate"]()["top1"].count == 797
+
+
+@pytest.mark.parametrize("own", ["model", "task", None])
+def test_the_command_to_go_on_with_says_whether_own_code_is_run(run, own, monkeypatch, capsys):
+    monkeypatch.setattr("classmates.deployment.measuring.MOST_SECONDS", 0.0)
+    (run / "net.py").write_text("from classmates.models import resnet8 as Net\n")
+    if own == "model":
+        network = load_student("downloaded")[0]
+        save_student(run, network, replace(CARD, model=f"{run / 'net.py'}:Net"))
+    name_task(run, "downloaded/own.py:Own" if own == "task" else None)
+    told = classmates.export("downloaded", formats=["torch"], threads=1, trust_code=True).next
+    assert told == "next: classmates predict downloaded IMAGES" + (" --trust_code true" if own else "")
+    assert main(told.replace("IMAGES", "support/one").split()[2:]) == 0
+    assert "support/one/0.png" in capsys.readouterr().out
 
 
 def test_what_would_be_run_is_named():
