@@ -1,9 +1,10 @@
 """CORSD's losses on pairs of images (Yu et al., "Class-Oriented Relational Self Distillation", 2023).
 
 A relation R in [0, 1] is a learned distance between the two images of a pair: small for a positive pair (same
-class), large for a negative one. Every stage i = 1..k of the backbone yields its own, from shallow to deep, so the
-tensors here are stacked over stages, [k, B, ...], the deepest last, and each loss is one call for all of them. The
-hyper-parameters in front of the paper's equations (α, β, γ, λ, σ) belong to the method that sums the terms.
+class), large for a negative one (without an upper bound where its activation is "none", or where it is the distance
+of maps). Every stage i = 1..k of the backbone yields its own, from shallow to deep, so the tensors here are stacked
+over stages, [k, B, ...], the deepest last, and each loss is one call for all of them. The hyper-parameters in front
+of the paper's equations (α, β, γ, λ, σ) belong to the method that sums the terms.
 
 Where the paper leaves a point open, the default follows the released code (github.com/muzhou-yu/CORSD) or departs
 from it for the reason given.

@@ -23,8 +23,8 @@ class BAKE(Method):
     in each row the softmax of an image's cosines with all others.
 
     Batches have ``intra`` more images of each image's class. An epoch goes through every image once, in groups of
-    ``intra`` + 1; in the released code every image is once joined by ``intra`` others, so that its epoch is ``intra``
-    + 1 times as long.
+    ``intra`` + 1, which are filled with images again where a class does not divide by it; in the released code every
+    image is once joined by ``intra`` others, so that its epoch is ``intra`` + 1 times as long.
 
     Args:
         lam: λ, weight of the distillation; 1.

@@ -47,8 +47,9 @@ class TeacherMethod(Method):
     Args:
         network, data: of the student.
         weights, labels, sampling, ramps: see ``Method``.
-        teacher: the folder of a finished run, a model's name with its weights, or in Python a trained module. Methods
-            that learn from logits alone also take a list of them: from the mean of their softened probabilities.
+        teacher: the folder of a finished run, hf:OWNER/NAME, a model's name or FILE.py:CLASS with its weights, or in
+            Python a trained module. Methods that learn from logits alone also take a list of them: from the mean of
+            their softened probabilities.
         teacher_weights: the file of the weights of a teacher given by its name; timm's published ones without it. A
             list for several.
         teacher_image_size: pixels of a side that the teacher gets images at. Without it those that it was trained at,
