@@ -16,6 +16,9 @@ TEST_FRACTION = 0.2
 VAL_FRACTION = 0.1
 """The fraction of the training images that is held out where nothing is said."""
 
+CHOOSING_FRACTION = 0.2
+"""The same where methods are chosen by the images that are held out."""
+
 TEST_SEED = 0
 """Decides which images become the test set where none is published: the same ones whatever the user's seed."""
 
@@ -68,14 +71,14 @@ def stratified_split(
 
 
 def held_out(fraction: float, labels: Tensor) -> float | int:
-    """Return what is held out for validation: the fraction, or one sample of each class where the usual one is fewer.
+    """Return what is held out for validation: the fraction, or one sample of each class where a usual one is fewer.
 
     That only up to a quarter of them: of five images a class, one being for the test, three are learnt from.
     labels: [N].
     """
     classes = len(labels.unique())
     too_few = round(fraction * len(labels)) < classes <= len(labels) / 4
-    return classes if too_few and fraction == VAL_FRACTION else fraction
+    return classes if too_few and fraction in (VAL_FRACTION, CHOOSING_FRACTION) else fraction
 
 
 def stratified_subset(labels: Tensor, count: int, seed: int) -> Tensor:

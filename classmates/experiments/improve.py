@@ -20,6 +20,7 @@ from classmates.comparisons.improvement import BASELINE, Improvement, Look, Trie
 from classmates.comparisons.recipe import Recipe
 from classmates.comparisons.statistics import image_difference
 from classmates.data.fingerprints import digest
+from classmates.data.splits import CHOOSING_FRACTION
 from classmates.data.twins import notes_on_twins
 from classmates.errors import UserError
 from classmates.evaluation.evaluate import student_predictions
@@ -57,7 +58,7 @@ def improve(
     methods: Sequence[str] = (),
     seeds: int | Sequence[int] = 3,
     max_time: str | None = None,
-    val_fraction: float = 0.2,
+    val_fraction: float = CHOOSING_FRACTION,
     train: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     workers: int = 1,

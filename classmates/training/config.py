@@ -182,6 +182,11 @@ class TrainConfig:
             if name in (self.model_args or {}):
                 raise UserError(f"model_args: '{name}' is not the network's to be given: {FROM_DATA[name]}")
 
+    @property
+    def processes(self) -> int:
+        """How many processes share each batch, as far as that is given; 1 for "auto" and for a list of devices."""
+        return self.devices * self.num_nodes if isinstance(self.devices, int) and self.devices > 0 else 1
+
     def _check_on_ray(self) -> None:
         """Raise UserError for what does not go with processes that Ray places."""
         if not str(self.devices).isdecimal() or int(self.devices) < 1:

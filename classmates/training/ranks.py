@@ -96,7 +96,7 @@ def check_strategy(trainer: L.Trainer, config: TrainConfig) -> None:
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         raise UserError(
             f"strategy '{config.strategy}' starts its processes by fork or spawn, from which no network comes back: "
-            "take ddp"
+            "take ddp; in a notebook devices=1, as only a script starts several"
         )
     cluster = getattr(trainer.strategy, "cluster_environment", None)
     if cluster is not None:

@@ -131,8 +131,7 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> tup
         raise UserError(f"patience={config.patience}: there are no validation images to stop by: give a val_fraction")
     if config.keep == "best" and images.val is None:
         raise UserError("keep='best': there are no validation images to choose an epoch by: give a val_fraction")
-    sampling = Balanced(method.sampling) if config.balanced_sampling else method.sampling
-    sampler = EpochSampler(sampling, images.train.labels, config.batch_size, seed=config.seed)
+    sampler = sampler_of(config, method, images, world_size=config.processes)
     # Lightning cannot clip the gradients of a fused step that also undoes the scaling of float16; and a fused step
     # cannot take parameters that have learnt beside others that begin to.
     clipped = config.gradient_clip is not None and config.precision in ("16-mixed", "16")
@@ -167,9 +166,7 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> tup
         notes.append(f"batch_size {config.batch_size}, but an epoch has {images_an_epoch} images: they are one step")
 
     def loaders(rank: int, world_size: int, device: torch.device) -> tuple[Any, Any]:
-        labels = images.train.labels
-        how_many: Any = {"rank": rank, "world_size": world_size}
-        shard = EpochSampler(sampling, labels, config.batch_size, seed=config.seed, **how_many)
+        shard = sampler_of(config, method, images, rank=rank, world_size=world_size)
         how: Any = {"num_workers": config.num_workers, "device": device}
         how["memory_format"] = FORMATS[config.memory_format]
         training = train_loader(images, shard, config.augmentation, seed=config.seed, views=method.views, **how)
@@ -185,6 +182,15 @@ def training_module(config: RunConfig, method: Method, images: ImageData) -> tup
     return TrainingModule(method, optimizer, schedules, loaders, config.seed, mixed, graphs), notes
 
 
+def sampler_of(
+    config: RunConfig, method: Method, images: ImageData, *, rank: int = 0, world_size: int = 1
+) -> EpochSampler:
+    """Return the sampler of the training batches, or of one process's part of them; errors as ``EpochSampler``."""
+    sampling = Balanced(method.sampling) if config.balanced_sampling else method.sampling
+    labels = images.train.labels
+    return EpochSampler(sampling, labels, config.batch_size, seed=config.seed, rank=rank, world_size=world_size)
+
+
 def make_trainer(
     config: RunConfig,
     run: RunFolder,
@@ -196,7 +202,8 @@ def make_trainer(
     """Make Lightning's trainer, of these ``processes``, with all that watches the run and keeps its ``notes``.
 
     Raises:
-        UserError: hardware, precision, loggers or a time limit that cannot work.
+        UserError: hardware, precision, loggers or a time limit that cannot work, or a batch that the processes cannot
+            share.
     """
     loggers = make_loggers(config.loggers, run.folder, run.name)
     same_images = SameImages(images)
@@ -231,6 +238,7 @@ def make_trainer(
     except REFUSALS as error:  # which names the setting
         raise UserError(f"accelerator, devices, strategy, precision or max_time: {error}") from error
     check_strategy(trainer, config)
+    sampler_of(config, module.method, images, world_size=trainer.world_size)
     allow_missing_gradients(trainer, module.method, config)
     if config.step == "graph" and (why := against_graphs(trainer)):
         raise UserError(f"step='graph': {why}; say step='eager', or leave it out")

@@ -72,7 +72,7 @@ def train(
     gradient_clip: float | None = None,
     on: Place = "here",
     accelerator: str = "auto",
-    devices: int | str = "auto",
+    devices: int | str = 1,
     num_nodes: int = 1,
     strategy: str = "auto",
     precision: str = "auto",
@@ -163,7 +163,8 @@ def train(
             --devices processes, which are replaced when they are lost; --out must be on a file system that all its
             machines share.
         accelerator: "cpu", "gpu", "mps" or whatever Lightning knows; "auto" takes the best there is.
-        devices: how many of them, or which; on Ray how many over all machines: GPUs, or cores where it has none.
+        devices: how many of them, or which; "auto" for all of the machine. On Ray how many over all machines: GPUs,
+            or cores where it has none.
         num_nodes: how many machines.
         strategy: how they work together, as Lightning names it ("ddp").
         precision: "32-true", "bf16-mixed" or "16-mixed"; "auto" times a few steps of the network and takes

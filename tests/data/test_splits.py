@@ -106,6 +106,9 @@ def test_a_subset_out_of_range_is_refused():
         ([3, 3, 3], 0.1, 0.1),
         ([4, 4, 4], 0.1, 3),
         ([8, 8, 8], 0.05, 0.05),
+        ([4] * 10, 0.2, 10),
+        ([3] * 10, 0.2, 0.2),
+        ([10] * 10, 0.2, 0.2),
     ],
 )
 def test_one_of_each_class_is_held_out_where_the_usual_tenth_is_fewer(sizes, fraction, size):

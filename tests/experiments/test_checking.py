@@ -5,6 +5,7 @@ from PIL import Image
 
 from classmates.comparisons.recipe import ScoreChoice
 from classmates.errors import UserError
+from classmates.experiments.plan import choose, jobs_of
 from tests.experiments.test_plan import BASELINE, TWO_PEERS, jobs, plan
 
 AVERAGED = {"class_path": "MCL", "init_args": {"start": "identical", "views": "own", "deploy": "average"}}
@@ -75,6 +76,13 @@ def test_rows_that_are_judged_by_other_labels_or_in_another_way_do_not_compare(n
     own, shared = (FEW_SHOT, {}) if name == "task" else ({name: other[name]}, of_table)
     with pytest.raises(UserError, match=f"row 'B' has another {name} than row 'A' on "):
         jobs(rows={"A": BASELINE, "B": BASELINE | own}, **shared)
+
+
+def test_a_batch_that_the_processes_of_each_run_cannot_share_is_told():
+    with pytest.raises(
+        UserError, match=r"^row 'Baseline' with .*: batch_size is 18, shared by 4 processes; .*: use 16 or 20"
+    ):
+        jobs_of(choose("none", ["Baseline"], ["resnet8"], ["digits"], 1, None), {"batch_size": 18}, devices=4)
 
 
 def test_one_reason_of_many_rows_is_told_once(tmp_path):

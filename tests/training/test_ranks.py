@@ -95,6 +95,24 @@ def test_a_run_of_one_process_is_whole_on_whatever_task_of_slurm(small_train, tm
     assert names >= {"config.yaml", "result.json", "student.safetensors", "checkpoints"}
 
 
+@pytest.fixture
+def four(monkeypatch):
+    """A machine with four devices, as far as Lightning knows."""
+    monkeypatch.setattr("lightning.pytorch.accelerators.CPUAccelerator.auto_device_count", staticmethod(lambda: 4))
+
+
+def test_a_run_takes_one_device_unless_more_are_asked_for(small_train, tmp_path, four):
+    assert small_train(out=tmp_path / "run", epochs=1).record.config["devices"] == 1
+
+
+@pytest.mark.parametrize("devices", [4, "auto"])
+def test_a_batch_that_processes_cannot_share_is_told_before_anything_is_written(tmp_path, four, devices):
+    with pytest.raises(UserError, match=r"batch_size is 18, shared by 4 processes; .*: use 16 or 20"):
+        train(train_size=60, batch_size=18, epochs=1, accelerator="cpu", devices=devices, strategy="ddp",
+              precision="32-true", memory_format="contiguous", out=tmp_path / "run")  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
 TEACHER = {"teacher": build_model("resnet8", num_classes=4, in_chans=1)}
 ABLATIONS = {
     "CORSD": [{"sigma": 0}, {"gamma_p": 0}, {"gamma_n": 0}, {"alpha": 0, "beta": 0}],

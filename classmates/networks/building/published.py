@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import fields
 from typing import NamedTuple
-from urllib.parse import urlparse
 
 import timm
-from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub import constants, get_session, try_to_load_from_cache
 from timm.models import PretrainedCfg
 from torch import nn
 
@@ -46,11 +44,10 @@ def out_of_reach(name: str) -> str | None:
             return None
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set and they are not in its cache"
-    host = urlparse(constants.ENDPOINT).hostname or ""
     try:
-        socket.create_connection((host, 443), timeout=TIMEOUT).close()
-    except OSError as error:
-        return f"{host} does not answer ({error.strerror or error})"
+        get_session().head(constants.ENDPOINT, timeout=TIMEOUT)
+    except Exception as error:  # those of its HTTP library, which is another one from version to version
+        return f"{constants.ENDPOINT} does not answer ({type(error).__name__})"
     return None
 
 
