@@ -215,7 +215,7 @@ def test_a_table_is_read_without_its_reference_and_times_of_other_machines(tmp_p
     lines = [{"row": row, "reference": "Baseline", "training_ratio": ratio} for row, ratio in ratios.items()]
     monkeypatch.setattr(chart, "HERE", tmp_path)
     times = []
-    for folder in ("photos", "photos-128", "corsd-depth"):
+    for folder in ("small-photos", "photos-128", "corsd-depth"):
         (tmp_path / folder).mkdir()
         pd.DataFrame(lines).to_csv(tmp_path / folder / "table.csv", index=False)
         times.append({name: row["training_ratio"] for name, row in chart.read(folder).items()})

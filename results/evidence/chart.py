@@ -47,7 +47,10 @@ SLOWER = {
 }
 """Rows that ran on a slower or busier machine than Baseline: their times are no multiples of its, and not shown."""
 
-BUSY = ("photos-128-worse", "corsd-settings", "corsd-depth", "corsd-batches")
+BUSY = (
+    *("photos", "photos-128-worse", "digits-100", "digits-100-today"),
+    *("corsd-settings", "corsd-depth", "corsd-batches"),
+)
 """Comparisons of which no row's time is shown, as other work ran beside all of them."""
 
 FEWEST = 3
