@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import write
+from classmates._memory import highest_memory
 from classmates.data.batches.samplers import EpochSampler
 from classmates.data.batches.sampling import (
     ClassPairs,
@@ -83,9 +82,3 @@ def measure(name: str, samples: int) -> tuple[float, float]:
     began = time.perf_counter()
     TASKS[name](labels)
     return time.perf_counter() - began, highest_memory() - before
-
-
-def highest_memory() -> float:
-    """The most MiB that this process ever had in memory."""
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, kilobytes elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

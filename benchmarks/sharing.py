@@ -16,10 +16,13 @@ import pandas as pd
 import torch
 
 from benchmarks.harness import write
+from benchmarks.pinning import cores, settings
 
 CONTROL = "nvidia-cuda-mps-control"
 STEP = """
-import sys, time, torch
+import os, sys, time
+os.sched_setaffinity(0, map(int, sys.argv[3].split(",")))  # else all are on the one core of who started them
+import torch
 from benchmarks.training_step import TrainingStep
 from classmates.methods import MCL
 from classmates.training.step_graph import How, StepGraph
@@ -56,9 +59,10 @@ def main(out: Path, quick: bool) -> None:
 
 def together(count: int, seconds: float, environment: Mapping[str, str]) -> list[float]:
     """Return the steps a second of each of so many processes."""
-    command = [sys.executable, "-c", STEP, str(time.time() + WARM_UP), str(seconds)]
-    settings = {**environment, "OMP_NUM_THREADS": "1"}
-    running = [subprocess.Popen(command, env=settings, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+    command = [sys.executable, "-c", STEP, str(time.time() + WARM_UP), str(seconds), ",".join(map(str, cores()))]
+    unpinned = {name: value for name, value in environment.items() if name not in settings()}
+    alone = {**unpinned, "OMP_NUM_THREADS": "1"}
+    running = [subprocess.Popen(command, env=alone, stdout=subprocess.PIPE, text=True) for _ in range(count)]
     return [float(process.communicate()[0]) for process in running]
 
 

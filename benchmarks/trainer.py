@@ -56,7 +56,7 @@ def main(out: Path, quick: bool) -> None:
         pd.DataFrame({"ms": rows}).rename_axis("name"),
         "trainer",
         out,
-        "What the trainer adds to a step with the progress bar on, measured where a step is next to nothing, so that "
+        "What the trainer adds to a step, measured where a step is next to nothing, so that "
         "the difference is no difference of large numbers; it does not depend on the network.",
     )
 

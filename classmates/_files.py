@@ -128,6 +128,13 @@ def at_home(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))
 
 
+def recipes_folder() -> Path:
+    """Return the recipes that come with the package: in it when installed, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "recipes"
+    return inside if inside.is_dir() else package.parent / "recipes"
+
+
 def require_writable(path: Path) -> None:
     """Raise UserError where ``output_file`` could not write; nothing is left there.
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
+import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from torch import OutOfMemoryError
 
@@ -46,6 +50,18 @@ def told_of_full_memory() -> Iterator[None]:
                 "less of what the method adds (--method.help NAME)"
             ) from error
         raise
+
+
+def highest_memory() -> float:
+    """Return the most MiB that this process has had in memory.
+
+    On Linux not by ``getrusage``, whose peak of a new process begins at that of its maker.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return int(re.findall(r"^VmHWM:\s*(\d+) kB$", status.read_text(), re.MULTILINE)[0]) / 2**10
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, kilobytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def keep_freed_memory() -> bool:

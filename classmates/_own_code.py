@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from classmates._files import at_home
+from classmates._files import at_home, recipes_folder
 from classmates.errors import UserError, unknown
 
 PREFIX = "classmates_file_"
@@ -29,8 +29,13 @@ def is_file_name(name: str) -> bool:
 
 
 def file_of(name: str) -> Path:
-    """Return the file that ``FILE.py:CLASS`` names, or ``FILE.py``, which lacks the class."""
-    return at_home(name if name.endswith(".py") else name.rpartition(":")[0])
+    """Return the file that ``FILE.py:CLASS`` names, or ``FILE.py``, which lacks the class.
+
+    One of ``recipes/`` that is not in the current folder is the package's, as such recipes name it.
+    """
+    path = at_home(name if name.endswith(".py") else name.rpartition(":")[0])
+    bundled = recipes_folder().parent / path
+    return bundled if path.parts[:1] == ("recipes",) and bundled.is_file() and not path.is_file() else path
 
 
 def load_class(kind: str, name: str) -> Any:

@@ -1,6 +1,8 @@
 import ctypes
 import platform
 import resource
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -55,3 +57,17 @@ def test_what_goes_through_images_keeps_what_their_batches_free(work, module, ti
     monkeypatch.setattr(f"classmates.evaluation.{module}.keep_freed_memory", lambda: called.append(module))
     work(tmp_path, tiny_network())
     assert called == [module]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="told by Linux alone")
+def test_the_highest_memory_of_a_process_is_not_that_of_its_maker() -> None:
+    """But its own, also of what it has given back."""
+    child = (
+        "from classmates._memory import highest_memory as most; before = most(); b'x' * (100 * 2**20); "
+        "print(before, most())"
+    )
+    maker = f"import subprocess, sys; held = b'x' * 2**31; subprocess.run([sys.executable, '-c', {child!r}])"
+    told = subprocess.run([sys.executable, "-c", maker], capture_output=True, text=True, check=True).stdout
+    before, after = map(float, told.split())
+    assert before < 1500
+    assert 90 < after - before < 200

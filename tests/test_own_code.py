@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from classmates._files import recipes_folder
 from classmates._own_code import code_hash, file_name_of, file_of, is_file_name, load_class, load_named
 from classmates.errors import UserError
 from classmates.methods import Baseline
@@ -22,6 +23,17 @@ def test_file_names_are_told_from_timm_names() -> None:
 @pytest.mark.parametrize("name", ["a/net.py:Net", "a/net.py:", "a/net.py"])
 def test_the_file_of_a_name_is_known_with_and_without_a_class(name: str) -> None:
     assert str(file_of(name)) == "a/net.py"
+
+
+def test_a_file_that_the_packages_recipes_name_is_found_from_any_folder(tmp_path, monkeypatch):
+    name = "recipes/comparisons/small_vit.py"
+    monkeypatch.chdir(tmp_path)
+    assert file_of(f"{name}:vit") == recipes_folder().parent / name
+    assert callable(load_class("model", f"{name}:vit"))
+    assert str(file_of("recipes/other.py:vit")) == "recipes/other.py"
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).touch()
+    assert str(file_of(f"{name}:vit")) == name
 
 
 OWN = """

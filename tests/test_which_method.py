@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from classmates.comparisons.recipe import recipes_folder
+from classmates._files import recipes_folder
 from classmates.experiments.ledger import Ledger
 from results.which_method import EVIDENCE, PAGE, difference, section, without_cost
 

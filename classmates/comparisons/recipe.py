@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from classmates._files import at_home
+from classmates._files import at_home, recipes_folder
 from classmates._names import in_unicode
 from classmates._yaml import read_yaml
 from classmates.errors import UserError, check_choice, unknown
@@ -98,13 +98,6 @@ class Recipe:
         for score in (plain["score"], *plain["scores"].values()):
             score["as"] = score.pop("as_")
         return plain
-
-
-def recipes_folder() -> Path:
-    """Return the recipes that come with the package: in it when installed, beside it in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "recipes"
-    return inside if inside.is_dir() else package.parent / "recipes"
 
 
 def bundled() -> dict[str, Path]:

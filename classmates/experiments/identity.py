@@ -112,7 +112,7 @@ def by_content(value: Any) -> Any:
         return [by_content(item) for item in value]
     if isinstance(value, str):
         source, colon, name = value.rpartition(":") if ".py:" in value else (value, "", "")
-        for path in (Path(source), Path(source) / "student.safetensors"):
+        for path in (file_of(value) if colon else Path(source), Path(source) / "student.safetensors"):
             if path.is_file():
                 return file_hash(path, path.stat().st_mtime_ns) + colon + name
     return value

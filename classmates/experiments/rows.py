@@ -11,8 +11,9 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
+from classmates._files import recipes_folder
 from classmates._yaml import read_yaml
-from classmates.comparisons.recipe import Base, names_method, recipes_folder
+from classmates.comparisons.recipe import Base, names_method
 from classmates.configuration.choosing import for_method
 from classmates.errors import UserError
 from classmates.experiments.given import named_method

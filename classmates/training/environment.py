@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import platform
-import resource
 import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 from classmates._machine import cpu_name
+from classmates._memory import highest_memory
 from classmates.data.readers.jpeg import decoder
 
 
@@ -48,5 +47,4 @@ def peak_memory_mib(device: torch.device) -> float:
     """Return the most memory that this process has held: of the GPU where one is used, else of the machine."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss counts bytes on macOS, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    return highest_memory()

@@ -8,7 +8,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classmates.comparisons import recipe
+from classmates import _files
+from classmates._files import recipes_folder
 from classmates.comparisons.recipe import (
     Recipe,
     ScoreChoice,
@@ -17,7 +18,6 @@ from classmates.comparisons.recipe import (
     load_recipe,
     read,
     read_seeds,
-    recipes_folder,
 )
 from classmates.errors import UserError
 
@@ -119,7 +119,7 @@ def test_an_installed_package_has_its_recipes_inside_and_finds_each_by_the_name_
 ):
     names = {path.relative_to(recipes_folder()) for path in recipes_folder().rglob("*.yaml")}
     shutil.copytree(recipes_folder(), tmp_path / "classmates" / "recipes")
-    monkeypatch.setattr(recipe, "__file__", str(tmp_path / "classmates" / "comparisons" / "recipe.py"))
+    monkeypatch.setattr(_files, "__file__", str(tmp_path / "classmates" / "_files.py"))
     monkeypatch.chdir(tmp_path)
     for name in names:
         inside = tmp_path / "classmates" / "recipes" / name

@@ -12,8 +12,9 @@ import timm
 import torch
 
 from classmates import methods
+from classmates._files import recipes_folder
 from classmates.comparisons.drawings import FIGURES
-from classmates.comparisons.recipe import Recipe, load_recipe, recipes_folder
+from classmates.comparisons.recipe import Recipe, load_recipe
 from classmates.contracts import Batch
 from classmates.data import NAMES, EpochSampler
 from classmates.experiments.plan import choose, jobs_of
