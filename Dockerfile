@@ -1,4 +1,4 @@
-# docker build -t classmates . && docker run --rm -v "$PWD/runs:/classmates/runs" classmates
+# docker build -t classmates . && docker run --rm --shm-size 1g -v "$PWD/runs:/classmates/runs" classmates
 FROM python:3.11-slim
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends make \

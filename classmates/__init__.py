@@ -6,6 +6,7 @@ What is public is imported when it is first used, so that ``import classmates`` 
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterable
 from importlib import import_module
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from classmates.tasks.few_shot import FewShot
     from classmates.training.result import Result
     from classmates.training.train import train
+
+if sys.platform == "win32":
+    raise ImportError("classmates runs on Linux and macOS, and on Windows in WSL 2")
 
 __version__ = version("classmates")
 # Of libraries that are imported in a notebook without ipywidgets, which nothing here needs.

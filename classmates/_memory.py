@@ -58,8 +58,8 @@ def highest_memory() -> float:
     On Linux not by ``getrusage``, whose peak of a new process begins at that of its maker.
     """
     status = Path("/proc/self/status")
-    if status.is_file():
-        return int(re.findall(r"^VmHWM:\s*(\d+) kB$", status.read_text(), re.MULTILINE)[0]) / 2**10
+    if status.is_file() and (peak := re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(), re.MULTILINE)):
+        return int(peak[1]) / 2**10
     unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, kilobytes elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 

@@ -26,3 +26,9 @@ def test_every_method_is_public():
 
     assert all(getattr(classmates, name) is getattr(methods, name) for name in methods.__all__)
     assert set(methods.__all__) <= set(dir(classmates))
+
+
+def test_on_windows_one_sentence_says_where_it_runs() -> None:
+    program = "import sys; sys.platform = 'win32'; import classmates"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "ImportError: classmates runs on Linux and macOS, and on Windows in WSL 2" in told.stderr

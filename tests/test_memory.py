@@ -3,12 +3,13 @@ import platform
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from classmates._memory import keep_freed_memory
+from classmates._memory import highest_memory, keep_freed_memory
 from classmates.contracts import Batch
 from classmates.evaluation.collect import collect
 from classmates.evaluation.predict import predict
@@ -57,6 +58,12 @@ def test_what_goes_through_images_keeps_what_their_batches_free(work, module, ti
     monkeypatch.setattr(f"classmates.evaluation.{module}.keep_freed_memory", lambda: called.append(module))
     work(tmp_path, tiny_network())
     assert called == [module]
+
+
+def test_the_highest_memory_is_known_where_the_system_does_not_tell_it_as_linux_does(monkeypatch) -> None:
+    """As sandboxes do not, whose files in /proc have fewer lines."""
+    monkeypatch.setattr(Path, "read_text", lambda path, *_: "VmSize:\t 100 kB\n")
+    assert highest_memory() > 50
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="told by Linux alone")

@@ -11,10 +11,12 @@ from typing import Any, Literal, NamedTuple
 import pandas as pd
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from classmates._files import output_file, require_writable
+from classmates._machine import require_kernels, usable_cores
 from classmates._memory import keep_freed_memory
 from classmates._names import in_unicode
 from classmates._progress import bar, note
@@ -178,7 +180,7 @@ def outputs_of(
     good: list[Any] = []
     outputs: list[Tensor] = []
     errors: list[UnreadableImage] = []
-    with ThreadPool() as pool:  # decoders run outside Python's lock
+    with ThreadPool(usable_cores()) as pool:  # decoders run outside Python's lock
         for start in bar(range(0, len(files), batch_size), "predicting", "batch"):
             batch = files[start : start + batch_size]
             found = list(zip(batch, pool.map(partial(_attempt, card=card), batch), strict=True))
@@ -229,6 +231,8 @@ def _attempt(file: ImageFile, card: StudentCard) -> Tensor | UnreadableImage:
 def device_for(accelerator: str) -> torch.device:
     """Return the device of an accelerator as Lightning names it; UserError where it cannot be used."""
     try:
-        return Fabric(accelerator=accelerator, devices=1).device
+        device = Fabric(accelerator=accelerator, devices=1, plugins=[LightningEnvironment()]).device  # also on SLURM
     except (ValueError, RuntimeError, ImportError, MisconfigurationException) as error:
         raise UserError(f"accelerator '{accelerator}' cannot be used: {error}") from error
+    require_kernels(device)
+    return device

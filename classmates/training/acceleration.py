@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from itertools import product
 from typing import Literal, NamedTuple, cast, get_args
@@ -16,9 +17,10 @@ from filelock import FileLock
 from torch import nn
 
 from classmates._files import whole_file
-from classmates._machine import cpu_name, has_bfloat16, wait_for
+from classmates._machine import cpu_name, has_bfloat16, require_kernels, wait_for
+from classmates._progress import note
 from classmates.data.readers.cache import cache_folder
-from classmates.errors import unknown
+from classmates.errors import UserError, first_line, unknown
 from classmates.training.depthwise import faster_depthwise
 
 MemoryFormat = Literal["auto", "contiguous", "channels_last"]
@@ -46,6 +48,7 @@ def choose(
     network: nn.Module,
     input_shape: tuple[int, int, int],
     batch_size: int,
+    devices: int | str = 1,
 ) -> Acceleration:
     """Put the fastest in the place of each "auto", timed over a few training steps of the network; keep other words.
 
@@ -59,14 +62,18 @@ def choose(
         accelerator: as Lightning names it.
         network: the student; a copy of it is timed.
         input_shape: (C, H, W) of an image.
-        batch_size: images a step, where it has to be timed.
+        batch_size: images a step of a process, where it has to be timed.
+        devices: as Lightning names them; the first one takes the time.
 
     Raises:
-        UserError: an unknown memory format.
+        UserError: an unknown memory format, a GPU that this PyTorch was not built for, or a step that fits into its
+            memory in no way.
     """
     if memory_format not in get_args(MemoryFormat):
         raise unknown("memory_format", memory_format, get_args(MemoryFormat))
     device = device_type(accelerator)
+    if device == "cuda":
+        require_kernels(first_device(device, devices))
     bfloat16 = device in ("cpu", "cuda") and has_bfloat16(torch.device(device))
     precisions = [precision] if precision != "auto" else ["32-true", *(["bf16-mixed"] if bfloat16 else [])]
     formats = [memory_format] if memory_format != "auto" else [*FORMATS]
@@ -79,7 +86,7 @@ def choose(
     if device not in ("cpu", "cuda") or len(candidates) == 1:
         found, why = candidates[0], f"on {device} there is nothing else to try"
     else:
-        milliseconds = timings(network, input_shape, batch_size, torch.device(device), candidates)
+        milliseconds = timings(network, input_shape, batch_size, first_device(device, devices), candidates)
         found, why = fastest(milliseconds), said(milliseconds)
     settled = dict(zip(("precision", "memory_format"), found, strict=True))
     words = ", ".join(f"{name} {settled[name]}" for name in open_settings)
@@ -96,7 +103,9 @@ def fastest(milliseconds: dict[tuple[str, str], float]) -> tuple[str, str]:
 def said(milliseconds: dict[tuple[str, str], float]) -> str:
     """Say what each candidate took, the fastest first, and why that is not taken where it is not."""
     ranked = sorted(milliseconds.items(), key=lambda item: item[1])
-    taken = ", ".join(f"{' '.join(names)} {value:.1f}" for names, value in ranked)
+    taken = ", ".join(
+        f"{' '.join(names)} {'does not fit' if value == math.inf else f'{value:.1f}'}" for names, value in ranked
+    )
     plainest = "" if fastest(milliseconds) == ranked[0][0] else " (the plainest that none is a tenth faster than)"
     return f"measured, ms a step: {taken}{plainest}"
 
@@ -128,9 +137,21 @@ def timings(
             with torch.random.fork_rng(range(torch.cuda.device_count()) if device.type == "cuda" else ()):
                 taken = _time_steps(network, input_shape, batch_size, device, candidates)
             known |= {" ".join(candidate): value for candidate, value in zip(candidates, taken, strict=True)}
-            with suppress(OSError, RuntimeError), whole_file(cache_folder() / name) as path:
-                path.write_text(json.dumps(known), encoding="utf-8")
+            keep(name, {candidate: value for candidate, value in known.items() if value != math.inf})
     return {candidate: known[" ".join(candidate)] for candidate in candidates}
+
+
+def keep(name: str, known: Mapping[str, float]) -> None:
+    """Write timings into the cache folder; note where that cannot be."""
+    try:
+        with whole_file(cache_folder() / name) as path:
+            path.write_text(json.dumps(known), encoding="utf-8")
+    except (OSError, RuntimeError) as error:
+        note(
+            f"the times of precision and memory_format cannot be kept ({first_line(error)}): every process measures "
+            "anew, and may choose otherwise. Say --precision and --memory_format, or set CLASSMATES_CACHE to a "
+            "folder that can be written"
+        )
 
 
 def _time_steps(
@@ -140,13 +161,31 @@ def _time_steps(
     device: torch.device,
     candidates: Sequence[tuple[str, str]],
 ) -> list[float]:
-    """Measure the least milliseconds of each candidate's forward and backward pass on noise.
+    """Measure the least milliseconds of each candidate's forward and backward pass on noise; infinite if none fits.
 
     A round takes a step of each: what else runs on the machine for a while then slows all of them, not one.
+
+    Raises:
+        UserError: no candidate's step fits into the GPU's memory.
     """
     steps = [_step(network, input_shape, batch_size, device, *candidate) for candidate in candidates]
-    rounds = [[step() for step in steps] for _ in range(WARM_UP + TIMED)]
-    return [min(taken) for taken in zip(*rounds[WARM_UP:], strict=True)]
+    rounds = [[_or_inf(step) for step in steps] for _ in range(WARM_UP + TIMED)]
+    taken = [min(of_one) for of_one in zip(*rounds[WARM_UP:], strict=True)]
+    if min(taken) == math.inf:
+        raise UserError(
+            f"a step of {batch_size} images does not fit into the GPU's memory: give a smaller --batch_size or "
+            "--image_size, or --recompute all"
+        )
+    return taken
+
+
+def _or_inf(step: Callable[[], float]) -> float:
+    """Return a step's milliseconds, infinite where the memory is not enough for it."""
+    try:
+        return step()
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        return math.inf
 
 
 def _step(
@@ -176,6 +215,12 @@ def _step(
         return taken
 
     return step
+
+
+def first_device(device: str, devices: int | str) -> torch.device:
+    """Return the first device that Lightning will take: the one of that number where numbers are given ("1,3")."""
+    number = str(devices).partition(",")[0] if device == "cuda" and "," in str(devices) else ""
+    return torch.device(device, int(number)) if number.isdecimal() else torch.device(device)
 
 
 def device_type(accelerator: str) -> str:

@@ -14,7 +14,7 @@ from classmates.data.batches.samplers import EpochSampler
 from classmates.data.parts import ImageData
 from classmates.errors import UserError
 from classmates.methods.base import Method
-from classmates.training.acceleration import FORMATS, device_type
+from classmates.training.acceleration import FORMATS, device_type, first_device
 from classmates.training.config import RunConfig
 from classmates.training.optimisation import make_optimizer
 from classmates.training.ranks import agreed
@@ -38,7 +38,7 @@ def fill_memory(
         scale_lr: whether the rate is the recipe's too; one that was given stays.
 
     Raises:
-        UserError: there is no GPU, or not even the recipe's batch fits.
+        UserError: there is no GPU, several processes would each try, or not even the recipe's batch fits.
     """
     device = device_type(config.accelerator)
     if device != "cuda":
@@ -47,10 +47,14 @@ def fill_memory(
         )
     if stored := config.stored(type(method).__name__):
         return replace(config, batch_size=stored["batch_size"], lr=stored["lr"]), []
+    if config.processes > 1 and config.on != "ray":
+        raise UserError(
+            "batch_size auto: each of several processes would measure for itself, and on another's GPU: give a number"
+        )
     begin, most = config.batch_size, len(images.train) // LEAST_STEPS
 
     def fits(size: int) -> bool:
-        return step_fits(config, method, images, size, torch.device(device))
+        return step_fits(config, method, images, size, first_device(device, config.devices))
 
     size = agreed(lambda: largest_that_fits(fits, begin, most))
     factor = size / begin

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 from torch.utils.data import Dataset
@@ -25,7 +26,7 @@ from classmates.runs.plain_values import plain_value
 from classmates.runs.record import Kept
 from classmates.runs.task_spec import TaskLike, TaskSpec, task_of
 from classmates.tasks.task import Task
-from classmates.training.acceleration import MemoryFormat
+from classmates.training.acceleration import MemoryFormat, device_type
 from classmates.training.graphed_steps import StepKind
 from classmates.training.recipes import NAMES
 
@@ -184,8 +185,13 @@ class TrainConfig:
 
     @property
     def processes(self) -> int:
-        """How many processes share each batch, as far as that is given; 1 for "auto" and for a list of devices."""
-        return self.devices * self.num_nodes if isinstance(self.devices, int) and self.devices > 0 else 1
+        """How many processes share each batch; 1 where ``devices`` is no word of Lightning's, which it will tell."""
+        words = str(self.devices)
+        if words in ("auto", "-1"):
+            count = torch.cuda.device_count() if device_type(self.accelerator) == "cuda" else 1
+        else:
+            count = int(words) if words.isdecimal() else len([part for part in words.split(",") if part])
+        return max(1, count) * self.num_nodes
 
     def _check_on_ray(self) -> None:
         """Raise UserError for what does not go with processes that Ray places."""

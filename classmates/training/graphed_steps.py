@@ -82,7 +82,11 @@ class GraphedSteps:
         assert self.graph is not None
         if self.trial is None:
             return self.graph.replay(batch)
-        output = self.trial.compare(self.graph, batch)
+        try:
+            output = self.trial.compare(self.graph, batch)
+        except torch.OutOfMemoryError:  # in the copy's plain step: nothing has been learnt from the batch yet
+            self.give_up("the memory is not enough for it beside plain steps")
+            return None
         self.judge(self.trial)
         return output
 
@@ -133,9 +137,11 @@ class Trial:
     """
 
     def __init__(self, method: Method, optimizer: Optimizer, how: How):
-        needed = COPIES * sum(one.nbytes for kind in numbers(method) for one in kind)
-        if torch.cuda.is_available() and needed > torch.cuda.mem_get_info()[0]:
-            raise MemoryError(f"the steps to compare it with need {needed / 2**30:.1f} GiB on the GPU")
+        # A graph keeps what its step has computed, beside which plain steps, as of a last smaller batch, need theirs.
+        step = torch.cuda.max_memory_allocated() - torch.cuda.memory_allocated()
+        needed = COPIES * sum(one.nbytes for kind in numbers(method) for one in kind) + 2 * step
+        if torch.cuda.is_available() and needed > free_memory():
+            raise MemoryError(f"it and the steps to compare it with need {needed / 2**30:.1f} GiB on the GPU")
         self.given = method, optimizer
         self.method, self.optimizer = copy.deepcopy((method, optimizer))
         self.how = how
@@ -210,6 +216,11 @@ def timed(step: Callable[[], Output]) -> tuple[Output, float]:
     output = step()
     wait()
     return output, time.perf_counter() - began
+
+
+def free_memory() -> int:
+    """Return how many bytes the GPU has for new tensors: those of nobody, and those that PyTorch keeps unused."""
+    return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
 
 
 def wait() -> None:

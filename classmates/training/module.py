@@ -145,6 +145,8 @@ class TrainingModule(L.LightningModule):
 
     def on_train_start(self) -> None:
         take_back()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)  # which so far is that of timing and of trying batches
         self.graphs = self.make_graphs(self.trainer)
         self.trainer.should_stop |= stopped_early(self.trainer)  # before the checkpoint that the run goes on from
 

@@ -114,8 +114,8 @@ def accelerate(config: RunConfig, method: Method, images: ImageData) -> tuple[Ru
     precision = stored.get("precision", precision) if precision == "auto" else precision
     memory_format = stored.get("memory_format", memory_format) if memory_format == "auto" else memory_format
     student = method.networks.student
-    batch_size = min(config.batch_size, len(images.train))
-    measured = (precision, memory_format, config.accelerator, student, images.input_shape, batch_size)
+    batch_size = max(1, min(config.batch_size, len(images.train)) // config.processes)
+    measured = (precision, memory_format, config.accelerator, student, images.input_shape, batch_size, config.devices)
     chosen = agreed(lambda: choose(*measured))
     return replace(config, precision=chosen.precision, memory_format=chosen.memory_format), chosen.notes
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from classmates.errors import UserError
 from classmates.training import acceleration
-from classmates.training.acceleration import choose, device_type
+from classmates.training.acceleration import choose, device_type, first_device
 
 
 @pytest.fixture
@@ -24,6 +24,7 @@ def machine(monkeypatch):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
         monkeypatch.setattr(acceleration, "has_bfloat16", lambda device: bfloat16)
+        monkeypatch.setattr(acceleration, "require_kernels", lambda device: None)
 
     return make
 
@@ -134,6 +135,47 @@ def test_what_is_given_stays(machine, tiny_network):
     assert chosen("16-mixed", "contiguous", "cpu", tiny_network()) == ("16-mixed", "contiguous", [])
     with pytest.raises(UserError, match="unknown memory_format 'channel_last': did you mean 'channels_last'"):
         chosen("auto", "channel_last", "auto", tiny_network())
+
+
+def test_what_does_not_fit_is_not_taken_and_not_kept(machine, monkeypatch, tiny_network, tmp_path):
+    machine(gpu=False, bfloat16=True)
+    monkeypatch.setenv("CLASSMATES_CACHE", str(tmp_path))
+    fits = []
+
+    def step(*how):
+        def taken():
+            if how[-2] in fits:
+                return 5.0
+            raise torch.OutOfMemoryError("full")
+
+        return taken
+
+    monkeypatch.setattr(acceleration, "_step", step)
+    network = tiny_network(seed=11)
+    with pytest.raises(UserError, match="a step of 8 images does not fit into the GPU's memory"):
+        chosen("auto", "auto", "auto", network)
+    fits.append("bf16-mixed")
+    settled = chosen("auto", "auto", "auto", network)
+    assert settled[:2] == ("bf16-mixed", "contiguous")
+    assert "32-true contiguous does not fit" in settled.notes[0]
+    fits.append("32-true")
+    assert chosen("auto", "auto", "auto", network)[0] == "32-true"
+
+
+def test_timings_that_cannot_be_kept_are_told(machine, monkeypatch, tiny_network, tmp_path, capsys):
+    machine(gpu=False, bfloat16=False)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CLASSMATES_CACHE", str(tmp_path / "file"))
+    assert chosen("auto", "auto", "auto", tiny_network(seed=12)).notes
+    assert "every process measures anew" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("devices", "first"), [(1, "cuda"), (4, "cuda"), ("auto", "cuda"), ("1,", "cuda:1"), ("2,3", "cuda:2")]
+)
+def test_the_device_that_trains_is_timed(devices, first):
+    assert first_device("cuda", devices) == torch.device(first)
+    assert first_device("cpu", devices) == torch.device("cpu")
 
 
 def test_which_device_it_will_be(machine):

@@ -1,6 +1,7 @@
 """The largest batch that fits: the search, the rate that goes with it, and where it makes no sense."""
 
 import dataclasses
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -51,12 +52,26 @@ def test_the_rate_follows_the_batch(monkeypatch, optimizer, scale_lr, rate):
     assert "batch_size 24" in notes[0]
 
 
+@pytest.mark.parametrize("on", ["here", "ray"])
+def test_several_processes_on_one_machine_do_not_measure_each_for_itself(monkeypatch, on):
+    monkeypatch.setattr(batch_size, "device_type", lambda accelerator: "cuda")
+    monkeypatch.setattr(batch_size, "step_fits", lambda config, method, images, size, device: True)
+    config = Config(optimizer="SGD", processes=2, on=on)
+    with (
+        nullcontext() if on == "ray" else pytest.raises(UserError, match="several processes")
+    ):
+        fill_memory(config, None, load("digits"), scale_lr=True)
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """The settings that matter here."""
 
     optimizer: str
     accelerator: str = "gpu"
+    devices: int | str = 1
+    processes: int = 1
+    on: str = "here"
     batch_size: int = 12
     lr: float = 0.1
 

@@ -120,6 +120,34 @@ def test_a_trial_that_does_not_fit_is_not_begun(
     assert not played
 
 
+def test_a_graph_beside_whose_step_a_plain_one_has_no_room_is_not_captured(
+    monkeypatch: pytest.MonkeyPatch, played: list[str], train: Train
+) -> None:
+    """Two of what the first step has taken at most must fit: into what is free and what PyTorch keeps unused."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 10**9 + 100)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 100)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 10**9)
+    monkeypatch.setattr(graphed_steps, "wait", lambda: None)
+    for free, captured in ((10**9 // 2, False), (2 * 10**9, True)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda free=free: (free, 10**10))
+        train(classmates.Baseline, "graph", accelerator="cpu", epochs=1)
+        assert bool(played) is captured
+
+
+def test_memory_that_ends_while_steps_are_compared_gives_the_graph_up(
+    monkeypatch: pytest.MonkeyPatch, played: list[str], train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    plain = train(classmates.Baseline, "eager")
+    monkeypatch.setattr(graphed_steps, "whole_step", full)
+    capsys.readouterr()
+    assert same(train(classmates.Baseline, "graph"), plain)
+    assert "the memory is not enough for it beside plain steps" in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize("method", [classmates.Baseline, methods.DLB])
 def test_a_graph_that_computes_something_else_is_found_and_undone(
     method: Any, monkeypatch: pytest.MonkeyPatch, played: list[str], train: Train, capsys: pytest.CaptureFixture[str]

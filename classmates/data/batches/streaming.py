@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from classmates._machine import usable_cores
 from classmates.data.augmentation import Augmentation
 from classmates.data.batches.copying import on_device
 from classmates.data.batches.in_memory import Loader
@@ -18,7 +20,10 @@ from classmates.data.batches.samplers import EpochSampler
 from classmates.data.parts import Files, ImageData, Split
 from classmates.data.readers.jpeg import decode_fast
 from classmates.data.readers.opening import UnreadableImage
+from classmates.errors import UserError, first_line
 
+LOST = ("DataLoader worker", "shared memory")
+"""What PyTorch says where a process that reads images has ended, or cannot hand over what it has read."""
 BATCHES_AHEAD = 2
 """The number of batches each worker makes ahead; more would only take memory where workers keep up on average."""
 
@@ -49,6 +54,8 @@ class StreamingLoader(Loader):
             _Images(split.paths, data.channels, transform, seed, views),
             batch_sampler=_Positions(sampler),
             num_workers=num_workers,
+            # Python's own choice from 3.14 on would run a script without a main guard in each of them.
+            multiprocessing_context="fork" if num_workers and sys.platform == "linux" else None,
             persistent_workers=num_workers > 0,
             prefetch_factor=BATCHES_AHEAD if num_workers > 0 else None,
             pin_memory=self.device.type == "cuda",
@@ -69,6 +76,14 @@ class StreamingLoader(Loader):
                 yield views, indices
         except UnreadableImage as error:  # before which DataLoader puts the traceback of its worker
             raise UnreadableImage(str(error).rpartition("UnreadableImage: ")[2].strip()) from None
+        except RuntimeError as error:
+            if any(words in str(error) for words in LOST):
+                raise UserError(
+                    f"a process that reads images was lost ({first_line(error)}): the memory is not enough, or that "
+                    "which processes share (/dev/shm; in Docker --shm-size 1g gives more). Say --num_workers 0, or a "
+                    "smaller --batch_size"
+                ) from error
+            raise
 
     @property
     def _iterator(self) -> Any:
@@ -130,16 +145,6 @@ class _Images(Dataset[tuple[list[Tensor], int]]):
                 torch.default_generator.manual_seed(stream_seed(purpose, self.seed, epoch, position))
                 views.append(self.transform(image).permute(1, 2, 0))
         return views, index
-
-
-def usable_cores() -> int:
-    """Return how many cores the program may use: those a batch system or container allows it.
-
-    With OMP_PROC_BIND, OpenMP ties the main thread to one core, which says nothing of the others: then all there are.
-    """
-    if "OMP_PROC_BIND" in os.environ or not hasattr(os, "sched_getaffinity"):
-        return os.cpu_count() or 1
-    return len(os.sched_getaffinity(0))
 
 
 def use_any_core(worker: int) -> None:

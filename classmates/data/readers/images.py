@@ -12,6 +12,7 @@ from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
 from torch import Tensor
 
+from classmates._machine import usable_cores
 from classmates._progress import bar
 from classmates.data.parts import Files, ImageFile
 from classmates.data.readers.opening import UnreadableImage, opened
@@ -244,6 +245,6 @@ def for_all(function: Callable[[int], Out], count: int, title: str, threads: boo
 
 def _with_threads(function: Callable[[int], Out], count: int) -> Iterator[Out]:
     """Return a few thousand are under way at once, however many there are."""
-    with ThreadPool() as pool:
+    with ThreadPool(usable_cores()) as pool:
         for start in range(0, count, AT_ONCE):
             yield from pool.imap(function, range(start, min(start + AT_ONCE, count)), chunksize=16)

@@ -88,7 +88,7 @@ def inspect_network(network: nn.Module, input_shape: tuple[int, int, int] | None
 
 def are_probabilities(outputs: Tensor) -> bool:
     """Return whether outputs [B, K] are a softmax's: of two classes or more, none below 0, rows with the sum 1."""
-    sums = outputs.double().sum(dim=1)
+    sums = outputs.cpu().double().sum(dim=1)  # Apple's GPUs have no float64
     return outputs.shape[1] > 1 and bool((outputs >= 0).all()) and bool(((sums - 1).abs() < 1e-3).all())
 
 

@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 from dataclasses import replace
 
@@ -8,14 +9,16 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
+from classmates._machine import usable_cores
 from classmates.data.augmentation import Augmentation
 from classmates.data.batches.loaders import eval_loader, train_loader
 from classmates.data.batches.samplers import EpochSampler
 from classmates.data.batches.sampling import Shuffled, Triplets
-from classmates.data.batches.streaming import usable_cores, use_any_core
+from classmates.data.batches.streaming import use_any_core
 from classmates.data.parts import ImageData, Split
 from classmates.data.readers.opening import UnreadableImage
 from classmates.data.resizing import PackedRandomResizedCrop
+from classmates.errors import UserError
 from tests.data.batches.conftest import assert_same, differ, pixels, train
 
 
@@ -73,6 +76,22 @@ def test_a_photo_that_goes_while_it_is_trained_on_is_told_in_one_sentence(stream
     assert str(told.value).startswith(f"cannot read the image {paths[7]}: ")
     assert "Traceback" not in str(told.value)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "words", ["DataLoader worker (pid 7) is killed by signal: Bus error.", "unable to allocate shared memory(shm)"]
+)
+def test_a_worker_that_is_lost_is_told_with_what_helps(streamed, monkeypatch, words):
+    loader = eval_loader(streamed, streamed.train, 4, num_workers=0)
+    for text, kind in ((words, UserError), ("another", RuntimeError)):
+
+        def fails(self, text=text):
+            raise RuntimeError(text)
+
+        monkeypatch.setattr("classmates.data.batches.streaming._Workers.__iter__", fails)
+        with pytest.raises(kind, match=re.escape(text)) as told:
+            list(loader)
+        assert ("--num_workers 0" in str(told.value)) is (kind is UserError)
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
