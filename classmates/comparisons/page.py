@@ -121,9 +121,15 @@ def environments(runs: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _shown(run: Mapping[Any, Any], out: Path) -> dict[str, Any]:
-    """Return a run's line, with the way to its own report from the page; None where it has none."""
-    own = Path(run["folder"]) / "report.html"
-    return {**run, "link": _relative(own, out) if own.is_file() else None}
+    """Return a run's line, with the ways from the page to those of its files that are there."""
+    own = Path(run["folder"])
+    files = {
+        "report": own / "report.html",
+        "settings": own / "config.yaml",
+        "result": own / "result.json",
+        "log": own.parent.parent / "jobs" / f"{own.name}.log",
+    }
+    return {**run, "links": {name: _relative(file, out) for name, file in files.items() if file.is_file()}}
 
 
 def _relative(target: Path, page_file: Path) -> str:

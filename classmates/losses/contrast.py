@@ -13,6 +13,8 @@ Eq. 8 as printed adds +K·E[log(1 − p)], which would pull the negatives in; th
 code. That code also adds 1e-7 to the denominators, which moves the value by N·1e-7 for each pair and the gradient
 next to nothing: left out here.
 
+One pair and sample at a time the same is ``published`` in tests/losses/conftest.py: read that first.
+
 Tensors over pairs are laid out [M, B, M−1]: the bank's peer b, the sample, the anchors' peers b+1, b+2, … (mod M).
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,11 @@ def read_run(folder: Path) -> FinishedRun:
         )
     record = _read(folder / "result.json", lambda path: RunRecord.from_json(path.read_text("utf-8")))
     if not record.test:
-        raise UserError(f"{folder} was trained without a look at the test images (test false): no report shows it")
+        again = shlex.quote(str(folder / "config.yaml"))
+        raise UserError(
+            f"{folder} was trained without a look at the test images (test false): no report shows it. Trained anew it "
+            f"has one: classmates train --config {again} --test true --report true --out FOLDER"
+        )
     settings = _read(folder / "config.yaml", lambda path: dict(parse_yaml(path.read_text("utf-8"))))
     metrics = _read(folder / "metrics.csv", _metrics)
     names = _read(folder / "student.json", _class_names)

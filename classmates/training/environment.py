@@ -15,7 +15,10 @@ from classmates.data.readers.jpeg import decoder
 
 
 def environment(device: torch.device) -> dict[str, str | int | None]:
-    """Return versions, the decoder of JPEGs, the processor, the accelerator in use and a source checkout's commit."""
+    """Return versions, the decoder of JPEGs, the processor, the accelerator in use and a source checkout's commit.
+
+    "cuda" is the version that PyTorch was built for; None where it was for none.
+    """
     packages = ("classmates", "torch", "torchvision", "timm", "lightning")
     return {
         **{name: version(name) for name in packages},
@@ -24,6 +27,7 @@ def environment(device: torch.device) -> dict[str, str | int | None]:
         "platform": platform.platform(),
         "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
+        "cuda": torch.version.cuda,
         "accelerator": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "commit": commit(),
     }
