@@ -12,6 +12,8 @@ from torch import Tensor
 from classmates._memory import keep_freed_memory
 from classmates._progress import bar
 from classmates.contracts import Batch, NetworkOutput
+from classmates.data.parts import Files
+from classmates.evaluation.by_image import file_names
 from classmates.tasks.protocol import Protocol
 
 FEATURE_SAMPLES = 500  # images whose stage features are kept, for t-SNE
@@ -23,13 +25,14 @@ class Predictions:
 
     labels: [n]. logits: [n, K] by whose they are, or whatever else the protocol judges. features: pooled maps of the
     student's stages, shallow to deep, then its embedding, [s, C_i] each, of the first s images. groups: [n], of the
-    images, where the data have some.
+    images, where the data have some. files: n, that the images come from, where they come from some.
     """
 
     labels: Tensor
     logits: dict[str, Tensor]
     features: list[Tensor] = field(default_factory=list)
     groups: Tensor | None = None
+    files: Files | None = None
 
 
 @torch.inference_mode()
@@ -80,6 +83,7 @@ def as_arrays(
     """
     *stages, embedding = predictions.features
     more = protocol.arrays(predictions.logits, predictions.labels)
+    files = file_names(predictions.files, rows.tolist())
     return {
         "labels": predictions.labels.numpy(),
         "class_names": np.array([name.encode("utf-8", "backslashreplace").decode("utf-8") for name in class_names]),
@@ -87,6 +91,7 @@ def as_arrays(
         **{name: values.numpy() for name, values in more.items()},
         "wrong_rows": rows.numpy(),
         "wrong_images": images,
+        **({} if files is None else {"wrong_files": np.array(files, dtype=str)}),
         "stage_names": np.array(stage_names),
         **{f"features/{number}": values.numpy() for number, values in enumerate(stages)},
         "features/embedding": embedding.numpy(),

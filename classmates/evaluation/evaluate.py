@@ -11,11 +11,13 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from classmates._csv import as_csv
 from classmates._files import output_file, require_writable
 from classmates._progress import note, say
 from classmates._yaml import read_yaml
 from classmates.data.batches.loaders import eval_loader
 from classmates.errors import UserError, check_choice, unknown
+from classmates.evaluation.by_image import answer_table
 from classmates.evaluation.collect import Predictions, collect
 from classmates.evaluation.corruptions import by_corruption, corrupted
 from classmates.evaluation.predict import device_for, require_finite
@@ -26,6 +28,7 @@ from classmates.networks.building.embedding import width_of
 from classmates.runs.hub import from_anywhere
 from classmates.runs.student import CARD, StudentCard, load_embedder, load_student, read_card, write_card
 from classmates.runs.task_spec import TaskLike, TaskSpec, stored_task, task_of
+from classmates.tasks.protocol import Protocol
 from classmates.tasks.task import Task
 
 SPLITS = ("test", "val", "train")
@@ -47,6 +50,7 @@ def evaluate(
     calibrated: bool = False,
     corruptions: bool = False,
     out: Path | None = None,
+    answers: Path | None = None,
     task: TaskLike | None = None,
     network: nn.Module | None = None,
     trust_code: bool = False,
@@ -79,6 +83,8 @@ def evaluate(
             five severities each; of few_shot those that classes are learned from as well. It takes some thirty times
             as long.
         out: a file for the scores, as JSON.
+        answers: a .csv file with a row for each image: its file from the data's folder on, or its index, its class,
+            the predicted class, the probability of that, and whether it is right. Not of few_shot.
         task: how it is judged; as the run's own task does if not given. Its options follow with a dot, such as --task
             few_shot --task.shot 5 --task.eval_way 10.
         network: where to load the weights, for a student that was given to training as an object (in Python).
@@ -95,12 +101,15 @@ def evaluate(
             classes that it was trained on (named), a part that the data do not have, options of the task that are
             for training, or validation images that tell no temperature.
     """
-    if out is not None:
-        require_writable(Path(out))
+    for file in (out, answers):
+        if file is not None:
+            require_writable(Path(file))
     judging = judging_task(Path(run), task, trust_code=trust_code)
     protocol = judging.protocol
     if calibrated and protocol.judged != "logits":
         raise UserError(f"calibrated is of probabilities, which the protocol '{protocol.name}' does not judge")
+    if answers is not None:
+        check_answers(Path(answers), out, protocol)
     predictions_of = partial(
         student_predictions,
         run,
@@ -134,7 +143,22 @@ def evaluate(
     if out is not None:
         with output_file(Path(out)) as file:
             file.write_text(scores.to_json(), encoding="utf-8")
+    if answers is not None:
+        logits = predictions.logits["student"] / (temperature or 1)
+        table = answer_table(logits, labels, read_card(run).class_names, predictions.files)
+        with output_file(Path(answers)) as file:
+            file.write_text(as_csv(table), encoding="utf-8")
     return scores
+
+
+def check_answers(answers: Path, out: Path | None, protocol: Protocol) -> None:
+    """Raise UserError where a table of answers cannot be had, is not to be CSV, or would be where the scores are."""
+    if protocol.judged != "logits":
+        raise UserError(f"answers are classes of single images, which the protocol '{protocol.name}' does not judge")
+    if answers.suffix != ".csv":
+        raise UserError(f"answers is '{answers}'; give a file that ends in .csv")
+    if out is not None and Path(out) == answers:
+        raise UserError(f"out and answers are both '{answers}': give each a file of its own")
 
 
 def fitted_in_card(run: str | Path, of_validation: Callable[[], Predictions]) -> float:
@@ -195,7 +219,7 @@ def student_predictions(
     predictions = collect(predict, batches, description=split)
     for name, found in predictions.logits.items():
         require_finite(found, "images" if name == "student" else f"images made worse by {name}")
-    return replace(predictions, groups=images.test.groups)
+    return replace(predictions, groups=images.test.groups, files=images.test.paths)
 
 
 def judging_task(run: Path, task: TaskLike | None, *, trust_code: bool) -> Task:

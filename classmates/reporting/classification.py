@@ -1,4 +1,4 @@
-"""Sections that only a classification run's page has: mistakes, their images, and calibration."""
+"""Sections that only a classification run's page has: mistakes, classes, images, and calibration."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from sklearn.metrics import confusion_matrix
 from sklearn.utils.extmath import softmax
 
 from classmates.reporting import analysis, figures, page, theme
+from classmates.reporting.by_class import MOST_CLASSES_IN_A_TABLE, balanced_accuracy, by_class
 from classmates.reporting.pictures import data_uri, drawable, is_small
 from classmates.runs.reading import FinishedRun
 from classmates.tasks.metrics import ECE
 
 MOST_CLASSES_IN_A_MATRIX = 30
+LONGEST_FILE = 64
+"""How many letters of a file's name are under its picture: some three lines."""
 
 
 def values(run: FinishedRun) -> dict[str, Any]:
-    """Return what ``classification.html.j2`` shows: confusion, calibration, and the images that are most wrong."""
+    """Return what ``classification.html.j2`` shows: confusion, classes, calibration, and the most wrong images."""
     evaluation, names = run.evaluation, run.class_names
     probabilities = softmax(evaluation.logits)
     predicted = evaluation.logits.argmax(axis=1)
@@ -25,10 +28,17 @@ def values(run: FinishedRun) -> dict[str, Any]:
     bins = analysis.reliability(probabilities.max(axis=1), correct)
     matrix = figures.confusion_matrix(confusion, names) if len(names) <= MOST_CLASSES_IN_A_MATRIX else None
     shown = drawable(evaluation.wrong_images)
+    # Runs of earlier versions, and images that come from no files, have none.
+    files = evaluation.more.get("wrong_files", [None] * len(evaluation.wrong_rows))
     error = run.record.test["student"][ECE].value
+    classes = by_class(confusion)
     return {
         "right": int(correct.sum()),
         "mistakes": analysis.frequent_mistakes(confusion),
+        "classes": classes,
+        "sizes": sorted({score.images for score in classes}),
+        "balanced": balanced_accuracy(classes),
+        "most_rows": MOST_CLASSES_IN_A_TABLE,
         "most_classes": MOST_CLASSES_IN_A_MATRIX,
         "confusion_svg": matrix and theme.svg(matrix, "confusion"),
         "reliability_svg": theme.svg(figures.reliability_diagram(bins), "reliability"),
@@ -42,7 +52,15 @@ def values(run: FinishedRun) -> dict[str, Any]:
                 "probability_of_true": probabilities[row, evaluation.labels[row]],
                 "picture": data_uri(image) if shown else None,
                 "small": is_small(image),
+                "file": file,
+                "shortened": file and without_middle(file),
             }
-            for row, image in zip(evaluation.wrong_rows, evaluation.wrong_images, strict=True)
+            for row, image, file in zip(evaluation.wrong_rows, evaluation.wrong_images, files, strict=True)
         ],
     }
+
+
+def without_middle(name: str, longest: int = LONGEST_FILE) -> str:
+    """Return a name cut to so many letters: of a path, the first folders and the end tell most."""
+    end = 2 * longest // 3
+    return name if len(name) <= longest else f"{name[: longest - 1 - end]}…{name[-end:]}"

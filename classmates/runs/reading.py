@@ -19,8 +19,8 @@ from classmates.errors import UserError
 from classmates.runs.record import RunRecord
 
 Value = TypeVar("Value")
-MORE = ("episodes", "outcomes")
-"""The arrays of ``evaluation.npz`` that only some protocols keep, by the beginnings of their names."""
+MORE = ("episodes", "outcomes", "wrong_files")
+"""The arrays of ``evaluation.npz`` that only some runs keep, by the beginnings of their names."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,9 +28,9 @@ class Evaluation:
     """``evaluation.npz``: the student on the test images.
 
     labels: [n]. class_names: [K], theirs. logits: [n, K], or whatever else the protocol judges. wrong_images:
-    [m, H, W, C] uint8, the images in rows wrong_rows [m] of labels. more: what else the protocol keeps, by name.
-    features: (stage name, [s, C_i]) shallow to deep and the embedding, of the same s images, of classes
-    feature_labels [s].
+    [m, H, W, C] uint8, the images in rows wrong_rows [m] of labels. features: (stage name, [s, C_i])
+    shallow to deep and the embedding, of the same s images, of classes feature_labels [s]. more: what else the run
+    keeps, by name; wrong_files, [m], what the wrong images are called where they come from files.
     """
 
     labels: NDArray[np.int64]
@@ -152,6 +152,7 @@ def _evaluation(path: Path, training_classes: list[str], record: RunRecord) -> E
         "wrong_images": found.wrong_images.ndim == 4 and found.wrong_images.dtype == np.uint8,
         "episodes": record.protocol.counted != "episodes" or _are_episodes(found, record.protocol.settings),
         "number of wrong_images": len(found.wrong_images) == len(found.wrong_rows),
+        "wrong_files": _are_names(found.more.get("wrong_files"), found.wrong_rows),
         "feature_labels": found.feature_labels.ndim == 1 and _within(found.feature_labels, num_classes),
         **{
             key: values.ndim == 2 and len(values) == rows_of_features and np.isfinite(values).all()
@@ -167,6 +168,11 @@ def _are_episodes(found: Evaluation, settings: Mapping[str, Any]) -> bool:
     """Return whether episodes are of the way, shot and queries that the settings say, in rows that there are."""
     episodes, shape = found.more["episodes"], (settings["way"], settings["shot"] + settings["queries"])
     return episodes.ndim == 3 and episodes.shape[1:] == shape and _within(episodes, len(found.labels))
+
+
+def _are_names(files: NDArray[Any] | None, rows: NDArray[np.int64]) -> bool:
+    """Return whether there are no names of files, or as many texts as rows."""
+    return files is None or (files.shape == rows.shape and files.dtype.kind == "U")
 
 
 def _within(numbers: NDArray[np.int64], limit: int) -> bool:

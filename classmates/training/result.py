@@ -150,7 +150,8 @@ def score_run(
 
     def predictions_of(split: Split, description: str) -> Predictions:
         batches = eval_loader(images, split, batch_size, num_workers=num_workers, device=device)
-        return replace(predict_all(module, batches, device, description), groups=split.groups)
+        predictions = predict_all(module, batches, device, description)
+        return replace(predictions, groups=split.groups, files=split.paths)
 
     after_last = tested = predictions_of(images.test, "test") if test else None
     held_out = None if images.val is None else predictions_of(images.val, "validation")

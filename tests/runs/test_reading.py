@@ -111,6 +111,8 @@ def test_a_result_that_lacks_something_is_refused(
         (lambda arrays: arrays.update(wrong_rows=arrays["wrong_rows"] + 797), "its wrong_rows is not"),
         (lambda arrays: arrays.update(wrong_images=arrays["wrong_images"][1:]), "its number of wrong_images"),
         (lambda arrays: arrays.update(wrong_images=arrays["wrong_images"] / 255), "its wrong_images is not"),
+        (lambda arrays: arrays.update(wrong_files=np.array(["a.jpg"])), "its wrong_files is not"),
+        (lambda arrays: arrays.update(wrong_files=np.arange(12)), "its wrong_files is not"),
         (lambda arrays: arrays.update(feature_labels=arrays["feature_labels"][1:]), "its features/0 is not"),
         (lambda arrays: arrays.update(labels=np.array([object()])), "allow_pickle"),
     ],
