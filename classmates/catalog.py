@@ -57,10 +57,14 @@ class Catalog(Shown):
         return [name for name in timm.list_models() if asked and fits(name, self.pattern) and name not in own]
 
     def __str__(self) -> str:
-        shown = "\n\n".join(self._section(kind) for kind in self.names)
-        if not self.pattern or any(self.names.values()) or self.timm_models:
-            return shown
-        return f"{shown}\n\nNothing fits '{self.pattern}'; * stands for any letters: --pattern '*{self.pattern}*'"
+        kinds = [kind for kind in self.names if not self.pattern or self._has(kind)]
+        if kinds:
+            return "\n\n".join(map(self._section, kinds))
+        return f"Nothing fits '{self.pattern}'; * stands for any letters: --pattern '*{self.pattern}*'"
+
+    def _has(self, kind: str) -> bool:
+        """Return whether any name of this kind fits."""
+        return bool(self.names[kind] or (kind == "models" and self.timm_models))
 
     def _section(self, kind: str) -> str:
         rows = self._methods() if kind == "methods" else [row(name, line) for name, line in self.names[kind].items()]
@@ -121,7 +125,8 @@ def list(what: Kind = "all", *, pattern: str = "") -> Catalog:
 
     Args:
         what: which of them.
-        pattern: only names like this one, * standing for anything; timm's 1,000 and more models are searched too.
+        pattern: only names like this one, * standing for anything; timm's 1,000 and more models are searched too,
+            and what papers call a method.
 
     Returns:
         The names, with a line on each.
@@ -144,7 +149,11 @@ def list(what: Kind = "all", *, pattern: str = "") -> Catalog:
     return Catalog(
         pattern=pattern,
         names={
-            kind: {name: line for name, line in known.items() if fits(name, pattern)}
+            kind: {
+                name: line
+                for name, line in known.items()
+                if fits(name, pattern) or (kind == "methods" and any(fits(one, pattern) for one in in_papers(name)))
+            }
             for kind, known in every.items()
             if what in ("all", kind)
         },
@@ -165,6 +174,12 @@ def about(method: str) -> About:
     """Return the facts that a method declares."""
     facts: About = OUTLINES.attribute(OUTLINES.named("classmates.methods", method), "about")
     return facts
+
+
+def in_papers(method: str) -> Sequence[str]:
+    """Return what papers call a method, beside its name here."""
+    known: dict[str, str] = OUTLINES.named("classmates.methods.spec", "IN_PAPERS")
+    return [called for called, here in known.items() if here == method]
 
 
 def fits(name: str, pattern: str) -> bool:

@@ -50,12 +50,15 @@ def level_of_the_user() -> int:
     return level
 
 
-def nearest(name: str, choices: Iterable[str], count: int = 3, *, listed: bool = False) -> str:
+def nearest(
+    name: str, choices: Iterable[str], count: int = 3, *, listed: bool = False, in_order: bool = False
+) -> str:
     """Return the known names most like ``name``, to end a sentence; where none is like it, every name or the first.
 
-    listed: whether ``classmates list`` shows them, which is then said instead of some of many names.
+    listed: whether ``classmates list`` shows them, which is then said instead of some of many names. in_order:
+    whether they come in an order of their own, in which every one is then named.
     """
-    names = sorted(choices)
+    names = [*choices] if in_order else sorted(choices)
     lowered: dict[str, str] = {}
     for known in names:
         lowered.setdefault(known.lower(), known)
@@ -64,15 +67,19 @@ def nearest(name: str, choices: Iterable[str], count: int = 3, *, listed: bool =
         return f"did you mean {' or '.join(repr(match) for match in close)}?"
     if len(names) > SHOWN and listed:
         return "`classmates list` shows every name"
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"there are: {', '.join(names[:SHOWN])}{more}"
+    shown = names if in_order else names[:SHOWN]
+    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+    return f"there are: {', '.join(shown)}{more}"
 
 
-def unknown(kind: str, name: object, choices: Iterable[str]) -> UserError:
-    """Return the error for a name that is not known: ``unknown method 'MLC': did you mean 'MCL'?``"""
+def unknown(kind: str, name: object, choices: Iterable[str], *, in_order: bool = False) -> UserError:
+    """Return the error for a name that is not known: ``unknown method 'MLC': did you mean 'MCL'?``
+
+    in_order: as ``nearest`` has it.
+    """
     text = str(name)
     shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
-    return UserError(f"unknown {kind} '{shown}': {nearest(shown, choices, listed=kind in LISTED)}")
+    return UserError(f"unknown {kind} '{shown}': {nearest(shown, choices, listed=kind in LISTED, in_order=in_order)}")
 
 
 def check_choice(option: str, value: object, words: Any) -> None:

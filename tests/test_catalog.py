@@ -50,6 +50,7 @@ def test_every_line_is_a_whole_sentence():
         for name, line in lines.items():
             assert line.endswith("."), (kind, name, line)
             assert line.count("(") == line.count(")"), (kind, name, line)
+            assert not line.endswith(" al."), (kind, name, line)  # "He et al. have it" is no end
 
 
 def test_our_own_models_come_first_and_timms_by_pattern():
@@ -66,6 +67,35 @@ def test_our_own_models_come_first_and_timms_by_pattern():
 
 def test_a_pattern_that_nothing_fits():
     assert catalog("methods", pattern="x*") == Catalog("x*", {"methods": {}})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [("*okd*", {"MCL", "OKDDip"}), ("byot", {"SD"}), ("B*", {"BAKE", "Baseline", "BornAgain", "SD"})],
+)
+def test_methods_are_found_by_what_papers_call_them_too(pattern, found):
+    assert catalog("methods", pattern=pattern).names["methods"].keys() == found
+
+
+@pytest.mark.parametrize(
+    ("pattern", "heads"),
+    [
+        ("mcl*", ["Methods"]),
+        ("cifar*", ["Data"]),
+        ("vit_tiny*", ["Models"]),
+        ("d*", ["Methods", "Models", "Data"]),
+        ("xyz", ["Nothing fits 'xyz'"]),
+        ("", ["Methods", "Models", "Data"]),
+    ],
+)
+def test_there_is_no_heading_with_nothing_below_it(pattern, heads):
+    lines = str(catalog(pattern=pattern)).splitlines()
+    found = [
+        line.partition(" (")[0].partition(";")[0]
+        for line in lines
+        if line.startswith(("Methods (", "Models (", "Data (", "Nothing"))
+    ]
+    assert found == heads
 
 
 def test_every_data_set_has_its_line():

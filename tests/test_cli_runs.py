@@ -65,6 +65,23 @@ def test_predict_prints_a_row_for_each_image_wherever_the_flags_are(run, tmp_pat
     assert [row.split()[0] for row in rows[1:]] == paths
 
 
+@pytest.mark.parametrize("asked", ["", "--show csv"], ids=["a summary", "lines that were asked for"])
+def test_what_is_in_a_file_is_not_printed_again(run, asked, tmp_path, capsys):
+    for number in range(3):
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / f"{number}.png")
+    out = tmp_path / "answers.csv"
+    assert main(["predict", str(run), str(tmp_path), "--accelerator", "cpu", "--out", str(out), *split(asked)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert len(out.read_text().splitlines()) == 4
+    if asked:
+        assert printed == out.read_text().splitlines()
+    else:
+        [head, of_class, where] = printed
+        assert head.startswith("3 images")
+        assert of_class.split()[1] == "3"
+        assert where == f"Table: {out}"
+
+
 def test_export_prints_the_file_it_wrote(run, tmp_path, capsys):
     out = tmp_path / "student.safetensors"
     assert main(["export", str(run), "--format", "safetensors", "--out", str(out)]) == 0

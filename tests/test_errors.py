@@ -37,6 +37,12 @@ def test_nearest_counts() -> None:
     assert nearest("resnet", iter(choices), count=1).count("resnet") == 1
 
 
+def test_names_in_an_order_of_their_own_are_all_named_in_it() -> None:
+    names = [f"step{i}" for i in reversed(range(14))]
+    assert nearest("zzz", names, in_order=True) == f"there are: {', '.join(names)}"
+    assert str(unknown("step", "zzz", names, in_order=True)).endswith(f": there are: {', '.join(names)}")
+
+
 def test_names_are_listed_only_where_the_command_lists_them() -> None:
     names = [f"network{i}" for i in range(13)]
     for kind in ("method", "model", "data set"):

@@ -16,11 +16,11 @@ from shutil import get_terminal_size
 import classmates
 from classmates._progress import say, saying, wrapped
 from classmates._signals import ended_by_signals, exit_code
-from classmates.cli.commands import COMMANDS
+from classmates.cli.commands import COMMANDS, unknown_command
 from classmates.cli.fitting import fitted
 from classmates.cli.help import CONFIG, command_parser, options_parser, overview_parser
 from classmates.configuration.arguments import arguments_of
-from classmates.errors import NonFiniteLoss, UserError, unknown
+from classmates.errors import NonFiniteLoss, UserError
 
 GOING_ON = {
     "train": "; go on with --resume true or, if no epoch had ended, remove the folder and start anew",
@@ -124,7 +124,7 @@ def answer(command: str, rest: list[str]) -> int:
         print(classmates.__version__)
         return 0
     if command not in COMMANDS:
-        raise unknown("command", command, COMMANDS)
+        raise unknown_command(command)
     return run(command, rest)
 
 
@@ -157,8 +157,9 @@ def run(command: str, typed: list[str]) -> int:
         if flag == "config":
             settings.add_file(find_settings(text), method=dict(flags).get("method"))
     settings.add_flags((flag, value) for flag, value in flags if flag != "config")
-    result = function(**settings.typed())
-    shown = entry.show(result)
+    given = settings.typed()
+    result = function(**given)
+    shown = entry.written(result, given["out"]) if entry.written and given["out"] else entry.show(result)
     if shown:
         wraps = sys.stdout.isatty() and entry.wraps(result)
         print(fitted(shown, get_terminal_size().columns) if wraps else shown)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import classmates
 from classmates._outlines import OUTLINES
+from classmates.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,8 +31,8 @@ class Command(NamedTuple):
     """A function as a command.
 
     home, function: the function's module and name. summary: for the overview. positions: the arguments that are given
-    without a flag. show: what is printed of what it returns. wraps: whether that is put into lines that fit the
-    terminal. code: the exit code.
+    without a flag. show: what is printed of what it returns. written: what is printed instead where that went to the
+    file of ``--out``. wraps: whether it is put into lines that fit the terminal. code: the exit code.
     """
 
     home: str
@@ -39,6 +40,7 @@ class Command(NamedTuple):
     summary: str
     positions: tuple[str, ...] = ()
     show: Callable[[Any], str] = str
+    written: Callable[[Any, Path], str] | None = None
     wraps: Callable[[Any], bool] = is_prose
     code: Callable[[Any], int] = lambda result: 0
 
@@ -78,6 +80,13 @@ def show_table(frame: pd.DataFrame) -> str:
     return shown(frame)
 
 
+def show_written(frame: pd.DataFrame, file: Path) -> str:
+    """Return a summary of a table that is in a file, or all of it where lines for programs were asked for too."""
+    from classmates.evaluation.answers import shown, summary
+
+    return summary(frame, file) if is_prose(frame) else shown(frame)
+
+
 def public(function: str, *texts: Any, **more: Any) -> Command:
     """Return the command of a function of ``classmates``."""
     return Command(classmates._HOMES[function], function, *texts, **more)
@@ -90,7 +99,7 @@ COMMANDS = {
     "sweep": public("sweep", "search options and settings, choosing on validation images", code=code_of_runs),
     "evaluate": public("evaluate", "score a trained student again, also on other data", ("run",)),
     "transfer": public("transfer", "judge a student's features by classes that are new to it", ("run",)),
-    "predict": public("predict", "name the classes of image files", ("run", "images"), show_table),
+    "predict": public("predict", "name the classes of image files", ("run", "images"), show_table, show_written),
     "export": public(
         "export", "write the student for other programs, and measure that", ("run",), code=code_of_export
     ),
@@ -107,3 +116,31 @@ COMMANDS = {
         wraps=lambda result: False,
     ),
 }
+
+ELSEWHERE = {
+    "fit": "train",
+    "finetune": "train",
+    "benchmark": "compare",
+    "tune": "sweep",
+    "search": "sweep",
+    "test": "evaluate",
+    "eval": "evaluate",
+    "validate": "evaluate",
+    "score": "evaluate",
+    "infer": "predict",
+    "inference": "predict",
+    "classify": "predict",
+    "convert": "export",
+    "upload": "push",
+    "inspect": "data",
+    "help": "--help",
+    "version": "--version",
+}
+"""What other programs call these commands."""
+
+
+def unknown_command(word: str) -> UserError:
+    """Make the error for a word that is no command; where none is like it, it names all as the overview has them."""
+    if word in ELSEWHERE:
+        return UserError(f"unknown command '{word}': did you mean '{ELSEWHERE[word]}'?")
+    return unknown("command", word, COMMANDS, in_order=True)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from itertools import takewhile
+from shlex import quote
 from typing import Any
 
+from classmates._outlines import OUTLINES
 from classmates.cli.help import GENERAL
-from classmates.configuration.arguments import Argument, flat, in_words, likely, named
+from classmates.configuration.arguments import Argument, flat, from_elsewhere, in_words, likely, named
 from classmates.errors import UserError
 
 VERY = 0.75
@@ -55,8 +59,20 @@ def read(typed: Sequence[str], arguments: Mapping[str, Argument], positions: Seq
             flags.append((name, words if several else words[0]))
             words = [] if several else words[1:]
     if words:
-        raise UserError(f"'{words[0]}' is one word too many: every value follows its flag, --FLAG VALUE")
+        leading = words[0] in takewhile(lambda word: not word.startswith("--"), typed)
+        flag = flag_of(words[0]) if leading else None
+        fits = flag in arguments and flag not in dict(flags)
+        fix = f"did you mean --{flag} {quote(words[0])}?" if fits else "every value follows its flag, --FLAG VALUE"
+        raise UserError(f"'{words[0]}' is one word too many: {fix}")
     return flags
+
+
+def flag_of(word: str) -> str | None:
+    """Return the flag that is likely meant by a word without one, by what the word looks like."""
+    if word.endswith((".yaml", ".yml")):
+        return "config"
+    data_sets = OUTLINES.named("classmates.data.readers.by_name", "NAMED")
+    return "data" if "/" in word or word.startswith("hf:") or word in data_sets or os.path.exists(word) else None
 
 
 def full_name(name: str, arguments: Mapping[str, Argument]) -> str:
@@ -66,13 +82,15 @@ def full_name(name: str, arguments: Mapping[str, Argument]) -> str:
 
 
 def check_name(name: str, arguments: Mapping[str, Argument], known: Mapping[str, Argument]) -> None:
-    """Raise UserError for a flag that is none and is very much like one that there is.
+    """Raise UserError for a flag that is none and is what others call one, or very much like one, that there is.
 
     Any other may be like an option of the method, which is for ``Settings`` to tell.
     """
     head = name.partition(".")[0]
     of_class = head in arguments and arguments[head].base is not None
-    if not of_class and not named(name, known) and get_close_matches(name, known, 1, VERY):
+    if of_class or named(name, known):
+        return
+    if from_elsewhere(name, known) or get_close_matches(name, known, 1, VERY):
         raise UserError(f"unknown flag '--{name}': {likely(name, known, '')}")
 
 

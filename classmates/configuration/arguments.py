@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,8 +14,24 @@ from docstring_parser import parse as parse_docstring
 
 WORDS = {str: "TEXT", int: "INT", float: "NUMBER", bool: "true|false", Path: "PATH", NoneType: "null", Any: "VALUE"}
 """The types that can be typed on a command line, and their words in help and errors."""
-OF_OPTIMISERS = ("weight_decay", "momentum", "nesterov", "betas", "eps")
-"""Settings that people look for by name."""
+ELSEWHERE = {
+    **{name: f"optimizer_args.{name}" for name in ("weight_decay", "momentum", "nesterov", "betas", "eps")},
+    "learning_rate": "lr",
+    "clip_grad": "gradient_clip",
+    "gpus": "devices",
+    "num_gpus": "devices",
+    "amp": "precision bf16-mixed",
+    "bf16": "precision bf16-mixed",
+    "fp16": "precision 16-mixed",
+    "workers": "num_workers",
+    "arch": "model",
+    "label_smoothing": "method LabelSmoothing",
+    "early_stopping": "patience",
+    "tensorboard": "loggers tensorboard",
+    "wandb": "loggers wandb",
+    "output_dir": "out",
+}
+"""By what other programs call a setting: its name here, and perhaps the value."""
 ANY_NAME = "NAME"
 """Stands for a part of any name, in the place of those that are known."""
 
@@ -100,13 +116,22 @@ def named(name: str, known: Mapping[str, Argument]) -> Argument | None:
     return known.get(name) or known.get(f"{head}{dot}{ANY_NAME}")
 
 
-def likely(name: str, names: Iterable[str], see: str) -> str:
-    """Return the names that end in an unknown one or are most like it, or else the command that shows every one."""
-    names = list(names)
-    if name in OF_OPTIMISERS and f"optimizer_args.{ANY_NAME}" in names:
-        return f"it is the optimiser's: --optimizer_args.{name}"
-    own = [known for known in names if not known.endswith(ANY_NAME)]
-    close = [known for known in own if known.endswith(f".{name}")] or get_close_matches(name, own, cutoff=0.5)
+def from_elsewhere(name: str, known: Mapping[str, Argument]) -> str | None:
+    """Return how a setting is given that other programs call so: ``--lr``; None where ``known`` has none."""
+    here, space, value = ELSEWHERE.get(name, "").partition(" ")
+    flags = (here, f"{here}s", f"train.{here}") if here else ()
+    return next((f"--{flag}{space}{value}" for flag in flags if named(flag, known)), None)
+
+
+def likely(name: str, known: Mapping[str, Argument], see: str) -> str:
+    """Return what an unknown name means elsewhere, or else the known ones that end in it or are most like it.
+
+    see: the command that shows every one, for where none is like it.
+    """
+    if meant := from_elsewhere(name, known):
+        return f"did you mean {meant}?"
+    own = [one for one in known if not one.endswith(ANY_NAME)]
+    close = [one for one in own if one.endswith(f".{name}")] or get_close_matches(name, own, cutoff=0.5)
     return f"did you mean {' or '.join(map(repr, close))}?" if close else f"`{see}` shows every one"
 
 

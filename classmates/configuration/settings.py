@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentError
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import is_dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -19,7 +19,16 @@ from jsonargparse import ArgumentParser
 
 from classmates._names import in_unicode
 from classmates._yaml import is_text, read_yaml
-from classmates.configuration.arguments import ANY_NAME, Argument, alternatives, flat, in_words, likely, named
+from classmates.configuration.arguments import (
+    ANY_NAME,
+    Argument,
+    alternatives,
+    flat,
+    from_elsewhere,
+    in_words,
+    likely,
+    named,
+)
 from classmates.errors import UserError, check_finite
 
 
@@ -170,13 +179,15 @@ class Settings:
             known |= {f"{name}.{option}": argument for option, argument in options.items()}
         return known
 
-    def unknown(self, name: str, known: Collection[str]) -> UserError:
+    def unknown(self, name: str, known: Mapping[str, Argument]) -> UserError:
         """Make the error for a name that is not known."""
         head, _, option = name.partition(".")
         if head in self.kinds and self.kinds[head] is None:
             return UserError(f"{self.spelled[name]} is an option of a {head}: say which with --{head}")
         if head in self.kinds:
             return self.classes.unknown_option(option, self.kinds[head], head, self.command)
+        if meant := from_elsewhere(name, known):
+            return UserError(f"unknown {self.spelled[name]}: did you mean {meant}?")
         hint = likely(name, known, f"classmates {self.command} --help")
         having = self.classes.having(name, self.kinds)
         if having and not any(one.endswith(f".{name}") for one in known):

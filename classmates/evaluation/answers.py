@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 from torch import Tensor
 
 from classmates._csv import as_csv
+from classmates._names import in_unicode
+from classmates._text import aligned
 
 Show = Literal["table", "csv", "jsonl"]
 """The form in which a command prints the table."""
+COUNTED = 10
+"""The most classes whose images a summary counts, each by itself."""
 
 
 @dataclass(frozen=True)
@@ -48,3 +54,14 @@ def shown(frame: pd.DataFrame) -> str:
     """Return the table as the command prints it, in the form that ``predict`` was asked for."""
     form: Show = frame.attrs.get("show", "table")
     return frame.to_string(index=False) if form == "table" else WRITERS[f".{form}"](frame).rstrip("\n")
+
+
+def summary(frame: pd.DataFrame, file: Path) -> str:
+    """Return what the command prints of a table that is in a file: how many images are of which class."""
+    first = frame[frame["rank"] == 1] if "rank" in frame else frame
+    counts = Counter(first["class"]).most_common()
+    rows = [(name, f"{count:,}") for name, count in counts[:COUNTED]]
+    if rest := counts[COUNTED:]:
+        rows.append((f"and {len(rest):,} more classes", f"{sum(count for _, count in rest):,}"))
+    head = f"{len(first):,} images, by the class that was predicted:"
+    return "\n".join([head, *(f"  {line}" for line in aligned(rows)), f"Table: {in_unicode(str(file))}"])

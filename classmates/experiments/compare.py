@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from classmates._files import at_home, slug
+from classmates._progress import note
 from classmates._shown import Shown
 from classmates.comparisons.page import as_text, comparison_table, write_comparison
 from classmates.comparisons.recipe import Recipe
@@ -119,13 +120,15 @@ def compare(
     jobs = jobs_of(chosen, train, devices_per_run)
     if unseen := next((job.row for job in jobs if not job.settings["test"]), None):
         raise UserError(f"row '{unseen}': test is false, but rows are compared by their test images: leave it out")
+    if len(chosen.rows) == 1 and not chosen.published:
+        note("one row: there is nothing to compare it with; give several, such as --methods Baseline,MCL")
     ledger = Ledger(Path("comparisons") / default_name(recipe, chosen) if out is None else at_home(out))
     ledger.check_place(jobs)
     if budget != "epochs":
         short, measured = pilots(jobs), Ledger(ledger.folder / "pilots")
         if dry_run and not all(measured.result(job) for job in short):
-            note = f"These runs measure an epoch of each row; the epochs of all others follow (budget {budget})."
-            return Plan(measured.folder, short, measured, note)
+            told = f"These runs measure an epoch of each row; the epochs of all others follow (budget {budget})."
+            return Plan(measured.folder, short, measured, told)
         if not dry_run:
             measured.add(short)
             # Runs beside one another would slow each other down by what nobody knows.

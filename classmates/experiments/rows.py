@@ -17,11 +17,9 @@ from classmates.comparisons.recipe import Base, names_method
 from classmates.configuration.choosing import for_method
 from classmates.errors import UserError
 from classmates.experiments.given import named_method
-from classmates.methods.spec import MethodSpec
+from classmates.methods.spec import MIXING, MethodSpec
 from classmates.runs.spec import class_path
 
-MIXING = ("mixup", "cutmix")
-"""Settings that come with the package and train Baseline on mixed images."""
 DECIDED = ("model", "data", "seed", "out", "resume", "on")
 """Arguments of ``train`` that the comparison decides for each run."""
 TIMES = "times_as_long"

@@ -19,6 +19,10 @@ MethodLike = Callable[[nn.Module, DataSpec], Method] | str
 """What makes a method of a network and what is known of the data (a class, ``MethodSpec``, partial), or its name."""
 WITH_OPTIONS = re.compile(r"([^()]+)\((.*)\)")
 """A name with options behind it, as ``compare`` takes them."""
+IN_PAPERS = {"MCL-OKD": "MCL", "BYOT": "SD", "BAN": "BornAgain", "LSR": "LabelSmoothing"}
+"""Methods by what papers call them, where that is not their name here."""
+MIXING = ("cutmix", "mixup")
+"""Augmentations that papers compare with methods; a file of settings of each trains Baseline with it."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +42,19 @@ class MethodSpec(Spec):
 
     @classmethod
     def find(cls, name: Any) -> type[Method]:
-        """Return the class of that name; a name with options behind it is told how they are given."""
+        """Return the class of that name; for what others call or write so, the error says how it is given."""
         if isinstance(name, str) and (written := WITH_OPTIONS.fullmatch(name)):
             options = re.sub(r",?\s*(\w+)\s*=\s*", r" --method.\1 ", written[2])
             raise UserError(f"method '{name}': say --method {written[1]}{options}")
+        plain = _plain(name) if isinstance(name, str) else ""
+        if plain in MIXING:
+            raise UserError(
+                f"method '{name}' is an augmentation, for any method: --augmentation.{plain} 1; as a row of compare, "
+                f"--methods Baseline,{name}"
+            )
+        for called, here in IN_PAPERS.items():
+            if plain == _plain(called):
+                raise UserError(f"unknown method '{name}': did you mean '{here}'?")
         return super().find(name)
 
     def scaled(self, factor: float) -> MethodSpec:
@@ -53,6 +66,11 @@ class MethodSpec(Spec):
         chosen = self.chosen or frozenset()
         options = self.kind.from_weights(self.resolved(), chosen)
         return MethodSpec(self.class_path, options, chosen, self._kind)
+
+
+def _plain(name: str) -> str:
+    """Return a name in small letters without hyphens, as no two papers write it alike."""
+    return name.lower().replace("-", "")
 
 
 def known_methods() -> dict[str, type[Method]]:

@@ -87,7 +87,7 @@ def resnet110(**kwargs: Any) -> Backbone:
 
 @register(stages=3)
 def resnet110_basic(**kwargs: Any) -> Backbone:
-    """ResNet-110 as He et al. have it, eighteen basic blocks a stage: the teacher of RepDistiller's comparisons."""
+    """ResNet-110 as its paper has it, eighteen basic blocks a stage: the teacher of RepDistiller's comparisons."""
     return _resnet(BasicBlock, (18, 18, 18), CIFAR_WIDTHS, **kwargs)
 
 

@@ -14,6 +14,7 @@ from torch import nn
 import classmates
 from classmates.data import ImageData, eval_loader, load
 from classmates.errors import UserError
+from classmates.evaluation.answers import summary
 from classmates.evaluation.predict import predict
 from classmates.networks.building.build import build_model
 from classmates.runs.student import StudentCard, load_student, save_student
@@ -137,6 +138,34 @@ def test_out(photos: Path) -> None:
     frame = predict(run, [str(photos / "größer")], top=2, out=folder / "result.json")
     assert json.loads((folder / "result.json").read_text(encoding="utf-8")) == frame.to_dict("records")
     assert sorted(path.name for path in folder.iterdir()) == ["result.csv", "result.json"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "lines"),
+    [
+        (
+            {"class": ["cat", "ox", "cat"]},
+            ["3 images, by the class that was predicted:", "  cat  2", "  ox   1", "Table: answers.csv"],
+        ),
+        (
+            {"rank": [1, 2] * 2, "class": ["ox", "cat"] * 2},
+            ["2 images, by the class that was predicted:", "  ox  2", "Table: answers.csv"],
+        ),
+        (
+            {"class": ["many"] * 1200 + [str(number) for number in range(12)]},
+            [
+                "1,212 images, by the class that was predicted:",
+                "  many                1,200",
+                *(f"  {number}                       1" for number in range(9)),
+                "  and 3 more classes      3",
+                "Table: answers.csv",
+            ],
+        ),
+    ],
+    ids=["each class", "the first of several answers", "more than ten classes"],
+)
+def test_a_summary_counts_the_images_of_each_class(columns: dict[str, list[object]], lines: list[str]) -> None:
+    assert summary(pd.DataFrame(columns), Path("answers.csv")).splitlines() == lines
 
 
 def test_an_unreadable_image_is_named_and_nothing_written(photos: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from classmates.comparisons.recipe import Recipe
@@ -43,7 +44,8 @@ def test_runs_have_a_report_of_their_own_only_where_it_is_asked_for(asked_for, t
     settings = {name: value for name, value in TINY.items() if name != "report"} | asked_for
     compare(["Baseline"], seeds=1, recipe="none", workers=0, train=settings, out=tmp_path / "out")
     pages = [page.relative_to(tmp_path / "out").as_posix() for page in tmp_path.glob("out/runs/*/report.html")]
-    links = re.findall(r'href="(runs/.*?)"', (tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    links = re.findall(r'href="(runs/[^"]*/report.html)"', page)
     assert len(pages) == len(asked_for)
     assert links == pages
 
@@ -238,6 +240,22 @@ def test_a_failed_run_stops_no_other_and_is_tried_again(small):
     assert "2 of 2 runs failed" in str(comparison)
     small("Baseline", "DML", train=huge)
     assert len(small.made) == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "published", "said"),
+    [
+        (["DML"], {}, True),
+        (["Baseline", "DML"], {}, False),
+        (["DML"], {"resnet8": {"DML": 71.5}}, False),
+    ],
+    ids=["alone", "with another", "with a published value"],
+)
+def test_a_row_with_nothing_to_compare_it_with_is_told(rows, published, said, tmp_path, capsys):
+    recipe = {"models": ["resnet8"], "data": ["digits"], "published": published}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump({**recipe, "rows": {row: {"method": row} for row in rows}}))
+    compare(recipe=tmp_path / "own.yaml", seeds=1, train=TINY, out=tmp_path / "ledger", dry_run=True)
+    assert ("note: one row: " in capsys.readouterr().err) == said
 
 
 @pytest.mark.parametrize("dry_run", [False, True])

@@ -126,6 +126,31 @@ def test_wrong_names_are_told(tiny_network: Make, tiny_data: DataSpec) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("BYOT", "SD"),
+        ("ban", "BornAgain"),
+        ("LSR", "LabelSmoothing"),
+        ("MCL-OKD", "MCL"),
+        ("MCLOKD", "MCL"),
+        ("PS-KD", "PSKD"),
+    ],
+)
+def test_what_papers_call_a_method_is_told_by_its_name_here(name: str, meant: str) -> None:
+    with pytest.raises(UserError, match=f"^unknown method '{name}': did you mean '{meant}'"):
+        MethodSpec(name)
+    assert meant in known_methods()
+
+
+@pytest.mark.parametrize(("name", "flag"), [("CutMix", "cutmix"), ("mixup", "mixup")])
+def test_an_augmentation_is_told_as_one(name: str, flag: str) -> None:
+    with pytest.raises(
+        UserError, match=f"method '{name}' is an .* --augmentation.{flag} 1.*--methods Baseline,{name}"
+    ):
+        MethodSpec(name)
+
+
+@pytest.mark.parametrize(
     ("written", "flags"),
     [
         ("MCL(peers=2)", "--method MCL --method.peers 2"),
