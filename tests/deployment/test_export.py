@@ -20,7 +20,7 @@ from classmates.deployment import export as module
 from classmates.deployment.export import export as export_any
 from classmates.errors import UserError
 from classmates.networks.building.build import build_model
-from classmates.runs.student import StudentCard, load_student, save_student
+from classmates.runs.student import StudentCard, load_student, save_student, write_card
 
 export = partial(export_any, trust_code=True)
 NETWORKS = """
@@ -186,6 +186,16 @@ def test_wrong_input(run: Path, tmp_path: Path) -> None:
         export(run, out=tmp_path / "net.pt")
     with pytest.raises(UserError, match="no trained student"):
         export(tmp_path / "nowhere")
+
+
+def test_what_has_no_logits_is_not_calibrated(run: Path) -> None:
+    write_card(run, replace(load_student(run, trust_code=True)[1], temperature=2.0))
+    before = sorted(os.listdir(run))
+    with pytest.raises(UserError, match="calibrated changes logits, and safetensors holds weights alone: leave it"):
+        export(run, format="safetensors", calibrated=True)
+    with pytest.raises(UserError, match="calibrated divides logits, which an embedding is not: leave it out"):
+        export(run, format="torch", what="embedding", calibrated=True)
+    assert sorted(os.listdir(run)) == before
 
 
 def test_the_difference_is_a_share_of_large_logits(run: Path) -> None:

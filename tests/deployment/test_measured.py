@@ -5,6 +5,7 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -16,8 +17,13 @@ from classmates.deployment.export import UNUSED
 from classmates.deployment.formats import FORMATS, MEASURED
 from classmates.deployment.measured import Exports, Row, formats_of
 from classmates.errors import UserError
+from classmates.models import resnet8
 from classmates.runs.folder import read_record
+from classmates.runs.student import StudentCard, save_student
 from classmates.tasks.classification import ClassificationProtocol
+from tests.fixtures.few_shot_run import PROTOCOL
+
+CARD = StudentCard("resnet8", tuple("0123456789"), (1, 8, 8), (0.5,), (0.2,), (8, 8), {"in_chans": 1})
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +80,36 @@ def test_a_student_that_is_smaller_and_faster_than_its_files_is_said_to_be():
     said = verdict(row("onnx", 3e6, 2.0))
     assert said.startswith("smallest: the student itself; fastest for one image: onnx (3.00 MB, 2 ms, +0.00 points)")
     assert verdict(row("onnx", 2e6, 3.0)).startswith("smallest, and fastest for one image: onnx (")
+
+
+@pytest.mark.parametrize(("threads", "noted"), [(1, False), (None, True)])
+def test_a_runtime_that_chooses_its_threads_is_marked(run_copy, threads, noted):
+    measures = {"size": 1, "score": 0.5, "count": 2, "one_median": 1.0, "one_p95": 2.0}
+    rows = (Row("student", threads=1, **measures), Row("executorch", threads=threads, difference=0.0, **measures))
+    save_student(run_copy, resnet8(num_classes=10, in_chans=1), CARD)
+    lines = str(Exports(rows, ClassificationProtocol().record, run_copy, run_copy)).splitlines()
+    assert ("* its runtime chooses the number of threads" in lines) is noted
+    assert any(line.strip().startswith("executorch *") for line in lines) is noted
+
+
+def test_what_comes_next_of_an_embedding_are_images_to_compare_with(run_copy):
+    save_student(run_copy, resnet8(num_classes=10, in_chans=1), CARD)
+    of_logits, of_embeddings = (
+        Exports((), protocol.record, Path("x"), run_copy).next for protocol in (ClassificationProtocol(), PROTOCOL)
+    )
+    assert of_logits == f"next: classmates predict {run_copy} IMAGES"
+    assert of_embeddings == f"{of_logits} --support FOLDER"
+
+
+def test_a_card_that_cannot_be_written_is_told_and_no_more(tmp_path, monkeypatch, capsys):
+    def refuse(run, card):
+        assert card.exports == {"onnx": {"size": 1}}
+        raise UserError("'student.json' cannot be written")
+
+    monkeypatch.setattr(measuring, "write_card", refuse)
+    measuring.note_in_card(tmp_path, CARD, {"onnx": {"size": 1}}, SimpleNamespace(own=True))
+    said = capsys.readouterr().err
+    assert "the measures are not in the student's card: 'student.json' cannot be written" in said
 
 
 @pytest.mark.parametrize("share", [-0.01, 1.01])

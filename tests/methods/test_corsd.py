@@ -296,6 +296,9 @@ def test_what_cannot_be(make: Callable[..., CORSD], options: dict[str, Any], mes
 class TestRelationByDistance:
     """The paper's ablation +RD: the L2 norm between pooled maps in place of relation networks."""
 
+    def test_nothing_is_said_of_relations_that_are_not_drawn(self, make):
+        assert make(alpha=0, gamma_p=0, gamma_n=0, relation="distance").notes == make().notes
+
     def test_its_loss_is_that_of_the_norms(self, make, tiny_batch):
         method = make(alpha=0, sigma=0, gamma_p=0, gamma_n=0, beta=0.5, relation="distance")
         output = method(tiny_batch)

@@ -68,6 +68,14 @@ def test_a_class_of_one_image_is_noted(tiny_network):
     assert len(method.notes) == 1
 
 
+@pytest.mark.parametrize(("alone", "said"), [(5, "0, 1, 2, 3, 4"), (6, "0, 1, 2, 3, 4, ...")])
+def test_of_many_such_classes_the_first_are_named(alone, said, tiny_network):
+    labels = torch.tensor([*range(alone), 6, 6, *range(alone, 6), *range(alone, 6)])
+    with pytest.warns(UserWarning, match=f"{alone} of 7 classes have a single image"):
+        method = CSKD(tiny_network(7), DataSpec(7, labels, (3, 16, 16)))
+    assert method.notes[0].endswith(f": classes {said}")
+
+
 def test_one_image_a_class_is_refused_before_training():
     with pytest.raises(UserError, match="none of the 4 classes has two training images"):
         EpochSampler(ClassPairs(), torch.arange(4), batch_size=4)

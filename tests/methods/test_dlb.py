@@ -77,6 +77,17 @@ def test_a_process_finds_its_own_among_those_of_all(method, batch_for, monkeypat
     assert method(second).terms["distillation"] == alone
 
 
+def test_what_it_keeps_stays_in_its_place(method, batch_for):
+    """A CUDA graph reads and writes where it was captured."""
+    method(batch_for(method))
+    places = method.last_indices.data_ptr(), method.last_logits.data_ptr()
+    second = batch_for(method, 1)
+    logits = method(second).outputs[-1].logits.detach()
+    assert (method.last_indices.data_ptr(), method.last_logits.data_ptr()) == places
+    assert torch.equal(method.last_indices, second.indices[1::2])
+    assert torch.equal(method.last_logits, logits[1::2])
+
+
 def test_evaluation_keeps_nothing(method, batch_for):
     method(batch_for(method))
     kept = method.last_indices

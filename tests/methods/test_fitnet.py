@@ -93,6 +93,15 @@ def test_the_second_stage_distils_less_and_less() -> None:
     assert output.terms["distillation"].item() == pytest.approx(kl.item(), rel=1e-4)
 
 
+def test_a_second_stage_of_one_epoch_distils_as_at_its_start() -> None:
+    method = FitNet(network(), DATA, teacher=network(), hint_epochs=2)
+    method.epochs = 3
+    factors = []
+    for method.epoch in range(3):
+        factors.append(method.weight("distillation"))
+    assert factors == [0, 0, 4]
+
+
 def test_wrong_options_are_told() -> None:
     with pytest.raises(UserError, match=r"stage=3: the student has 3, from 0 \(layer1\) to 2 \(layer3\)"):
         FitNet(network(), DATA, teacher=network(), stage=3)

@@ -182,6 +182,8 @@ def _noise(samples: int) -> Batch:
         ({"temperature": math.nan}, "temperature=nan: a temperature must be above 0"),
         ({"dimension": 0}, "0 dimensions"),
         ({"momentum": 1.0}, "momentum is 1.0"),
+        ({"distil_to": "students"}, "unknown distil_to 'students': did you mean 'student'"),
+        ({"distilled": "classifiers"}, "unknown distilled 'classifiers': did you mean 'classifier'"),
         ({"positives": "bnk"}, "unknown positives 'bnk': did you mean 'bank'"),
         ({"normaliser": "first"}, "unknown normaliser 'first': did you mean 'first_batch'"),
         ({"negatives": "every"}, "unknown negatives 'every': there are: all, auto, independent, shared"),

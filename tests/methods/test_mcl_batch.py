@@ -54,6 +54,15 @@ def test_nothing_it_holds_grows_with_the_data(tiny_network, tiny_data):
     assert {name: tensor.shape for name, tensor in few.items()} == {name: t.shape for name, t in many.items()}
 
 
+@pytest.mark.parametrize("contrast", ["within", "soft_within", "across", "soft_across"])
+def test_peers_that_begin_alike_part_by_any_of_its_contrasts(contrast, tiny_network, tiny_data):
+    """Each has a projection of its own; the distillation teaches all of them the same."""
+    weights = {"within": 0.0, "soft_within": 0.0, "across": 0.0, "soft_across": 0.0, "distillation": 1.0}
+    MCLBatch(tiny_network(), tiny_data, start="identical", **{**weights, contrast: 0.1}).check_peers_differ()
+    with pytest.raises(UserError, match=r"peers that begin alike .* stay copies of one another"):
+        MCLBatch(tiny_network(), tiny_data, start="identical", **weights).check_peers_differ()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

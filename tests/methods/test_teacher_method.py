@@ -15,7 +15,7 @@ from classmates import methods
 from classmates.contracts import Batch, DataSpec
 from classmates.errors import UserError
 from classmates.methods.teacher_method import CachingTeacherOptions
-from classmates.runs.student import load_student
+from classmates.runs.student import StudentCard, load_student, save_student
 from classmates.training.train import train
 
 pytestmark = pytest.mark.filterwarnings("ignore:num_negatives")
@@ -41,6 +41,17 @@ def test_each_of_several_teachers_has_a_file_of_weights() -> None:
         methods.KD(network(), DATA, **names)
     with pytest.raises(UserError, match=r"teacher_weights 'a\.pth' are for a teacher: say with --method\.teacher"):
         methods.TfKD(network(), DATA, teacher_weights="a.pth")
+
+
+def test_a_teachers_file_is_run_where_it_is_trusted(tmp_path) -> None:
+    (tmp_path / "net.py").write_text("from classmates.models import resnet8 as Net\n")
+    card = StudentCard(f"{tmp_path}/net.py:Net", tuple("abcd"), (1, 8, 8), (0.5,), (0.2,), 8, {"in_chans": 1})
+    trained = network()
+    save_student(tmp_path / "run", trained, card)
+    make = partial(methods.KD, network(), replace(DATA, mean=(0.5,), std=(0.2,)), teacher=str(tmp_path / "run"))
+    with pytest.raises(UserError, match=r"built by the Python file '.*net\.py', which would be run.*--trust_code"):
+        make()
+    assert torch.equal(make(trust_code=True).teacher.network.fc.weight, trained.fc.weight)
 
 
 @pytest.mark.parametrize("option", [{"teacher_image_size": 16}, {"trust_code": True}, {"cache": True}])

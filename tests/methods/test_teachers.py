@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import classmates.models  # noqa: F401
 from classmates.contracts import DataSpec
@@ -111,6 +112,15 @@ def test_a_class_in_a_file_may_bring_its_own_weights(tmp_path) -> None:
     )
     saved = torch.load(tmp_path / "weights.pth", weights_only=True)
     assert torch.equal(make_teacher(f"{tmp_path}/mine.py:mine", DATA).network.fc.weight, saved["fc.weight"])
+
+
+def test_a_model_of_one_size_sees_images_at_its_own(tmp_path) -> None:
+    trained = timm.create_model("test_vit", num_classes=5)  # built for 160x160 pixels, and takes no others
+    torch.save(trained.state_dict(), tmp_path / "weights.pth")
+    teacher = make_teacher("test_vit", DATA, weights=tmp_path / "weights.pth")
+    seen = F.interpolate(IMAGES, (160, 160), mode="bicubic", antialias=True)
+    torch.testing.assert_close(teacher(IMAGES).logits, told(trained, seen))
+    assert teacher.notes == ["teacher 'test_vit' gets the images at 160x160 pixels; the student has them at 16x16"]
 
 
 @pytest.mark.parametrize(

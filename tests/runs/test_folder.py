@@ -106,6 +106,22 @@ def test_arguments_of_others_code_are_all_the_same_or_another_run(tmp_path, name
         run.check_resumable()
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["resume", "out", "on", "max_time", "report", "progress", "loggers", "num_workers", "checkpoint_steps"],
+)
+def test_what_changes_nothing_of_what_is_computed_may_differ_when_a_run_goes_on(tmp_path, name):
+    with RunFolder(tmp_path / "run", {**SETTINGS, name: "as it was"}, "run").opened(resume=False):
+        pass
+    run = RunFolder(tmp_path / "run", {**SETTINGS, name: "as it is"}, "run")
+    run.checkpoints.mkdir()
+    run.last.touch()
+    run.check_resumable()
+    run.settings["lr"] = 0.2
+    with pytest.raises(UserError, match=r"started with other settings: lr was 0\.1 and is 0\.2\. A run goes on"):
+        run.check_resumable()
+
+
 def test_an_option_of_a_later_version_does_not_keep_a_run_from_going_on(tmp_path):
     before = {"method": {"class_path": "MCL", "init_args": {"beta": 0.1}}}
     with RunFolder(tmp_path / "run", before, "run").opened(resume=False):

@@ -14,7 +14,15 @@ from classmates._files import whole_file
 from classmates._own_code import code_hash
 from classmates.errors import UserError
 from classmates.networks.building.build import build_model
-from classmates.runs.student import StudentCard, load_embedder, load_student, read_card, save_student, write_card
+from classmates.runs.student import (
+    StudentCard,
+    load_embedder,
+    load_student,
+    read_card,
+    save_student,
+    with_findings,
+    write_card,
+)
 
 CARD = StudentCard(
     model="test_resnet",
@@ -200,6 +208,18 @@ def test_equal_students_are_equal_files_for_everybody(tmp_path: Path, network: n
     files = [(tmp_path / str(number) / "student.safetensors") for number in range(8)]
     assert len({file.read_bytes() for file in files}) == 1
     assert files[0].stat().st_mode == (tmp_path / "0" / "student.json").stat().st_mode
+
+
+def test_what_was_found_of_a_student_is_kept_by_a_card_that_is_written_anew(
+    tmp_path: Path, network: nn.Module
+) -> None:
+    found = replace(CARD, temperature=1.5, exit_thresholds=(0.5, 0.75), exports={"onnx": {"file": "student.onnx"}})
+    save_student(tmp_path, network, found)
+    anew = with_findings(tmp_path, network, replace(CARD, interpolation="bicubic"))
+    assert anew == replace(found, interpolation="bicubic")
+    network.get_parameter("fc.bias").data += 1  # another student
+    assert with_findings(tmp_path, network, CARD) == CARD
+    assert with_findings(tmp_path / "none", network, CARD) == CARD
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])

@@ -9,7 +9,7 @@ import torch
 
 from classmates.data.loading import load
 from classmates.errors import UserError
-from classmates.methods import CORSD, MCL
+from classmates.methods import CORSD, MCL, Baseline
 from classmates.training import batch_size
 from classmates.training.batch_size import fill_memory, largest_that_fits, step_fits
 
@@ -57,9 +57,7 @@ def test_several_processes_on_one_machine_do_not_measure_each_for_itself(monkeyp
     monkeypatch.setattr(batch_size, "device_type", lambda accelerator: "cuda")
     monkeypatch.setattr(batch_size, "step_fits", lambda config, method, images, size, device: True)
     config = Config(optimizer="SGD", processes=2, on=on)
-    with (
-        nullcontext() if on == "ray" else pytest.raises(UserError, match="several processes")
-    ):
+    with nullcontext() if on == "ray" else pytest.raises(UserError, match="several processes"):
         fill_memory(config, None, load("digits"), scale_lr=True)
 
 
@@ -99,3 +97,24 @@ def test_a_step_is_tried_on_a_copy(tiny_network, tiny_data, kind):
     assert step_fits(Step(), method, images, 12, torch.device("cpu"))
     after = method.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_a_run_that_goes_on_keeps_the_batch_and_the_rate_that_it_had(monkeypatch):
+    monkeypatch.setattr(batch_size, "device_type", lambda accelerator: "cuda")
+    monkeypatch.setattr(batch_size, "step_fits", lambda *_: pytest.fail("a step was tried"))
+    monkeypatch.setattr(Config, "stored", lambda self, method: {"batch_size": 48, "lr": 0.4, "seed": 0})
+    filled, notes = fill_memory(Config(optimizer="SGD"), None, load("digits"), scale_lr=True)
+    assert (filled.batch_size, filled.lr, notes) == (48, 0.4, [])
+
+
+@pytest.mark.parametrize(("error", "told"), [(torch.OutOfMemoryError, False), (RuntimeError, True)])
+def test_a_step_that_the_memory_is_not_enough_for_does_not_fit(tiny_network, tiny_data, monkeypatch, error, told):
+    def fail(*_):
+        raise error("in the step")
+
+    monkeypatch.setattr(batch_size, "make_optimizer", fail)
+    images = load("digits")
+    spec = dataclasses.replace(tiny_data, num_classes=10, labels=images.train.labels, input_shape=images.input_shape)
+    tried = (Step(), Baseline(tiny_network(10, in_chans=1), spec), images, 12, torch.device("cpu"))
+    with pytest.raises(RuntimeError, match="in the step") if told else nullcontext():
+        assert not step_fits(*tried)

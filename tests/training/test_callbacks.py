@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
 from lightning.pytorch.callbacks import Callback
 
 from classmates.data.batches.in_memory import MemoryLoader
@@ -81,3 +82,14 @@ def test_the_rate_in_the_table_is_the_highest_of_all_parameters(tmp_path):
     optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}, {"lr": 0.3}, {"lr": 0.2}])
     history.on_train_batch_start(SimpleNamespace(optimizers=[optimizer]), None, None, 0)
     assert history.lr == 0.3
+
+
+def test_the_images_of_all_processes_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr("classmates.training.callbacks.TrainingModule", SimpleNamespace)
+    history = History(tmp_path / "metrics.csv")
+    module = SimpleNamespace(train_loader=SimpleNamespace(waited=0.0))
+    trainer = SimpleNamespace(world_size=3, is_last_batch=False)
+    history.on_train_epoch_start(trainer, module)
+    for _ in range(2):
+        history.on_train_batch_end(trainer, module, None, SimpleNamespace(labels=torch.arange(8)), 0)
+    assert history.images == 48
