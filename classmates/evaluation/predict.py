@@ -79,8 +79,8 @@ def predict(
         early_exit: answer at the first exit that is sure enough, by the thresholds in the card (``export --what
             early_exit``).
         explain: a folder for a picture of each image with the places that speak for its class (Grad-CAM).
-        out: a .csv, .jsonl (a line of JSON for each row) or .json file to write the result to; the command then prints
-            how many images are of which class.
+        out: a .csv, .jsonl (a line of JSON for each row) or .json file to write the result to; the command then
+            prints how many images are of which class.
         show: how the command prints it: "table", "csv" or "jsonl".
         batch_size: how many images at a time.
         accelerator: auto, cpu, gpu, mps, ... as Lightning names them.

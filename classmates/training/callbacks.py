@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def watchers(
 ) -> Iterable[Callback]:
     """Make the table of epochs, the progress, the checkpoints (the last state, and the one whose student was best on
     validation images by the protocol's headline), the time limit and the stop on validation scores."""
-    history = History(run.metrics)
+    history = History(run.metrics, run.settings)
     yield history
     yield Progress(history)
     # The real path: Lightning takes ~ at the beginning for a home folder and :: for a chain of file systems.
@@ -67,11 +67,12 @@ class History(Callback):
     ``seconds`` are those of the epoch's training alone, ``data_seconds`` those of them that it waited for images.
 
     The rows, and what there is of the next one, travel in the checkpoints, so a run that goes on continues its own
-    table, and ``metrics.csv`` is rewritten whole after every epoch.
+    table, and ``metrics.csv`` is rewritten whole after every epoch. Loggers get the rows and the run's settings.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, settings: Mapping[str, Any]):
         self.path = path
+        self.settings = settings
         self.rows: list[dict[str, float]] = []
         self.images = 0
         self.seconds = self.data_seconds = 0.0
@@ -79,6 +80,8 @@ class History(Callback):
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, TrainingModule)
         self._read_clock(module)
+        for logger in trainer.loggers:
+            logger.log_hyperparams(dict(self.settings))
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, TrainingModule)

@@ -198,6 +198,9 @@ def score_run(
     if tested is not None:
         save_evaluation(run, module, images, card, tested)
     write_text(run.result, record.to_json())
+    tests = {f"test/{who}/{name}": metric.value for who, of in record.test.items() for name, metric in of.items()}
+    for logger in trainer.loggers if tests else []:
+        logger.log_metrics(tests, step=trainer.global_step)
     return record
 
 

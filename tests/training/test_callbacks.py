@@ -78,7 +78,7 @@ def test_the_table_has_the_rate_of_the_last_step(small_train, tmp_path):
 
 
 def test_the_rate_in_the_table_is_the_highest_of_all_parameters(tmp_path):
-    history = History(tmp_path / "metrics.csv")
+    history = History(tmp_path / "metrics.csv", {})
     optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}, {"lr": 0.3}, {"lr": 0.2}])
     history.on_train_batch_start(SimpleNamespace(optimizers=[optimizer]), None, None, 0)
     assert history.lr == 0.3
@@ -86,7 +86,7 @@ def test_the_rate_in_the_table_is_the_highest_of_all_parameters(tmp_path):
 
 def test_the_images_of_all_processes_are_counted(tmp_path, monkeypatch):
     monkeypatch.setattr("classmates.training.callbacks.TrainingModule", SimpleNamespace)
-    history = History(tmp_path / "metrics.csv")
+    history = History(tmp_path / "metrics.csv", {})
     module = SimpleNamespace(train_loader=SimpleNamespace(waited=0.0))
     trainer = SimpleNamespace(world_size=3, is_last_batch=False)
     history.on_train_epoch_start(trainer, module)
