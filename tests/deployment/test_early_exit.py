@@ -1,6 +1,7 @@
 """A student that answers early: the ONNX file does what PyTorch does and no more, and what it saves is measured."""
 
 import os
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from classmates import export, load_student, predict
 from classmates.deployment import early_exit as module
+from classmates.deployment import measuring
 from classmates.deployment.early_exit import chosen
 from classmates.deployment.early_exit_graph import cut, early_exit_model, every_exit_model
 from classmates.deployment.formats import Source, onnx_session
@@ -82,11 +84,21 @@ def test_cut_follows_the_data_alone():
     assert [[node.output[0] for node in part] for part in parts] == [["a"], ["b", "c"]]
 
 
-def test_export_tunes_measures_and_notes(sd_copy, monkeypatch):
-    monkeypatch.setattr(module, "TIMED", 5)
-    found = export(sd_copy, what="early_exit")
-    record = read_record(sd_copy / "result.json")
-    card = read_card(sd_copy)
+@pytest.fixture(scope="module")
+def exported(sd_run, tmp_path_factory):
+    """A run's folder with its early exits exported, and what was found: timed on five images, and once in PyTorch."""
+    folder = shutil.copytree(sd_run, tmp_path_factory.mktemp("exported") / "sd")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "TIMED", 5)
+        patch.setattr(measuring, "MOST_SECONDS", 0.0)
+        found = export(folder, what="early_exit")
+    return folder, found
+
+
+def test_export_tunes_measures_and_notes(exported, tmp_path):
+    folder, found = exported
+    record = read_record(folder / "result.json")
+    card = read_card(folder)
     student, tuned, *common = found.points
     assert list(card.exit_thresholds) == record.exits.thresholds
     assert tuned.accuracy == record.exits.accuracy
@@ -94,17 +106,17 @@ def test_export_tunes_measures_and_notes(sd_copy, monkeypatch):
     assert student.accuracy == record.headline().value
     assert tuned.difference.mean == pytest.approx(tuned.accuracy - student.accuracy)
     assert [point.name for point in common] == [f"{value:g}" for value in module.COMMON]
-    assert {"early_exit.onnx", "early_exit.csv", "early_exit.svg", "early_exit.png"} <= set(os.listdir(sd_copy))
+    assert {"early_exit.onnx", "early_exit.csv", "early_exit.svg", "early_exit.png"} <= set(os.listdir(folder))
     assert card.exports["early_exit"]["accuracy"] == tuned.accuracy
     text = str(found)
-    assert max(len(line) for line in text.splitlines() if str(sd_copy) not in line) <= 80
+    assert max(len(line) for line in text.splitlines() if str(folder) not in line) <= 80
     assert "answering early saves" in text or "answering early takes" in text
     assert text.endswith("--early_exit") is found.saves
 
-    early = load_student(sd_copy, early_exit=True)
-    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 3).save(sd_copy / "a.png")
-    table = predict(sd_copy, [str(sd_copy / "a.png")], early_exit=True)
-    assert table["probability"].item() == pytest.approx(early.predict(sd_copy / "a.png")["probability"].item())
+    early = load_student(folder, early_exit=True)
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 3).save(tmp_path / "a.png")
+    table = predict(folder, [str(tmp_path / "a.png")], early_exit=True)
+    assert table["probability"].item() == pytest.approx(early.predict(tmp_path / "a.png")["probability"].item())
 
 
 @pytest.mark.parametrize(
@@ -115,8 +127,8 @@ def test_export_tunes_measures_and_notes(sd_copy, monkeypatch):
         (15.3, "answering early takes 53% longer on this machine", ""),
     ],
 )
-def test_what_it_says_to_do_next_is_what_its_verdict_says(sd_copy, monkeypatch, milliseconds, said, flag):
-    found = export(sd_copy, what="early_exit")
+def test_what_it_says_to_do_next_is_what_its_verdict_says(exported, milliseconds, said, flag):
+    _, found = exported
     student, tuned, *common = found.points
     timed = [
         replace(one, latency=Latency(time, time, time)) for one, time in ((student, 10.0), (tuned, milliseconds))

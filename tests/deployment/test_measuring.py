@@ -94,7 +94,8 @@ def test_images_that_are_timed_are_of_all_classes(sd_run, tmp_path):
     assert len({image.mean().item() for image in images.timed(32)}) > 5
 
 
-def test_measures_on_other_images_are_not_in_the_card(sd_copy, tmp_path, capsys):
+def test_measures_on_other_images_are_not_in_the_card(sd_copy, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("classmates.deployment.measuring.MOST_SECONDS", 0.0)
     for name in "0123456789":
         (tmp_path / "other" / name).mkdir(parents=True)
         Image.new("L", (8, 8), 20).save(tmp_path / "other" / name / "0.png")

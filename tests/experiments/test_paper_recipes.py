@@ -115,40 +115,31 @@ def on_digits(name: str) -> dict:
 
 
 @pytest.mark.parametrize("name", NAMES_OF_RECIPES)
-class TestEveryRecipe:
-    def test_it_says_what_it_is_and_where_it_departs(self, name):
-        recipe = recipe_of(name)
-        assert all([recipe.title, recipe.source, recipe.notes, recipe.reference])
-
-    def test_models_data_and_figures_are_known(self, name):
-        recipe = recipe_of(name)
-        assert all(timm.is_model(model) for model in recipe.models)
-        assert set(recipe.data) <= set(NAMES)
-        assert set(recipe.figures) <= set(FIGURES)
-
-    def test_settings_are_those_of_train_and_of_the_method(self, name):
-        recipe = recipe_of(name)
-        for row in recipe.rows:
-            assert settings_of(recipe, row).keys() <= inspect.signature(train).parameters.keys()
-        for row in recipe.rows.values():
-            kind = method_of(row)
-            assert row["method"].get("init_args", {}).keys() <= inspect.signature(kind).parameters.keys()
-
-    def test_nothing_is_held_out_for_nobody_chooses_among_epochs(self, name):
-        assert recipe_of(name).settings["val_fraction"] == 0
-
-    def test_every_model_has_a_printed_value_in_every_row(self, name):
-        recipe = recipe_of(name)
-        printed = set(recipe.rows) - NOT_PRINTED.get(name, set())
-        assert NOT_PRINTED.get(name, set()) <= set(recipe.rows)
-        expected = dict.fromkeys(recipe.models, printed) if printed else {}
-        assert {model: set(values) for model, values in recipe.published.items()} == expected
-
-    def test_its_runs_can_be_planned(self, name, teachers):
-        recipe = choose(f"papers/{name}", [], ["resnet8"], ["digits"], 1, None)
-        jobs = jobs_of(recipe, {"image_size": 8, **on_digits(name)})
-        assert [job.row for job in jobs] == list(recipe.rows)
-        assert len({job.identity.key for job in jobs}) == len(jobs)
+def test_every_recipe_can_be_run_and_holds_what_is_printed(name, teachers):
+    recipe = recipe_of(name)
+    # It says what it is and where it departs.
+    assert all([recipe.title, recipe.source, recipe.notes, recipe.reference])
+    # Models, data and figures are known.
+    assert all(timm.is_model(model) for model in recipe.models)
+    assert set(recipe.data) <= set(NAMES)
+    assert set(recipe.figures) <= set(FIGURES)
+    # Settings are those of train and of the method.
+    for row, settings in recipe.rows.items():
+        assert settings_of(recipe, row).keys() <= inspect.signature(train).parameters.keys(), row
+        kind = method_of(settings)
+        assert settings["method"].get("init_args", {}).keys() <= inspect.signature(kind).parameters.keys(), row
+    # Nothing is held out, for nobody chooses among epochs.
+    assert recipe.settings["val_fraction"] == 0
+    # Every model has a printed value in every row.
+    printed = set(recipe.rows) - NOT_PRINTED.get(name, set())
+    assert NOT_PRINTED.get(name, set()) <= set(recipe.rows)
+    expected = dict.fromkeys(recipe.models, printed) if printed else {}
+    assert {model: set(values) for model, values in recipe.published.items()} == expected
+    # Its runs can be planned.
+    planned = choose(f"papers/{name}", [], ["resnet8"], ["digits"], 1, None)
+    jobs = jobs_of(planned, {"image_size": 8, **on_digits(name)})
+    assert [job.row for job in jobs] == list(planned.rows)
+    assert len({job.identity.key for job in jobs}) == len(jobs)
 
 
 @pytest.mark.parametrize("name", PRINTED_GAINS)

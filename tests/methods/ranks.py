@@ -1,4 +1,4 @@
-"""Train every method in 1, 2 and 4 processes, a few steps each, and keep what each of them saw, computed and has.
+"""Train every method in 1 and 4 processes, a few steps each, and keep what each of them saw, computed and has.
 
 ``python -m tests.methods.ranks FOLDER`` writes FOLDER/RANKofSIZE.pt, a dict by case, of those that are named after
 it or else of all. It imports once and forks: the processes of a size are one process group for all cases, and each
@@ -33,7 +33,7 @@ from classmates.training.module import TrainingModule
 from classmates.training.train import train
 from tests.conftest import TinyNetwork
 
-SIZES = (1, 2, 4)
+SIZES = (1, 4)
 CLASSES = 4
 BATCH = 96  # of 4 processes each has two groups of eight or more, and whole pairs and triplets
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {

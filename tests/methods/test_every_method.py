@@ -197,14 +197,20 @@ def test_a_copy_goes_on_as_the_original_does(
         assert not {id(tensor) for tensor in other.parameters()} & {id(tensor) for tensor in method.parameters()}
 
 
-@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
+def numbers_of(kind: type[Method]) -> list[str]:
+    """Return the names of a method's options that are numbers with a fraction."""
+    return [name for name, default in MethodSpec.of(kind).resolved().items() if isinstance(default, float)]
+
+
+@pytest.mark.parametrize("name", [name for name, kind in known_methods().items() if numbers_of(kind)])
 def test_no_option_makes_a_weight_negative_or_infinite(
-    value: float, kind: type[Method], build: Build, tiny_network: Make, tiny_data: DataSpec
+    name: str, build: Build, tiny_network: Make, tiny_data: DataSpec
 ) -> None:
-    defaults = MethodSpec.of(kind).resolved()
-    for option in [name for name, default in defaults.items() if isinstance(default, float)]:
-        try:
-            method = build(kind, tiny_network(), tiny_data, **{option: value})
-        except UserError:
-            continue
-        assert all(0 <= weight < math.inf for weight in method.weights.values()), option
+    kind = known_methods()[name]
+    for option in numbers_of(kind):
+        for value in (-1.0, math.nan, math.inf):
+            try:
+                method = build(kind, tiny_network(), tiny_data, **{option: value})
+            except UserError:
+                continue
+            assert all(0 <= weight < math.inf for weight in method.weights.values()), f"{option} {value}"

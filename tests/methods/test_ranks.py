@@ -27,7 +27,6 @@ from tests.methods.ranks import CLASSES, IMAGES, SETTINGS, SIZES, cases, freeze,
 Kept = dict[str, Any]
 ROOT = Path(__file__).parents[2]
 several = pytest.mark.parametrize("size", SIZES[1:])
-same_work = pytest.mark.parametrize("case", [case for case in cases() if case != "Mixup"])
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +46,19 @@ def of_case(kept: dict[int, list[Kept]], size: int, case: str) -> list[Kept]:
     return found
 
 
-def close(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], floor: float) -> None:
-    assert found.keys() == expected.keys()
+def close(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], floor: float, where: str) -> None:
+    assert found.keys() == expected.keys(), where
     for name, value in expected.items():
         allowed = 5e-4 * value.abs().max().item() + floor if value.numel() else 0
-        torch.testing.assert_close(found[name], value, rtol=0, atol=allowed, msg=lambda text, n=name: f"{n}: {text}")
+        torch.testing.assert_close(
+            found[name], value, rtol=0, atol=allowed, msg=lambda text, n=name: f"{where}{n}: {text}"
+        )
 
 
-def close_gradients(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+def close_gradients(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: str) -> None:
     """Some are 0 but for rounding, such as those of a bias that a difference takes away again."""
     largest = max(value.abs().max().item() for value in expected.values() if value.numel())
-    close(found, expected, 5e-6 * largest)
+    close(found, expected, 5e-6 * largest, where)
 
 
 def numbers(state: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -84,37 +85,23 @@ def whole(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 @several
-@same_work
-def test_processes_share_each_batch_of_one(kept: dict[int, list[Kept]], case: str, size: int) -> None:
-    """So no image is seen by two of them, nor by none."""
+@pytest.mark.parametrize("case", [case for case in cases() if case != "Mixup"])
+def test_processes_compute_what_one_does(kept: dict[int, list[Kept]], case: str, size: int) -> None:
+    """They share each batch, so no image is seen by two or by none; gradients of every step and states are one's."""
     (one,) = of_case(kept, 1, case)
-    shares = [process["indices"] for process in of_case(kept, size, case)]
-    for batch, *parts in zip(one["indices"], *shares, strict=True):
-        assert torch.equal(torch.cat(parts).sort().values, batch.sort().values)
-
-
-@several
-@same_work
-def test_gradients_of_every_step_are_those_of_one(kept: dict[int, list[Kept]], case: str, size: int) -> None:
-    (one,) = of_case(kept, 1, case)
-    for process in of_case(kept, size, case):
-        for found, expected in zip(process["gradients"], one["gradients"], strict=True):
-            close_gradients(found, expected)
-
-
-@several
-@same_work
-def test_weights_banks_and_memories_are_those_of_one(kept: dict[int, list[Kept]], case: str, size: int) -> None:
-    """On all processes, where they are the same to the last bit."""
-    (one,) = of_case(kept, 1, case)
-    states = [numbers(process["state"]) for process in of_case(kept, size, case)]
-    for state in states[1:]:
+    processes = of_case(kept, size, case)
+    shares = [process["indices"] for process in processes]
+    for step, (batch, *parts) in enumerate(zip(one["indices"], *shares, strict=True)):
+        assert torch.equal(torch.cat(parts).sort().values, batch.sort().values), f"the images of step {step}"
+    for rank, process in enumerate(processes):
+        for step, (found, expected) in enumerate(zip(process["gradients"], one["gradients"], strict=True)):
+            close_gradients(found, expected, f"gradient of step {step} in process {rank}, ")
+    # Weights, banks and memories are the same to the last bit on all processes.
+    states = [numbers(process["state"]) for process in processes]
+    for rank, state in enumerate(states[1:], start=1):
         for name in state.keys() & states[0].keys():
-            assert torch.equal(state[name], states[0][name]), name
-    found, expected = whole(states), numbers(one["state"])
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        close({name: found[name]}, {name: value}, 1e-9)
+            assert torch.equal(state[name], states[0][name]), f"{name} of process {rank} is not that of process 0"
+    close(whole(states), numbers(one["state"]), 1e-9, "state, ")
 
 
 @several
@@ -132,5 +119,5 @@ def test_what_is_drawn_in_a_step_is_drawn_by_each_process(kept: dict[int, list[K
         batch = mix(Batch(*process["first"]), CLASSES, SETTINGS["Mixup"]["augmentation"])
         (method(batch).total / size).backward()
     expected = {name: one.grad for name, one in method.named_parameters() if one.grad is not None}
-    for process in processes:
-        close_gradients(process["gradients"][0], expected)
+    for rank, process in enumerate(processes):
+        close_gradients(process["gradients"][0], expected, f"process {rank}, ")

@@ -88,8 +88,10 @@ class Poison(Callback):
             next(iter(module.method.parameters())).data.view(-1)[0] = self.value
 
 
-@pytest.mark.parametrize("settings", [{"val_fraction": 0}, {}, {"checkpoint_steps": 1}])
-@pytest.mark.parametrize("value", [math.nan, 3.9e29])
+@pytest.mark.parametrize(
+    ("value", "settings"),
+    [(math.nan, {"val_fraction": 0}), (math.nan, {}), (math.nan, {"checkpoint_steps": 1}), (3.9e29, {})],
+)
 def test_no_checkpoint_is_made_of_weights_beyond_use(small_train, tmp_path, value, settings):
     with pytest.raises(NonFiniteLoss, match="training has diverged by step 8"):
         small_train(out=tmp_path / "run", epochs=2, callbacks=[Poison(value)], **settings)

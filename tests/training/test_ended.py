@@ -55,9 +55,13 @@ def test_every_signal_is_an_interruption_and_handlers_stay(small_train, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("written", "message"), [(0, "there is none before it: make space and start anew"), (2, "--resume true")]
+    ("written", "message", "error"),
+    [
+        (0, "there is none before it: make space and start anew", OSError(errno.ENOSPC, "No space left on device")),
+        (2, "--resume true", OSError(errno.ENOSPC, "No space left on device")),
+        (2, "--resume true", RuntimeError("write failed")),
+    ],
 )
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("write failed")])
 def test_a_full_disk_says_what_is_left(small_train, tmp_path, monkeypatch, written, message, error):
     saves, real_save = [], torch.save
 

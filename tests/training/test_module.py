@@ -8,6 +8,8 @@ from lightning.pytorch.callbacks import Callback
 
 from classmates.methods import MCL, SD, Baseline
 from classmates.training.module import TermMeter
+from classmates.training.train import train
+from tests.training.conftest import SMALL
 
 AVERAGED = partial(MCL, peers=2, num_negatives=16, dimension=8, start="identical", views="own")
 
@@ -90,14 +92,25 @@ class Gradients(Callback):
         self.steps.append(torch.cat([one.grad.flatten() for one in module.parameters()]))
 
 
+FIVE_STEPS = {"batch_size": 24, "train_size": 120, "val_fraction": 0, "epochs": 1, "lr": 1e-9}
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory):
+    """The gradients of five steps of one batch each."""
+    gradients = Gradients()
+    train(**SMALL | FIVE_STEPS | {"out": tmp_path_factory.mktemp("single") / "run", "callbacks": [gradients]})
+    assert len(gradients.steps) == 5
+    return gradients.steps
+
+
 @pytest.mark.parametrize("accumulate", [2, 3, 4, 7])
-def test_a_steps_gradient_is_the_mean_over_its_batches_also_where_they_are_fewer(accumulate, small_train, tmp_path):
-    single, accumulated = Gradients(), Gradients()
-    small_train = partial(small_train, batch_size=24, train_size=120, val_fraction=0, epochs=1, lr=1e-9)
-    small_train(out=tmp_path / "single", callbacks=[single])
-    small_train(out=tmp_path / "run", accumulate=accumulate, callbacks=[accumulated])
-    assert len(single.steps) == 5
-    expected = [torch.stack(single.steps[at : at + accumulate]).mean(0) for at in range(0, 5, accumulate)]
+def test_a_steps_gradient_is_the_mean_over_its_batches_also_where_they_are_fewer(
+    accumulate, single, small_train, tmp_path
+):
+    accumulated = Gradients()
+    small_train(**FIVE_STEPS, out=tmp_path / "run", accumulate=accumulate, callbacks=[accumulated])
+    expected = [torch.stack(single[at : at + accumulate]).mean(0) for at in range(0, 5, accumulate)]
     torch.testing.assert_close(accumulated.steps, expected, rtol=1e-3, atol=1e-5)
 
 

@@ -8,6 +8,8 @@ from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
 from classmates.errors import UserError
+from classmates.training.train import train
+from tests.training.conftest import SMALL
 
 
 class StopAfterOneEpoch(Callback):
@@ -22,23 +24,35 @@ def photo(path, number, size):
     Image.fromarray(pixels.numpy()).save(path)
 
 
-@pytest.fixture(params=[8, 70], ids=["in memory", "streamed"])
-def stopped(request, small_train, tmp_path):
-    """A run over photos that was stopped after its first epoch, as what goes on with it and the photos' folder."""
-    size, number, folder = request.param, 0, tmp_path / "photos"
+def run(folder, size, **more):
+    settings = {"train_size": None, "image_size": size, "batch_size": 8, "epochs": 2, "num_workers": 0}
+    return train(**SMALL | settings | {"data": str(folder), **more})
+
+
+@pytest.fixture(scope="module", params=[8, 70], ids=["in memory", "streamed"])
+def begun(request, tmp_path_factory):
+    """A folder with photos, "photos", a copy of them, "kept", and a run, "run", that was stopped after one epoch."""
+    size, number, folder = request.param, 0, tmp_path_factory.mktemp("begun")
     for part, count in (("train", 12), ("val", 4), ("test", 4)):
         for name in ("cat", "dog"):
             for _ in range(count):
                 number += 1
-                photo(folder / part / name / f"{number}.png", number, size)
-
-    def run(**more):
-        settings = {"train_size": None, "image_size": size, "batch_size": 8, "epochs": 2, "num_workers": 0}
-        return small_train(data=str(folder), out=tmp_path / "run", **settings, **more)
-
+                photo(folder / "photos" / part / name / f"{number}.png", number, size)
+    shutil.copytree(folder / "photos", folder / "kept")
     with pytest.raises(KeyboardInterrupt):
-        run(callbacks=[StopAfterOneEpoch()])
-    return lambda: run(resume=True), folder, size
+        run(folder / "photos", size, out=folder / "run", callbacks=[StopAfterOneEpoch()])
+    return folder, size
+
+
+@pytest.fixture
+def stopped(begun, tmp_path):
+    """What goes on with a copy of that run, "run"; the photos' folder, with all of them as they were; their size."""
+    folder, size = begun
+    photos = folder / "photos"
+    shutil.rmtree(photos)
+    shutil.copytree(folder / "kept", photos)
+    shutil.copytree(folder / "run", tmp_path / "run")
+    return lambda: run(photos, size, out=tmp_path / "run", resume=True), photos, size
 
 
 def test_the_same_images_go_on(stopped):
@@ -58,9 +72,9 @@ def test_a_part_that_has_changed_is_named(stopped, part, named):
         go_on()
 
 
-def test_checkpoints_of_before_are_gone_on_with(stopped):
-    go_on, folder, _ = stopped
-    last = folder.parent / "run" / "checkpoints" / "last.ckpt"
+def test_checkpoints_of_before_are_gone_on_with(stopped, tmp_path):
+    go_on, _, _ = stopped
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(last, weights_only=True)
     del checkpoint["callbacks"]["SameImages"]
     torch.save(checkpoint, last)

@@ -28,6 +28,8 @@ from classmates.runs.folder import read_record
 from classmates.runs.record import EarlyExits
 from classmates.runs.student import load_student
 from classmates.tasks.metrics import score
+from classmates.training.train import train
+from tests.training.conftest import SMALL
 
 
 def test_a_run_leaves_everything_it_says(small_train, small_mcl, tmp_path):
@@ -115,14 +117,20 @@ def test_same_seed_same_run_other_seed_another(small_train, tmp_path):
     assert not torch.equal(runs[0], runs[2])
 
 
+@pytest.fixture(scope="module")
+def one_step(tmp_path_factory):
+    """What a run returns whose epochs are one batch."""
+    return train(**SMALL | {"out": tmp_path_factory.mktemp("one") / "step", "epochs": 2, "batch_size": 120})
+
+
 @pytest.mark.parametrize("batch_size", [121, 2**40, 10**20])
-def test_a_batch_larger_than_an_epoch_is_told(batch_size, small_train, tmp_path):
-    few, many = (small_train(out=tmp_path / str(size), epochs=2, batch_size=size) for size in (120, batch_size))
+def test_a_batch_larger_than_an_epoch_is_told(batch_size, one_step, small_train, tmp_path):
+    many = small_train(out=tmp_path / "run", epochs=2, batch_size=batch_size)
     said = f"batch_size {batch_size}, but an epoch has 120 images: they are one step"
     assert said in many.record.notes
-    assert not any("an epoch has" in text for text in few.record.notes)
+    assert not any("an epoch has" in text for text in one_step.record.notes)
     assert many.record.training.steps == 2
-    assert torch.equal(few.student.state_dict()["fc.weight"], many.student.state_dict()["fc.weight"])
+    assert torch.equal(one_step.student.state_dict()["fc.weight"], many.student.state_dict()["fc.weight"])
 
 
 @pytest.mark.parametrize("recompute", ["shared", "all"])
