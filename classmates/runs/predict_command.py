@@ -13,7 +13,7 @@ from classmates.runs.task_spec import TaskSpec
 
 
 def predict_command(run: str | Path, *flags: str, own_code: bool) -> str:
-    """Return it.
+    """Return the command, with the flag that own code takes where there is some.
 
     Args:
         run: the student's folder, or hf:OWNER/NAME.
