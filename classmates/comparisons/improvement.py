@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -27,16 +28,25 @@ FEW_GROUPS = 10
 class Tried(NamedTuple):
     """A method that was tried.
 
-    validation: the student's headline on validation images, mean over the seeds that every method has finished; None
-    without one. cost: its training time, 1 being Baseline's. finished, planned: runs. status: of the runs.
+    by_seed: the student's headline on validation images with each seed that every method has finished; empty without
+    one. cost: its training time, 1 being Baseline's. finished, planned: runs. status: of the runs.
     """
 
     method: str
-    validation: float | None
+    by_seed: tuple[float, ...]
     cost: float | None
     finished: int
     planned: int
     status: str
+
+    @property
+    def validation(self) -> float | None:
+        """The mean over the seeds; None without one."""
+        return fmean(self.by_seed) if self.by_seed else None
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as ``verdict.json`` holds it."""
+        return {"method": self.method, "validation": self.validation, **self._asdict()}
 
 
 class Look(NamedTuple):
@@ -65,8 +75,7 @@ class Improvement(Shown):
         seeds: those that every method has finished.
         tried: Baseline first.
         chosen: the best method on validation images.
-        baseline: Baseline's headline on test images, mean over the seeds.
-        winner: the same of the chosen method; None where that is Baseline.
+        on_test: the headline on test images with each seed, of Baseline and the chosen method.
         difference: winner - baseline, with its interval; None where the chosen method is Baseline.
         groups: how many groups, such as patients, the test images are of; None where they are of none.
         own_code: whether the network or its task is a Python file of the user's.
@@ -83,13 +92,22 @@ class Improvement(Shown):
     seeds: tuple[int, ...]
     tried: tuple[Tried, ...]
     chosen: str
-    baseline: float
-    winner: float | None = None
+    on_test: Mapping[str, Sequence[float]]
     difference: ImageDifference | None = None
     groups: int | None = None
     own_code: bool = False
     notes: Sequence[str] = ()
     looks: Sequence[Look] = ()
+
+    @property
+    def baseline(self) -> float:
+        """Baseline's headline on test images, mean over the seeds."""
+        return fmean(self.on_test[BASELINE])
+
+    @property
+    def winner(self) -> float | None:
+        """The same of the chosen method; None where that is Baseline."""
+        return None if self.chosen == BASELINE else fmean(self.on_test[self.chosen])
 
     @property
     def helps(self) -> bool:
@@ -105,6 +123,11 @@ class Improvement(Shown):
     def student(self) -> Path:
         """The folder of the student to deploy."""
         return self.folder / "student"
+
+    @property
+    def page(self) -> Path:
+        """The page of the verdict."""
+        return self.folder / "report.html"
 
     @property
     def headline(self) -> str:
@@ -143,7 +166,14 @@ class Improvement(Shown):
     @property
     def lines(self) -> list[str]:
         """The verdict, what limits it, and what to do now."""
-        told = [self.headline]
+        page = [f"report: {self.page}"] if self.page.is_file() else []
+        deployed = f"deploy: {self.student / 'student.safetensors'}"
+        return [self.headline, *self.limits, deployed, *page, f"next: {self.next}"]
+
+    @property
+    def limits(self) -> list[str]:
+        """What is to be said with the verdict, a sentence each."""
+        told = []
         if self.difference is not None and len(self.seeds) == 1:
             over = self.counted if self.groups is None else "groups"
             told.append(f"the interval is over {over} alone: with one seed, how far others would differ is not known")
@@ -161,12 +191,12 @@ class Improvement(Shown):
                 f"these test images were looked at {times} before, with other seeds, methods or settings "
                 "('earlier' in verdict.json): the more looks, the likelier is a gain by luck. Other test images tell"
             )
-        return [*told, f"deploy: {self.student / 'student.safetensors'}", f"next: {self.next}"]
+        return told
 
     @property
     def trials(self) -> pd.DataFrame:
         """The trials, a line each."""
-        return pd.DataFrame(self.tried)
+        return pd.DataFrame([one.plain() for one in self.tried])
 
     @property
     def table(self) -> str:
@@ -191,7 +221,7 @@ class Improvement(Shown):
         """Return it as ``verdict.json`` holds it."""
         return {
             "text": str(self),
-            "lines": self.lines,
+            "lines": [self.headline, *self.limits],
             "next": self.next,
             "helps": self.helps,
             "chosen": self.chosen,
@@ -203,7 +233,8 @@ class Improvement(Shown):
             "images": self.images,
             "groups": self.groups,
             "seeds": list(self.seeds),
-            "tried": [one._asdict() for one in self.tried],
+            "tried": [one.plain() for one in self.tried],
+            "on_test": {row: list(scores) for row, scores in self.on_test.items()},
             "notes": list(self.notes),
             "earlier": self.earlier,
             "looks": [look._asdict() for look in dict.fromkeys([*self.looks, self.look])],

@@ -12,8 +12,8 @@ from torch import Tensor
 from classmates._memory import keep_freed_memory
 from classmates._progress import bar
 from classmates.contracts import Batch, NetworkOutput
-from classmates.data.parts import Files
-from classmates.evaluation.by_image import file_names
+from classmates.data.parts import Files, Split
+from classmates.evaluation.by_image import Pictured
 from classmates.tasks.protocol import Protocol
 
 FEATURE_SAMPLES = 500  # images whose stage features are kept, for t-SNE
@@ -24,15 +24,24 @@ class Predictions:
     """Networks' predictions of a split, in its order.
 
     labels: [n]. logits: [n, K] by whose they are, or whatever else the protocol judges. features: pooled maps of the
-    student's stages, shallow to deep, then its embedding, [s, C_i] each, of the first s images. groups: [n], of the
-    images, where the data have some. files: n, that the images come from, where they come from some.
+    student's stages, shallow to deep, then its embedding, [s, C_i] each, of the first s images. split: the images
+    themselves; None where nothing but the predictions is wanted.
     """
 
     labels: Tensor
     logits: dict[str, Tensor]
     features: list[Tensor] = field(default_factory=list)
-    groups: Tensor | None = None
-    files: Files | None = None
+    split: Split | None = None
+
+    @property
+    def groups(self) -> Tensor | None:
+        """The groups of the images, [n]; None where the data have none."""
+        return None if self.split is None else self.split.groups
+
+    @property
+    def files(self) -> Files | None:
+        """The files of the images, n; None where they come from none."""
+        return None if self.split is None else self.split.paths
 
 
 @torch.inference_mode()
@@ -72,26 +81,24 @@ def as_arrays(
     predictions: Predictions,
     protocol: Protocol,
     class_names: Sequence[str],
-    rows: Tensor,
-    images: np.ndarray,
+    shown: Pictured,
     stage_names: list[str],
 ) -> dict[str, np.ndarray]:
     """Return the arrays of ``evaluation.npz``.
 
-    protocol: how they were judged. class_names: [K], of the split. rows: [m], the images that are shown. images:
-    [m, H, W, C] uint8, their pictures. stage_names: of the student.
+    protocol: how they were judged. class_names: [K], of the split. shown: the images that the report shows.
+    stage_names: of the student.
     """
     *stages, embedding = predictions.features
     more = protocol.arrays(predictions.logits, predictions.labels)
-    files = file_names(predictions.files, rows.tolist())
     return {
         "labels": predictions.labels.numpy(),
         "class_names": np.array([name.encode("utf-8", "backslashreplace").decode("utf-8") for name in class_names]),
         **{f"{protocol.judged}/{who}": values.numpy() for who, values in predictions.logits.items()},
         **{name: values.numpy() for name, values in more.items()},
-        "wrong_rows": rows.numpy(),
-        "wrong_images": images,
-        **({} if files is None else {"wrong_files": np.array(files, dtype=str)}),
+        "wrong_rows": shown.rows,
+        "wrong_images": shown.images,
+        **({} if shown.files is None else {"wrong_files": np.array(shown.files, dtype=str)}),
         "stage_names": np.array(stage_names),
         **{f"features/{number}": values.numpy() for number, values in enumerate(stages)},
         "features/embedding": embedding.numpy(),

@@ -219,7 +219,7 @@ def student_predictions(
     predictions = collect(predict, batches, description=split)
     for name, found in predictions.logits.items():
         require_finite(found, "images" if name == "student" else f"images made worse by {name}")
-    return replace(predictions, groups=images.test.groups, files=images.test.paths)
+    return replace(predictions, split=images.test)
 
 
 def judging_task(run: Path, task: TaskLike | None, *, trust_code: bool) -> Task:

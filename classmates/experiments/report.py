@@ -41,7 +41,7 @@ def report(run: str | Path, *, out: str | Path | None = None) -> Path:
         if (runs["status"] == DONE).any() and protocol_of(runs) is None:
             raise UserError(
                 f"the runs in {folder} were not tested (test false), so that there is nothing to compare; what "
-                "`classmates improve` found is in its verdict.md"
+                "`classmates improve` found is in the report.html that it wrote itself"
             )
         write_comparison(ledger.folder, recipe.shown, runs, out)
     else:

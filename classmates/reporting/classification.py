@@ -1,4 +1,4 @@
-"""Sections that only a classification run's page has: mistakes, classes, images, and calibration."""
+"""The sections on a classifier's answers: its mistakes, the images most wrong, its classes and its calibration."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from sklearn.utils.extmath import softmax
 from classmates.reporting import analysis, figures, page, theme
 from classmates.reporting.by_class import MOST_CLASSES_IN_A_TABLE, balanced_accuracy, by_class
 from classmates.reporting.pictures import data_uri, drawable, is_small
-from classmates.runs.reading import FinishedRun
+from classmates.runs.reading import Evaluation, FinishedRun
 from classmates.tasks.metrics import ECE
+from classmates.tasks.protocol import Metric, MetricFormat
 
 MOST_CLASSES_IN_A_MATRIX = 30
 LONGEST_FILE = 64
@@ -19,8 +20,16 @@ LONGEST_FILE = 64
 
 
 def values(run: FinishedRun) -> dict[str, Any]:
-    """Return what ``classification.html.j2`` shows: confusion, classes, calibration, and the most wrong images."""
-    evaluation, names = run.evaluation, run.class_names
+    """Return what the page of a classification run shows beyond every run's."""
+    return answers(run.evaluation, run.record.test["student"][ECE], run.record.protocol.metrics[ECE])
+
+
+def answers(evaluation: Evaluation, ece: Metric, how: MetricFormat) -> dict[str, Any]:
+    """Return what ``answers.html.j2`` shows: confusion, classes, calibration, and the most wrong images.
+
+    evaluation: of a classifier. ece: its expected calibration error, and how that is written.
+    """
+    names = evaluation.class_names
     probabilities = softmax(evaluation.logits)
     predicted = evaluation.logits.argmax(axis=1)
     correct = predicted == evaluation.labels
@@ -30,7 +39,6 @@ def values(run: FinishedRun) -> dict[str, Any]:
     shown = drawable(evaluation.wrong_images)
     # Runs of earlier versions, and images that come from no files, have none.
     files = evaluation.more.get("wrong_files", [None] * len(evaluation.wrong_rows))
-    error = run.record.test["student"][ECE].value
     classes = by_class(confusion)
     return {
         "right": int(correct.sum()),
@@ -42,7 +50,7 @@ def values(run: FinishedRun) -> dict[str, Any]:
         "most_classes": MOST_CLASSES_IN_A_MATRIX,
         "confusion_svg": matrix and theme.svg(matrix, "confusion"),
         "reliability_svg": theme.svg(figures.reliability_diagram(bins), "reliability"),
-        "calibration_error": page.shown(error, run.record.protocol.metrics[ECE]),
+        "calibration_error": page.shown(ece.value, how),
         "wrong": [
             {
                 "row": row,

@@ -12,7 +12,6 @@ import pandas as pd
 from classmates._progress import bar
 from classmates.reporting import analysis, classification, few_shot, figures, page, theme
 from classmates.reporting.analysis import Points
-from classmates.reporting.beside import verdict_beside
 from classmates.runs.reading import FinishedRun, read_run
 from classmates.runs.record import RunRecord
 from classmates.tasks.classification import ClassificationProtocol
@@ -68,7 +67,6 @@ def render(run: FinishedRun) -> str:
         warnings=run.record.warnings,
         useless=run.record.useless,
         kept=page.KEPT[run.record.kept],
-        beside=verdict_beside(run.folder),
         columns=columns(run.record),
         class_names=run.class_names,
         settings=page.flat(run.settings),

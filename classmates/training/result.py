@@ -19,8 +19,8 @@ from classmates._text import filled
 from classmates.data.batches.loaders import eval_loader
 from classmates.data.loading import ImageData, Split
 from classmates.errors import NonFiniteLoss, UserError
+from classmates.evaluation.by_image import pictured
 from classmates.evaluation.collect import Predictions, as_arrays
-from classmates.evaluation.reading import read
 from classmates.methods.base import Method
 from classmates.networks.building.complexity import count_parameters, multiply_adds
 from classmates.runs.exits import save_exits
@@ -151,7 +151,7 @@ def score_run(
     def predictions_of(split: Split, description: str) -> Predictions:
         batches = eval_loader(images, split, batch_size, num_workers=num_workers, device=device)
         predictions = predict_all(module, batches, device, description)
-        return replace(predictions, groups=split.groups, files=split.paths)
+        return replace(predictions, split=split)
 
     after_last = tested = predictions_of(images.test, "test") if test else None
     held_out = None if images.val is None else predictions_of(images.val, "validation")
@@ -247,17 +247,9 @@ def save_evaluation(
     run: RunFolder, module: TrainingModule, images: ImageData, card: StudentCard, predictions: Predictions
 ) -> None:
     """Write ``evaluation.npz``: predictions and features, and the pictures that the protocol chooses for a report."""
-    rows = module.protocol.pictured(predictions.logits["student"], predictions.labels)
-    pictures = [picture(images.test, row, card) for row in rows.tolist()]
-    shape = (0, *images.image_size, images.channels)
-    arrays = as_arrays(
-        predictions,
-        module.protocol,
-        images.test.class_names,
-        rows,
-        np.stack(pictures) if pictures else np.zeros(shape, np.uint8),
-        [stage.name for stage in module.method.networks.architecture.stages],
-    )
+    shown = pictured(predictions.logits["student"], images.test, module.protocol, card)
+    stages = [stage.name for stage in module.method.networks.architecture.stages]
+    arrays = as_arrays(predictions, module.protocol, images.test.class_names, shown, stages)
     with whole_file(run.evaluation) as path, path.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
@@ -270,11 +262,3 @@ def unfinished(trained: int, epochs: int) -> list[str]:
         f"stopped after {trained} of {epochs} epochs, over which the learning rate was to fall: the network is not "
         "finished; --resume true goes on with it"
     ]
-
-
-def picture(split: Split, row: int, card: StudentCard) -> np.ndarray:
-    """Return one image of a split as the network gets it but for the normalisation, [H, W, C] uint8."""
-    if split.images is not None:
-        return split.images[row].numpy()
-    assert split.paths is not None  # one or the other
-    return read(split.paths[row], card).numpy()

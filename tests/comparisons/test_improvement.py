@@ -17,10 +17,9 @@ VERDICT = Improvement(
     test_hash="these",
     judged="mine",
     seeds=(0, 1, 2),
-    tried=(Tried("Baseline", 0.5, 1.0, 3, 3, "done"), Tried("MCL", 0.6, 2.61, 3, 3, "done")),
+    tried=(Tried("Baseline", (0.5,) * 3, 1.0, 3, 3, "done"), Tried("MCL", (0.5, 0.6, 0.7), 2.61, 3, 3, "done")),
     chosen="MCL",
-    baseline=0.5,
-    winner=0.55,
+    on_test={"Baseline": (0.5, 0.4, 0.6), "MCL": (0.5, 0.55, 0.6)},
     difference=ImageDifference(0.05, 0.01, 0.09),
 )
 
@@ -52,7 +51,7 @@ def test_with_one_seed_an_interval_over_groups_is_over_them_alone():
 
 
 def test_without_a_difference_nothing_is_said_of_its_interval():
-    plain = replace(VERDICT, seeds=(0,), chosen="Baseline", winner=None, difference=None)
+    plain = replace(VERDICT, seeds=(0,), chosen="Baseline", difference=None)
     assert (plain.helps, plain.deployed, len(plain.lines)) == (False, "Baseline", 3)
     assert plain.plain()["difference"] is None
 
@@ -88,7 +87,7 @@ def test_the_looks_are_kept_with_those_of_other_images():
 
 
 def test_the_table_fits_in_a_terminal():
-    long = replace(VERDICT, tried=(*VERDICT.tried, Tried("A method " * 9, None, None, 0, 3, "failed")))
+    long = replace(VERDICT, tried=(*VERDICT.tried, Tried("A method " * 9, (), None, 0, 3, "failed")))
     lines = long.table.splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[2].split()[:4] == ["MCL", "60.0", "%", "2.6x"]

@@ -12,18 +12,20 @@ from PIL import Image
 
 from classmates._csv import as_csv
 from classmates.data import load
-from classmates.data.parts import Encoded
+from classmates.data.parts import Encoded, Split
 from classmates.data.readers.paths import Paths
 from classmates.errors import UserError
-from classmates.evaluation.by_image import answer_table, file_names
+from classmates.evaluation.by_image import answer_table, file_names, pictured
 from classmates.evaluation.collect import Predictions, as_arrays
 from classmates.evaluation.evaluate import evaluate, student_predictions
 from classmates.evaluation.predict import predict
+from classmates.runs.student import StudentCard
 from classmates.tasks.classification import Classification, ClassificationProtocol
 
 HERE = {"accelerator": "cpu", "num_workers": 0}
 LOGITS = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, -1.0]])
 LABELS = torch.tensor([0, 0, 1])
+CARD = StudentCard("resnet8", ("cat", "dog"), (1, 1, 1), (0.5,), (0.5,), 1)
 
 
 @pytest.fixture(scope="module")
@@ -87,18 +89,24 @@ def test_names_that_a_spreadsheet_would_run_or_that_are_not_unicode_are_harmless
 
 @pytest.mark.parametrize(("files", "kept"), [(Paths(Path("x"), [["a", "b", "c"]]), ["c", "b"]), (None, None)])
 def test_a_runs_arrays_have_the_files_of_the_images_that_are_shown(files, kept):
-    found = Predictions(LABELS, {"student": LOGITS}, [torch.zeros(3, 2)], files=files)
+    split = Split(LABELS, torch.arange(3, dtype=torch.uint8).view(3, 1, 1, 1), files)
+    found = Predictions(LABELS, {"student": LOGITS}, [torch.zeros(3, 2)], split)
     protocol = ClassificationProtocol()
-    rows = protocol.pictured(LOGITS, LABELS)
-    arrays = as_arrays(found, protocol, ("cat", "dog"), rows, np.zeros((2, 1, 1, 1), np.uint8), [])
+    shown = pictured(LOGITS, split, protocol, CARD)
+    arrays = as_arrays(found, protocol, ("cat", "dog"), shown, [])
     assert arrays["wrong_rows"].tolist() == [2, 1]
+    assert arrays["wrong_images"].ravel().tolist() == [2, 1]
     assert (arrays["wrong_files"].tolist() if "wrong_files" in arrays else None) == kept
 
 
 def test_without_a_mistake_there_are_no_names():
-    found = Predictions(LABELS, {}, [torch.zeros(3, 2)], files=Paths(Path("x"), [["a", "b", "c"]]))
-    arrays = as_arrays(found, ClassificationProtocol(), ("cat", "dog"), LABELS[:0], np.zeros((0, 1, 1, 1)), [])
+    right = torch.eye(2)[LABELS]
+    split = Split(LABELS, paths=Paths(Path("x"), [["a", "b", "c"]]))
+    shown = pictured(right, split, ClassificationProtocol(), CARD)
+    found = Predictions(LABELS, {"student": right}, [torch.zeros(3, 2)], split)
+    arrays = as_arrays(found, ClassificationProtocol(), ("cat", "dog"), shown, [])
     assert (arrays["wrong_files"].shape, arrays["wrong_files"].dtype.kind) == ((0,), "U")
+    assert (arrays["wrong_images"].shape, arrays["wrong_images"].dtype) == ((0, 1, 1, 1), np.uint8)
 
 
 def test_answers_on_other_images_are_those_of_predict(sd_run, digits_folder, tmp_path):

@@ -1,6 +1,7 @@
 """Making a network better: chosen on validation images, judged once on the test, told where nothing helped."""
 
 import json
+import re
 import shutil
 import time
 from dataclasses import replace
@@ -14,11 +15,12 @@ from safetensors.torch import load_file, save_file
 from classmates import export
 from classmates.comparisons.statistics import image_difference
 from classmates.data.groups import DIVIDED
-from classmates.data.loading import load
+from classmates.data.loading import Split, load
 from classmates.errors import UserError
-from classmates.experiments import improve as module
-from classmates.experiments import workers
+from classmates.evaluation.collect import Predictions
+from classmates.experiments import judging, workers
 from classmates.experiments.improve import improve
+from classmates.experiments.judging import OnTest
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.running import deadline_after
 from classmates.methods import Baseline
@@ -28,6 +30,7 @@ from classmates.runs.student import load_student, read_card, write_card
 from classmates.tasks.protocol import Metric
 from classmates.training.recipes import NAMES, RECOMMENDED
 from tests.fixtures.improving import better
+from tests.reporting.conftest import Page
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +60,19 @@ def told(found_copy, monkeypatch):
             scores = {"student": {"top1": Metric(validation[job.row] + 1e-6 * job.seed)}}
             return record and replace(record, validation=Validation(*(EpochScores(1, scores),) * 2))
 
-        def outcomes(ledger, jobs):
-            rows[jobs[0].row] = len(jobs)
-            return np.stack([np.arange(images) < right[job.row] for job in jobs]).astype(float), groups
+        def on_test(ledger, jobs, best):
+            row = jobs[0].row
+            rows[row] = len(jobs)
+            is_right = torch.arange(images) < right[row]
+            labels, pictures = torch.zeros(images, dtype=torch.int64), torch.zeros(images, 8, 8, 1, dtype=torch.uint8)
+            split = Split(labels, pictures, None, tuple("0123456789"), groups)
+            logits = torch.eye(10)[torch.where(is_right, 0, 1)]
+            predictions = Predictions(labels, {"student": logits}, split=split)
+            return OnTest(is_right.double().numpy()[None].repeat(len(jobs), 0), predictions)
 
         monkeypatch.setattr(Ledger, "result", result)
         if right is not None:
-            monkeypatch.setattr(module, "outcomes_on_test", outcomes)
+            monkeypatch.setattr(judging, "on_test", on_test)
         (found_copy / "verdict.json").unlink(missing_ok=True)
         return better(found_copy), rows
 
@@ -93,7 +102,8 @@ def test_the_numbers_of_the_verdict_are_those_of_the_students(found):
     assert found.chosen == max(validation, key=lambda row: validation[row])
     kept = json.loads((found.folder / "student" / "verdict.json").read_text())
     assert kept == json.loads((found.folder / "verdict.json").read_text())
-    assert kept["lines"][-1] == f"next: {kept['next']}"
+    assert kept["lines"][0] == found.headline
+    assert kept["next"] == found.next
     assert kept["text"] == str(found)
     assert found.headline in (found.folder / "verdict.md").read_text()
 
@@ -109,6 +119,30 @@ def test_the_difference_of_the_verdict_is_that_of_the_students(told, found_copy)
     assert found.winner == pytest.approx(other.mean(), abs=2e-3)
     assert found.difference is not None
     assert tuple(found.difference) == pytest.approx(tuple(expected), abs=4e-3)
+
+
+def test_the_page_has_the_verdict_and_the_answers_of_the_student_to_deploy(found):
+    page = Page(found.page.read_text())
+    right = outcomes_slowly(found.student)
+    assert found.headline in page.text
+    assert f"{100 * right.mean():.2f} % of the 797 test images are right" in page.text
+    assert f"Next: {found.next}" in page.text
+    assert re.search(r": (\d+) of 797 test images are on the diagonal", found.page.read_text())[1] == str(
+        int(right.sum())
+    )
+    (seed,) = re.findall(r"of seed (\d) alone", page.text)
+    assert RunRecord.from_json((found.student / "result.json").read_text()).seed == int(seed)
+    rows = re.findall(
+        r"<tr.*?<th scope=\"row\">(Baseline|LabelSmoothing)</th>(.*?)</tr>", found.page.read_text(), re.DOTALL
+    )
+    for method, cells in rows:
+        shown = re.findall(r">([^<>]+)</td>", cells)
+        validation = next(one.validation for one in found.tried if one.method == method)
+        assert shown[0] == f"{100 * validation:.2f} %"
+        looked = method in ("Baseline", found.chosen)
+        assert shown[1] == (f"{100 * np.mean(found.on_test[method]):.2f} %" if looked else "not looked at")
+    assert [method for method, _ in rows] == ["Baseline", "LabelSmoothing"]
+    assert not {"script", "link", "iframe"} & set(page.tags)
 
 
 def test_no_run_looks_at_the_test_images(found):
@@ -149,13 +183,13 @@ def test_images_of_few_groups_say_less(told):
     validation, right = {"Baseline": 0.5, "LabelSmoothing": 0.6}, {"Baseline": 200, "LabelSmoothing": 260}
     plain, _ = told(validation, right)
     assert plain.helps
-    found, _ = told(validation, right, groups=np.arange(400) // 50)
+    found, _ = told(validation, right, groups=torch.arange(400) // 50)
     assert "on 400 test images of 8 groups, 2 seeds" in found.headline
     assert not found.helps
     assert found.difference.mean == plain.difference.mean
     assert "the interval is too narrow: 8 groups of test images say little of others" in found.lines
     assert found.plain()["groups"] == 8
-    alone, _ = told(validation, right, groups=np.zeros(400))
+    alone, _ = told(validation, right, groups=torch.zeros(400))
     assert not alone.helps
     assert "LabelSmoothing has 65.0 %, +15.0 points\n" in f"{alone.headline}\n"
     assert "there is no interval: test images of one group say nothing of others" in alone.lines

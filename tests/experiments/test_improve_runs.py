@@ -1,6 +1,7 @@
 """Making a network better where its runs do not all come to their end, or their images are not to be trusted."""
 
 import functools
+import re
 import shutil
 import time
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from classmates.cli.commands import code_of_runs
+from classmates.comparisons import improvement_page as page_of_improve
 from classmates.errors import UserError
 from classmates.experiments import running, workers
 from classmates.experiments.improve import improve
@@ -84,6 +86,37 @@ def test_test_images_that_were_trained_on_are_told_at_the_start_and_in_the_verdi
     told = "with the same pixels as one in another part: 1, such as"
     assert capsys.readouterr().err.count(f"note: images of 'photos' {told}") == 1
     assert f"WARNING: images of 'photos' {told}" in " ".join(str(found).split())
+
+
+def test_the_page_calls_the_images_that_are_most_wrong_by_their_files(tmp_path):
+    photos = noise(tmp_path / "photos")
+    found = improve(str(photos), "resnet8", methods=["LabelSmoothing"], out=tmp_path / "out", **OF_NOISE)
+    page = found.page.read_text()
+    shown = re.findall(r'<bdi title="test/(cat|dog)/\d+\.png">', page)
+    wrong = round(24 * (1 - found.on_test[found.deployed][0]))
+    assert len(shown) == wrong > 0
+    assert page.count("<li><figure>") == page.count("<img ") == wrong
+    assert (photos / re.search(r'title="(test/\S+?\.png)"', page)[1]).is_file()
+
+
+def test_a_page_that_cannot_be_written_does_not_take_the_verdict_along(tmp_path, capsys, monkeypatch):
+    photos = noise(tmp_path / "photos")
+    again = functools.partial(
+        improve, str(photos), "resnet8", methods=["LabelSmoothing"], out=tmp_path / "out", **OF_NOISE
+    )
+    first = again()
+    assert f"report: {first.page}" in first.lines
+
+    def full(*arguments):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(page_of_improve.page, "write", full)
+    second = again()
+    assert "the report could not be written (No space left on device)" in capsys.readouterr().err
+    assert not second.page.exists()  # that of an earlier verdict would be taken for this one's
+    assert not any("report" in line for line in second.lines)
+    assert (second.folder / "verdict.md").is_file()
+    assert second.headline == first.headline
 
 
 def test_finished_runs_are_judged_on_images_that_have_moved_and_only_looks_at_the_same_count(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from classmates.data.augmentation import Augmentation
 from classmates.data.batches.loaders import eval_loader
 from classmates.data.loading import load
 from classmates.errors import NonFiniteLoss, UserError
+from classmates.evaluation.by_image import picture
 from classmates.evaluation.exits import score_exits, tune_thresholds
 from classmates.methods import CORSD, CSKD, KD, MCL, Baseline, DeepSupervision
 from classmates.methods.base import Method
@@ -298,7 +299,7 @@ def test_images_from_files_are_tested_as_they_were_trained_on(small_train, photo
     images = load(photos, image_size=72)
     seen = next(iter(eval_loader(images, images.test, 1, num_workers=0))).images[0]
     pixels = (seen * torch.tensor(card.std).view(3, 1, 1) + torch.tensor(card.mean).view(3, 1, 1)) * 255
-    shown = torch.from_numpy(module.picture(images.test, 0, card)).permute(2, 0, 1)
+    shown = torch.from_numpy(picture(images.test, 0, card)).permute(2, 0, 1)
     torch.testing.assert_close(pixels, shown.float(), atol=1e-3, rtol=0)
 
 
