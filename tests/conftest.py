@@ -34,6 +34,11 @@ pytest_plugins = [
 ]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first: processes take whole files, in this order (``--dist loadfile``)."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say with which versions the tests ran: docs/installing.md lists those that were seen."""
     names = ("torch", "timm", "lightning", "torchmetrics", "jsonargparse", "numpy", "pandas", "onnxruntime")

@@ -13,6 +13,8 @@ from classmates.experiments.ledger import Ledger
 from classmates.training.checkpoints import load_checkpoint
 from tests.fixtures.commands import Commands, children, is_alive, wait_for
 
+pytestmark = pytest.mark.long
+
 ENDLESS = (
     "--train_size 100 --batch_size 20 --epochs 1000 --accelerator cpu --loggers [] --report false --progress false"
 )

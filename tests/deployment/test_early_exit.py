@@ -23,6 +23,8 @@ from classmates.networks.heads.exits import MultiExit, ShallowExits, first_confi
 from classmates.runs.folder import read_record
 from classmates.runs.student import StudentCard, read_card
 
+pytestmark = pytest.mark.long
+
 SHAPE = (3, 16, 16)
 
 

@@ -16,6 +16,8 @@ from classmates.experiments import workers
 from classmates.experiments.ledger import Ledger
 from tests.fixtures.small_comparison import TINY, every_run, states
 
+pytestmark = pytest.mark.long
+
 
 def test_a_result_that_is_cut_off_is_told_and_made_again(small):
     first = small()

@@ -24,6 +24,8 @@ from classmates.methods import Baseline
 from classmates.training.module import seed_everywhere
 from tests.methods.ranks import CLASSES, IMAGES, SETTINGS, SIZES, cases, freeze, network
 
+pytestmark = pytest.mark.long
+
 Kept = dict[str, Any]
 ROOT = Path(__file__).parents[2]
 several = pytest.mark.parametrize("size", SIZES[1:])

@@ -14,6 +14,8 @@ from classmates.models.backbone import Stage
 from classmates.models.blocks import Concatenate
 from classmates.models.hcgnet import HybridGate
 
+pytestmark = pytest.mark.long
+
 SAME = {
     "resnet32": "resnet20",
     "resnet56": "resnet20",

@@ -11,6 +11,8 @@ import textwrap
 import pandas as pd
 import pytest
 
+pytestmark = pytest.mark.long
+
 SCRIPT = """
     import os
     import sys

@@ -24,6 +24,8 @@ from classmates.training.train import train
 from tests.fixtures.drawings import drawings
 from tests.training.test_resume import Interruption, StopInEpoch, Witness, assert_same_runs
 
+pytestmark = pytest.mark.long
+
 TASK = FewShot(way=4, shot=2, queries=3, episodes=5, eval_way=2, eval_queries=6, eval_episodes=40)
 QUICK = {
     "data": "digits",

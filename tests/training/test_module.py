@@ -11,6 +11,8 @@ from classmates.training.module import TermMeter
 from classmates.training.train import train
 from tests.training.conftest import SMALL
 
+pytestmark = pytest.mark.long
+
 AVERAGED = partial(MCL, peers=2, num_negatives=16, dimension=8, start="identical", views="own")
 
 

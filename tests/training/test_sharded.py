@@ -9,6 +9,8 @@ import torch
 
 from classmates.training.checkpoints import load_checkpoint
 
+pytestmark = pytest.mark.long
+
 SCRIPT = """
     import sys
     from functools import partial
