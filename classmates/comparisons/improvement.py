@@ -110,6 +110,11 @@ class Improvement(Shown):
         return None if self.chosen == BASELINE else fmean(self.on_test[self.chosen])
 
     @property
+    def compared(self) -> bool:
+        """Return whether any method beside Baseline came to its end."""
+        return any(one.by_seed for one in self.tried if one.method != BASELINE)
+
+    @property
     def helps(self) -> bool:
         """Return whether the chosen method is better than Baseline beyond chance."""
         return self.difference is not None and self.difference.low > 0
@@ -136,7 +141,7 @@ class Improvement(Shown):
         of_groups = "" if self.groups is None else f" of {self.groups:,} group{'s' if self.groups > 1 else ''}"
         where = f"on {self.images:,} test {self.counted}{of_groups}, {count}"
         baseline = _percent(self.baseline)
-        if all(one.validation is None for one in self.tried if one.method != BASELINE):
+        if not self.compared:
             return f"nothing was compared, for no method came to its end: {BASELINE} has {baseline} {where}"
         if self.winner is None or self.difference is None:
             return f"{NOTHING}, {baseline} {where}; no method did better on validation images"
@@ -174,10 +179,11 @@ class Improvement(Shown):
     def limits(self) -> list[str]:
         """What is to be said with the verdict, a sentence each."""
         told = []
-        if self.difference is not None and len(self.seeds) == 1:
+        known = self.difference is not None and not isnan(self.difference.low)
+        if known and len(self.seeds) == 1:
             over = self.counted if self.groups is None else "groups"
             told.append(f"the interval is over {over} alone: with one seed, how far others would differ is not known")
-        elif self.difference is not None and len(self.seeds) == 2:
+        elif known and len(self.seeds) == 2:
             told.append("the interval is too narrow: 2 seeds say little of others; --seeds 3 says more")
         if self.difference is not None and self.groups is not None and self.groups < FEW_GROUPS:
             told.append(

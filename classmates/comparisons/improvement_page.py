@@ -15,11 +15,12 @@ from classmates.comparisons.improvement import Improvement
 from classmates.reporting import classification, page, theme
 from classmates.runs.reading import Evaluation
 from classmates.runs.record import RunRecord
-from classmates.tasks.metrics import ECE
 from classmates.tasks.protocol import Scores
 
 LEAST_RANGE = 2.0
-"""Percentage points that an axis of the figure spans at least."""
+"""Percentage points that an axis of the figure spans at least: what lies close together is seen to."""
+LONGEST = 34
+"""How many letters of a method's name are in the figure, as in the table of the verdict."""
 
 
 def write_improvement_page(verdict: Improvement, record: RunRecord, evaluation: Evaluation, scores: Scores) -> None:
@@ -34,7 +35,6 @@ def write_improvement_page(verdict: Improvement, record: RunRecord, evaluation: 
     Raises:
         UserError: the page cannot be written.
     """
-    metrics = record.protocol.metrics
     filled = page.fill(
         "improvement.html.j2",
         verdict=verdict,
@@ -47,7 +47,7 @@ def write_improvement_page(verdict: Improvement, record: RunRecord, evaluation: 
         tried_svg=theme.svg(trials(verdict), "tried"),
         class_names=evaluation.class_names,
         settings=page.flat(record.config),
-        **classification.answers(evaluation, scores[ECE], metrics[ECE]),
+        **classification.answers(evaluation, scores, record.protocol),
     )
     page.write(filled, verdict.page)
 
@@ -71,20 +71,26 @@ def trials(verdict: Improvement) -> Figure:
     left, right = figure.subplots(1, 2, sharey=True)
     by_seed = {one.method: one.by_seed for one in verdict.tried}
     for axes, title, scores in (
-        (left, "validation images, by which was chosen", by_seed),
-        (right, f"test {verdict.counted}, looked at once", verdict.on_test),
+        (left, "validation images, which the choice is by", by_seed),
+        (right, f"test {verdict.counted}", verdict.on_test),
     ):
         axes.set_title(title)
         axes.set_xlabel(verdict.metric.heading)
         for place, method in enumerate(methods):
             _draw_seeds(axes, place, scores.get(method, ()), deployed=method == verdict.deployed)
-        low, high = axes.get_xlim()
-        middle, half = (low + high) / 2, max(high - low, LEAST_RANGE) / 2  # what lies close together is seen to
-        axes.set_xlim(middle - half, middle + half)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-    left.set_yticks(range(len(methods)), [theme.shortened(method) for method in methods])
+        _span(axes, [100 * share for shares in scores.values() for share in shares])
+    left.set_yticks(range(len(methods)), [theme.shortened(method, LONGEST) for method in methods])
     left.set_ylim(len(methods) - 0.5, -0.5)
     return figure
+
+
+def _span(axes: Axes, values: Sequence[float]) -> None:
+    """Let an axis span its values, LEAST_RANGE at least, with ticks at percentages that there can be."""
+    middle = (min(values) + max(values)) / 2
+    half = max(1.1 * (max(values) - min(values)), LEAST_RANGE) / 2
+    ticks = MaxNLocator(5).tick_values(middle - half, middle + half)
+    axes.set_xticks([tick for tick in ticks if max(0, middle - half) <= tick <= min(100, middle + half)])
+    axes.set_xlim(middle - half, middle + half)
 
 
 def _draw_seeds(axes: Axes, place: int, shares: Sequence[float], *, deployed: bool) -> None:

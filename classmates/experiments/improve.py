@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def improve(
         dry_run: only say what would be run, and what that takes.
 
     Returns:
-        The verdict, which is also in verdict.json and verdict.md; with dry_run the plan.
+        The verdict, which is also in report.html, verdict.md and verdict.json; with dry_run the plan.
 
     Raises:
         UserError: anything that cannot work, before the first run starts; Baseline has failed; or no seed of every
@@ -144,7 +145,8 @@ def write_page(found: Judged) -> None:
     try:
         write_improvement_page(found.verdict, found.record, *answers_of(found))
     except Exception as error:
-        found.verdict.page.unlink(missing_ok=True)
+        with suppress(OSError):
+            found.verdict.page.unlink(missing_ok=True)
         note(f"the report could not be written ({first_line(error)}); the same command tries again")
 
 

@@ -9,6 +9,7 @@ from classmates.comparisons.runs import DONE, protocol_of
 from classmates.errors import UserError
 from classmates.experiments.ledger import Ledger
 from classmates.experiments.records import read_runs
+from classmates.reporting.page import CannotWrite
 from classmates.reporting.run_page import write_run_page
 
 
@@ -29,6 +30,15 @@ def report(run: str | Path, *, out: str | Path | None = None) -> Path:
     out = folder / "report.html" if out is None else Path(out)
     if out.is_dir():
         raise UserError(f"cannot write the report to {out}: it is a folder; give a file, like {out / 'report.html'}")
+    try:
+        write_page(folder, out)
+    except CannotWrite as error:
+        raise UserError(f"{error}; give another file as `out`") from error
+    return out
+
+
+def write_page(folder: Path, out: Path) -> None:
+    """Write the page of a run's or a comparison's folder; errors as of ``report``."""
     if (folder / "comparison.yaml").is_file():
         ledger = Ledger(folder)
         recipe, planned = ledger.read_plan()
@@ -41,9 +51,8 @@ def report(run: str | Path, *, out: str | Path | None = None) -> Path:
         if (runs["status"] == DONE).any() and protocol_of(runs) is None:
             raise UserError(
                 f"the runs in {folder} were not tested (test false), so that there is nothing to compare; what "
-                "`classmates improve` found is in the report.html that it wrote itself"
+                "`classmates improve` found is in its verdict.md and, for a browser, its report.html"
             )
         write_comparison(ledger.folder, recipe.shown, runs, out)
     else:
         write_run_page(folder, out)
-    return out

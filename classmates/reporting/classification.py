@@ -12,7 +12,7 @@ from classmates.reporting.by_class import MOST_CLASSES_IN_A_TABLE, balanced_accu
 from classmates.reporting.pictures import data_uri, drawable, is_small
 from classmates.runs.reading import Evaluation, FinishedRun
 from classmates.tasks.metrics import ECE
-from classmates.tasks.protocol import Metric, MetricFormat
+from classmates.tasks.protocol import ProtocolRecord, Scores
 
 MOST_CLASSES_IN_A_MATRIX = 30
 LONGEST_FILE = 64
@@ -21,13 +21,13 @@ LONGEST_FILE = 64
 
 def values(run: FinishedRun) -> dict[str, Any]:
     """Return what the page of a classification run shows beyond every run's."""
-    return answers(run.evaluation, run.record.test["student"][ECE], run.record.protocol.metrics[ECE])
+    return answers(run.evaluation, run.record.test["student"], run.record.protocol)
 
 
-def answers(evaluation: Evaluation, ece: Metric, how: MetricFormat) -> dict[str, Any]:
+def answers(evaluation: Evaluation, scores: Scores, protocol: ProtocolRecord) -> dict[str, Any]:
     """Return what ``answers.html.j2`` shows: confusion, classes, calibration, and the most wrong images.
 
-    evaluation: of a classifier. ece: its expected calibration error, and how that is written.
+    evaluation, scores: a classifier's answers and what they are worth. protocol: by which it was judged.
     """
     names = evaluation.class_names
     probabilities = softmax(evaluation.logits)
@@ -50,7 +50,7 @@ def answers(evaluation: Evaluation, ece: Metric, how: MetricFormat) -> dict[str,
         "most_classes": MOST_CLASSES_IN_A_MATRIX,
         "confusion_svg": matrix and theme.svg(matrix, "confusion"),
         "reliability_svg": theme.svg(figures.reliability_diagram(bins), "reliability"),
-        "calibration_error": page.shown(ece.value, how),
+        "calibration_error": page.shown(scores[ECE].value, protocol.metrics[ECE]),
         "wrong": [
             {
                 "row": row,

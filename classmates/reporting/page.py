@@ -31,17 +31,21 @@ def fill(template: str, **values: Any) -> str:
     return environment.get_template(template).render(values)
 
 
+class CannotWrite(UserError):
+    """A page cannot be written."""
+
+
 def write(page: str, out: Path) -> None:
     """Write a page; either the whole of it is there afterwards or what was there before.
 
     Raises:
-        UserError: ``out`` cannot be written.
+        CannotWrite: ``out`` cannot be written.
     """
     try:
         with whole_file(out) as path:
             path.write_text(page, encoding="utf-8", errors="backslashreplace")  # file names need not be Unicode
     except OSError as error:
-        raise UserError(f"cannot write the report to {out}: {error.strerror}; give another file as `out`") from error
+        raise CannotWrite(f"cannot write the report to {out}: {error.strerror}") from error
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

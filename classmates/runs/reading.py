@@ -72,8 +72,9 @@ def read_run(folder: Path) -> FinishedRun:
     if not record.test:
         again = shlex.quote(str(folder / "config.yaml"))
         raise UserError(
-            f"{folder} was trained without a look at the test images (test false): no report shows it. Trained anew "
-            f"it has one: classmates train --config {again} --test true --report true --out FOLDER"
+            f"{folder} was trained without a look at the test images (test false), so that there is nothing to show "
+            f"(of what `classmates improve` tried, its own report.html does). Trained anew "
+            f"it has a report: classmates train --config {again} --test true --report true --out FOLDER"
         )
     settings = _read(folder / "config.yaml", lambda path: dict(parse_yaml(path.read_text("utf-8"))))
     metrics = _read(folder / "metrics.csv", _metrics)

@@ -51,6 +51,27 @@ def test_scores_that_lie_close_together_are_drawn_close_together():
     assert low < 50 < 50.1 < high
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_no_tick_is_at_a_percentage_that_there_cannot_be(share):
+    """Of seeds that are all alike, too, and of a single one."""
+    axes = trials(replace(VERDICT, on_test={"Baseline": (share,), "MCL": (share,)})).axes[1]
+    low, high = axes.get_xlim()
+    assert (low, high) == (pytest.approx(100 * share - 1), pytest.approx(100 * share + 1))
+    ticks = axes.get_xticks()
+    assert len(ticks) >= 2
+    assert max(low, 0) <= min(ticks) < max(ticks) <= min(high, 100)
+
+
+def test_methods_with_long_names_can_be_told_apart():
+    names = [f"MCL(start='identical',views='{one}')" for one in ("own", "shared")]
+    rows = [VERDICT.tried[1]._replace(method=name) for name in names]
+    found = replace(
+        VERDICT, tried=(VERDICT.tried[0], *rows), chosen=names[0], on_test={"Baseline": (0.5,), names[0]: (0.6,)}
+    )
+    _, first, second = (label.get_text() for label in trials(found).axes[0].get_yticklabels())
+    assert first != second
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [

@@ -16,7 +16,7 @@ from classmates.deployment.measuring import paired_difference
 from classmates.evaluation import transfer as module
 from classmates.evaluation.evaluate import evaluate, student_predictions
 from classmates.evaluation.transfer import transfer
-from classmates.experiments.improve import outcomes_on_test
+from classmates.experiments.judging import on_test
 from classmates.runs.folder import read_record, stored_settings
 from classmates.tasks.classification import Classification
 from classmates.tasks.metrics import accuracy_interval
@@ -127,6 +127,6 @@ def test_in_the_table_of_an_export(run, right, split, tmp_path, monkeypatch):
 def test_in_the_verdict_of_a_search(run, right, split):
     settings = stored_settings(run) | HERE
     ledger, job = SimpleNamespace(run_folder=lambda job: run), SimpleNamespace(settings=settings)
-    outcomes, groups = outcomes_on_test(ledger, [job, job])
-    assert (outcomes == right.numpy()).all()
-    assert groups.tolist() == split.groups.tolist()
+    found = on_test(ledger, [job, job], job)
+    assert (found.outcomes == right.numpy()).all()
+    assert found.predictions.groups.tolist() == split.groups.tolist()

@@ -102,7 +102,7 @@ def test_the_numbers_of_the_verdict_are_those_of_the_students(found):
     assert found.chosen == max(validation, key=lambda row: validation[row])
     kept = json.loads((found.folder / "student" / "verdict.json").read_text())
     assert kept == json.loads((found.folder / "verdict.json").read_text())
-    assert kept["lines"][0] == found.headline
+    assert kept["lines"] == [found.headline, *found.limits]
     assert kept["next"] == found.next
     assert kept["text"] == str(found)
     assert found.headline in (found.folder / "verdict.md").read_text()
@@ -174,6 +174,15 @@ def test_a_gain_is_told_and_its_student_copied(told):
     assert (found.student / "student.safetensors").read_bytes() == of_better_seed.read_bytes()
     card = (found.student / "README.md").read_text()
     assert "25.0 points" in card
+    assert (
+        "student.safetensors"
+        not in card[card.index("## Compared") : card.index("## ", card.index("## Compared") + 3)]
+    )
+    page = Page(found.page.read_text()).text
+    assert "+25.0 points Your network: 50.0 % -> 75.0 %" in page
+    assert "is by resampling seeds and images, the same for both" in page
+    assert "once, after that, for Baseline and LabelSmoothing alone. The interval" in page
+    assert "trained with LabelSmoothing, seed 1" in page
     assert "Test images were not looked at" not in card
     assert max(map(len, found.table.splitlines())) <= 80
     load_student(found.student)
@@ -189,11 +198,19 @@ def test_images_of_few_groups_say_less(told):
     assert found.difference.mean == plain.difference.mean
     assert "the interval is too narrow: 8 groups of test images say little of others" in found.lines
     assert found.plain()["groups"] == 8
+    page = Page(found.page.read_text()).text
+    assert "no gain beyond chance Nothing helped" in page
+    assert "is by resampling seeds and groups of images" in page
+    assert "The interval is too narrow: 8 groups" in page
     alone, _ = told(validation, right, groups=torch.zeros(400))
     assert not alone.helps
     assert "LabelSmoothing has 65.0 %, +15.0 points\n" in f"{alone.headline}\n"
     assert "there is no interval: test images of one group say nothing of others" in alone.lines
     assert json.loads((alone.folder / "verdict.json").read_text())["difference"]["low"] is None
+    assert not any("too narrow" in line for line in alone.lines)  # of which there is none
+    page = Page(alone.page.read_text()).text
+    assert "There is no interval: test images of one group" in page
+    assert "resampling" not in page
 
 
 def test_what_is_divided_with_any_seed_is_told_once(told, monkeypatch):
@@ -255,6 +272,9 @@ def test_every_other_look_at_the_same_test_images_is_told(told, found_copy):
     alone = better(found_copy, seeds=[1])
     assert alone.earlier == [first.headline]
     assert any("looked at once before" in line for line in alone.lines)
+    assert (
+        "The test images were looked at before, as is said above. The interval" in Page(alone.page.read_text()).text
+    )
     third = better(found_copy)
     assert third.earlier == [alone.headline]  # the first said what this one says
     (found_copy / "verdict.json").write_text("{}")

@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 
 from classmates.cli.commands import code_of_runs
-from classmates.comparisons import improvement_page as page_of_improve
 from classmates.errors import UserError
 from classmates.experiments import running, workers
 from classmates.experiments.improve import improve
 from classmates.experiments.report import report
+from classmates.reporting import page
 from tests.fixtures.improving import TINY, better
+from tests.reporting.conftest import Page
 
 
 def test_what_is_finished_in_time_is_judged_and_the_rest_goes_on(tmp_path, monkeypatch):
@@ -59,6 +60,10 @@ def test_failed_and_useless_runs_are_told(tmp_path, monkeypatch):
     assert code_of_runs(found) == 4
     assert "RuntimeError: no memory" in str(found)
     assert "WARNING: the student of Baseline, seed 0, is no better than" in str(found)
+    told = Page(found.page.read_text()).text
+    assert "nothing compared Nothing was compared, for no method" in told
+    assert "This student is useless: do not deploy it. Baseline, seed 0:" in told
+    assert "once, after that, for Baseline alone." in told
     with pytest.raises(UserError, match="were not tested"):
         report(tmp_path)
 
@@ -91,12 +96,12 @@ def test_test_images_that_were_trained_on_are_told_at_the_start_and_in_the_verdi
 def test_the_page_calls_the_images_that_are_most_wrong_by_their_files(tmp_path):
     photos = noise(tmp_path / "photos")
     found = improve(str(photos), "resnet8", methods=["LabelSmoothing"], out=tmp_path / "out", **OF_NOISE)
-    page = found.page.read_text()
-    shown = re.findall(r'<bdi title="test/(cat|dog)/\d+\.png">', page)
+    written = found.page.read_text()
+    shown = re.findall(r'<bdi title="test/(cat|dog)/\d+\.png">', written)
     wrong = round(24 * (1 - found.on_test[found.deployed][0]))
     assert len(shown) == wrong > 0
-    assert page.count("<li><figure>") == page.count("<img ") == wrong
-    assert (photos / re.search(r'title="(test/\S+?\.png)"', page)[1]).is_file()
+    assert written.count("<li><figure>") == written.count("<img ") == wrong
+    assert (photos / re.search(r'title="(test/\S+?\.png)"', written)[1]).is_file()
 
 
 def test_a_page_that_cannot_be_written_does_not_take_the_verdict_along(tmp_path, capsys, monkeypatch):
@@ -107,13 +112,16 @@ def test_a_page_that_cannot_be_written_does_not_take_the_verdict_along(tmp_path,
     first = again()
     assert f"report: {first.page}" in first.lines
 
-    def full(*arguments):
-        raise OSError("No space left on device")
+    def full(path):
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(page_of_improve.page, "write", full)
+    monkeypatch.setattr(page, "whole_file", full)
     second = again()
-    assert "the report could not be written (No space left on device)" in capsys.readouterr().err
+    told = f"(cannot write the report to {first.page}: No space left on device); the same command tries again"
+    assert told in capsys.readouterr().err
     assert not second.page.exists()  # that of an earlier verdict would be taken for this one's
+    second.page.mkdir()
+    assert again().headline == first.headline
     assert not any("report" in line for line in second.lines)
     assert (second.folder / "verdict.md").is_file()
     assert second.headline == first.headline
