@@ -8,15 +8,14 @@ from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from classmates._own_code import is_file_name
 from classmates.data.batches.randomness import of_view, stream_seed
+from classmates.data.policies import POLICIES, FromFile, of_torchvision
 from classmates.errors import UserError, unknown
 
-POLICIES = ("RandAugment", "TrivialAugmentWide", "AutoAugment")
-IMAGES_A_DRAW = 8
-"""The number of neighbours in the epoch's order that a policy treats alike, where images are kept in memory."""
 ERASER = v2.RandomErasing(p=1.0, inplace=True)
 
 
@@ -38,8 +37,9 @@ class Augmentation:
         flip: mirror half of the images. Default: not for digits and the like.
         cutout: side in pixels of a square, anywhere in each image, that is set to the mean colour; 0 for none
             (DeVries & Taylor, 2017).
-        policy: further changes of colour and geometry, by torchvision's names. In memory, eight neighbours in the
-            epoch's random order are changed alike.
+        policy: further changes of colour and geometry: "RandAugment", "TrivialAugmentWide" or "AutoAugment" of
+            torchvision, FILE.py:NAME for a transform of your own (a class or function that makes it), or in Python
+            the transform itself. In memory, eight neighbours in the epoch's random order are changed alike.
         crop_scale: least share of a larger image's area that a random crop keeps, above 0 and up to 1. Default: as
             the recipe has it, 0.6 or 0.35, and without one torchvision's 0.08.
         erasing: probability of a blank rectangle (Zhong et al., 2020).
@@ -57,7 +57,7 @@ class Augmentation:
     fill: int = 0
     flip: bool | None = None
     cutout: int = 0
-    policy: Literal["RandAugment", "TrivialAugmentWide", "AutoAugment"] | None = None
+    policy: str | nn.Module | None = None
     crop_scale: float | None = None
     erasing: float = 0.0
     mixup: float = 0.0
@@ -72,8 +72,13 @@ class Augmentation:
             raise UserError(f"fill is {self.fill}; grey values go from 0 (black) to 255 (white)")
         if self.cutout < 0:
             raise UserError(f"cutout is {self.cutout}; give the side of a square in pixels, 0 for none")
-        if self.policy is not None and self.policy not in POLICIES:
+        if isinstance(self.policy, str) and self.policy not in POLICIES and not is_file_name(self.policy):
             raise unknown("policy", self.policy, POLICIES)
+        if not isinstance(self.policy, str | nn.Module | None):
+            raise UserError(
+                f"policy is a {type(self.policy).__name__}; give a transform of torchvision.transforms.v2, whose "
+                "Lambda makes one of any function"
+            )
         if self.crop_scale is not None and not 0 < self.crop_scale <= 1:
             raise UserError(f"crop_scale is {self.crop_scale}; give a share of the image above 0 and up to 1")
         if not 0 <= self.erasing <= 1:
@@ -115,14 +120,22 @@ class Augmentation:
                 f"give less than {min(image_size)}, a quarter to half of it is usual"
             )
 
-    def make_policy(self, small: bool) -> v2.Transform | None:
-        """Make torchvision's transform; AutoAugment's is the one found for CIFAR-10 if the images are small."""
-        if self.policy is None:
-            return None
-        if self.policy == "AutoAugment":
-            found_for = v2.AutoAugmentPolicy.CIFAR10 if small else v2.AutoAugmentPolicy.IMAGENET
-            return v2.AutoAugment(found_for, fill=self.fill)
-        return getattr(v2, self.policy)(fill=self.fill)
+    @property
+    def has_own_policy(self) -> bool:
+        """Whether the policy is a transform of the user's own."""
+        return self.policy is not None and self.policy not in POLICIES
+
+    def make_policy(self, *, small: bool) -> nn.Module | None:
+        """Make the policy for images that are kept in memory (small) or not; None without one.
+
+        Raises:
+            UserError: a transform of one's own cannot be made.
+        """
+        if not isinstance(self.policy, str):
+            return self.policy
+        if self.has_own_policy:
+            return FromFile(self.policy)
+        return of_torchvision(self.policy, self.fill, small=small)
 
 
 class Draws(NamedTuple):
@@ -168,24 +181,6 @@ def crop_and_flip(padded: Tensor, size: tuple[int, int], indices: Tensor, draws:
     across = torch.arange(width, device=padded.device)
     pixels = (first[:, None] + down)[:, :, None] + (step[:, None] * across)[:, None, :]
     return padded.view(-1, channels).index_select(0, pixels.flatten()).view(-1, height, width, channels)
-
-
-def apply_policy(
-    policy: v2.Transform, images: Tensor, places: Tensor, seed: int, epoch: int, view: int = 0
-) -> Tensor:
-    """Change images [B, H, W, C] in uint8, those alike whose places in the epoch's order lie side by side.
-
-    torchvision draws once for all images it is given, so a batch is given to it in pieces. What is drawn depends on
-    the seed, the epoch, the place and the view alone. places: [B], ascending, on the CPU.
-    """
-    groups, counts = (places // IMAGES_A_DRAW).unique_consecutive(return_counts=True)
-    pieces = images.permute(0, 3, 1, 2).split(counts.tolist())
-    changed = []
-    with torch.random.fork_rng(devices=[]):  # torchvision's transforms know only the global generator
-        for group, piece in zip(groups.tolist(), pieces, strict=True):
-            torch.default_generator.manual_seed(stream_seed(of_view("policy", view), seed, epoch, group))
-            changed.append(policy(piece))
-    return torch.cat(changed).permute(0, 2, 3, 1).contiguous()
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor, memory_format: torch.memory_format) -> Tensor:

@@ -2,15 +2,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transforms
 
 from classmates.data.augmentation import (
-    IMAGES_A_DRAW,
-    POLICIES,
     Augmentation,
     Draws,
-    apply_policy,
     crop_and_flip,
     cut_out,
     draw,
@@ -118,43 +114,6 @@ def test_what_is_erased_is_drawn_by_position(memory_format):
     assert len(erased.unique(dim=0)) > 20  # each its own rectangle
 
 
-@pytest.mark.parametrize("name", POLICIES)
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_policy_draws_by_place_whatever_the_batch(name, channels):
-    images = random_images(32, 12, 12, channels)
-    policy = Augmentation(policy=name).make_policy(small=True)
-    places = torch.arange(32)
-    before = torch.get_rng_state()
-    whole = apply_policy(policy, images, places, 3, 1)
-    assert torch.equal(before, torch.get_rng_state())
-    assert whole.shape == images.shape
-    assert whole.dtype == torch.uint8
-    for first in (0, 1):  # every second image, as one of two processes has them; cut at an odd place
-        mine = places[first::2]
-        parts = [apply_policy(policy, images[part], part, 3, 1) for part in (mine[:5], mine[5:])]
-        assert torch.equal(torch.cat(parts), whole[mine])
-    assert not torch.equal(whole, apply_policy(policy, images, places, 3, 2))
-    assert not torch.equal(whole, apply_policy(policy, images, places, 4, 1))
-
-
-def test_a_policy_treats_neighbours_alike_and_others_not():
-    image = random_images(1, 12, 12, 3)
-    policy = v2.RandomRotation(180)
-    changed = apply_policy(policy, image.expand(3 * IMAGES_A_DRAW, -1, -1, -1), torch.arange(3 * IMAGES_A_DRAW), 0, 0)
-    groups = changed.split(IMAGES_A_DRAW)
-    assert all(torch.equal(group, group[:1].expand_as(group)) for group in groups)
-    assert len(torch.stack([group[0] for group in groups]).unique(dim=0)) == 3
-
-
-def test_policies_are_torchvisions():
-    assert Augmentation().make_policy(small=True) is None
-    made = Augmentation(policy="RandAugment", fill=128).make_policy(small=False)
-    assert isinstance(made, v2.RandAugment)
-    assert (made.num_ops, made.magnitude, made.fill) == (2, 9, 128)
-    policies = [Augmentation(policy="AutoAugment").make_policy(small).policy for small in (True, False)]
-    assert policies == [v2.AutoAugmentPolicy.CIFAR10, v2.AutoAugmentPolicy.IMAGENET]
-
-
 def test_padding_goes_by_the_size():
     assert [Augmentation().padding((side, 40)) for side in (1, 2, 8, 23, 24, 32)] == [0, 1, 1, 1, 4, 4]
     assert Augmentation(crop_padding=0).padding((32, 32)) == 0
@@ -168,6 +127,10 @@ def test_settings_out_of_range_are_refused():
         ({"cutout": -2}, "cutout is -2"),
         ({"padding_mode": "reflct"}, "unknown padding_mode 'reflct': did you mean 'reflect'"),
         ({"policy": "RandAugmnt"}, "unknown policy 'RandAugmnt': did you mean 'RandAugment'"),
+        (
+            {"policy": len},
+            "policy is a builtin_function_or_method; give a transform of torchvision.transforms",
+        ),
         ({"crop_scale": 0.0}, r"crop_scale is 0\.0; give a share of the image above 0 and up to 1"),
         ({"crop_scale": 1.1}, r"crop_scale is 1\.1"),
         ({"erasing": 1.5}, r"erasing is 1\.5; give a probability"),

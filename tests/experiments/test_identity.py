@@ -45,6 +45,11 @@ def test_a_networks_name_is_no_file_even_where_a_folder_has_it(tmp_path, monkeyp
     (tmp_path / "net.py").write_text("twice = 22")
     own.append(config_hash({**settings, "model": "net.py:Net"}))
     assert len({before, *own}) == 3
+    varied = []
+    for factor in (2, 3):
+        (tmp_path / "policy.py").write_text(f"def make():\n    return lambda images: images // {factor}\n")
+        varied.append(config_hash({**settings, "augmentation": {"policy": f"{tmp_path}/policy.py:make"}}))
+    assert len({before, *varied}) == 3
 
 
 def test_files_that_a_models_file_imports_count_too(tmp_path):

@@ -12,7 +12,6 @@ from classmates.contracts import Batch
 from classmates.data.augmentation import (
     Augmentation,
     Draws,
-    apply_policy,
     crop_and_flip,
     cut_out,
     draw,
@@ -23,6 +22,7 @@ from classmates.data.augmentation import (
 from classmates.data.batches.randomness import generator, of_view
 from classmates.data.batches.samplers import EpochSampler
 from classmates.data.parts import ImageData, Split
+from classmates.data.policies import apply_policy
 
 
 class Loader:
@@ -157,7 +157,8 @@ class MemoryLoader(Loader):
         self.image_size = data.image_size
         self.padding = augmentation.padding(data.image_size)
         self.flip = data.flip if augmentation.flip is None else augmentation.flip
-        self.policy = augmentation.make_policy(small=True)
+        policy = augmentation.make_policy(small=True)
+        self.policy = None if policy is None else policy.to(self.device)
         images = split.images.to(self.device)
         self.padded = pad(images, self.padding, augmentation.padding_mode, augmentation.fill)
 

@@ -19,6 +19,7 @@ from classmates.data.batches.samplers import EpochSampler
 from classmates.data.batches.sampling import InOrder
 from classmates.data.batches.streaming import StreamingLoader
 from classmates.data.parts import ImageData, Split
+from classmates.data.policies import IMAGES_A_DRAW, check_own
 from classmates.data.resizing import PackedRandomResizedCrop, crop_middle
 from classmates.errors import UserError
 
@@ -76,11 +77,15 @@ def check_loading(data: ImageData, augmentation: Augmentation, num_workers: int)
     so that one recipe is for images of any size.
 
     Raises:
-        UserError: an augmentation that these images cannot have, or a number of workers below 0.
+        UserError: an augmentation that these images cannot have, a policy of one's own that cannot be made or does
+            not return images as it got them, or a number of workers below 0.
     """
     require_workers(num_workers)
     augmentation.require_room_for_cutout(data.image_size)
-    if data.train.images is not None:
+    small = data.train.images is not None
+    if augmentation.has_own_policy and (policy := augmentation.make_policy(small=small)) is not None:
+        check_own(policy, (*((IMAGES_A_DRAW,) if small else ()), data.channels, *data.image_size))
+    if small:
         augmentation.padding(data.image_size)
         if augmentation.crop_scale is not None:
             raise UserError(

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torchvision.transforms import v2
 
 from classmates.contracts import Batch
 from classmates.data.augmentation import Augmentation
@@ -7,7 +8,7 @@ from classmates.data.batches.loaders import check_loading, eval_loader, train_lo
 from classmates.data.batches.samplers import EpochSampler
 from classmates.data.batches.sampling import InOrder, Shuffled, Triplets
 from classmates.errors import UserError
-from tests.data.batches.conftest import assert_same, by_index, differ, in_memory, train
+from tests.data.batches.conftest import assert_same, by_index, differ, in_memory, pixels, train
 
 
 def test_batches_carry_labels_and_indices(data):
@@ -123,6 +124,26 @@ def test_a_policy_changes_the_images_also_in_workers(data):
     assert sum(not torch.equal(plain[index], changed[index]) for index in plain) > len(plain) // 2
     with_workers = by_index(train(data, augmentation=Augmentation(policy="RandAugment"), num_workers=1))
     assert all(torch.equal(changed[index], with_workers[index]) for index in changed)
+
+
+OWN = "from torchvision.transforms import v2\ndef make():\n    return v2.RandomInvert(1.0)"
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_transform_of_ones_own_changes_images_of_either_kind(data, tmp_path, num_workers):
+    (tmp_path / "own.py").write_text(OWN)
+    plain, changed = (
+        by_index(train(data, augmentation=Augmentation(policy=policy, flip=False), num_workers=num_workers))
+        for policy in (None, f"{tmp_path}/own.py:make")
+    )
+    for index, image in plain.items():
+        torch.testing.assert_close(255 - pixels(image), pixels(changed[index]), atol=1e-3, rtol=0)
+
+
+def test_a_transform_of_ones_own_is_tried_before_training(data):
+    own = Augmentation(policy=v2.CenterCrop(2))
+    with pytest.raises(UserError, match=rf"of images of \[.*{data.image_size[0]}, .* it is to return what it gets"):
+        check_loading(data, own, 0)
 
 
 @pytest.mark.parametrize(("of_data", "asked", "mirrored"), [(True, None, True), (False, None, False)] + [
