@@ -25,7 +25,7 @@ class LabelSmoothing(Method):
             cross-entropy.
     """
 
-    about = About("control", 2016, 1.0, search={"epsilon": (0.05, 0.1, 0.2)})
+    about = About("control", 2016, 1.1, search={"epsilon": (0.05, 0.1, 0.2)})
     mixes: ClassVar[bool] = True
 
     def __init__(self, network: nn.Module, data: DataSpec, *, epsilon: float = 0.1):

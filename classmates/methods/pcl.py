@@ -51,7 +51,7 @@ class PCL(Method):
     about = About(
         "online",
         2021,
-        4.0,
+        4.1,
         needs="another augmentation of each image for every peer",
         search={"ensemble": (0.3, 1, 3), "mean_teachers": (0.3, 1, 3)},
     )

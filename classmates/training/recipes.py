@@ -156,8 +156,8 @@ RECOMMENDED = {
 """The rows that are worth trying beside Baseline, by the recipe that the data call for.
 
 What an improvement tries is no default: its own validation images choose. From scratch CutMix, which costs nothing,
-was better on each of four seeds of small images that are in no test set, and over three times the epochs, which take
-as long as MCL, by eight points and more on both of two. Of photos only the longer one is tried: on a few hundred
+was better on each of six seeds of small images that are in no test set, and over three times the epochs, which take
+as long as MCL, by eight points and more on each of three. Of photos only the longer one is tried: on a few hundred
 CutMix lost without the longer training (docs/evidence/from_scratch.md).
 """
 
