@@ -50,7 +50,7 @@ def load_class(kind: str, name: str) -> Any:
     """
     file, _, attribute = name.rpartition(":")
     if not file.endswith(".py"):
-        raise UserError(f"{kind} '{name}' names a file but no class in it: write '{name}:YourClass'")
+        raise UserError(f"{kind} '{name}' names a file but nothing in it: write '{name}:NAME', a class or function's")
     path = file_of(name)
     if not path.is_file():
         raise UserError(f"{kind} '{name}': there is no file '{file}' (seen from {Path.cwd()})")
@@ -64,7 +64,7 @@ def load_class(kind: str, name: str) -> Any:
     found = getattr(module, attribute, None)
     if not callable(found):
         own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
-        raise unknown(f"class in {file}", attribute, own)
+        raise unknown(f"class or function in {file}", attribute, own)
     return found
 
 

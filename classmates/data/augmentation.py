@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 
 from classmates._own_code import is_file_name
 from classmates.data.batches.randomness import of_view, stream_seed
-from classmates.data.policies import POLICIES, FromFile, of_torchvision
+from classmates.data.policies import POLICIES, FromFile, OwnPolicy, PolicyName, copied, of_torchvision
 from classmates.errors import UserError, unknown
 
 ERASER = v2.RandomErasing(p=1.0, inplace=True)
@@ -32,13 +32,13 @@ class Augmentation:
         crop_padding: pixels added on each side before a random crop, 0 for none. Default: 4; 1 where a side has
             fewer than 24 pixels.
         padding_mode: what is added: one grey, or the image mirrored at its edge.
-        fill: grey value of the added pixels and of what a policy leaves empty, 0 (black) to 255; the CORSD paper's
-            released code uses 128.
+        fill: grey value of the added pixels and of what a policy of torchvision's leaves empty, 0 (black) to 255;
+            the CORSD paper's released code uses 128.
         flip: mirror half of the images. Default: not for digits and the like.
         cutout: side in pixels of a square, anywhere in each image, that is set to the mean colour; 0 for none
             (DeVries & Taylor, 2017).
         policy: further changes of colour and geometry: "RandAugment", "TrivialAugmentWide" or "AutoAugment" of
-            torchvision, FILE.py:NAME for a transform of your own (a class or function that makes it), or in Python
+            torchvision, FILE.py:NAME for a transform of your own (or a class or function that makes it), or in Python
             the transform itself. In memory, eight neighbours in the epoch's random order are changed alike.
         crop_scale: least share of a larger image's area that a random crop keeps, above 0 and up to 1. Default: as
             the recipe has it, 0.6 or 0.35, and without one torchvision's 0.08.
@@ -57,7 +57,7 @@ class Augmentation:
     fill: int = 0
     flip: bool | None = None
     cutout: int = 0
-    policy: str | nn.Module | None = None
+    policy: PolicyName | str | nn.Module | None = None
     crop_scale: float | None = None
     erasing: float = 0.0
     mixup: float = 0.0
@@ -72,9 +72,11 @@ class Augmentation:
             raise UserError(f"fill is {self.fill}; grey values go from 0 (black) to 255 (white)")
         if self.cutout < 0:
             raise UserError(f"cutout is {self.cutout}; give the side of a square in pixels, 0 for none")
-        if isinstance(self.policy, str) and self.policy not in POLICIES and not is_file_name(self.policy):
-            raise unknown("policy", self.policy, POLICIES)
-        if not isinstance(self.policy, str | nn.Module | None):
+        if isinstance(self.policy, str):
+            require_policy_name(self.policy)
+        elif isinstance(self.policy, type):
+            raise UserError(f"policy is the class {self.policy.__name__}; call it: {self.policy.__name__}(...)")
+        elif not isinstance(self.policy, nn.Module | None):
             raise UserError(
                 f"policy is a {type(self.policy).__name__}; give a transform of torchvision.transforms.v2, whose "
                 "Lambda makes one of any function"
@@ -131,11 +133,26 @@ class Augmentation:
         Raises:
             UserError: a transform of one's own cannot be made.
         """
+        if self.policy is None:
+            return None
         if not isinstance(self.policy, str):
-            return self.policy
+            called = f"policy {type(self.policy).__name__}"
+            return OwnPolicy(copied(self.policy, called), called)
         if self.has_own_policy:
             return FromFile(self.policy)
         return of_torchvision(self.policy, self.fill, small=small)
+
+
+def require_policy_name(name: str) -> None:
+    """Raise UserError for a text that names no policy."""
+    if name in POLICIES or is_file_name(name):
+        return
+    if name.startswith("<"):
+        raise UserError(
+            f"policy '{name}' was an object of Python, which no file keeps: write a function that makes it, and give "
+            "its name, FILE.py:NAME"
+        )
+    raise unknown("policy", name, (*POLICIES, "FILE.py:NAME for one of your own"))
 
 
 class Draws(NamedTuple):

@@ -14,6 +14,7 @@ from classmates._files import at_home
 from classmates._progress import note
 from classmates.comparisons.recipe import Recipe
 from classmates.comparisons.tables import check_scores
+from classmates.data.batches.loaders import check_loading
 from classmates.data.parts import ImageData
 from classmates.errors import UserError
 from classmates.evaluation.predict import device_for
@@ -178,6 +179,7 @@ def failing_on(
         try:
             device_for(config.accelerator)
             method.check_length(config.epochs)
+            check_loading(prepared, config.augmentation, config.num_workers)
             module, _ = training_module(config, method, images)
             tuple(fine_tuning(config, module))
             check_predicted(recipe.score_of(trial.row).who, method, prepared)

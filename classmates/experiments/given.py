@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from classmates.configuration.settings import cut_at_commas
+from classmates.data.augmentation import Augmentation
 from classmates.errors import LONGEST, UserError
 from classmates.methods.spec import MethodSpec
 
@@ -57,14 +60,22 @@ def settings_of(argument: str, given: Any) -> Mapping[str, Any]:
     for name in given or {}:
         if not isinstance(name, str):
             raise UserError(f"{argument}: {shown(name)} is no name of a setting: give a text, such as 'lr'")
-    return {name: _as_in_yaml(value) for name, value in (given or {}).items()}
+    return {name: _as_in_yaml(value, f"{argument}: {name}") for name, value in (given or {}).items()}
 
 
-def _as_in_yaml(value: Any) -> Any:
+def _as_in_yaml(value: Any, who: str) -> Any:
+    if isinstance(value, Augmentation):
+        chosen = {field.name: getattr(value, field.name) for field in fields(value)}
+        value = {field.name: chosen[field.name] for field in fields(value) if chosen[field.name] != field.default}
     if isinstance(value, Mapping):
-        return {name: _as_in_yaml(item) for name, item in value.items()}
+        return {name: _as_in_yaml(item, f"{who}.{name}") for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_as_in_yaml(item) for item in value]
+        return [_as_in_yaml(item, who) for item in value]
+    if isinstance(value, nn.Module):
+        raise UserError(
+            f"{who} is {shown(value)}, and runs are made by names: write a function that makes it, and give "
+            "its name, FILE.py:NAME"
+        )
     if isinstance(value, PathLike):
         return fspath(value)
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else value

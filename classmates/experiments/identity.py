@@ -30,7 +30,7 @@ from classmates.errors import UserError
 from classmates.methods.base import Method
 from classmates.methods.spec import MethodSpec, known_methods
 from classmates.runs.folder import FREE_SETTINGS
-from classmates.runs.plain_values import plain_value
+from classmates.runs.plain_values import plain_value, texts
 from classmates.runs.spec import class_path
 from classmates.runs.student import CARD
 from classmates.runs.task_spec import TaskSpec, known_tasks, task_of
@@ -142,13 +142,13 @@ def code_hash(settings: Mapping[str, Any], package: Package) -> str:
     methods = list(methods_named(settings["method"]))
     kinds = {base for method in methods for base in method.__mro__ if issubclass(base, Method)}
     own = [Source(Path(inspect.getfile(kind))) for kind in kinds if not within(kind, package)]
-    files = [file_of(name) for name in texts(settings) if is_file_name(name)]
+    files = [file_of(name) for name in texts_of(settings) if is_file_name(name)]
     own += beside([*own, *(Source(file) for file in files if file.is_file())])
     roots = {
         "classmates.training.train",
         *(kind.__module__ for kind in kinds if within(kind, package)),
         *(module for source in own for module in package.modules_of(source)),
-        *(getattr(models, name).__module__ for name in texts(settings) if name in models.__all__),
+        *(getattr(models, name).__module__ for name in texts_of(settings) if name in models.__all__),
         type(task_of(settings.get("task"))).__module__,
         *readers(settings["data"], settings.get("data_dir")),
     }
@@ -204,19 +204,13 @@ def methods_named(value: Any) -> Iterator[type[Method]]:
             yield MethodSpec.find(value)
 
 
-def texts(value: Any) -> Iterator[str]:
+def texts_of(settings: Any) -> Iterator[str]:
     """Yield every text among settings, and for the folder of a trained student the name of its model."""
-    if isinstance(value, Mapping):
-        for item in value.values():
-            yield from texts(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from texts(item)
-    elif isinstance(value, str):
-        yield value
-        card = Path(value) / CARD
+    for text in texts(settings):
+        yield text
+        card = Path(text) / CARD
         if card.is_file():
-            yield from texts(json.loads(card.read_text(encoding="utf-8")).get("model"))
+            yield from texts_of(json.loads(card.read_text(encoding="utf-8")).get("model"))
 
 
 def readers(data: str, data_dir: str | None = None) -> tuple[str, ...]:

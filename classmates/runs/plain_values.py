@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ def in_unicode_throughout(value: Any) -> Any:
 def plain_value(value: Any) -> Any:
     """Return a value as YAML can hold it; an object of another kind becomes its type's name in brackets."""
     if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
+        value = {field.name: getattr(value, field.name) for field in fields(value)}  # without a copy of what it holds
     if isinstance(value, Mapping):
         return {str(key): plain_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -42,3 +42,15 @@ def plain_value(value: Any) -> Any:
         if isinstance(value, nn.Module)
         else f"<{kind.__module__}.{kind.__qualname__} object>"
     )
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Yield every text among nested plain values."""
+    if isinstance(value, Mapping):
+        for item in value.values():
+            yield from texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from texts(item)
+    elif isinstance(value, str):
+        yield value

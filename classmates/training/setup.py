@@ -49,6 +49,7 @@ from classmates.training.optimisation import (
 )
 from classmates.training.ranks import agreed, allow_missing_gradients, check_strategy, some_pause
 from classmates.training.rehearsal import rehearse
+from classmates.training.same_code import SameCode
 from classmates.training.same_images import SameImages
 from classmates.training.step_graph import How
 
@@ -206,7 +207,7 @@ def make_trainer(
             share.
     """
     loggers = make_loggers(config.loggers, run.folder, run.name)
-    same_images = SameImages(images)
+    same_images, same_code = SameImages(images), SameCode(run.settings)
     try:
         watching = watchers(
             run,
@@ -224,7 +225,14 @@ def make_trainer(
             gradient_clip_val=config.gradient_clip,
             deterministic=config.deterministic,
             logger=loggers,
-            callbacks=[same_images, Notes(notes), *fine_tuning(config, module), *watching, *config.callbacks],
+            callbacks=[
+                same_images,
+                same_code,
+                Notes(notes),
+                *fine_tuning(config, module),
+                *watching,
+                *config.callbacks,
+            ],
             accumulate_grad_batches=config.accumulate,
             default_root_dir=run.folder,
             num_sanity_val_steps=0,

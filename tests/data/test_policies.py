@@ -3,13 +3,22 @@
 import pickle
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
 from torchvision.transforms import v2
 
 from classmates.data.augmentation import Augmentation
-from classmates.data.policies import IMAGES_A_DRAW, POLICIES, FromFile, apply_policy, check_own
+from classmates.data.policies import (
+    IMAGES_A_DRAW,
+    POLICIES,
+    FromFile,
+    OwnPolicy,
+    PolicyFails,
+    apply_policy,
+    check_own,
+)
 from classmates.errors import UserError
 from tests.data.test_augmentation import random_images
 
@@ -80,6 +89,25 @@ def array():
 
 def broken():
     return v2.Lambda(lambda images: images @ images)
+
+def ends():
+    def transform(images):
+        raise SystemExit("enough")
+    return transform
+
+def flat():
+    return v2.Lambda(lambda images: 255 - images.view(-1))
+
+def sometimes():
+    return v2.RandomApply([v2.ToDtype(torch.float32, scale=True)], p=0.3)
+
+def inverted(images):
+    return 255 - images
+
+def a_class():
+    return v2.RandomInvert
+
+already = v2.Compose([v2.Lambda(lambda images: 255 - images)])
 """
 
 
@@ -95,8 +123,20 @@ def test_a_transform_of_ones_own_is_named_by_its_file(own, small):
     images = random_images(5, 6, 6, 3)
     policy = Augmentation(policy=own("darker")).make_policy(small=small)
     assert torch.equal(apply_policy(policy, images, torch.arange(5), 0, 0), images // 2)
-    itself = v2.Lambda(lambda images: images // 2)
-    assert Augmentation(policy=itself).make_policy(small=small) is itself
+    for whole in (v2.Lambda(inverted), own("already")):
+        policy = Augmentation(policy=whole).make_policy(small=small)
+        assert torch.equal(apply_policy(policy, images, torch.arange(5), 0, 0), 255 - images)
+
+
+def inverted(images):
+    return 255 - images
+
+
+def test_a_transform_stays_as_its_owner_has_it():
+    mine = v2.RandomApply([v2.Lambda(inverted)])
+    mine.register_buffer("mean", torch.zeros(3))
+    Augmentation(policy=mine).make_policy(small=True).to("meta")
+    assert mine.mean.device.type == "cpu"
 
 
 def test_what_it_draws_depends_on_seed_epoch_and_place_alone(own):
@@ -121,9 +161,15 @@ def test_it_goes_to_processes_that_have_not_run_the_file(own):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("none", "unknown class in .*own.py 'none'"),
+        ("none", "unknown class or function in .*own.py 'none'"),
         ("NeedsMore", r"own.py:NeedsMore' is called without arguments, which fails: TypeError: .*'strength'"),
         ("number", "own.py:number' is called without arguments and returns a int, but it is to return"),
+        ("a_class", "own.py:a_class' is called without arguments and returns the class RandomInvert, but"),
+        (
+            "inverted",
+            r"own.py:inverted' takes images, but is called without arguments, to make a transform: if it is one "
+            r"itself, write a function that returns it \('def make\(\): return inverted'\)",
+        ),
     ],
 )
 def test_what_makes_no_transform_is_refused(own, name, message):
@@ -137,11 +183,14 @@ def test_what_makes_no_transform_is_refused(own, name, message):
     [
         (
             "floats",
-            r"the policy makes \[.*3, 6, 5\] in torch.float32 of images of \[.*\] in torch.uint8; it is to",
+            r"own.py:floats' makes images of \[.*3, 6, 5\] in float32 of images of \[.*\] in uint8; it is to",
         ),
-        ("smaller", r"the policy makes \[.*3, 4, 4\] in torch.uint8 of images"),
-        ("array", "the policy makes ndarray of images"),
-        ("broken", r"the policy fails on images of \[.*3, 6, 5\] in uint8: RuntimeError: "),
+        ("smaller", r"own.py:smaller' makes images of \[.*3, 4, 4\] in uint8 of images"),
+        ("array", "own.py:array' makes ndarray of images"),
+        ("broken", r"own.py:broken' fails on images of \[.*3, 6, 5\] in uint8: RuntimeError: .*\(own.py, line \d+\)"),
+        ("ends", r"own.py:ends' fails on .*: SystemExit: enough \(own.py, line \d+\)"),
+        ("flat", r"own.py:flat' fails on .*: RuntimeError: view size is not compatible .*\(own.py, line \d+\)"),
+        ("sometimes", "own.py:sometimes' makes images of .* in float32"),
     ],
 )
 def test_what_does_not_return_images_as_it_got_them_is_refused(own, shape, name, message):
@@ -149,8 +198,52 @@ def test_what_does_not_return_images_as_it_got_them_is_refused(own, shape, name,
         check_own(FromFile(own(name)), shape)
 
 
+def test_what_a_transform_does_later_is_looked_at_too():
+    calls = []
+
+    def worse(images):
+        calls.append(images)
+        return images if len(calls) < 3 else images.float()
+
+    images = random_images(24, 6, 6, 1)
+    with pytest.raises(PolicyFails, match=r"policy Lambda makes images of \[8, 1, 6, 6\] in float32"):
+        apply_policy(OwnPolicy(v2.Lambda(worse), "policy Lambda"), images, torch.arange(24), 0, 0)
+
+
+def test_an_object_that_cannot_be_copied_is_refused():
+    mine = v2.Identity()
+    mine.lock = threading.Lock()
+    with pytest.raises(UserError, match=r"policy Identity cannot be copied \(cannot pickle .*FILE.py:NAME"):
+        Augmentation(policy=mine).make_policy(small=True)
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ("own:make", "unknown policy 'own:make'.*FILE.py:NAME"),
+        ("<ColorJitter>", "policy '<ColorJitter>' was an object of Python, which no file keeps"),
+        (v2.RandomInvert, r"policy is the class RandomInvert; call it: RandomInvert\(\.\.\.\)"),
+        (inverted, "policy is a function; give a transform of torchvision.transforms.v2, whose Lambda"),
+    ],
+)
+def test_what_is_no_policy_is_refused(policy, message):
+    with pytest.raises(UserError, match=message):
+        Augmentation(policy=policy)
+
+
 def test_a_transform_that_returns_images_as_it_got_them_is_taken_and_draws_nothing_of_the_programs(own):
     before = torch.get_rng_state()
     for name in ("darker", "Noise"):
         check_own(FromFile(own(name)), (8, 3, 6, 5))
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.gpu
+def test_draws_on_a_gpu_depend_on_seed_epoch_and_place_alone():
+    images = random_images(16, 6, 6, 3).cuda()
+    noise = OwnPolicy(v2.Lambda(lambda images: images ^ torch.randint_like(images, 2)), "policy Lambda")
+    before = torch.cuda.get_rng_state()
+    first, again, other = (apply_policy(noise, images, torch.arange(16), 0, epoch) for epoch in (0, 0, 1))
+    assert torch.equal(before, torch.cuda.get_rng_state())
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)

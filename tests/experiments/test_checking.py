@@ -5,7 +5,10 @@ from PIL import Image
 
 from classmates.comparisons.recipe import ScoreChoice
 from classmates.errors import UserError
+from classmates.experiments.compare import compare
+from classmates.experiments.improve import improve
 from classmates.experiments.plan import choose, jobs_of
+from classmates.experiments.sweep import sweep
 from tests.experiments.test_plan import BASELINE, TWO_PEERS, jobs, plan
 
 AVERAGED = {"class_path": "MCL", "init_args": {"start": "identical", "views": "own", "deploy": "average"}}
@@ -110,3 +113,17 @@ def test_learning_curves_of_no_validation_images_are_noted(capsys):
     assert "the figure learning_curves is without 'B' on 'digits'" in capsys.readouterr().err
     jobs(rows=rows)
     assert "learning_curves" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("make", [compare, improve, sweep])
+def test_it_is_tried_before_the_first_of_several_runs(make, tmp_path):
+    (tmp_path / "own.py").write_text("def make():\n    return lambda images: None")
+    asked = {"method": "MCL"} if make is sweep else {"methods": ["MCL"]}
+    with pytest.raises(UserError, match=r"own\.py:make' makes NoneType of images"):
+        make(
+            **asked,
+            data="digits",
+            train={"train_size": 120, "epochs": 1, "augmentation.policy": f"{tmp_path}/own.py:make"},
+            out=tmp_path / "runs",
+        )
+    assert not (tmp_path / "runs").exists()

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import yaml
 from torch import nn
+from torchvision.transforms import v2
 
+from classmates.data.augmentation import Augmentation
 from classmates.errors import UserError
 from classmates.experiments.compare import compare
 from classmates.experiments.given import settings_of
@@ -36,6 +38,15 @@ def test_paths_and_numbers_of_numpy_are_those_of_yaml():
     }
     (job,) = plan(partial(MCL, beta=np.float64(0.1)))
     assert yaml.safe_load(yaml.safe_dump(job.plain()))["settings"]["method"]["init_args"]["beta"] == 0.1
+
+
+def test_an_augmentation_is_what_was_chosen_of_it():
+    plain = settings_of("train", {"augmentation": Augmentation(cutmix=1.0, flip=False)})
+    assert plain == {"augmentation": {"cutmix": 1.0, "flip": False}}
+    with pytest.raises(
+        UserError, match=r"train: augmentation.policy is Identity\(\), and runs are made by names.*FILE"
+    ):
+        settings_of("train", {"augmentation": Augmentation(policy=v2.Identity())})
 
 
 def test_classes_are_methods():

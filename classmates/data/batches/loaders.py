@@ -6,10 +6,12 @@ Lightning finds ``set_epoch`` at ``loader.sampler`` and calls it before each epo
 
 from __future__ import annotations
 
+import pickle
 from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 from torchvision.transforms import InterpolationMode, v2
 
 from classmates._memory import PROCESS, require_memory
@@ -17,11 +19,11 @@ from classmates.data.augmentation import Augmentation
 from classmates.data.batches.in_memory import Loader, MemoryLoader
 from classmates.data.batches.samplers import EpochSampler
 from classmates.data.batches.sampling import InOrder
-from classmates.data.batches.streaming import StreamingLoader
+from classmates.data.batches.streaming import FORKS, StreamingLoader
 from classmates.data.parts import ImageData, Split
-from classmates.data.policies import IMAGES_A_DRAW, check_own
+from classmates.data.policies import IMAGES_A_DRAW, POLICIES, check_own
 from classmates.data.resizing import PackedRandomResizedCrop, crop_middle
-from classmates.errors import UserError
+from classmates.errors import UserError, first_line
 
 NOT_VARIED = Augmentation(crop_padding=0, flip=False)
 
@@ -55,7 +57,7 @@ def train_loader(
     Raises:
         UserError: as ``check_loading``.
     """
-    check_loading(data, augmentation, num_workers)
+    check_loading(data, augmentation, num_workers, device)
     how: Any = {"seed": seed, "views": views, "device": device, "memory_format": memory_format}
     if data.train.images is not None:
         return MemoryLoader(data, data.train, sampler, augmentation, **how)
@@ -70,11 +72,13 @@ def train_loader(
     return StreamingLoader(data, data.train, sampler, augmentation, transform, num_workers=num_workers, **how)
 
 
-def check_loading(data: ImageData, augmentation: Augmentation, num_workers: int) -> list[str]:
+def check_loading(
+    data: ImageData, augmentation: Augmentation, num_workers: int, device: torch.device | str = "cpu"
+) -> list[str]:
     """Check the settings of ``train_loader`` before there is a sampler; return notes on those without effect.
 
-    ``fill`` has none without a policy on images from files, which are cropped without padding. It is no error there,
-    so that one recipe is for images of any size.
+    ``fill`` has none on images from files, which are cropped without padding, without a policy of torchvision's. It
+    is no error there, so that one recipe is for images of any size. device: where the batches will be made.
 
     Raises:
         UserError: an augmentation that these images cannot have, a policy of one's own that cannot be made or does
@@ -84,7 +88,13 @@ def check_loading(data: ImageData, augmentation: Augmentation, num_workers: int)
     augmentation.require_room_for_cutout(data.image_size)
     small = data.train.images is not None
     if augmentation.has_own_policy and (policy := augmentation.make_policy(small=small)) is not None:
-        check_own(policy, (*((IMAGES_A_DRAW,) if small else ()), data.channels, *data.image_size))
+        check_own(
+            policy,
+            (*((IMAGES_A_DRAW,) if small else ()), data.channels, *data.image_size),
+            device if small else "cpu",
+        )
+        if not small and num_workers > 0:
+            require_for_readers(policy)
     if small:
         augmentation.padding(data.image_size)
         if augmentation.crop_scale is not None:
@@ -99,9 +109,22 @@ def check_loading(data: ImageData, augmentation: Augmentation, num_workers: int)
             "crop_padding and padding_mode are for images kept in memory (up to 64 pixels); larger ones are cropped "
             "at random sizes: leave these two out, or give an image_size of 64 or less"
         )
-    if augmentation.fill == 0 or augmentation.policy is not None:
+    if augmentation.fill == 0 or augmentation.policy in POLICIES:
         return []
     return [f"fill {augmentation.fill} has no effect: images larger than 64 pixels are cropped without padding"]
+
+
+def require_for_readers(policy: nn.Module) -> None:
+    """Raise UserError where processes that read images begin anew, and a transform cannot be sent to them."""
+    if FORKS:
+        return
+    try:
+        pickle.dumps(policy)
+    except Exception as error:
+        raise UserError(
+            f"the policy cannot be sent to the processes that read images ({first_line(error)}): write a function "
+            "that makes it, and give its name, FILE.py:NAME, or say --num_workers 0"
+        ) from error
 
 
 def require_workers(num_workers: int) -> None:

@@ -18,12 +18,15 @@ from classmates.data.batches.in_memory import Loader
 from classmates.data.batches.randomness import of_view, stream_seed
 from classmates.data.batches.samplers import EpochSampler
 from classmates.data.parts import Files, ImageData, Split
+from classmates.data.policies import PolicyFails
 from classmates.data.readers.jpeg import decode_fast
 from classmates.data.readers.opening import UnreadableImage
 from classmates.errors import UserError, first_line
 
-LOST = ("DataLoader worker", "shared memory")
+LOST = ("DataLoader worker (", "shared memory")
 """What PyTorch says where a process that reads images has ended, or cannot hand over what it has read."""
+FORKS = sys.platform == "linux"
+"""Whether processes that read images begin as copies of this one; elsewhere they begin anew, and are sent things."""
 BATCHES_AHEAD = 2
 """The number of batches each worker makes ahead; more would only take memory where workers keep up on average."""
 
@@ -55,7 +58,7 @@ class StreamingLoader(Loader):
             batch_sampler=_Positions(sampler),
             num_workers=num_workers,
             # Python's own choice from 3.14 on would run a script without a main guard in each of them.
-            multiprocessing_context="fork" if num_workers and sys.platform == "linux" else None,
+            multiprocessing_context="fork" if num_workers and FORKS else None,
             persistent_workers=num_workers > 0,
             prefetch_factor=BATCHES_AHEAD if num_workers > 0 else None,
             pin_memory=self.device.type == "cuda",
@@ -74,8 +77,8 @@ class StreamingLoader(Loader):
         try:
             for *views, indices in on_device(([*views, indices] for views, indices in self.loader), self.device):
                 yield views, indices
-        except UnreadableImage as error:  # before which DataLoader puts the traceback of its worker
-            raise UnreadableImage(str(error).rpartition("UnreadableImage: ")[2].strip()) from None
+        except (UnreadableImage, PolicyFails) as error:  # before which DataLoader puts the traceback of its worker
+            raise type(error)(str(error).rpartition(f"{type(error).__name__}: ")[2].strip()) from None
         except RuntimeError as error:
             if any(words in str(error) for words in LOST):
                 raise UserError(

@@ -186,5 +186,6 @@ def test_a_grey_without_effect_is_noted(streamed):
     note = "fill 128 has no effect: images larger than 64 pixels are cropped without padding"
     assert check_loading(streamed, Augmentation(fill=128), 0) == [note]
     assert check_loading(streamed, Augmentation(fill=128, policy="RandAugment"), 0) == []
+    assert check_loading(streamed, Augmentation(fill=128, policy=v2.RandomInvert()), 0) == [note]
     assert check_loading(in_memory(), Augmentation(fill=128), 0) == []
     assert_same(*(train(streamed, augmentation=Augmentation(fill=fill), num_workers=0) for fill in (0, 128)))

@@ -6,16 +6,19 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms import InterpolationMode
+from torch.utils.data import get_worker_info
+from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as transforms
 
 from classmates._machine import usable_cores
 from classmates.data.augmentation import Augmentation
-from classmates.data.batches.loaders import eval_loader, train_loader
+from classmates.data.batches import loaders
+from classmates.data.batches.loaders import check_loading, eval_loader, train_loader
 from classmates.data.batches.samplers import EpochSampler
 from classmates.data.batches.sampling import Shuffled, Triplets
 from classmates.data.batches.streaming import use_any_core
 from classmates.data.parts import ImageData, Split
+from classmates.data.policies import PolicyFails
 from classmates.data.readers.opening import UnreadableImage
 from classmates.data.resizing import PackedRandomResizedCrop
 from classmates.errors import UserError
@@ -92,6 +95,30 @@ def test_a_worker_that_is_lost_is_told_with_what_helps(streamed, monkeypatch, wo
         with pytest.raises(kind, match=re.escape(text)) as told:
             list(loader)
         assert ("--num_workers 0" in str(told.value)) is (kind is UserError)
+
+
+def test_a_transform_that_fails_in_a_process_that_reads_images_is_named_with_its_error(streamed):
+    def fails(images):
+        if get_worker_info():
+            raise RuntimeError("shared memory")
+        return images
+
+    sampler = EpochSampler(Shuffled(), streamed.train.labels, 6, seed=2)
+    augmentation = Augmentation(policy=v2.Lambda(fails))
+    with pytest.raises(PolicyFails) as told:
+        list(train_loader(streamed, sampler, augmentation, seed=0, num_workers=1))
+    assert re.fullmatch(
+        r"policy Lambda fails on images of \[3, 48, 48\] in uint8: RuntimeError: shared memory \(\S+, line \d+\)",
+        str(told.value),
+    )
+
+
+def test_a_transform_that_cannot_be_sent_to_processes_that_begin_anew_is_refused(streamed, monkeypatch):
+    monkeypatch.setattr(loaders, "FORKS", False)
+    augmentation = Augmentation(policy=v2.Lambda(lambda images: images))
+    assert check_loading(streamed, augmentation, 0) == []
+    with pytest.raises(UserError, match=r"cannot be sent to the processes that read images \(.*--num_workers 0"):
+        check_loading(streamed, augmentation, 1)
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])

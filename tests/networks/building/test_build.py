@@ -100,9 +100,9 @@ def test_class_in_a_file(file: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "args", "message"),
     [
-        ("{file}", {}, r"names a file but no class in it: write '.*networks.py:YourClass'"),
+        ("{file}", {}, r"names a file but nothing in it: write '.*networks.py:NAME', a class or function's"),
         ("{file}.py:Plain", {}, r"there is no file '.*networks.py.py'"),
-        ("{file}:Plan", {}, r"unknown class in .*networks.py 'Plan': did you mean 'Plain'"),
+        ("{file}:Plan", {}, r"unknown class or function in .*networks.py 'Plan': did you mean 'Plain'"),
         ("{file}:Widths.first", {}, "unknown class"),
         ("{file}:Fails", {}, "could not be built: OSError: no such weights"),
         ("{file}:Plain", {"depth": 3}, "could not be built: TypeError.*depth"),

@@ -1,0 +1,42 @@
+"""A run goes on with the code of its owner's that it began with, or is told that it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch.callbacks import Callback
+
+from classmates._own_code import code_hash, file_of, is_file_name
+from classmates.errors import UserError
+from classmates.runs.plain_values import texts
+
+
+class SameCode(Callback):
+    """Keeps a hash of each file of the user's own that a run's settings name, and compares it where the run goes on.
+
+    Such are a network, a method and an augmentation, ``FILE.py:NAME``.
+
+    Args:
+        settings: every argument of ``train``, as plain values.
+
+    Raises:
+        UserError: a file was changed since.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]):
+        named = sorted({name for name in texts(settings) if is_file_name(name) and file_of(name).is_file()})
+        self.hashes = {name: code_hash(name) for name in named}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"hashes": self.hashes}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        before = state["hashes"]
+        changed = [name for name, found in self.hashes.items() if before.get(name) != found]
+        if changed:
+            files = ", ".join(dict.fromkeys(f"'{file_of(name)}'" for name in changed))
+            raise UserError(
+                f"{files}: not the code that the run began with: put it back as it was, or start another run with "
+                "--out"
+            )
