@@ -14,6 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from torch.random import fork_rng
+
 from classmates._files import at_home, recipes_folder
 from classmates.errors import UserError, unknown
 
@@ -117,7 +119,8 @@ def _module(path: Path, changed: int) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickling look a class's module up by its name
     try:
-        spec.loader.exec_module(module)
+        with fork_rng(devices=[]):  # a file that seeds or draws leaves the run's own random numbers as they are
+            spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -153,3 +153,18 @@ def inside(node: ast.AST) -> Iterator[ast.AST]:
     assert isinstance(node, ast.If)
     for statement in node.body:
         yield from ast.walk(statement)
+
+
+def beside(sources: Sequence[Source]) -> list[Source]:
+    """Return the files that these import from their own folders (``import x``), and those that they import so."""
+    known, left, found = {source.path.resolve() for source in sources}, [*sources], []
+    while left:
+        source = left.pop()
+        for module, name in source.imports:
+            first = (module.strip(".") or str(name)).partition(".")[0]  # `from . import x` is of no module
+            path = source.path.resolve().with_name(f"{first}.py")
+            if path not in known and path.is_file():
+                known.add(path)
+                found.append(Source(path))
+                left.append(found[-1])
+    return found

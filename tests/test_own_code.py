@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from classmates._files import recipes_folder
 from classmates._own_code import code_hash, file_name_of, file_of, is_file_name, load_class, load_named
@@ -34,6 +35,14 @@ def test_a_file_that_the_packages_recipes_name_is_found_from_any_folder(tmp_path
     (tmp_path / name).parent.mkdir(parents=True)
     (tmp_path / name).touch()
     assert str(file_of(f"{name}:vit")) == name
+
+
+def test_a_file_that_seeds_leaves_the_programs_random_numbers(tmp_path):
+    (tmp_path / "own.py").write_text("import torch\ntorch.manual_seed(42)\nclass Own: pass")
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    load_class("model", f"{tmp_path}/own.py:Own")
+    assert torch.equal(before, torch.get_rng_state())
 
 
 OWN = """

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import inspect
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -25,6 +26,7 @@ IMAGES_A_DRAW = 8
 TRIED = 8
 """How often a transform of the user's own is tried before training; what one draw does not show another may."""
 Transform = Callable[[Tensor], Tensor]
+CPU = torch.device("cpu")
 
 
 def of_torchvision(name: str, fill: int, *, small: bool) -> v2.Transform:
@@ -60,7 +62,9 @@ class OwnPolicy(nn.Module):
             changed = self.transform(images)
         except WHATEVER as error:
             raise PolicyFails(f"{self.called} fails on {described(images)}: {where_it_failed(error)}") from error
-        if isinstance(changed, Tensor) and (changed.shape, changed.dtype) == (images.shape, images.dtype):
+        if isinstance(changed, Tensor) and all(
+            getattr(changed, kept) == getattr(images, kept) for kept in ("shape", "dtype", "device")
+        ):
             return changed
         made = described(changed) if isinstance(changed, Tensor) else type(changed).__name__
         raise PolicyFails(
@@ -79,7 +83,9 @@ class FromFile(OwnPolicy):
     """
 
     def __init__(self, name: str):
-        super().__init__(made_by_file(name), f"policy '{name}'")
+        with own_draws() as seed:  # the run's own stay as they are, whatever the file draws or seeds
+            seed(0)
+            super().__init__(made_by_file(name), f"policy '{name}'")
         self.name = name
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -136,33 +142,57 @@ def copied(transform: Any, called: str) -> Any:
 
 def described(images: Tensor) -> str:
     """Return how messages describe a tensor of images."""
-    return f"images of {list(images.shape)} in {str(images.dtype).removeprefix('torch.')}"
+    place = "" if images.device.type == "cpu" else f" on {images.device}"
+    return f"images of {list(images.shape)} in {str(images.dtype).removeprefix('torch.')}{place}"
 
 
 def where_it_failed(error: BaseException) -> str:
-    """Return an error's kind and first line, and the file and line it comes from, if that is not here."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    where = "" if frame.filename == __file__ else f" ({Path(frame.filename).name}, line {frame.lineno})"
+    """Return an error's kind and first line, and the file and line of the user's own that it comes from, if any."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename != __file__ and "-packages" not in frame.filename]
+    where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
     return f"{type(error).__name__}: {first_line(error)}{where}"
 
 
-def check_own(policy: nn.Module, shape: tuple[int, ...], device: torch.device | str = "cpu") -> None:
+@contextmanager
+def own_draws(device: torch.device = CPU) -> Iterator[Callable[[int], None]]:
+    """Let what is drawn from the global generators within leave the program's own random numbers as they are.
+
+    Transforms know no others: the CPU's and, for noise as large as the images, that of their device. Gives what seeds
+    them.
+    """
+    on_gpu = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if on_gpu else []):
+        generators = [torch.default_generator]
+        if on_gpu:
+            index = torch.cuda.current_device() if device.index is None else device.index
+            generators.append(torch.cuda.default_generators[index])
+
+        def seed(number: int) -> None:
+            for generator in generators:
+                generator.manual_seed(number)
+
+        yield seed
+
+
+def check_own(policy: nn.Module, shape: tuple[int, ...], device: torch.device = CPU) -> None:
     """Try a transform of the user's own on random images, as many or fewer at a time as it will get.
 
     The same images and draws whatever the run's seed, so that no seed finds what another does not.
 
     Args:
-        policy: the transform.
+        policy: the transform, which is moved there.
         shape: of the images, [n, C, H, W] or [C, H, W].
-        device: where it gets them.
+        device: where the images will be.
 
     Raises:
         PolicyFails: it fails, or does not return images as it got them.
     """
     *count, channels, height, width = shape
-    with torch.random.fork_rng(devices=[]):
+    policy = policy.to(device)
+    with own_draws(device) as seed:
         for number in range(TRIED):
-            torch.default_generator.manual_seed(number)
+            seed(number)
             batch = [max(1, count[0] - number)] if count else []
             # In memory as the batches are: the channels last.
             images = torch.randint(256, (*batch, height, width, channels), dtype=torch.uint8, device=device)
@@ -178,15 +208,9 @@ def apply_policy(policy: nn.Module, images: Tensor, places: Tensor, seed: int, e
     """
     groups, counts = (places // IMAGES_A_DRAW).unique_consecutive(return_counts=True)
     pieces = images.permute(0, 3, 1, 2).split(counts.tolist())
-    # Transforms know only the global generators: the CPU's, and noise as large as the images that of their device.
-    generators = [torch.default_generator]
-    on_gpu = images.device.type == "cuda"
-    if on_gpu:
-        generators.append(torch.cuda.default_generators[images.device.index])
     changed = []
-    with torch.random.fork_rng(devices=[images.device] if on_gpu else []):
+    with own_draws(images.device) as seed_draws:
         for group, piece in zip(groups.tolist(), pieces, strict=True):
-            for generator in generators:
-                generator.manual_seed(stream_seed(of_view("policy", view), seed, epoch, group))
+            seed_draws(stream_seed(of_view("policy", view), seed, epoch, group))
             changed.append(policy(piece))
     return torch.cat(changed).permute(0, 2, 3, 1).contiguous()

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +15,7 @@ from typing import Any
 
 from classmates import models
 from classmates._own_code import file_of, is_file_name
-from classmates._sources import Package, Source
+from classmates._sources import Package, Source, beside
 from classmates.data.fingerprints import digest, split_hash
 from classmates.data.loading import is_folder, load
 from classmates.data.readers.by_name import NAMED
@@ -164,21 +164,6 @@ def code_hash(settings: Mapping[str, Any], package: Package) -> str:
     code = [part for module in modules for part in (module, package.code(module))]
     flipped = str(NAMED[settings["data"]].flip if settings["data"] in NAMED else True)
     return digest(*code, *sorted(source.code for source in own), flipped)
-
-
-def beside(sources: Sequence[Source]) -> list[Source]:
-    """Return the files that these import from their own folders (``import x``), and those that they import so."""
-    known, left, found = {source.path.resolve() for source in sources}, [*sources], []
-    while left:
-        source = left.pop()
-        for module, name in source.imports:
-            first = (module.strip(".") or str(name)).partition(".")[0]  # `from . import x` is of no module
-            path = source.path.resolve().with_name(f"{first}.py")
-            if path not in known and path.is_file():
-                known.add(path)
-                found.append(Source(path))
-                left.append(found[-1])
-    return found
 
 
 @cache

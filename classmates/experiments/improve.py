@@ -109,6 +109,7 @@ def improve(
     run_all(ledger, jobs, workers_on("here", ledger, workers, 1, 1.0), "improving", deadline=deadline)
     found = judged(folder, ledger, jobs, max_time, looks)
     copy_student(found.run, found.verdict.student)
+    found.verdict.write()  # the look at the test images is on record, whatever becomes of the page
     write_page(found)
     found.verdict.write()
     write_model_card(found.verdict.student)  # which holds the verdict

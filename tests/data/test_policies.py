@@ -7,6 +7,7 @@ import threading
 
 import pytest
 import torch
+from torch import nn
 from torchvision.transforms import v2
 
 from classmates.data.augmentation import Augmentation
@@ -90,6 +91,9 @@ def array():
 def broken():
     return v2.Lambda(lambda images: images @ images)
 
+def normalised():
+    return v2.Normalize([0.5], [0.5])
+
 def ends():
     def transform(images):
         raise SystemExit("enough")
@@ -137,6 +141,39 @@ def test_a_transform_stays_as_its_owner_has_it():
     mine.register_buffer("mean", torch.zeros(3))
     Augmentation(policy=mine).make_policy(small=True).to("meta")
     assert mine.mean.device.type == "cpu"
+
+
+class Shift(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("by", torch.tensor(7, dtype=torch.uint8))
+
+    def forward(self, images):
+        return images + self.by
+
+
+def test_it_is_tried_where_the_images_will_be():
+    meta = torch.device("meta")
+    check_own(OwnPolicy(Shift(), "policy Shift"), (8, 3, 6, 5), meta)
+    back = OwnPolicy(v2.Lambda(lambda images: torch.empty_like(images, device="cpu")), "policy Lambda")
+    check_own(back, (8, 3, 6, 5))
+    with pytest.raises(
+        PolicyFails, match=r"makes images of \[8, 3, 6, 5\] in uint8 of images .* on meta; it"
+    ):
+        check_own(back, (8, 3, 6, 5), meta)
+
+
+def test_a_file_that_draws_or_seeds_leaves_the_programs_numbers_and_draws_the_same_each_time(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "import torch\nfrom torchvision.transforms import v2\ntorch.manual_seed(42)\n"
+        "def make():\n    table = torch.randint(256, (1,), dtype=torch.uint8)\n"
+        "    return v2.Lambda(lambda images: images ^ table)"
+    )
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    made = [FromFile(f"{tmp_path}/own.py:make")(torch.zeros(4, dtype=torch.uint8)) for _ in range(2)]
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(*made)
 
 
 def test_what_it_draws_depends_on_seed_epoch_and_place_alone(own):
@@ -188,6 +225,7 @@ def test_what_makes_no_transform_is_refused(own, name, message):
         ("smaller", r"own.py:smaller' makes images of \[.*3, 4, 4\] in uint8 of images"),
         ("array", "own.py:array' makes ndarray of images"),
         ("broken", r"own.py:broken' fails on images of \[.*3, 6, 5\] in uint8: RuntimeError: .*\(own.py, line \d+\)"),
+        ("normalised", r"own.py:normalised' fails on .*: TypeError: [^(]*$"),
         ("ends", r"own.py:ends' fails on .*: SystemExit: enough \(own.py, line \d+\)"),
         ("flat", r"own.py:flat' fails on .*: RuntimeError: view size is not compatible .*\(own.py, line \d+\)"),
         ("sometimes", "own.py:sometimes' makes images of .* in float32"),

@@ -182,6 +182,16 @@ def test_a_gain_is_told_and_its_student_copied(told):
     load_student(found.student)
 
 
+def test_the_look_is_on_record_whatever_becomes_of_the_page(told, found_copy, monkeypatch):
+    def interrupted(found):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("classmates.experiments.improve.write_page", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        told({"Baseline": 0.5, "LabelSmoothing": 0.6}, {"Baseline": 300, "LabelSmoothing": 320})
+    assert (found_copy / "verdict.json").is_file()
+
+
 def test_images_of_few_groups_say_less(told):
     validation, right = {"Baseline": 0.5, "LabelSmoothing": 0.6}, {"Baseline": 200, "LabelSmoothing": 260}
     plain, _ = told(validation, right)

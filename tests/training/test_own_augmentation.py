@@ -22,17 +22,20 @@ def test_a_transform_of_ones_own_augments_a_run_and_is_kept_by_its_name(small_tr
     assert by_name.record.test == itself.record.test != plain.record.test
 
 
-def test_a_run_goes_on_only_with_the_file_that_it_began_with(small_train, tmp_path):
-    file, out = tmp_path / "own.py", tmp_path / "run"
-    text = "from torchvision.transforms import v2\ndef make():\n    return v2.RandomInvert()"
+def test_a_run_goes_on_only_with_the_code_that_it_began_with(small_train, tmp_path, monkeypatch):
+    file, beside, out = tmp_path / "own.py", tmp_path / "strengths.py", tmp_path / "run"
+    monkeypatch.syspath_prepend(tmp_path)
+    text = "import strengths\nfrom torchvision.transforms import v2\ndef make():\n    return v2.RandomInvert()"
     file.write_text(text)
+    beside.write_text("strength = 1")
     how = {"augmentation": Augmentation(policy=f"{file}:make"), "epochs": 2, "out": out}
     with pytest.raises(KeyboardInterrupt):
         small_train(**how, callbacks=[StopAfterOneEpoch()])
-    file.write_text(f"{text}  # changed")
-    with pytest.raises(UserError, match=r"own\.py': not the code that the run began with: put it back as it was"):
-        small_train(**how, resume=True)
-    file.write_text(text)
+    for changed, how_it_was in ((file, text), (beside, "strength = 1")):
+        changed.write_text(f"{how_it_was}\nstrength = 2")
+        with pytest.raises(UserError, match=r"own\.py': not the code that the run began with: put it back as it was"):
+            small_train(**how, resume=True)
+        changed.write_text(f"{how_it_was}  # which changes nothing")
     assert small_train(**how, resume=True).record.training.epochs == 2
 
 

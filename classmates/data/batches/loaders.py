@@ -21,7 +21,7 @@ from classmates.data.batches.samplers import EpochSampler
 from classmates.data.batches.sampling import InOrder
 from classmates.data.batches.streaming import FORKS, StreamingLoader
 from classmates.data.parts import ImageData, Split
-from classmates.data.policies import IMAGES_A_DRAW, POLICIES, check_own
+from classmates.data.policies import CPU, IMAGES_A_DRAW, POLICIES, check_own
 from classmates.data.resizing import PackedRandomResizedCrop, crop_middle
 from classmates.errors import UserError, first_line
 
@@ -57,7 +57,7 @@ def train_loader(
     Raises:
         UserError: as ``check_loading``.
     """
-    check_loading(data, augmentation, num_workers, device)
+    check_loading(data, augmentation, num_workers, torch.device(device))
     how: Any = {"seed": seed, "views": views, "device": device, "memory_format": memory_format}
     if data.train.images is not None:
         return MemoryLoader(data, data.train, sampler, augmentation, **how)
@@ -73,7 +73,7 @@ def train_loader(
 
 
 def check_loading(
-    data: ImageData, augmentation: Augmentation, num_workers: int, device: torch.device | str = "cpu"
+    data: ImageData, augmentation: Augmentation, num_workers: int, device: torch.device = CPU
 ) -> list[str]:
     """Check the settings of ``train_loader`` before there is a sampler; return notes on those without effect.
 
@@ -91,7 +91,7 @@ def check_loading(
         check_own(
             policy,
             (*((IMAGES_A_DRAW,) if small else ()), data.channels, *data.image_size),
-            device if small else "cpu",
+            device if small else CPU,
         )
         if not small and num_workers > 0:
             require_for_readers(policy)
