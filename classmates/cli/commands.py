@@ -52,7 +52,7 @@ class Command(NamedTuple):
 RUNS_FAILED = 4
 """The exit code of a command that came to its end, but some of its runs failed, or none of its files was kept."""
 USELESS = 3
-"""The exit code of a training whose student is no better than the commonest answer."""
+"""The exit code of a training or an improvement whose student is no better than the commonest answer."""
 
 
 def code_of_run(result: Result | None) -> int:
@@ -62,10 +62,14 @@ def code_of_run(result: Result | None) -> int:
 
 
 def code_of_runs(result: Comparison | Improvement | Sweep | Plan) -> int:
-    """Return the exit code of a comparison or a search: whether a run failed; a plan has tried none."""
+    """Return the exit code of a comparison or a search: whether a run failed; a plan has tried none.
+
+    So it is of an improvement, whose student may be useless too.
+    """
     table = getattr(result, "runs", getattr(result, "trials", None))
     failed = table is not None and bool(table["status"].str.contains("failed").any())
-    return RUNS_FAILED if failed else 0
+    useless = USELESS if getattr(result, "useless", False) else 0
+    return RUNS_FAILED if failed else useless
 
 
 def code_of_export(result: Exports | Path) -> int:

@@ -75,9 +75,11 @@ class Improvement(Shown):
         seeds: those that every method has finished.
         tried: Baseline first.
         chosen: the best method on validation images.
+        chosen_by: how many validation images.
         on_test: the headline on test images with each seed, of Baseline and the chosen method.
         difference: winner - baseline, with its interval; None where the chosen method is Baseline.
         groups: how many groups, such as patients, the test images are of; None where they are of none.
+        useless: whether the student to deploy is no better than always giving the commonest answer.
         own_code: whether the network or its task is a Python file of the user's.
         notes: paragraphs on images in two parts, useless students, failed runs and runs that are left.
         looks: those of the verdicts that were made in the same folder before.
@@ -92,9 +94,11 @@ class Improvement(Shown):
     seeds: tuple[int, ...]
     tried: tuple[Tried, ...]
     chosen: str
+    chosen_by: int
     on_test: Mapping[str, Sequence[float]]
     difference: ImageDifference | None = None
     groups: int | None = None
+    useless: bool = False
     own_code: bool = False
     notes: Sequence[str] = ()
     looks: Sequence[Look] = ()
@@ -141,6 +145,12 @@ class Improvement(Shown):
         of_groups = "" if self.groups is None else f" of {self.groups:,} group{'s' if self.groups > 1 else ''}"
         where = f"on {self.images:,} test {self.counted}{of_groups}, {count}"
         baseline = _percent(self.baseline)
+        if self.useless:
+            deployed = fmean(self.on_test[self.deployed])
+            return (
+                f"nothing to deploy: what {self.deployed} trained is no better than always giving the commonest "
+                f"answer, {_percent(deployed)} {where}"
+            )
         if not self.compared:
             return f"nothing was compared, for no method came to its end: {BASELINE} has {baseline} {where}"
         if self.winner is None or self.difference is None:
@@ -172,13 +182,14 @@ class Improvement(Shown):
     def lines(self) -> list[str]:
         """The verdict, what limits it, and what to do now."""
         page = [f"report: {self.page}"] if self.page.is_file() else []
-        deployed = f"deploy: {self.student / 'student.safetensors'}"
-        return [self.headline, *self.limits, deployed, *page, f"next: {self.next}"]
+        deployed = f"{'not worth deploying' if self.useless else 'deploy'}: {self.student / 'student.safetensors'}"
+        further = [] if self.useless else [f"next: {self.next}"]
+        return [self.headline, *self.limits, deployed, *page, *further]
 
     @property
     def limits(self) -> list[str]:
         """What is to be said with the verdict, a sentence each."""
-        told = []
+        told = [IF_USELESS] if self.useless else []
         known = self.difference is not None and not isnan(self.difference.low)
         if known and len(self.seeds) == 1:
             over = self.counted if self.groups is None else "groups"
@@ -190,6 +201,11 @@ class Improvement(Shown):
                 "there is no interval: test images of one group say nothing of others"
                 if self.groups == 1
                 else f"the interval is too narrow: {self.groups} groups of test images say little of others"
+            )
+        if self.looks and self.looks[-1].images != self.test_hash:
+            told.append(
+                f"the test {self.counted} are not those of the last verdict here: where no folder test/ keeps them, "
+                "they are drawn anew as soon as one is added or removed"
             )
         if self.earlier:
             times = "once" if len(self.earlier) == 1 else f"{len(self.earlier)} times"
@@ -217,7 +233,8 @@ class Improvement(Shown):
             f"{name:<34}{value:>12}{cost:>8}{runs:>7} {said:.18}".rstrip() for name, value, cost, runs, said in rows
         ]
         seeds = ", ".join(map(str, self.seeds))
-        return "\n".join([*lines, *filled(HOW.format(metric=self.metric.name, seeds=seeds), indent="")])
+        how = HOW.format(metric=self.metric.name, count=f"{self.chosen_by:,}", counted=self.counted, seeds=seeds)
+        return "\n".join([*lines, *filled(how, indent="")])
 
     def __str__(self) -> str:
         verdict = "\n".join(part for line in self.lines for part in filled(line))
@@ -230,7 +247,9 @@ class Improvement(Shown):
             "lines": [self.headline, *self.limits],
             "next": self.next,
             "helps": self.helps,
+            "useless": self.useless,
             "chosen": self.chosen,
+            "chosen_by": self.chosen_by,
             "deployed": self.deployed,
             "metric": self.metric.name,
             "baseline": self.baseline,
@@ -258,8 +277,13 @@ class Improvement(Shown):
 
 NOTHING = "nothing helped beyond chance: deploy the plain network"
 HOW = (
-    "Validation: {metric}, mean over the seeds that every method has finished ({seeds}). Cost: training time, 1 "
-    "being Baseline's. The choice was made on validation images; of the others the test images were not looked at."
+    "Validation: {metric} on {count} {counted}, mean over the seeds that every method has finished ({seeds}). Cost: "
+    "training time, 1 being Baseline's. The choice was made on validation images; of the others the test images were "
+    "not looked at."
+)
+IF_USELESS = (
+    "try a lower --train.lr, more --train.epochs or published weights (--train.pretrained true), and look with "
+    "`classmates data` whether the folders are the classes"
 )
 
 

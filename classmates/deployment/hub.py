@@ -19,7 +19,8 @@ from classmates.reporting.model_card import CARD_FILE, REPOSITORY, WRITTEN, mode
 from classmates.runs.exits import EXITS
 from classmates.runs.folder import read_record
 from classmates.runs.hub import client
-from classmates.runs.student import CARD, WEIGHTS, read_card, save_tensors
+from classmates.runs.student import read_card, save_tensors
+from classmates.runs.student_files import CARD, WEIGHTS
 
 CONFIG = "config.yaml"
 

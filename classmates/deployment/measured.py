@@ -31,7 +31,8 @@ from classmates.deployment.measuring import (
 from classmates.deployment.text import signed_points, threads_of
 from classmates.errors import first_line, unknown
 from classmates.runs.predict_command import has_own_code, predict_command
-from classmates.runs.student import WEIGHTS, read_card
+from classmates.runs.student import read_card
+from classmates.runs.student_files import WEIGHTS
 from classmates.tasks.protocol import MetricFormat, ProtocolRecord
 
 STUDENT = "student"

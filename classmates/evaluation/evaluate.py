@@ -26,7 +26,8 @@ from classmates.evaluation.scores import StudentScores
 from classmates.evaluation.temperature import fitted_temperature, temperature_in
 from classmates.networks.building.embedding import width_of
 from classmates.runs.hub import from_anywhere
-from classmates.runs.student import CARD, StudentCard, load_embedder, load_student, read_card, write_card
+from classmates.runs.student import StudentCard, load_embedder, load_student, read_card, write_card
+from classmates.runs.student_files import CARD
 from classmates.runs.task_spec import TaskLike, TaskSpec, stored_task, task_of
 from classmates.tasks.protocol import Protocol
 from classmates.tasks.task import Task

@@ -32,7 +32,7 @@ from classmates.methods.spec import MethodSpec, known_methods
 from classmates.runs.folder import FREE_SETTINGS
 from classmates.runs.plain_values import plain_value, texts
 from classmates.runs.spec import class_path
-from classmates.runs.student import CARD
+from classmates.runs.student_files import CARD
 from classmates.runs.task_spec import TaskSpec, known_tasks, task_of
 from classmates.tasks.classification import Classification
 from classmates.training.train import train

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -89,6 +90,7 @@ def judged(folder: Path, ledger: Ledger, jobs: Sequence[Job], max_time: str | No
         seeds=tuple(seeds),
         tried=tried(ledger, jobs, of_seeds, scores),
         chosen=chosen,
+        chosen_by=validation_images(of_seeds[BASELINE][0]),
         on_test={row: looked[row].outcomes.mean(axis=1).tolist() for row in (BASELINE, chosen)},
         difference=difference,
         groups=None if groups is None else len(groups.unique()),
@@ -97,8 +99,16 @@ def judged(folder: Path, ledger: Ledger, jobs: Sequence[Job], max_time: str | No
         looks=looks,
     )
     row = verdict.deployed
-    run = ledger.run_folder(runs[row, best[row]])
-    return Judged(verdict, run, records[row][best[row]], looked[row].predictions)
+    run, record = ledger.run_folder(runs[row, best[row]]), records[row][best[row]]
+    return Judged(replace(verdict, useless=record.useless), run, record, looked[row].predictions)
+
+
+def validation_images(record: RunRecord) -> int:
+    """Return how many validation images a run was judged by."""
+    assert record.validation is not None  # improve trains none without
+    count = record.validation.last.scores["student"][record.protocol.headline].count
+    assert count is not None  # as for every classifier
+    return count
 
 
 def finished(ledger: Ledger, jobs: Sequence[Job]) -> Records:
@@ -131,9 +141,10 @@ def shared_seeds(ledger: Ledger, jobs: Sequence[Job], records: Records, max_time
         takes = [f"{row} about {duration(seconds * epochs[row])}" for (row, _, _), seconds in known.items()]
         told = f"; a run takes: {', '.join(takes)}" if takes else ""
         limit = "" if max_time is None else f" within --max_time {max_time}"
+        fix = "" if max_time is None else ", and a longer --max_time or fewer --methods come to an end sooner"
         raise UserError(
             f"nothing can be chosen yet: there is no seed that every method has finished{limit}{told}. The same "
-            "command goes on where this one stopped"
+            f"command goes on where this one stopped{fix}"
         )
     return seeds
 
@@ -174,13 +185,18 @@ def notes_on(ledger: Ledger, jobs: Sequence[Job], records: Records) -> list[str]
     """Tell of images in two parts, which students are useless, which runs failed, and how many are left."""
     every = (note for record in records[BASELINE].values() for note in notes_on_twins(record.notes))
     twins = [*dict.fromkeys(every)]  # what is divided may differ by the seed
-    useless = [
-        f"WARNING: the student of {row}, seed {seed}, is no better than always giving the commonest answer"
-        for row, runs in records.items()
-        for seed, record in runs.items()
-        if record.useless
-    ]
     states = pd.DataFrame([state_of(ledger, job, ledger.status(job)) for job in jobs])
     left = int((~states["status"].isin(["done", "failed"])).sum())
     more = [f"{left} of {len(jobs)} runs are left to do; the same command goes on with them"] if left else []
-    return [*(f"WARNING: {text}" for text in twins), *useless, *failures(states), *more]
+    return [*(f"WARNING: {text}" for text in [*twins, *useless_students(records)]), *failures(states), *more]
+
+
+def useless_students(records: Records) -> list[str]:
+    """Tell which of the students are useless: a sentence, or none."""
+    useless = {row: [str(seed) for seed, record in runs.items() if record.useless] for row, runs in records.items()}
+    named = [
+        f"{row} (seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)})" for row, seeds in useless.items() if seeds
+    ]
+    count, of = sum(map(len, useless.values())), sum(map(len, records.values()))
+    told = f"{count} of {of} students are no better than always giving the commonest answer: {', '.join(named)}"
+    return [told] if named else []

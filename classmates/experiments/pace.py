@@ -114,8 +114,10 @@ class Pace:
         around = median(self.around) if self.around else max(map(self._around, running), default=0.0)
         seconds = []
         for job in known:
-            since, before = self.begun.get(job.name, (time.monotonic(), len(epoch_seconds(self.ledger, job))))
+            trained = len(epoch_seconds(self.ledger, job))
+            since, before = self.begun.get(job.name, (time.monotonic(), trained))
             whole = around + expected[place(job)] * (job.epochs - before)
-            seconds.append(max(0.0, whole - (time.monotonic() - since)))
+            # A run that is slower than others were still has its epochs before it.
+            seconds.append(max(whole - (time.monotonic() - since), expected[place(job)] * (job.epochs - trained)))
         longest = max(seconds, default=0.0)
         return Left(max(sum(seconds) / at_a_time, longest), len(jobs) - len(known))

@@ -107,7 +107,7 @@ class Board:
             # Other processes on the ledger go on beside this one.
             of_others = sum(map(self.ledger.is_running, unfinished))
             seconds, unknown = self.pace.left([*running, *unfinished], places + of_others)
-            told = f", about {duration(seconds)} left"
+            told = f", about {duration(seconds)} left" if seconds >= 1 or unknown else ", nearly done"
             if unknown:
                 some = unknown < len(running) + len(unfinished)
                 told = f"{told}, unknown for {unknown} runs" if some else ", time left unknown"

@@ -11,7 +11,7 @@ from classmates._progress import note
 from classmates.errors import UserError
 from classmates.runs.exits import EXITS
 from classmates.runs.prototypes import student_hash
-from classmates.runs.student import CARD, WEIGHTS
+from classmates.runs.student_files import CARD, WEIGHTS
 
 RESULT = "result.json"
 WRITTEN_OF_STUDENT = ("student*", "embedding*", "early_exit*", "exports.csv", EXITS)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from classmates._progress import bars_of
 from classmates.errors import UserError, first_line
+from classmates.runs.student_files import CARD, student_folder
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -18,12 +19,12 @@ Rest = ParamSpec("Rest")
 Returned = TypeVar("Returned")
 
 MARK = "hf:"
-READ = ("student.json", "config.yaml", "*.safetensors")
+READ = (CARD, "config.yaml", "*.safetensors")
 """The files of a repository that are fetched; none of them can carry code."""
 
 
 def from_anywhere(function: Callable[Concatenate[Any, Rest], Returned]) -> Callable[Concatenate[Any, Rest], Returned]:
-    """Let a function whose first argument is a run's folder take one of the Hub too."""
+    """Let a function whose first argument is a run's folder take whatever ``local_run`` does."""
 
     @wraps(function)
     def call(run: Any, *arguments: Rest.args, **options: Rest.kwargs) -> Returned:
@@ -39,11 +40,13 @@ def is_on_hub(run: object) -> bool:
 def local_run(run: Any) -> Any:
     """Return a run's folder, which is fetched from the Hub, or is in its cache, where ``hf:`` says so.
 
+    What names its weights, or the folder that ``improve`` wrote, means the folder of the student.
+
     Raises:
         UserError: no such repository or revision, no right to it, or a network that is closed.
     """
     if not is_on_hub(run):
-        return run
+        return student_folder(Path(run)) if isinstance(run, str | Path) else run
     repository, at, revision = str(run).removeprefix(MARK).partition("@")
     if at and not revision:
         raise UserError(f"'{run}' names no revision after @: give a branch, a tag or a commit, or leave out @")

@@ -19,7 +19,8 @@ from classmates._names import utf8_path
 from classmates.errors import UserError
 from classmates.losses.leave_one_out import dissimilarity, distances
 from classmates.losses.prototypes import Distance
-from classmates.runs.student import DAMAGED, WEIGHTS, read_tensors
+from classmates.runs.student import DAMAGED, read_tensors
+from classmates.runs.student_files import WEIGHTS
 
 SUFFIX = ".safetensors"
 KEY = "prototypes"

@@ -32,10 +32,9 @@ from classmates.networks.building.embedding import build_network, without_classi
 from classmates.networks.building.weights import load_matching
 from classmates.runs.hub import from_anywhere
 from classmates.runs.preparation import steps_of
+from classmates.runs.student_files import CARD, WEIGHTS
 from classmates.runs.trust import check_code, found_again
 
-WEIGHTS = "student.safetensors"
-CARD = "student.json"
 LARGEST = 10_000
 """The most pixels that a side of an image may have for a network, lest a card ask for more memory than there is."""
 BUILT_WITH = {"name", "num_classes", "pretrained"}

@@ -19,6 +19,7 @@ VERDICT = Improvement(
     seeds=(0, 1, 2),
     tried=(Tried("Baseline", (0.5,) * 3, 1.0, 3, 3, "done"), Tried("MCL", (0.5, 0.6, 0.7), 2.61, 3, 3, "done")),
     chosen="MCL",
+    chosen_by=1200,
     on_test={"Baseline": (0.5, 0.4, 0.6), "MCL": (0.5, 0.55, 0.6)},
     difference=ImageDifference(0.05, 0.01, 0.09),
 )
@@ -70,12 +71,33 @@ def test_every_look_at_the_test_images_is_told():
     once = replace(VERDICT, looks=(first, others, same))
     assert "were looked at once before" in once.lines[1]
     assert once.earlier == ["first"]
-    assert "were looked at 2 times before" in replace(VERDICT, looks=(first, second, first, others)).lines[1]
+    assert "were looked at 2 times before" in replace(VERDICT, looks=(others, first, second, first)).lines[1]
     alike = Look("these", VERDICT.headline, "of other settings, with the same numbers")
     assert replace(VERDICT, looks=(alike,)).earlier == [VERDICT.headline]
     earlier = Look("these", VERDICT.headline)  # of a version that did not note which runs looked
     for unseen in ((), (others,), (same,), (earlier,)):
         assert not any("before" in line for line in replace(VERDICT, looks=unseen).lines)
+
+
+def test_other_test_images_than_those_of_the_last_verdict_are_told():
+    mine, others = VERDICT.look, Look("others", "third", "c")
+    for looks, told in (((), False), ((others, mine), False), ((mine, others), True), ((others,), True)):
+        said = [line for line in replace(VERDICT, looks=looks).lines if "are not those of the last verdict" in line]
+        assert bool(said) is told
+
+
+@pytest.mark.parametrize(("difference", "who", "score"), [(0.01, "MCL", "55.0"), (-0.01, "Baseline", "50.0")])
+def test_a_student_that_has_learnt_nothing_is_not_to_be_deployed(difference, who, score):
+    found = replace(VERDICT, useless=True, difference=ImageDifference(0.05, difference, 0.09))
+    headline, fix, place, *more = found.lines
+    assert headline == (
+        f"nothing to deploy: what {who} trained is no better than always giving the commonest answer, {score} % on "
+        "400 test images, 3 seeds"
+    )
+    assert fix.startswith("try a lower --train.lr, more --train.epochs or published weights")
+    assert place == "not worth deploying: improved/student/student.safetensors"
+    assert more == []
+    assert found.plain()["useless"]
 
 
 def test_the_looks_are_kept_with_those_of_other_images():
@@ -89,6 +111,7 @@ def test_the_looks_are_kept_with_those_of_other_images():
 def test_the_table_fits_in_a_terminal():
     long = replace(VERDICT, tried=(*VERDICT.tried, Tried("A method " * 9, (), None, 0, 3, "failed")))
     lines = long.table.splitlines()
+    assert "top-1 accuracy on 1,200 images, mean over" in " ".join(lines)
     assert max(map(len, lines)) <= 80
     assert lines[2].split()[:4] == ["MCL", "60.0", "%", "2.6x"]
     assert "0/3" in lines[3]

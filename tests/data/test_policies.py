@@ -157,9 +157,7 @@ def test_it_is_tried_where_the_images_will_be():
     check_own(OwnPolicy(Shift(), "policy Shift"), (8, 3, 6, 5), meta)
     back = OwnPolicy(v2.Lambda(lambda images: torch.empty_like(images, device="cpu")), "policy Lambda")
     check_own(back, (8, 3, 6, 5))
-    with pytest.raises(
-        PolicyFails, match=r"makes images of \[8, 3, 6, 5\] in uint8 of images .* on meta; it"
-    ):
+    with pytest.raises(PolicyFails, match=r"makes images of \[8, 3, 6, 5\] in uint8 of images .* on meta; it"):
         check_own(back, (8, 3, 6, 5), meta)
 
 

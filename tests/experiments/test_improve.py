@@ -51,7 +51,7 @@ def told(found_copy, monkeypatch):
 
         def result(ledger, job):
             record = real(ledger, job)
-            scores = {"student": {"top1": Metric(validation[job.row] + 1e-6 * job.seed)}}
+            scores = {"student": {"top1": Metric(validation[job.row] + 1e-6 * job.seed, count=200)}}
             return record and replace(record, validation=Validation(*(EpochScores(1, scores),) * 2))
 
         def on_test(ledger, jobs, best):
@@ -279,7 +279,7 @@ def test_every_other_look_at_the_same_test_images_is_told(told, found_copy):
 
 def test_the_epoch_that_is_kept_is_judged(told, found_copy, monkeypatch):
     def validated(last, best):
-        return Validation(*(EpochScores(1, {"student": {"top1": Metric(one)}}) for one in (last, best)))
+        return Validation(*(EpochScores(1, {"student": {"top1": Metric(one, count=200)}}) for one in (last, best)))
 
     told({"Baseline": 0.5, "LabelSmoothing": 0.6}, {"Baseline": 200, "LabelSmoothing": 201})
     real = Ledger.result

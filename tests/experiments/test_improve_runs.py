@@ -55,13 +55,16 @@ def test_failed_and_useless_runs_are_told(tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "train", train)
     found = better(tmp_path, seeds=1, train={**TINY, "lr": 1e-12})
     assert (found.chosen, found.seeds) == ("Baseline", (0,))
-    assert found.headline.startswith("nothing was compared, for no method came to its end: Baseline has ")
+    assert found.headline.startswith("nothing to deploy: what Baseline trained is no better than always giving")
+    assert not found.compared
     assert [one.status for one in found.tried] == ["done", "failed"]
     assert code_of_runs(found) == 4
     assert "RuntimeError: no memory" in str(found)
-    assert "WARNING: the student of Baseline, seed 0, is no better than" in str(found)
+    assert "WARNING: 1 of 1 students are no better than always giving the commonest answer: Baseline (seed 0)" in str(
+        found
+    ).replace("\n", " ")
     told = Page(found.page.read_text()).text
-    assert "nothing compared Nothing was compared, for no method" in told
+    assert "nothing to deploy Nothing to deploy: what Baseline trained is" in told
     assert "This student is useless: do not deploy it. Baseline, seed 0:" in told
     assert "once, after that, for Baseline alone." in told
     with pytest.raises(UserError, match="were not tested"):

@@ -60,7 +60,11 @@ def test_short_runs_are_counted_with_the_start_of_their_processes(ledger, clock)
     watched.begin(jobs[1])
     clock.now = 24.0
     assert watched.left(jobs[1:], 1).seconds == pytest.approx(6.0 + 15.0)
-    clock.now = 100.0
+    clock.now = 100.0  # it is slower than the first was
+    assert watched.left([jobs[1]], 1).seconds == pytest.approx(2 * 1.0)
+    ledger.epochs["b"] = [40.0]
+    assert watched.left([jobs[1]], 1).seconds == pytest.approx(1.0)
+    ledger.epochs["b"] = [40.0, 40.0]
     assert watched.left([jobs[1]], 1).seconds == 0.0
 
 

@@ -8,7 +8,8 @@ from torch import nn
 
 from classmates.errors import UserError
 from classmates.runs.prototypes import KEY, Prototypes, file_hash, load_prototypes, student_hash
-from classmates.runs.student import WEIGHTS, StudentCard, save_weights
+from classmates.runs.student import StudentCard, save_weights
+from classmates.runs.student_files import WEIGHTS
 
 CARD = StudentCard(None, ("a", "b"), (1, 8, 8), (0.5,), (0.2,), (8, 8))
 

@@ -250,6 +250,15 @@ def test_network_object_is_loaded_into_one(tmp_path: Path) -> None:
     assert loaded.first.weight is loaded.second.weight
 
 
+@pytest.mark.parametrize("named", ["improved", "improved/student", "improved/student/student.safetensors"])
+def test_a_student_is_found_by_its_weights_and_in_what_improve_wrote(
+    tmp_path: Path, network: nn.Module, named: str
+) -> None:
+    (tmp_path / "improved" / "student").mkdir(parents=True)
+    save_student(tmp_path / "improved" / "student", network, CARD)
+    assert load_student(tmp_path / named)[1] == CARD
+
+
 @pytest.mark.parametrize("missing", ["student.json", "student.safetensors"])
 def test_folder_without_a_student(tmp_path: Path, network: nn.Module, missing: str) -> None:
     save_student(tmp_path, network, CARD)
