@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from io import StringIO
@@ -28,11 +28,15 @@ LINE = 80
 
 
 class Saying(NamedTuple):
-    """What is said: notes; progress; what the libraries underneath say."""
+    """What is said: notes; progress; what the libraries underneath say.
+
+    spelled: how a note names flags, as the command that is run takes them.
+    """
 
     notes: bool = True
     progress: bool = True
     libraries: bool = False
+    spelled: Callable[[str], str] = str
 
 
 USUAL = Saying()
@@ -45,7 +49,7 @@ def saying() -> Saying:
 
 
 @contextmanager
-def say(**what: bool) -> Iterator[None]:
+def say(**what: Any) -> Iterator[None]:
     """Say some of it, or not, within the block; what is not named stays as it is."""
     before = _saying.set(saying()._replace(**what))
     try:
@@ -65,7 +69,7 @@ def columns() -> int:
 def note(text: str) -> None:
     """Say something that is worth knowing beside the result; wrapped at words on a terminal, one line elsewhere."""
     if saying().notes:
-        tqdm.write(wrapped(f"note: {in_unicode(text)}"), file=sys.stderr)  # above a bar, if there is one
+        tqdm.write(wrapped(f"note: {in_unicode(saying().spelled(text))}"), file=sys.stderr)  # above a bar, if there is one
 
 
 def wrapped(text: str) -> str:

@@ -19,6 +19,7 @@ from classmates._signals import ended_by_signals, exit_code
 from classmates.cli.commands import COMMANDS, unknown_command
 from classmates.cli.fitting import fitted
 from classmates.cli.help import CONFIG, command_parser, options_parser, overview_parser
+from classmates.cli.run_flags import flags_of_runs
 from classmates.configuration.arguments import arguments_of
 from classmates.errors import NonFiniteLoss, UserError
 
@@ -158,7 +159,8 @@ def run(command: str, typed: list[str]) -> int:
             settings.add_file(find_settings(text), method=dict(flags).get("method"))
     settings.add_flags((flag, value) for flag, value in flags if flag != "config")
     given = settings.typed()
-    result = function(**given)
+    with flags_of_runs(arguments_of(function), arguments_of(COMMANDS["train"].outline())):
+        result = function(**given)
     shown = entry.written(result, given["out"]) if entry.written and given["out"] else entry.show(result)
     if shown:
         wraps = sys.stdout.isatty() and entry.wraps(result)
