@@ -69,7 +69,8 @@ def columns() -> int:
 def note(text: str) -> None:
     """Say something that is worth knowing beside the result; wrapped at words on a terminal, one line elsewhere."""
     if saying().notes:
-        tqdm.write(wrapped(f"note: {in_unicode(saying().spelled(text))}"), file=sys.stderr)  # above a bar, if there is one
+        said = in_unicode(saying().spelled(text))
+        tqdm.write(wrapped(f"note: {said}"), file=sys.stderr)  # above a bar, if there is one
 
 
 def wrapped(text: str) -> str:
