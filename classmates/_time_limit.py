@@ -17,11 +17,14 @@ def time_limit(limit: str) -> timedelta:
     Raises:
         UserError: another form, no time, or more than a timedelta holds.
     """
+    form = f"max_time is '{limit}': give a time such as 2h, 1h30m or 45m (or DD:HH:MM:SS)"
     parts = re.fullmatch(UNITS, str(limit)) or re.fullmatch(CLOCK, str(limit))  # in Python it may be a number
+    if parts is None:
+        raise UserError(form)
     try:
-        length = timedelta(**{unit: int(number or 0) for unit, number in parts.groupdict().items()} if parts else {})
+        length = timedelta(**{unit: int(number or 0) for unit, number in parts.groupdict().items()})
     except OverflowError as error:
         raise UserError(f"max_time is '{limit}', which is too long; without max_time there is no limit") from error
     if not length:
-        raise UserError(f"max_time is '{limit}': give a time such as 2h, 1h30m or 45m (or DD:HH:MM:SS), not nothing")
+        raise UserError(f"{form}, not nothing")
     return length

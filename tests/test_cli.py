@@ -284,7 +284,7 @@ WRONG = {
     "evaluate": ["evaluate needs RUN"],
     "evaluate nowhere": ["no trained student in 'nowhere'"],
     "transfer": ["transfer needs RUN"],
-    "transfer nowhere": ["transfer needs DATA"],
+    "transfer nowhere": ["transfer needs --data PATH: labelled images"],
     "transfer nowhere --data digits": ["no trained student in 'nowhere'"],
     "predict nowhere": ["predict needs IMAGES"],
     "report nowhere": ["nowhere"],

@@ -40,6 +40,10 @@ def test_what_other_packages_define_stays_a_name():
         ("list models", 0),
         ("train --epohcs 3", 2),
         ("compare x", 2),
+        ("compare --epochs 3", 2),
+        ("improve --data x --epochs 3", 2),
+        ("improve", 2),
+        ("predict run", 2),
         ("completion bash", 0),
     ],
 )

@@ -26,10 +26,8 @@ def test_units_or_days_hours_minutes_and_seconds(limit, length):
 @pytest.mark.parametrize(
     "limit",
     [
-        "00:00:00:00",
-        "0h",
         "soon",
-        "",
+        "2x",
         "2",
         "h",
         "2 h",
@@ -42,8 +40,14 @@ def test_units_or_days_hours_minutes_and_seconds(limit, length):
         7200,
     ],
 )
-def test_another_form_or_no_time_is_told(limit):
-    with pytest.raises(UserError, match=f"max_time is '{limit}': give a time such as 2h, .*, not nothing"):
+def test_another_form_is_told(limit):
+    with pytest.raises(UserError, match=rf"max_time is '{limit}': give a time such as 2h, .* \(or DD:HH:MM:SS\)$"):
+        time_limit(limit)
+
+
+@pytest.mark.parametrize("limit", ["00:00:00:00", "0h", ""])
+def test_no_time_is_told(limit):
+    with pytest.raises(UserError, match=rf"max_time is '{limit}': give a time such as 2h, .*\), not nothing$"):
         time_limit(limit)
 
 

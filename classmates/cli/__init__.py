@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 from shutil import get_terminal_size
+from typing import TYPE_CHECKING, Any
 
 import classmates
 from classmates._progress import say, saying, wrapped
@@ -22,6 +23,9 @@ from classmates.cli.help import CONFIG, command_parser, options_parser, overview
 from classmates.cli.run_flags import flags_of_runs
 from classmates.configuration.arguments import arguments_of
 from classmates.errors import NonFiniteLoss, UserError
+
+if TYPE_CHECKING:
+    from classmates.configuration.settings import Settings
 
 GOING_ON = {
     "train": "; go on with --resume true or, if no epoch had ended, remove the folder and start anew",
@@ -137,28 +141,28 @@ def shortened(path: str | bytes) -> str:
 
 def run(command: str, typed: list[str]) -> int:
     """Run the function of a command and print what it returns, or print its help; return the exit code."""
-    # What takes PyTorch comes last: help and wrong flags need none of it.
     from classmates.cli.words import read
-    from classmates.comparisons.recipe import find_settings
     from classmates.configuration.settings import Settings
 
     entry = COMMANDS[command]
     if "-h" in typed or "--help" in typed:
         print(command_parser(command, entry.outline(), entry.positions).format_help())
         return 0
-    flags = read(typed, arguments_of(entry.outline()) | {"config": CONFIG}, entry.positions)
+    outlined = arguments_of(entry.outline())
+    flags = read(typed, outlined | {"config": CONFIG}, entry.positions)
+    early = Settings(command, outlined, entry.positions)
+    if not early.kinds:  # no class is chosen, whose options would be known
+        filled(early, flags).checked()
+    # What takes PyTorch comes last: help and most wrong flags need none of it.
     function = getattr(import_module(entry.home), entry.function)
-    settings = Settings(command, arguments_of(function))
+    settings = Settings(command, arguments_of(function), entry.positions)
     for flag, text in flags:
         chosen = flag.removesuffix(".help")
         if chosen != flag and chosen in settings.kinds:
             kind = settings.find(chosen, text)
             print(options_parser(kind, settings.classes.options_of(kind), chosen).format_help())
             return 0
-        if flag == "config":
-            settings.add_file(find_settings(text), method=dict(flags).get("method"))
-    settings.add_flags((flag, value) for flag, value in flags if flag != "config")
-    given = settings.typed()
+    given = filled(settings, flags).typed()
     with flags_of_runs(arguments_of(function), arguments_of(COMMANDS["train"].outline())):
         result = function(**given)
     shown = entry.written(result, given["out"]) if entry.written and given["out"] else entry.show(result)
@@ -166,3 +170,14 @@ def run(command: str, typed: list[str]) -> int:
         wraps = sys.stdout.isatty() and entry.wraps(result)
         print(fitted(shown, get_terminal_size().columns) if wraps else shown)
     return entry.code(result)
+
+
+def filled(settings: Settings, flags: Sequence[tuple[str, Any]]) -> Settings:
+    """Add what flags give, and the files of settings among them; return the settings."""
+    from classmates.comparisons.recipe import find_settings
+
+    for flag, text in flags:
+        if flag == "config":
+            settings.add_file(find_settings(text), method=dict(flags).get("method"))
+    settings.add_flags((flag, value) for flag, value in flags if flag != "config")
+    return settings

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from classmates.comparisons.improvement import Improvement
-    from classmates.deployment.measured import Exports
+    from classmates.deployment.exports_table import Exports
     from classmates.experiments.compare import Comparison
     from classmates.experiments.preview import Plan
     from classmates.experiments.sweep import Sweep

@@ -19,11 +19,7 @@ Shell = Literal["bash", "zsh", "fish"]
 def completion(shell: Shell) -> str:
     """Write a script by which a shell completes commands, flags and their values.
 
-    bash: classmates completion bash > ~/.local/share/bash-completion/completions/classmates
-
-    zsh: classmates completion zsh > FOLDER/_classmates, where FOLDER is one of those in $fpath
-
-    fish: classmates completion fish > ~/.config/fish/completions/classmates.fish
+    It goes into a file where the shell looks for such; FOLDER is one of those in zsh's $fpath.
 
     Args:
         shell: which one.

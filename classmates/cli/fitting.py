@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from classmates._text import filled
+from classmates._text import JOINT, command_lines, filled
 
 GAP = re.compile(" {2,}")
 NARROWEST = 20
@@ -26,6 +26,7 @@ def fitted_block(lines: Sequence[str], columns: int) -> Sequence[str]:
     """Return lines without a blank one between them; aligned in columns they are a table."""
     if max(map(len, lines)) <= columns:
         return lines
+    lines = re.sub(rf"{re.escape(JOINT)}\n *", " ", "\n".join(lines)).splitlines()
     cells = [*table_of(lines)]
     if len(lines) == 1 or len(cells) == 1 or len(cells[0][0]) > columns / 2:
         return [part for line in lines for part in wrapped_line(line, columns)]
@@ -49,11 +50,10 @@ def wrapped_line(line: str, columns: int) -> list[str]:
     """Return a line of prose in several, those after the first indented by two more; a command stays one to copy."""
     if len(line) <= columns:
         return [line]
+    if line.lstrip().startswith("classmates "):
+        return command_lines(line, columns)
     indent = " " * (len(line) - len(line.lstrip()) + 2)
-    joint = " \\" if line.lstrip().startswith("classmates ") else ""
-    width = columns - len(joint)
-    found = filled(line, width, indent)
-    return [*(part + joint for part in found[:-1]), found[-1]]
+    return filled(line, columns, indent)
 
 
 def table_of(lines: Sequence[str]) -> Iterator[list[str]]:

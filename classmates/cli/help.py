@@ -16,7 +16,15 @@ from docstring_parser import parse as parse_docstring
 from classmates._outlines import OUTLINES
 from classmates._text import filled
 from classmates.cli.fitting import NARROWEST
-from classmates.configuration.arguments import Argument, alternatives, arguments_of, flat, in_words
+from classmates.configuration.arguments import (
+    Argument,
+    alternatives,
+    arguments_of,
+    flat,
+    for_terminal,
+    in_words,
+    spellings,
+)
 
 TOPICS = {
     "train": {
@@ -75,7 +83,34 @@ EXAMPLES = {
         "classmates sweep --method MCL --space.method.beta [0.01,0.025,0.1] --space.lr [0.05,0.1]",
         "classmates sweep --method CORSD --search random --trials 20 --space.lr 'loguniform(0.01, 0.2)'",
     ),
+    "evaluate": (
+        "classmates evaluate runs/photos --data ./other_photos --answers answers.csv",
+        "classmates evaluate runs/photos --calibrated --corruptions",
+    ),
+    "transfer": ("classmates transfer runs/photos --data ./flowers",),
+    "predict": (
+        "classmates predict runs/photos ./new_photos --out predictions.csv",
+        "classmates predict runs/photos ./new_photos --support ./new_classes --none_above 1",
+    ),
+    "export": (
+        "classmates export runs/photos --formats all",
+        "classmates export runs/photos --format onnx --preprocessing true",
+    ),
+    "push": ("classmates push runs/photos OWNER/NAME --license mit",),
+    "report": ("classmates report runs/photos", "classmates report comparisons/table1 --out table1.html"),
+    "describe": (
+        "classmates describe mobilenetv3_small_100 --image_size 96",
+        "classmates describe my_net.py:MyNet --num_classes 10",
+    ),
+    "data": ("classmates data ./photos", "classmates data ./photos --augmentation.policy RandAugment"),
+    "list": ("classmates list methods", "classmates list models --pattern 'mobilenet*'"),
+    "completion": (
+        "classmates completion bash > ~/.local/share/bash-completion/completions/classmates",
+        "classmates completion zsh > FOLDER/_classmates",
+        "classmates completion fish > ~/.config/fish/completions/classmates.fish",
+    ),
 }
+"""The examples of each command, and those of the overview."""
 
 CONFIG = Argument(
     name="config",
@@ -121,26 +156,27 @@ def command_parser(
     words: the arguments that are given by position. make: makes the parser, from texts.
     """
     arguments = arguments_of(function)
+    typed = spellings(arguments, words)
     placeholders = [placeholder(arguments[word]) for word in words]
     parser = make(
         prog=f"classmates {command}",
         usage=" ".join(["classmates", command, *placeholders, "[--FLAG VALUE ...]"]),
-        description=description(function),
-        epilog=examples(EXAMPLES.get(command, ())),
+        description=description(function, typed),
+        epilog=examples(EXAMPLES[command]),
         **FORM,
     )
     group = parser.add_argument_group("Given without a flag")
     for name in words:
-        add_word(group, arguments.pop(name))
+        add_word(group, arguments.pop(name), typed)
     title, groups = "Options", {}
     for name, argument in arguments.items():
         title = TOPICS.get(command, {}).get(name, title)
         if title not in groups:
             groups[title] = parser.add_argument_group(title)
         for flag, part in flat({name: argument}).items():
-            add(groups[title], f"--{flag}", part)
+            add(groups[title], f"--{flag}", part, typed)
     group = parser.add_argument_group("Every command")
-    add(group, "--config", CONFIG)
+    add(group, "--config", CONFIG, {})
     for flag, text in GENERAL.items():
         group.add_argument(flag, help=text, action="store_true")
     return parser
@@ -148,10 +184,11 @@ def command_parser(
 
 def options_parser(cls: type, options: Mapping[str, Argument], flag: str) -> ArgumentParser:
     """Return a class that is chosen by name, such as a method, with its options, which follow the flag with a dot."""
-    parser = ArgumentParser(usage=SUPPRESS, description=description(cls, f"{cls.__name__}: "), **FORM)
+    typed = {name: f"--{flag}.{name}" for name in options}
+    parser = ArgumentParser(usage=SUPPRESS, description=description(cls, typed, f"{cls.__name__}: "), **FORM)
     group = parser.add_argument_group(f"Options of --{flag} {cls.__name__}", None if options else "none")
     for name, option in options.items():
-        add(group, f"--{flag}.{name}", option)
+        add(group, typed[name], option, typed)
     return parser
 
 
@@ -169,33 +206,37 @@ FORM: dict[str, Any] = {
 """How all parsers write their help."""
 
 
-def description(thing: Callable[..., Any], start: str = "") -> str:
-    """Return the docstring down to its first section, wrapped."""
+def description(thing: Callable[..., Any], typed: Mapping[str, str], start: str = "") -> str:
+    """Return the docstring down to its first section, wrapped; the arguments in it as they are typed."""
     parsed, width = parse_docstring(thing.__doc__ or ""), max(get_terminal_size().columns, NARROWEST) - 2
     paragraphs = [start + (parsed.short_description or ""), *(parsed.long_description or "").split("\n\n")]
-    return escaped("\n\n".join("\n".join(filled(" ".join(text.split()), width, "")) for text in paragraphs if text))
+    shown = (for_terminal(" ".join(text.split()), typed) for text in paragraphs if text)
+    return escaped("\n\n".join("\n".join(filled(text, width, "")) for text in shown))
 
 
-def examples(lines: Sequence[str]) -> str | None:
+def examples(lines: Sequence[str]) -> str:
     """Return commands to copy, long ones over several lines."""
     columns = max(get_terminal_size().columns, NARROWEST)
     words = textwrap.TextWrapper(columns - 8, break_long_words=False, break_on_hyphens=False)
     wrapped = [" \\\n      ".join(words.wrap(line)) for line in lines]
-    return "\n  ".join(["Examples:", *wrapped]) if lines else None
+    return "\n  ".join(["Examples:", *wrapped])
 
 
-def add_word(group: _ArgumentGroup, argument: Argument) -> None:
+def add_word(group: _ArgumentGroup, argument: Argument, typed: Mapping[str, str]) -> None:
     """Add an argument that is given by position."""
     listed = f" ({in_words(argument.type)})" if choices_of(argument) else ""
     told = replace(argument, help=argument.help.rstrip(".") + listed)
-    add(group, argument.name, told, metavar=argument.name.upper(), nargs="*" if argument.item_type else None)
+    add(group, argument.name, told, typed, metavar=argument.name.upper(), nargs="*" if argument.item_type else None)
 
 
-def add(group: _ArgumentGroup, name: str, argument: Argument, **how: Any) -> None:
-    """Add an argument: its name as typed, what it takes, its help, and what completes its value."""
+def add(group: _ArgumentGroup, name: str, argument: Argument, typed: Mapping[str, str], **how: Any) -> None:
+    """Add an argument: its name as typed, what it takes, its help, and what completes its value.
+
+    typed: how the others, which its help may speak of, are typed.
+    """
     file = Path in alternatives(argument.type) or argument.name in FILES
     how = {"metavar": in_words(argument.type), "type": Path if file else None, **how}
-    group.add_argument(name, help=help_of(argument), choices=choices_of(argument), **how)
+    group.add_argument(name, help=help_of(argument, typed), choices=choices_of(argument), **how)
 
 
 def choices_of(argument: Argument) -> list[str] | None:
@@ -206,7 +247,7 @@ def choices_of(argument: Argument) -> list[str] | None:
     return ["true", "false"] if argument.type is bool else [*get_args(literals[0])] if literals else None
 
 
-def help_of(argument: Argument) -> str:
+def help_of(argument: Argument, typed: Mapping[str, str]) -> str:
     """Return what the docstring says, and the default in brackets, where there is one to speak of."""
     value, shown = argument.default, ""
     if isinstance(value, bool):
@@ -215,12 +256,12 @@ def help_of(argument: Argument) -> str:
         shown = f"[{','.join(map(str, value))}]" if value else ""
     elif value is not None and not argument.required:
         shown = getattr(value, "__name__", str(value))
-    return escaped(argument.help.rstrip(".") + (f" [{shown}]" if shown else ""))
+    return escaped(for_terminal(argument.help, typed).rstrip(".") + (f" [{shown}]" if shown else ""))
 
 
 def escaped(text: str) -> str:
     """Return a text as argparse shows it unchanged."""
-    return text.replace("``", "").replace("%", "%%")
+    return text.replace("%", "%%")
 
 
 def placeholder(argument: Argument) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from difflib import get_close_matches
@@ -34,6 +35,10 @@ ELSEWHERE = {
 """By what other programs call a setting: its name here, and perhaps the value."""
 ANY_NAME = "NAME"
 """Stands for a part of any name, in the place of those that are known."""
+QUOTED = re.compile(r'``(\w+)(?:="?([^`"]+)"?)?``')
+"""A word of a docstring that may be the name of an argument, and the value that it is given there."""
+IN_PYTHON = re.compile(r"[,;.] (?:or )?in Python .*?(?=[.;](?: |$)|$)", re.IGNORECASE)
+"""A clause or sentence of a docstring on what can be given in Python alone."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,24 @@ def named(name: str, known: Mapping[str, Argument]) -> Argument | None:
     """Return what has this name among those that ``flat`` gives; None where there is none."""
     head, dot, _ = name.partition(".")
     return known.get(name) or known.get(f"{head}{dot}{ANY_NAME}")
+
+
+def spellings(arguments: Mapping[str, Argument], positions: Sequence[str]) -> dict[str, str]:
+    """Return how each argument is typed: ``--lr``, ``--augmentation.flip``; ``RUN`` for one of the positions."""
+    return {name: name.upper() if name in positions else f"--{name}" for name in flat(arguments)}
+
+
+def for_terminal(text: str, typed: Mapping[str, str]) -> str:
+    """Return a part of a docstring as a terminal shows it: arguments as they are typed, nothing on Python alone.
+
+    typed: how each argument is typed, by name; it is known by the double backquotes around it.
+    """
+
+    def word(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        return " ".join(filter(None, (typed[name], value))) if name in typed else found[0]
+
+    return IN_PYTHON.sub("", QUOTED.sub(word, text)).replace("``", "")
 
 
 def from_elsewhere(name: str, known: Mapping[str, Argument]) -> str | None:

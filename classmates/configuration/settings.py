@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentError
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -24,10 +24,12 @@ from classmates.configuration.arguments import (
     Argument,
     alternatives,
     flat,
+    for_terminal,
     from_elsewhere,
     in_words,
     likely,
     named,
+    spellings,
 )
 from classmates.errors import UserError, check_finite
 
@@ -38,6 +40,7 @@ class Settings:
     Args:
         command: the command's name.
         arguments: what it takes, by name.
+        positions: those of them that are typed without a flag.
 
     Attributes:
         kinds: the class that is chosen for each argument that takes one by name; None where none is.
@@ -46,9 +49,10 @@ class Settings:
         chosen: the arguments whose class was named, and is not the default alone.
     """
 
-    def __init__(self, command: str, arguments: Mapping[str, Argument]):
+    def __init__(self, command: str, arguments: Mapping[str, Argument], positions: Sequence[str] = ()):
         self.command = command
         self.arguments = arguments
+        self.positions = positions
         self.kinds = {name: argument.default for name, argument in arguments.items() if argument.base}
         self.values = {
             name: argument.default
@@ -158,16 +162,23 @@ class Settings:
                 parts |= options
             yield from ((f"{name}.{part}", inner) for part, inner in parts.items())
 
-    def typed(self) -> dict[str, Any]:
-        """Return every argument with its typed value; UserError for an unknown name or a value of another type."""
+    def checked(self) -> dict[str, Argument]:
+        """Return ``known``; UserError for a name that is not known, or an argument that is needed and not given."""
         known = self.known()
         for name in self.values:
             if named(name, known) is None:
                 raise self.unknown(name, known)
+        typed = spellings(self.arguments, self.positions)
         for name, argument in self.arguments.items():
             if argument.required and name not in self.values:
-                told = argument.help.rstrip(".").replace("``", "")
-                raise UserError(f"{self.command} needs {name.upper()}: {told}")
+                value = "" if name in self.positions else f" {in_words(argument.type)}"
+                told = for_terminal(argument.help, typed).rstrip(".")
+                raise UserError(f"{self.command} needs {typed[name]}{value}: {told}")
+        return known
+
+    def typed(self) -> dict[str, Any]:
+        """Return every argument with its typed value; UserError as of ``checked``, or for a value of another type."""
+        known = self.checked()
         values = {name: self.typed_value(name, known) for name in self.values}
         return {name: self.whole(name, argument, values) for name, argument in self.arguments.items()}
 
@@ -189,7 +200,7 @@ class Settings:
         if meant := from_elsewhere(name, known):
             return UserError(f"unknown {self.spelled[name]}: did you mean {meant}?")
         hint = likely(name, known, f"classmates {self.command} --help")
-        having = self.classes.having(name, self.kinds)
+        having = self.classes.having(name, self.kinds) if self.kinds else None
         if having and not any(one.endswith(f".{name}") for one in known):
             hint = f"did you mean {having}?"
         if option == "help":

@@ -7,10 +7,15 @@ import torch
 from classmates.data.groups import connected, grouped_split, tell_divided
 from classmates.data.parts import ImageData, Source
 from classmates.data.splits import TEST_FRACTION, TEST_SEED, held_out, stratified_subset
-from classmates.data.twins import Part, find_copies, tell_copies, tell_twins
+from classmates.data.twins import Part, find_copies, tell_copies, tell_twins, tell_two_labels
 
 SPLIT_OFF = "no test set given (test/)"
 """The words with which the note begins that the test images were split off."""
+TOGETHER = (
+    "where images are put aside for validation or test, copies go together, so that none is trained on and scored "
+    "too (only a class that has little else is divided all the same)"
+)
+"""What becomes of images with the same pixels."""
 FAR_MORE = 1.5
 """Of groups one of each class at least is held out: where that is so much more than was asked for, a note says so."""
 
@@ -45,7 +50,9 @@ def split_images(
     if not published and (test is None or (val is None and val_fraction > 0)):
         copies = groups = find_copies(Part(images, moments["train"]))
         if told := tell_copies(source.name, images, copies):
-            notes += (f"{told}; where a part is split off, copies stay on one side if every class is on both",)
+            notes += (f"{told}: {TOGETHER}",)
+        if told := tell_two_labels(images, copies):
+            notes += (told,)
         if images.groups is not None:
             groups = connected(groups, images.groups)
     if test is None:

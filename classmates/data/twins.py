@@ -12,12 +12,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from classmates._text import plural
 from classmates.data.groups import DIVIDED
 from classmates.data.parts import Split
 from classmates.data.readers.images import decode
 
 SAME = "with the same pixels as one in another part"
 """The words by which a note on such images is known."""
+TWO_LABELS = "the same pixels have two labels"
+"""The words by which a note on images that are in two classes is known."""
 
 
 class Part(NamedTuple):
@@ -38,8 +41,8 @@ def tell_twins(name: str, parts: Mapping[str, Part]) -> str | None:
         return None
     (first, one), (second, other) = twins[0]
     return (
-        f"images of '{name}' {SAME}: {len(twins)}, such as {_image(parts[first], one)} ({first}) and "
-        f"{_image(parts[second], other)} ({second})"
+        f"images of '{name}' {SAME}: {len(twins)}, such as {_with_class(parts[first].split, one)} ({first}) and "
+        f"{_with_class(parts[second].split, other)} ({second})"
     )
 
 
@@ -63,16 +66,31 @@ def find_copies(part: Part) -> Tensor:
 
 
 def tell_copies(name: str, images: Split, firsts: Tensor) -> str | None:
-    """Return how many images of the data set of this name are copies, and one such pair; None if none is.
+    """Return how many images of the data set of this name have a copy, and one such pair; None if none has.
 
     firsts: [N], as ``find_copies`` has them.
     """
     copies = (firsts != torch.arange(len(firsts))).nonzero()[:, 0].tolist()
     if not copies:
         return None
+    count = len(copies) + len(firsts[copies].unique())
     first = name_of(images, int(firsts[copies[0]]))
     copy = name_of(images, copies[0])
-    return f"images of '{name}' with the same pixels as an earlier one: {len(copies)}, such as {first} and {copy}"
+    return f"{count:,} images of '{name}' have the same pixels as another one, such as {first} and {copy}"
+
+
+def tell_two_labels(images: Split, firsts: Tensor) -> str | None:
+    """Return one pair of copies that are in two classes, and how many more such pairs there are; None if none is.
+
+    firsts: [N], as ``find_copies`` has them.
+    """
+    unlike = (images.labels != images.labels[firsts]).nonzero()[:, 0]
+    if not len(unlike):
+        return None
+    copy, more = int(unlike[0]), len(firsts[unlike].unique()) - 1
+    pair = " and ".join(_with_class(images, index) for index in (int(firsts[copy]), copy))
+    others = f" ({plural(more, 'more such pair')}: `classmates data` lists them all)" if more else ""
+    return f"{TWO_LABELS}: {pair}; remove the wrong one{others}"
 
 
 def _alike(parts: Mapping[str, Part]) -> list[list[tuple[str, int]]]:
@@ -108,9 +126,9 @@ def _pixels(split: Split, index: int) -> str:
     return pixel_hash(pixels)
 
 
-def _image(part: Part, index: int) -> str:
+def _with_class(split: Split, index: int) -> str:
     """Return what to call an image in a message, with its class."""
-    return f"{name_of(part.split, index)} of class '{part.split.class_names[part.split.labels[index]]}'"
+    return f"{name_of(split, index)} of class '{split.class_names[split.labels[index]]}'"
 
 
 def pixel_hash(pixels: np.ndarray) -> str:

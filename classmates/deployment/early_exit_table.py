@@ -9,9 +9,8 @@ from typing import Any
 import pandas as pd
 
 from classmates._machine import cpu_name
-from classmates._text import aligned, filled
+from classmates._text import aligned, filled, plural
 from classmates.deployment.measuring import BATCH, Difference, Latency
-from classmates.deployment.text import threads_of
 from classmates.runs.predict_command import has_own_code, predict_command
 
 LEAST = 0.05
@@ -83,7 +82,7 @@ class EarlyExits:
             [
                 *filled(
                     f"{self.count} test images; ms: one image in onnxruntime, mean of {self.timed} drawn from them, "
-                    f"{threads_of(self.threads)}, "
+                    f"{plural(self.threads, 'thread')}, "
                     f"{cpu_name()}; time, ops: of the student's, measured and counted in multiply-adds"
                 ),
                 "",

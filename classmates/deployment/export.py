@@ -16,8 +16,9 @@ from torch.utils.data import Dataset
 from classmates._files import output_file, require_writable
 from classmates._progress import note
 from classmates.deployment.early_exit import EarlyExits, export_early_exit
+from classmates.deployment.exports_table import Exports
 from classmates.deployment.formats import FORMATS, Runner, Source, require
-from classmates.deployment.measured import Exports, Request, export_measured, formats_of
+from classmates.deployment.measured import Request, export_measured, formats_of
 from classmates.deployment.measuring import BATCH, Images
 from classmates.deployment.preparation import add_preparation
 from classmates.errors import UserError, check_choice, first_line
@@ -40,6 +41,11 @@ UNUSED = {
     ),
 }
 """The arguments of ``export`` that mean nothing to each way of writing."""
+INSTEAD = {
+    ("formats", "preprocessing"): "leave out --formats for one ONNX file that takes pixels as they are (--format "
+    "onnx --preprocessing true), or --preprocessing for measures of files that take prepared images"
+}
+"""What to do where more than leaving the argument out can be meant."""
 
 
 def export(
@@ -65,49 +71,52 @@ def export(
     """Write a finished run's student in formats that other programs read.
 
     A file takes float32 images [B, C, H, W], already resized and normalised by the run's mean and std, and gives
-    logits [B, K]: no softmax is included. How images are resized the card says, step by step (``preparation``). With
-    ``preprocessing`` an ONNX file does all that itself, to ``pixels`` [B, H, W, C] in uint8: RGB or grey images,
+    logits [B, K]: no softmax is included. How images are resized the card says, step by step, as "preparation". With
+    ``preprocessing`` an ONNX file does all that itself: it takes pixels [B, H, W, C] in uint8 of RGB or grey images,
     upright, of any size, one size in a batch. The student's card (class names, input shape, mean, std, ...) goes with
-    it as JSON under the key ``classmates``: metadata in ONNX, safetensors and OpenVINO (``rt_info``), an extra file
-    in torch.export; ExecuTorch has no place for it. ONNX has ``class_names``, ``mean`` and ``std`` under keys of
-    their own too.
+    it as JSON under the key "classmates": metadata in ONNX, safetensors and OpenVINO ("rt_info"), an extra file in
+    torch.export; ExecuTorch has no place for it. ONNX has the names of classes, mean and std under keys of their own
+    too ("class_names", "mean", "std").
 
-    With ``formats`` each file is run on the run's test images before it is kept, and a table says what it scores, how
+    Each file of ``formats`` is run on the run's test images before it is kept, and a table says what it scores, how
     it differs from the student, its size and how long it takes on this machine; it is written to ``exports.csv`` and
-    into the student's card. With ``format`` what one file gives is compared, on random images, with the student in
+    into the student's card. Of one ``format`` what the file gives is compared, on random images, with the student in
     PyTorch; the largest difference is printed, as a share of the largest value where that is above 1.
 
-    With ``what="embedding"``, and for a student of few-shot learning always, it gives embeddings [B, D]. Prototypes
-    go with them as JSON under the key ``prototypes``: ``centres``, ``class_names``, ``distance``, ``scale`` and
-    ``reach``, as of ``classmates.runs.prototypes.Prototypes``.
+    With ``what="embedding"``, and for a student of few-shot learning always, a file gives embeddings [B, D]. New
+    classes (``prototypes``) go with them as JSON under the key "prototypes": their names ("class_names"), the centre
+    of each ("centres"), the kind of "distance" from it, the "scale" that makes it a probability, and the "reach" by
+    which it is divided for an image's novelty.
 
     With ``what="early_exit"`` a student with exits (of SD or DeepSupervision) becomes an ONNX file that answers one
     image at a time at the first exit that is sure enough. The thresholds are tuned on validation images and go into
     the card; what they save is measured on the test images.
 
     Args:
-        run: the run's folder, or hf:OWNER/NAME of the Hub, which needs ``out``.
+        run: the run's folder, or hf:OWNER/NAME of the Hub; then ``out`` says where to write.
         format: onnx (any ONNX runtime; needs ``pip install 'classmates[onnx]'``), torch (a .pt2 file for
             ``torch.export.load``), or safetensors (the weights alone).
-        formats: several formats, measured, or "all": onnx, onnx-float16, onnx-int8 (8-bit integers, by
-            onnxruntime's static quantisation on training images), torch, openvino, executorch.
+        formats: several formats, measured, or "all": onnx, onnx-float16, onnx-int8 (8-bit integers, by onnxruntime's
+            static quantisation on training images), torch, openvino, executorch. Their files take prepared images.
         what: the student as it is, what its classifier is given, or the student with its early exits.
         prototypes: a file of ``predict --save_prototypes`` to go with the embedding.
         calibrated: divide logits by the temperature in the card (``evaluate --calibrated``).
         out: the file to write; by default student (or embedding) .onnx, .pt2 or .safetensors in the run's folder.
-            With formats or early_exit a folder, by default the run's.
+            With ``formats`` or ``what="early_exit"`` a folder, by default the run's.
         dynamic_batch: let the file take batches of any size (checked with 1 and 5 images) and not of 1 only.
             Safetensors holds no batch size.
         tolerance: the largest difference that is accepted, as a share of the largest value where that is above 1.
-        preprocessing: let an ONNX file prepare the images itself. Its pixels are compared with those of ``predict``,
-            on images of several sizes; none may differ by more than 2 of 255.
-        data: with formats and early_exit, other data to take the test images from, as in ``evaluate``; those of the
-            run if not given. Thresholds and the ranges of 8-bit integers are always of the run's own images.
+        preprocessing: let an ONNX file prepare the images itself; with ``format="onnx"``, not with ``formats``. Its
+            pixels are compared with those that ``predict`` makes, on images of several sizes; none may differ by more
+            than 2 of 255.
+        data: with ``formats`` and ``what="early_exit"``, other data to take the test images from, as in ``evaluate``;
+            those of the run if not given. Thresholds and the ranges of 8-bit integers are always of the run's own
+            images.
         data_dir: where the files of a data set known by name are; as in training if not given.
         threads: that each runtime may use where it is timed.
         calibration_images: how many training images set the ranges of 8-bit integers.
-        most_lost: with formats, the share of accuracy that a file may lose on the test images; one that loses more is
-            not kept.
+        most_lost: with ``formats``, the share of accuracy that a file may lose on the test images; one that loses
+            more is not kept.
         network: where to load the weights, for a student that was given to training as an object (in Python).
         trust_code: run the Python files that the run's folder names, of its model or its task (FILE.py:CLASS).
 
@@ -130,7 +139,7 @@ def export(
     way = "what early_exit" if what == "early_exit" else "one format" if formats is None else "formats"
     check_used(way, given)
     if out is None and is_on_hub(run):
-        raise UserError(f"'{run}' is on the Hub: say where to write, with out")
+        raise UserError(f"'{run}' is on the Hub: say where to write, with --out")
     run = local_run(run)
     if what == "early_exit":
         exits, card = load_exits(run, network, trust_code=trust_code)
@@ -173,7 +182,7 @@ def check_used(way: str, given: Mapping[str, Any]) -> None:
     """Raise UserError for the first argument that is given though it means nothing to this way of writing."""
     for name in UNUSED[way]:
         if given[name] != inspect.signature(export).parameters[name].default:
-            raise UserError(f"{name} does not go with {way}: leave it out")
+            raise UserError(f"{name} does not go with {way}: {INSTEAD.get((way, name), 'leave it out')}")
 
 
 def source_of(

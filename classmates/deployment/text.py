@@ -6,8 +6,3 @@ from __future__ import annotations
 def signed_points(share: float) -> str:
     """Return a share as percentage points with a sign: ``+0.13``."""
     return f"{100 * share:+.2f}".replace("-", "−")
-
-
-def threads_of(count: int) -> str:
-    """Return ``1 thread``, ``4 threads``."""
-    return f"{count} thread{'s' * (count != 1)}"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from classmates._csv import as_csv
 from classmates._names import in_unicode
-from classmates._text import aligned
+from classmates._text import aligned, plural
 
 Show = Literal["table", "csv", "jsonl"]
 """The form in which a command prints the table."""
@@ -62,6 +62,7 @@ def summary(frame: pd.DataFrame, file: Path) -> str:
     counts = Counter(first["class"]).most_common()
     rows = [(name, f"{count:,}") for name, count in counts[:COUNTED]]
     if rest := counts[COUNTED:]:
-        rows.append((f"and {len(rest):,} more classes", f"{sum(count for _, count in rest):,}"))
-    head = f"{len(first):,} images, by the class that was predicted:"
+        others = f"and {plural(len(rest), 'more class', 'more classes')}"
+        rows.append((others, f"{sum(count for _, count in rest):,}"))
+    head = f"{plural(len(first), 'image')}, by the class that was predicted:"
     return "\n".join([head, *(f"  {line}" for line in aligned(rows)), f"Table: {in_unicode(str(file))}"])

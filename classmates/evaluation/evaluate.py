@@ -95,7 +95,8 @@ def evaluate(
         Its metrics by name, each with value, 95 % interval if it has one, and number of images or episodes: of a
         classifier accuracy ("top1"), negative log-likelihood ("nll"), Brier score ("brier") and calibration error
         ("ece"); by episodes "accuracy", "loss", "class_spread" and "worst_class". Its ``corruptions`` are the same of
-        each corruption by name, from severity 1 on.
+        each corruption by name, from severity 1 on, and its ``at_chance`` tells of a student that is no better than
+        always giving the commonest answer.
 
     Raises:
         UserError: no finished run, data that cannot be read, a class that the student does not know, for few_shot
@@ -140,7 +141,12 @@ def evaluate(
         before = score(predictions.logits["student"])
     found = {name: score(logits / (temperature or 1)) for name, logits in predictions.logits.items()}
     student, worse = found.pop("student"), by_corruption(found)
-    scores = StudentScores(student, protocol.record, protocol.fingerprint(labels), temperature, before, worse)
+    at_chance = None
+    if len(labels.unique()) > 1:  # of one class alone nothing can be better than naming it
+        at_chance = protocol.record.at_chance(student[protocol.headline], protocol.chance(labels))
+    files = {what: Path(file) for what, file in {"Scores": out, "Table": answers}.items() if file is not None}
+    drawn = protocol.fingerprint(labels)
+    scores = StudentScores(student, protocol.record, drawn, temperature, before, worse, at_chance, files)
     if out is not None:
         with output_file(Path(out)) as file:
             file.write_text(scores.to_json(), encoding="utf-8")

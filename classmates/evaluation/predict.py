@@ -65,12 +65,12 @@ def predict(
     Args:
         run: the run's folder, or hf:OWNER/NAME of the Hub, with @REVISION as it was then.
         images: image files, folders whose images are all taken, those in folders below them too, patterns such as
-            ``photos/**/*.jpg`` in quotes, and - for a list on standard input, one a line; in Python also one alone.
+            ``photos/**/*.jpg`` in quotes, and - for a list on standard input, one a line. In Python also one alone.
         top: how many classes to give for each image, the most probable first.
         on_bad_image: what to do about images that cannot be read: "skip" leaves them out and says which, "error"
             names one and gives no answer. Of each class of the support one must be readable.
         support: a folder with a folder of photos for each new class.
-        prototypes: a file that save_prototypes wrote, instead of the photos.
+        prototypes: a file that ``save_prototypes`` wrote, instead of the photos.
         save_prototypes: a .safetensors file to keep the prototypes of the support in.
         none_above: the novelty above which an image is of none of the new classes, such as 1: farther from all of
             them than 95 % of their photos. With ``top``, the first row of an image says so.
@@ -191,6 +191,8 @@ def outputs_of(
             if images:
                 outputs.append(network(prepared(torch.stack(images), card, device)).cpu())
     if not good:
+        if len(errors) == 1:
+            raise errors[0]
         raise UserError(f"none of {len(files)} images can be read, among them: {errors[0]}")
     values = torch.cat(outputs)
     require_finite(values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,9 @@ from classmates.errors import UserError
 from classmates.runs.folder import read_record
 from classmates.runs.student import StudentCard, read_card
 from classmates.tasks.task import Task
+
+ALIKE = 0.75
+"""From this likeness on, whatever the case, the name of a class is taken for another one's that was misspelled."""
 
 
 def load_as_trained(
@@ -165,9 +169,18 @@ def numbered_as(names: tuple[str, ...], images: Split, where: str) -> Split:
     if unknown := [images.class_names[old] for old in sorted(present) if numbers[old] < 0]:
         raise UserError(
             f"'{where}' has images of classes that the student does not know, {_some(unknown)} (it knows "
-            f"{_some(names)}): leave them out, or call the folders as in training"
+            f"{_some(names)}): leave them out, or call the folders as in training{_meant(unknown, images, names)}"
         )
     return replace(images, labels=numbers[images.labels], class_names=names)
+
+
+def _meant(unknown: Sequence[str], images: Split, names: Sequence[str]) -> str:
+    """Return which class of a student's is meant by a name like its; one whose own name is there is meant by none."""
+    present = set(map(name_of_class, images.class_names))
+    others = {name_of_class(name).casefold(): name for name in names if name_of_class(name) not in present}
+    close = {name: get_close_matches(name_of_class(name).casefold(), others, 1, ALIKE) for name in unknown}
+    pairs = [f"'{others[match[0]]}' by '{name}'" for name, match in close.items() if match]
+    return f": did you mean {', '.join(pairs[:5])}?" if pairs else ""
 
 
 def require_new_classes(images: Split, card: StudentCard, split: str, where: str) -> None:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from classmates._names import in_unicode
 from classmates._shown import Shown
-from classmates._text import aligned
+from classmates._text import aligned, filled
 from classmates.tasks.protocol import Metric, ProtocolRecord, Scores
+
+IF_USELESS = (
+    "Look whether they are like those it was trained on, in folders of the right classes; `classmates data` shows "
+    "them"
+)
+"""What to do about a student that is at chance."""
 
 
 class StudentScores(Shown, dict[str, Metric]):
@@ -23,6 +31,9 @@ class StudentScores(Shown, dict[str, Metric]):
         temperature: by which logits were divided; None where they are as the student gives them.
         before: the scores without that.
         corruptions: the scores on corrupted images by name of the corruption, from severity 1 on; empty without.
+        at_chance: the words for a student that is no better than always giving the commonest answer; None for
+            others.
+        files: those that were written, by what they hold.
     """
 
     def __init__(
@@ -33,6 +44,8 @@ class StudentScores(Shown, dict[str, Metric]):
         temperature: float | None = None,
         before: Scores | None = None,
         corruptions: Mapping[str, list[Scores]] | None = None,
+        at_chance: str | None = None,
+        files: Mapping[str, Path] | None = None,
     ):
         super().__init__(scores)
         self.protocol = protocol
@@ -40,6 +53,8 @@ class StudentScores(Shown, dict[str, Metric]):
         self.temperature = temperature
         self.before = before
         self.corruptions = dict(corruptions or {})
+        self.at_chance = at_chance
+        self.files = dict(files or {})
 
     @property
     def headline(self) -> str:
@@ -56,6 +71,11 @@ class StudentScores(Shown, dict[str, Metric]):
             parts += [f"calibrated: logits divided by {self.temperature:.4g}, fitted on validation images"]
         if self.corruptions:
             parts.append(self._by_severity())
+        if self.files:
+            parts.append("\n".join(f"{what}: {in_unicode(str(file))}" for what, file in self.files.items()))
+        if self.at_chance is not None:
+            warning = f"WARNING: the student is useless on these images: {self.at_chance}. {IF_USELESS}"
+            parts.append("\n".join(filled(warning)))
         return "\n\n".join(parts)
 
     def _by_severity(self) -> str:

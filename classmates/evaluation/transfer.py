@@ -86,7 +86,7 @@ def transfer(
         image_size: pixels of the square that the student gets; as in training if not given.
         train_size: learn from only so many training images, each class in proportion.
         val_fraction: how much of the training images the penalty is chosen on, where no validation images are given.
-        seed: decides which images become validation and, with train_size, training images.
+        seed: decides which images become validation and, with ``train_size``, training images.
         on_bad_image: what to do about files that cannot be read: "error" names them, "skip" leaves them out.
         neighbours: how many of the nearest images vote.
         batch_size: images at a time; as in training if not given.

@@ -67,7 +67,7 @@ def improve(
             seed of each method is needed.
         val_fraction: share of the training images to choose by, where the data have no validation images.
         train: settings of every run, such as --train.epochs 30.
-        out: the folder; improved/NAME if not given.
+        out: the folder; improved/DATA-MODEL if not given.
         workers: how many runs at a time, each in a process of its own; 0 makes them in this process.
         dry_run: only say what would be run, and what that takes.
 

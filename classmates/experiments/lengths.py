@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -24,10 +25,19 @@ def at_length(settings: Mapping[str, Any], epochs: int) -> dict[str, Any]:
     return {
         **scaled_lengths(settings, OF_TRAIN, factor),
         "epochs": epochs,
-        "warmup_epochs": settings.get("warmup_epochs", 0) * factor,
+        "warmup_epochs": without_dust(settings.get("warmup_epochs", 0) * factor),
         "schedule_args": scaled_lengths(settings["schedule_args"] or {}, SCHEDULE, factor) or None,
         "method": method.scaled(factor),
     }
+
+
+def without_dust(length: float) -> float:
+    """Return a length without the last digits that arithmetic has left: 0.9 for 3 times 0.3, 0.8999999999999999.
+
+    Any other stays as it is to the last bit, a third of an epoch too: a run's identity is made of it.
+    """
+    short = round(length, 6)
+    return short if math.isclose(length, short, rel_tol=1e-12) else length
 
 
 def times_longer(config: RunConfig, times: float) -> RunConfig:

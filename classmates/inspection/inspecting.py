@@ -12,12 +12,12 @@ from torch.utils.data import Dataset
 
 from classmates._files import require_writable
 from classmates._shown import Shown
-from classmates._text import filled
+from classmates._text import command_lines, filled, plural
 from classmates.data.augmentation import Augmentation
 from classmates.data.loading import CannotSplit, load
 from classmates.data.parts import ImageData, Split
 from classmates.data.readers.listing import skipped
-from classmates.data.twins import name_of
+from classmates.data.twins import TWO_LABELS, name_of
 from classmates.errors import UserError
 from classmates.inspection.contact_sheet import augmented_batch, draw_contact_sheet
 from classmates.inspection.scanning import duplicates, parts_of, scan
@@ -45,6 +45,7 @@ class Inspection(Shown):
         images: one row an image, as ``classmates.inspection.scanning.scan`` describes.
         duplicates: those rows whose pixels occur more than once, and whether they do in several parts.
         suggestion: where to begin.
+        command: what trains with that; for a dataset in Python, the call.
         contact_sheet: the PNG file with some training images before and after augmentation.
     """
 
@@ -52,6 +53,7 @@ class Inspection(Shown):
     images: pd.DataFrame
     duplicates: pd.DataFrame
     suggestion: Suggestion
+    command: str
     contact_sheet: Path
 
     @property
@@ -71,9 +73,9 @@ class Inspection(Shown):
         return self.images["mode"].value_counts()
 
     def __str__(self) -> str:
-        blocks = (self._summary(), self._class_counts(), self._duplicates(), self._unreadable(), self._notes())
-        ends = (f"begin with      {self.suggestion}", f"contact sheet   {self.contact_sheet}")
-        return "\n\n".join(["\n".join(lines) for lines in map(list, blocks) if lines] + ["\n".join(ends)])
+        blocks: list[Iterable[str]] = [self._summary(), self._class_counts(), self._duplicates(), self._unreadable()]
+        blocks += [self._notes(), [f"contact sheet   {self.contact_sheet}"], self._beginning()]
+        return "\n\n".join("\n".join(lines) for lines in map(list, blocks) if lines)
 
     def _summary(self) -> Iterator[str]:
         data, sizes = self.data, self.sizes
@@ -103,27 +105,29 @@ class Inspection(Shown):
             )
 
     def _duplicates(self) -> Iterator[str]:
+        unlike = self.duplicates[self.duplicates.groupby("pixels")["label"].transform("nunique") > 1]
+        if len(unlike):
+            yield from _warning(f"{TWO_LABELS}; remove the wrong one:")
+            yield from self._groups(unlike.drop_duplicates(["pixels", "label"]), shown=len(unlike))
         across = self.duplicates[self.duplicates["across"]]
         within = self.duplicates[~self.duplicates["across"]]
         if self.duplicates.empty:
             yield "duplicates      none: no two images have the same pixels once decoded"
         if len(across):
-            yield (
-                f"WARNING: {len(across):,} images have the same pixels as one in another part, so scores will be too "
-                "good; of each group keep those of one part:"
+            yield from _warning(
+                f"{len(across):,} images have the same pixels as one in another part, so scores will be too good; of "
+                "each group keep those of one part:"
             )
             yield from self._groups(across, shown=len(across))
         if len(within):
             yield f"duplicates      {len(within):,} images have the same pixels as another of their part:"
             yield from self._groups(within, shown=SHOWN // 2)
-        if unlike := int((self.duplicates.groupby("pixels")["label"].transform("nunique") > 1).sum()):
-            yield f"{unlike:,} of these have another class than one with the same pixels"
 
     def _groups(self, twins: pd.DataFrame, shown: int) -> Iterator[str]:
         parts, groups = parts_of(self.data), twins.groupby("pixels", sort=False)
         for number, (_, group) in enumerate(groups):
             if number == shown:
-                yield f"  ... and {groups.ngroups - number:,} more such groups"
+                yield f"  ... and {plural(groups.ngroups - number, 'more such group')}"
                 return
             names = [
                 f"{part}: {name_of(parts[part], index)} ({_short(self.data.class_names[label])})"
@@ -135,15 +139,22 @@ class Inspection(Shown):
     def _unreadable(self) -> Iterator[str]:
         reasons = self.data.unreadable
         if reasons:
-            yield f"WARNING: {len(reasons):,} images cannot be read; mend or remove them, or skip them in training:"
+            yield from _warning(
+                f"{plural(len(reasons), 'image')} cannot be read; mend or remove what is named here, or train "
+                "without, --on_bad_image skip (improve, compare and sweep: --train.on_bad_image skip):"
+            )
             yield from (f"  {reason}" for reason in reasons[:SHOWN])
         if len(reasons) > SHOWN:
             yield f"  ... and {len(reasons) - SHOWN:,} more"
 
     def _notes(self) -> Iterator[str]:
         for note in self.data.notes:
-            if note != skipped(self.data.unreadable):
+            if note != skipped(self.data.unreadable) and TWO_LABELS not in note:
                 yield from filled(f"note: {note}", indent="      ")
+
+    def _beginning(self) -> Iterator[str]:
+        yield from filled(f"begin with      {self.suggestion}", indent=" " * 16)
+        yield from command_lines(f"  {self.command}")
 
 
 def inspect(
@@ -157,7 +168,7 @@ def inspect(
     augmentation: Augmentation = Augmentation(),
     out: Path | None = None,
 ) -> Inspection:
-    """Show what a data set holds, as training would see it, and draws a contact sheet of it.
+    """Show what a data set holds, as training would see it, and draw a contact sheet of it.
 
     Every image is read: their counts, sizes and modes, which have the same pixels (a warning where they are in
     different parts, the test images in the training set), and which cannot be read, and why.
@@ -205,7 +216,9 @@ def inspect(
     indices, before, after = augmented_batch(found, augmentation, seed)
     names = [found.class_names[label] for label in found.train.labels[indices].tolist()]
     draw_contact_sheet(before, after, names, path)
-    return Inspection(found, images, duplicates(images), suggestion, path)
+    place = {"data": data, "data_dir": data_dir, "label": label}
+    command = suggestion.command(place | ({"on_bad_image": "skip"} if found.unreadable else {}))
+    return Inspection(found, images, duplicates(images), suggestion, command, path)
 
 
 def count_classes(parts: Mapping[str, Split]) -> pd.DataFrame:
@@ -232,6 +245,10 @@ def count_lines(counts: pd.DataFrame) -> Iterator[str]:
             yield f"... {len(counts) - SHOWN:,} more"
         yield line(_short(str(name)), (f"{count:,}" for count in row))
     yield line("all", (f"{count:,}" for count in counts.sum()))
+
+
+def _warning(text: str) -> list[str]:
+    return filled(f"WARNING: {text}", indent=" " * len("WARNING: "))
 
 
 def _row(values: tuple[float, ...]) -> str:

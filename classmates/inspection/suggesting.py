@@ -1,8 +1,12 @@
-"""Suggested settings for a data set: the recipe that ``train`` takes for it, as flags."""
+"""Suggested settings for a data set: the recipe that ``train`` takes for it, and the command."""
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -13,7 +17,7 @@ from classmates.training.recipes import MANY, SMALL, Situation, default_model, r
 
 @dataclass(frozen=True)
 class Suggestion:
-    """Settings of ``train`` to begin with; as text, the flags.
+    """Settings of ``train`` to begin with; as text, what it chooses by itself.
 
     recipe: its name in ``training/recipes.py``, which settles what else there is. image_size: None where the images'
     own is right. pretrained: whether it begins from published weights. crop_scale: the least share of an image that a
@@ -29,9 +33,24 @@ class Suggestion:
     crop_scale: float | None = None
 
     def __str__(self) -> str:
-        flags = f"--recipe {self.recipe} --model {self.model} --batch_size {self.batch_size} --epochs {self.epochs}"
-        flags += f" --image_size {self.image_size}" if self.image_size else ""
-        return flags + (" --pretrained true" if self.pretrained else "")
+        weights = " from published weights, where these can be reached" if self.pretrained else ""
+        return f"recipe {self.recipe}: {self.epochs} epochs{weights}"
+
+    def command(self, data: Mapping[str, Any]) -> str:
+        """Return the command that trains with it; for a dataset in Python, the call.
+
+        The recipe, its epochs and its weights are left to ``train``, which takes others where weights cannot be
+        reached.
+
+        Args:
+            data: the arguments of ``train`` that say which images, ``data`` the first; None where one is not given.
+        """
+        settings = {"model": self.model, "batch_size": self.batch_size, "image_size": self.image_size}
+        given = {name: value for name, value in {**data, **settings}.items() if value is not None}
+        if isinstance(data["data"], (str, Path)):
+            return " ".join(["classmates train", *(f"--{name} {shlex.quote(str(given[name]))}" for name in given)])
+        others = ", ".join(f"{name}={value!r}" for name, value in given.items() if name != "data")
+        return f"classmates.train(data=..., {others})"
 
 
 def suggest(data: ImageData, images: pd.DataFrame, image_size: int | None = None) -> Suggestion:

@@ -130,6 +130,19 @@ class ProtocolRecord:
         """The name under which the student's headline on validation images is logged."""
         return f"val/student/{self.headline}"
 
+    def at_chance(self, student: Metric, chance: float) -> str | None:
+        """Say that a student is no better than always giving the commonest answer; None where it is better.
+
+        student: its headline. chance: the headline of that answer.
+        """
+        if student.value > chance if student.better == "more" else student.value < chance:
+            return None
+        how = self.main
+        return (
+            f"its {how.title} is {how.text(student.value)}, and always giving the commonest answer has "
+            f"{how.text(chance)}"
+        )
+
     def shown(self, networks: Iterable[Scores]) -> dict[str, MetricFormat]:
         """Return the formats of those metrics that any of the networks has, in the order of display."""
         have = {name for scores in networks for name in scores}

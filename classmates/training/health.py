@@ -10,6 +10,12 @@ from classmates.tasks.protocol import Metric, ProtocolRecord
 Rows = Sequence[Mapping[str, float]]
 """The table of epochs, as ``metrics.csv`` has it: one mapping an epoch."""
 
+IF_USELESS = (
+    "Try a lower --lr, more --epochs, or published weights (--pretrained true); `classmates data` shows whether the "
+    "labels are right"
+)
+"""What to do about a student that is at chance."""
+
 
 class Health(NamedTuple):
     """warnings: sentences. useless: whether the student is no better than the commonest answer."""
@@ -30,23 +36,14 @@ def examine(
         protocol: how the networks were judged.
         without_gradient: the terms of the loss that nothing could learn from.
     """
-    useless = student.value <= chance if student.better == "more" else student.value >= chance
-    warnings = [*_at_chance(student, chance, protocol)] if useless else []
+    at_chance = protocol.at_chance(student, chance)
+    warnings = [] if at_chance is None else [f"the student is useless: {at_chance}. {IF_USELESS}"]
     warnings += rising_losses(history, protocol)
     warnings += zero_terms(history)
     warnings += [
         f"the loss term '{name}' has no gradient: no part of the networks learns from it" for name in without_gradient
     ]
-    return Health(warnings, useless)
-
-
-def _at_chance(student: Metric, chance: float, protocol: ProtocolRecord) -> list[str]:
-    how = protocol.main
-    return [
-        f"the student is useless: its {how.title} is {how.text(student.value)}, and always giving the commonest "
-        f"answer has {how.text(chance)}. Try a lower --lr, more --epochs, or published weights (--pretrained true); "
-        "`classmates data` shows whether the labels are right"
-    ]
+    return Health(warnings, at_chance is not None)
 
 
 def rising_losses(history: Rows, protocol: ProtocolRecord) -> list[str]:

@@ -95,10 +95,10 @@ def train(
     Args:
         data: what to learn: a name ("classmates list datasets"), a folder with train/CLASS/* and perhaps val/ and
             test/, a folder of class folders, of parquet or of tar files, the address of such files (s3://...),
-            hf:NAME or hf:NAME:CONFIG of the Hugging Face Hub, a table (.csv, .tsv) of image files and labels, or in
+            hf:NAME or hf:NAME:CONFIG of the Hugging Face Hub, or a table (.csv, .tsv) of image files and labels. In
             Python any dataset of (image, label).
-        model: which network: a name of timm's or of this package's ("classmates list models"), FILE.py:CLASS for
-            your own, or in Python any nn.Module that returns logits.
+        model: which network: a name of timm's or of this package's ("classmates list models"), or FILE.py:CLASS
+            for your own. In Python any nn.Module that returns logits.
         method: how it learns: Baseline, MCL, CORSD, or a Method of your own; its options follow with a dot, such as
             --method MCL --method.peers 2.
         task: what the labels teach and how networks are judged: classification, or few_shot, for new classes from a

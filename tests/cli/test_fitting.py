@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from classmates._text import command_lines
 from classmates.cli.fitting import fitted
 
 WIDE = """\
@@ -53,6 +54,8 @@ def test_a_command_can_still_be_copied():
     text = "  classmates compare --recipe swept/against_baseline.yaml --seeds 5"
     assert fitted(text, 40).replace("\\\n    ", "") == text
     assert "\\\n" in fitted(text, 40)
+    lines = "begin with      what is here\n" + "\n".join(command_lines(text, 60))
+    assert fitted(lines, 40).replace("\\\n    ", "").splitlines()[1] == text  # it was in lines already
 
 
 @pytest.mark.parametrize("columns", [20, 79, 80, 200])

@@ -210,7 +210,7 @@ def test_a_name_that_is_not_known():
     with pytest.raises(UserError, match=r"unknown data set 'digit': did you mean 'digits'.*path of a folder"):
         load("digit")
     for path in ("./digits", Path("digits")):
-        with pytest.raises(UserError, match="digits is not a folder"):
+        with pytest.raises(UserError, match="digits does not exist"):
             load(path)
 
 

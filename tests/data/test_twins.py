@@ -12,7 +12,7 @@ from classmates.data.loading import load
 from classmates.data.parts import Split, moments_of
 from classmates.data.readers.folder import list_folder
 from classmates.data.readers.images import decode
-from classmates.data.twins import Part, find_copies, find_twins, notes_on_twins
+from classmates.data.twins import TWO_LABELS, Part, find_copies, find_twins, notes_on_twins
 
 
 def photos(folder, parts, size):
@@ -63,9 +63,9 @@ def test_a_split_of_ours_has_every_copy_on_one_side(tmp_path, parts, size):
         assert not train & val
         assert not (train | val) & test
         assert notes_on_twins(data.notes) == []
-        (note,) = [note for note in data.notes if "as an earlier one" in note]
-        assert ": 7, such as" in note
-        assert re.search(r"cat/0\.png and \S+cat/again-0\.bmp;", note)
+        (note,) = [note for note in data.notes if "as another one" in note]
+        assert note.startswith(f"13 images of '{data.name}' have the same pixels as another one, such as ")
+        assert re.search(r"cat/0\.png and \S+cat/again-0\.bmp: where .* copies go together", note)
 
 
 def test_a_class_of_copies_alone_is_on_both_sides_and_told(tmp_path):
@@ -85,6 +85,21 @@ def test_a_class_of_copies_alone_is_on_both_sides_and_told(tmp_path):
     copied_too = sum(image.numpy().tobytes() in train for image in other.val.images)
     assert copied_too > 0
     assert f"held out for validation of which a copy is trained on: {copied_too}, as" in " ".join(other.notes)
+
+
+def test_one_image_in_two_classes_is_named_with_both(tmp_path):
+    folder = photos(tmp_path, ("photos",), 6) / "photos"
+    assert not any(TWO_LABELS in note for note in load(folder).notes)
+    copied(folder, "cat/0.png", "cat/again.bmp")  # of one class: a copy and no more
+    assert not any(TWO_LABELS in note for note in load(folder).notes)
+    copied(folder, "cat/1.png", "dog/a cat.png")
+    (note,) = [note for note in load(folder).notes if TWO_LABELS in note]
+    first, second = folder / "cat/1.png", folder / "dog/a cat.png"
+    told = f"{first} of class 'cat' and {second} of class 'dog'; remove the wrong one"
+    assert note == f"the same pixels have two labels: {told}"
+    copied(folder, "cat/2.png", "dog/2 again.png")
+    (note,) = [note for note in load(folder).notes if TWO_LABELS in note]
+    assert note.endswith("remove the wrong one (1 more such pair: `classmates data` lists them all)")
 
 
 def test_copies_within_a_part_and_other_images_are_not_told(tmp_path):
@@ -114,7 +129,7 @@ def test_splits_of_published_data_do_not_depend_on_their_copies(tmp_path, monkey
     Image.open(folder / "train/cat/0.png").save(folder / "train/cat/3.png")
     data = load(str(folder), val_fraction=0.25)
     assert [str(file) for file in data.val.paths] == before
-    assert not any("as an earlier one" in note for note in data.notes)
+    assert not any("as another one" in note for note in data.notes)
 
 
 def test_twins_are_those_of_comparing_every_pair():
@@ -151,7 +166,9 @@ def test_a_dataset_in_python_and_parts_without_an_image():
     images = torch.zeros(40, 3, 8, 8, dtype=torch.uint8)
     images[:20] = torch.randint(256, (20, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
     data = load(TensorDataset(images, torch.arange(40) % 2))  # half of them all black
-    assert any("as an earlier one" in note and ": 19, such as image 20 and image 21;" in note for note in data.notes)
+    assert any(
+        "20 images of" in note and "another one, such as image 20 and image 21:" in note for note in data.notes
+    )
     assert len({len(split.images.flatten(1).sum(1).unique()) == len(split) for split in (data.train, data.test)}) == 2
     empty = Part(Split(torch.zeros(0, dtype=torch.int64), images[:0]), torch.zeros(0, 2, 3, dtype=torch.float64))
     assert find_twins({"train": empty, "test": empty}) == []

@@ -15,13 +15,10 @@ from classmates import export, load_student
 from classmates.deployment import measured, measuring
 from classmates.deployment.export import UNUSED
 from classmates.deployment.formats import FORMATS, MEASURED
-from classmates.deployment.measured import Exports, Row, formats_of
+from classmates.deployment.measured import formats_of
 from classmates.errors import UserError
-from classmates.models import resnet8
 from classmates.runs.folder import read_record
-from classmates.runs.student import StudentCard, save_student
-from classmates.tasks.classification import ClassificationProtocol
-from tests.fixtures.few_shot_run import PROTOCOL
+from classmates.runs.student import StudentCard
 
 CARD = StudentCard("resnet8", tuple("0123456789"), (1, 8, 8), (0.5,), (0.2,), (8, 8), {"in_chans": 1})
 
@@ -53,6 +50,7 @@ def test_the_table_says_what_each_file_does(sd_copy, capsys):
     assert max(len(line) for line in text.splitlines() if str(sd_copy) not in line) <= 80
     assert f"{test.value:.2%}" in text
     assert re.search(r"smallest(, and fastest for one image)?: onnx-int8", text)
+    assert f"deploy: {sd_copy / 'student-int8.onnx'}" in text
 
 
 def test_8_bit_ranges_are_set_by_training_images(sd_copy, monkeypatch):
@@ -66,39 +64,6 @@ def test_8_bit_ranges_are_set_by_training_images(sd_copy, monkeypatch):
     monkeypatch.setattr(measuring.Images, "batches", batches)
     export(sd_copy, formats=["onnx-int8"], calibration_images=40, most_lost=1)
     assert drawn == [("train", 40)]
-
-
-def test_a_student_that_is_smaller_and_faster_than_its_files_is_said_to_be():
-    def row(name, size, time):
-        return Row(name, status="kept", file=name, size=size, one_median=time, difference=0.0)
-
-    def verdict(*rows):
-        every = (row("student", 2e6, 3.0), *rows)
-        return Exports(every, ClassificationProtocol().record, Path("x"), Path("x")).verdict
-
-    assert verdict(row("onnx", 3e6, 4.0)).startswith("smallest, and fastest for one image: the student itself; the")
-    said = verdict(row("onnx", 3e6, 2.0))
-    assert said.startswith("smallest: the student itself; fastest for one image: onnx (3.00 MB, 2 ms, +0.00 points)")
-    assert verdict(row("onnx", 2e6, 3.0)).startswith("smallest, and fastest for one image: onnx (")
-
-
-@pytest.mark.parametrize(("threads", "noted"), [(1, False), (None, True)])
-def test_a_runtime_that_chooses_its_threads_is_marked(run_copy, threads, noted):
-    measures = {"size": 1, "score": 0.5, "count": 2, "one_median": 1.0, "one_p95": 2.0}
-    rows = (Row("student", threads=1, **measures), Row("executorch", threads=threads, difference=0.0, **measures))
-    save_student(run_copy, resnet8(num_classes=10, in_chans=1), CARD)
-    lines = str(Exports(rows, ClassificationProtocol().record, run_copy, run_copy)).splitlines()
-    assert ("* its runtime chooses the number of threads" in lines) is noted
-    assert any(line.strip().startswith("executorch *") for line in lines) is noted
-
-
-def test_what_comes_next_of_an_embedding_are_images_to_compare_with(run_copy):
-    save_student(run_copy, resnet8(num_classes=10, in_chans=1), CARD)
-    of_logits, of_embeddings = (
-        Exports((), protocol.record, Path("x"), run_copy).next for protocol in (ClassificationProtocol(), PROTOCOL)
-    )
-    assert of_logits == f"next: classmates predict {run_copy} IMAGES"
-    assert of_embeddings == f"{of_logits} --support FOLDER"
 
 
 def test_a_card_that_cannot_be_written_is_told_and_no_more(tmp_path, monkeypatch, capsys):
@@ -149,6 +114,7 @@ def test_a_file_that_fails_or_loses_much_is_told_and_not_kept(sd_copy, monkeypat
     text = str(found)
     assert "not kept: torch: it cannot be written or run" in text
     assert "deploy the student as it is" in text
+    assert f"deploy: {sd_copy / 'student.safetensors'}\n" in text
     assert max(len(line) for line in text.splitlines() if str(sd_copy) not in line) <= 80
 
 
@@ -210,8 +176,18 @@ OTHERS = {
 
 @pytest.mark.parametrize(("way", "name"), [(way, name) for way, names in UNUSED.items() for name in names])
 def test_what_means_nothing_is_refused(sd_run, way, name):
-    with pytest.raises(UserError, match=f"{name} does not go with {way}: leave it out"):
+    with pytest.raises(UserError, match=f"{name} does not go with {way}: leave (it )?out"):
         export(sd_run, **(WAYS[way] | {name: OTHERS[name]}))
+
+
+def test_of_measures_and_preprocessing_it_is_said_which_to_leave_out_for_what(sd_run):
+    with pytest.raises(UserError) as refused:
+        export(sd_run, formats=["onnx"], preprocessing=True)
+    for said in (
+        "leave out --formats for one ONNX file that takes pixels as they are (--format onnx --preprocessing true)",
+        "or --preprocessing for measures of files that take prepared images",
+    ):
+        assert said in str(refused.value)
 
 
 def test_a_student_of_the_hub_needs_a_place():

@@ -123,6 +123,14 @@ def test_answers_on_other_images_are_those_of_predict(sd_run, digits_folder, tmp
     assert table["right"].mean() == scores["top1"].value
 
 
+def test_the_files_that_were_written_are_named(sd_run, tmp_path):
+    answers, scores = tmp_path / "answers.csv", tmp_path / "scores.json"
+    assert "Table:" not in str(evaluate(sd_run, **HERE))
+    assert str(evaluate(sd_run, answers=answers, **HERE)).splitlines()[-1] == f"Table: {answers}"
+    both = str(evaluate(sd_run, answers=answers, out=scores, **HERE)).splitlines()
+    assert both[-2:] == [f"Scores: {scores}", f"Table: {answers}"]
+
+
 def test_calibrated_answers_have_calibrated_probabilities_and_images_in_memory_an_index(sd_copy, tmp_path):
     scores = evaluate(sd_copy, calibrated=True, answers=tmp_path / "answers.csv", **HERE)
     table = pd.read_csv(tmp_path / "answers.csv")

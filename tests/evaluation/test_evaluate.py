@@ -3,6 +3,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -139,6 +140,31 @@ def test_classes_that_are_missing_are_said_and_the_others_keep_their_numbers(run
     with torch.no_grad():
         assert values(scores) == close_to(score(student(pixels), images.labels[chosen]))
     assert "'some' has no image of classes '0', '1', '3', '4', '5' and 3 more classes" in capsys.readouterr().err
+
+
+def test_a_student_that_is_no_better_than_the_commonest_class_there_is_told(run, digits_folder, tmp_path):
+    """The last line, by the rule of training; not of images of one class, which none can do better on."""
+    answers = tmp_path / "answers.csv"
+    assert "WARNING" not in str(evaluate(run, digits_folder, answers=answers, accelerator="cpu"))
+    table = pd.read_csv(answers, dtype=str)
+    wrong = table["file"][~table["predicted"].isin(["3", "8"])]  # in either class
+    for name, files in (("3", wrong[:6]), ("8", wrong[6:10])):
+        (tmp_path / "other" / name).mkdir(parents=True)
+        for number, file in enumerate(files):
+            shutil.copy(digits_folder / file, tmp_path / "other" / name / f"{number}.png")
+    scores = evaluate(run, tmp_path / "other", answers=answers, accelerator="cpu")
+    assert scores.at_chance == "its top-1 is 0.00%, and always giving the commonest answer has 60.00%"
+    *_, table, warning = str(scores).split("\n\n")
+    assert table.startswith("Table: ")
+    assert " ".join(warning.split()).startswith(
+        f"WARNING: the student is useless on these images: {scores.at_chance}"
+    )
+    assert max(map(len, warning.splitlines())) <= 80
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / "3").symlink_to(digits_folder / "test" / "3")
+    for other in "012":
+        (tmp_path / "alone" / other).mkdir()
+    assert evaluate(run, tmp_path / "alone", accelerator="cpu").at_chance is None
 
 
 def test_a_dataset_in_python_is_scored_whole(run):

@@ -295,7 +295,7 @@ def test_a_photo_that_cannot_be_read_is_left_out_or_refused(
     (support / "red" / "1.png").write_bytes(b"no image")
     pd.testing.assert_frame_equal(ask(run, images, support=support), ask(run, images, support=tmp_path / "good"))
     said = capsys.readouterr().err
-    assert "1 unreadable images skipped" in said
+    assert "1 unreadable image skipped" in said
     assert str(support / "red" / "1.png") in said
     with pytest.raises(UserError, match=r"support/red/1\.png"):
         ask(run, images, support=support, on_bad_image="error")

@@ -152,6 +152,10 @@ def test_out(photos: Path) -> None:
             ["2 images, by the class that was predicted:", "  ox  2", "Table: answers.csv"],
         ),
         (
+            {"class": ["cat"]},
+            ["1 image, by the class that was predicted:", "  cat  1", "Table: answers.csv"],
+        ),
+        (
             {"class": ["many"] * 1200 + [str(number) for number in range(12)]},
             [
                 "1,212 images, by the class that was predicted:",
@@ -162,7 +166,7 @@ def test_out(photos: Path) -> None:
             ],
         ),
     ],
-    ids=["each class", "the first of several answers", "more than ten classes"],
+    ids=["each class", "the first of several answers", "one image", "more than ten classes"],
 )
 def test_a_summary_counts_the_images_of_each_class(columns: dict[str, list[object]], lines: list[str]) -> None:
     assert summary(pd.DataFrame(columns), Path("answers.csv")).splitlines() == lines
@@ -194,6 +198,8 @@ def test_an_unreadable_image_does_not_stop_the_others(
     bad = [str(photos / "dog" / "3.png"), str(photos / "cat" / "pipe.png")]
     with pytest.raises(UserError, match=r"none of 2 images can be read, among them: .*3\.png"):
         predict(photos.parents[1] / "run", bad)
+    with pytest.raises(UserError, match=r"^cannot read the image .*3\.png"):
+        predict(photos.parents[1] / "run", bad[:1])
 
 
 def test_names_that_are_not_utf8_are_written(photos: Path, tmp_path: Path) -> None:

@@ -35,6 +35,21 @@ def test_classes_are_the_same_with_accents_together_or_apart(ours, theirs):
         numbered_as(("cress", ours), images, "photos")
 
 
+@pytest.mark.parametrize(
+    ("theirs", "told"),
+    [
+        (("löffel", "Gabel"), r"'löffel' \(it knows .*\): .* as in training: did you mean 'Löffel' by 'löffel'\?$"),
+        (("Löfel", "gabeln"), r": did you mean 'Löffel' by 'Löfel', 'Gabel' by 'gabeln'\?$"),
+        (("Löffel", "Löffel2"), "as in training$"),  # which is another class than the one beside it
+        (("car", "Gabel"), "as in training$"),
+    ],
+)
+def test_a_class_that_is_only_spelled_otherwise_is_named(theirs, told):
+    images = Split(torch.tensor([0, 1]), torch.zeros(2, 8, 8, 1, dtype=torch.uint8), class_names=theirs)
+    with pytest.raises(UserError, match=told):
+        numbered_as(("Gabel", "Löffel", "cat"), images, "photos")
+
+
 def test_a_dataset_in_python_has_composed_names():
     class Photos(torch.utils.data.Dataset):
         classes = ("crab", APART)

@@ -73,7 +73,7 @@ def test_what_improve_is_given(called_with):
         ("compare --recipe papers/nothing", "unknown recipe 'papers/nothing'"),
         ("compare --methods MCL --refrence MCL", "unknown flag '--refrence'"),
         ("compare --methods MCL --train.epohcs 3", "unknown key 'epohcs' in --train"),
-        ("improve --methods MCL", "improve needs DATA"),
+        ("improve --methods MCL", "improve needs --data TEXT: name or folder of a data set"),
         ("improve --data digits --max_time 3600", "max_time is '3600'"),
         ("sweep --method Baseline", "Baseline has no weights of its own to try"),
     ],

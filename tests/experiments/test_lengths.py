@@ -3,6 +3,7 @@
 import pytest
 
 from classmates.errors import UserError
+from classmates.experiments.lengths import at_length
 from tests.experiments.test_plan import plan
 
 HINTED = """
@@ -43,6 +44,21 @@ def test_a_longer_or_shorter_row_is_checked_at_its_own_length(tmp_path, row, tim
     else:
         with pytest.raises(UserError, match=f"^row '.* as long.*' with model 'resnet8' on 'digits': {why}"):
             plan("Baseline", entry, epochs=10)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "epochs", "longer", "scaled"),
+    [
+        (0.3, 3, 9, 0.9),  # 0.8999999999999999 as multiplied
+        (0.7, 7, 21, 2.1),
+        (5.0, 30, 37, 5.0 * (37 / 30)),  # to the last bit: identities of runs are made of it
+        (1.0, 3, 1, 1 / 3),
+        (0, 10, 20, 0),
+    ],
+)
+def test_a_warm_up_is_scaled_without_what_arithmetic_leaves(warmup, epochs, longer, scaled):
+    settings = {"epochs": epochs, "method": "Baseline", "warmup_epochs": warmup, "schedule_args": None}
+    assert at_length(settings, longer)["warmup_epochs"] == scaled
 
 
 @pytest.mark.parametrize("epochs", [1, 3])

@@ -1,5 +1,6 @@
 """What ``classmates data`` says of a data set."""
 
+import shlex
 import shutil
 
 import numpy as np
@@ -57,7 +58,8 @@ def test_the_command_prints_what_the_function_gives(photos, capsys):
     assert "dog                   8        2" in text
     assert "all                  14        4" in text
     assert "fewest to train on: 6 of 'cat'; most: 8 of 'dog'" in text
-    assert "begin with      --recipe small-images --model resnet8 --batch_size 12" in text
+    assert "begin with      recipe small-images: 100 epochs\n" in text
+    assert text.endswith("\n  classmates train --data photos --model resnet8 --batch_size 12\n")
     assert "contact sheet   contact_sheet-photos.png" in text
     assert (photos.parent / "contact_sheet-photos.png").exists()
 
@@ -69,11 +71,28 @@ def test_duplicates_across_parts_are_a_warning_and_those_within_one_are_said(pho
     assert found.duplicates["across"].tolist() == [False, False, True, True]
     text = str(found)
     assert "WARNING: 2 images have the same pixels as one in another part" in text
+    assert text.index("WARNING: the same pixels have two labels; remove the wrong one:") < text.index("WARNING: 2")
     train, test = photos / "train", photos / "test"
-    assert f"  train: {train}/dog/3.png (dog)\n    = test: {test}/cat/leak.png (cat)" in text
+    assert text.count(f"  train: {train}/dog/3.png (dog)\n    = test: {test}/cat/leak.png (cat)") == 2
     assert "duplicates      2 images have the same pixels as another of their part:" in text
     assert f"  train: {train}/cat/0.png (cat)\n    = train: {train}/cat/again.bmp (cat)" in text
-    assert "2 of these have another class than one with the same pixels" in text
+    (test / "cat" / "leak.png").unlink()
+    assert "two labels" not in str(classmates.inspect(photos, val_fraction=0))
+
+
+def test_an_image_in_two_classes_is_named_once_a_class_and_copies_counted_as_in_loading(photos):
+    for name in ("again.png", "third.png"):
+        shutil.copy(photos / "train" / "cat" / "0.png", photos / "train" / "cat" / name)
+    shutil.copy(photos / "train" / "cat" / "0.png", photos / "train" / "dog" / "zz.png")
+    found = classmates.inspect(photos, val_fraction=0.2)
+    text = str(found)
+    train = photos / "train"
+    pair = f"  train: {train}/cat/0.png (cat)\n    = train: {train}/dog/zz.png (dog)\n"
+    pair = pair if pair in text else pair.replace("train:", "val:")  # whichever they were drawn for
+    assert f"WARNING: the same pixels have two labels; remove the wrong one:\n{pair}" in text
+    assert "duplicates      4 images have the same pixels as another of their part:" in text
+    assert "note: 4 images of 'photos' have the same pixels as another one" in text
+    assert text.count("the same pixels have two labels") == 1  # not in a note again
 
 
 def test_of_many_duplicates_some_are_shown(photos):
@@ -95,7 +114,7 @@ def test_every_duplicate_across_parts_is_listed(photos):
         shutil.copy(photos / "train" / "cat" / f"{number}.png", photos / "test" / "cat" / f"leak{number}.png")
     text = str(classmates.inspect(photos, val_fraction=0))
     assert "WARNING: 12 images have the same pixels as one in another part" in text
-    assert "so scores will be too good; of each group keep those of one part:" in text
+    assert "so scores will be too good; of each group keep those of one part:" in " ".join(text.split())
     assert all(f"= test: {photos}/test/cat/leak{number}.png (cat)" in text for number in range(6))
     assert "more such groups" not in text
 
@@ -121,6 +140,14 @@ def test_damaged_images_do_not_stop_it(photos):
     assert "note: files left out, by their names no images: 1, such as train/dog/notes.txt" in text
     assert "used            at 16x16 pixels" in text
     assert found.suggestion.image_size == 16
+    told = " ".join(text.split())
+    assert "train without, --on_bad_image skip (improve, compare and sweep: --train.on_bad_image skip):" in told
+    command = shlex.split(text.partition("begin with")[2].partition("\n")[2].replace("\\\n", ""))
+    options = "--on_bad_image skip --model resnet8 --batch_size 12 --image_size 16"
+    assert command == shlex.split(f"classmates train --data '{photos}' {options}")
+    for number in range(1, 12):
+        (photos / "train" / "dog" / f"broken{number}.png").unlink()
+    assert "WARNING: 1 image cannot be read; mend" in str(classmates.inspect(photos, image_size=16))
 
 
 def test_many_classes_are_shortened_and_long_names_too(tmp_path, monkeypatch):
@@ -155,6 +182,7 @@ def test_a_dataset_of_pythons(tmp_path):
     assert found.counts.to_numpy().sum() == 24
     assert len(found.duplicates) == 2
     assert "image " in str(found)
+    assert str(found).endswith("  classmates.train(data=..., model='resnet8', batch_size=12)")
 
 
 @pytest.mark.parametrize(("size", "given", "expected"), [(80, None, 0.6), (80, 0.25, 0.25), (10, None, None)])

@@ -46,11 +46,15 @@ def test_an_image_size_of_the_users_own_is_kept():
     assert suggested(5_000, LARGE, 32, 32) == Suggestion("small-images", "resnet20", 96, 100, 32)
 
 
-def test_as_text_it_is_what_one_types():
-    plain = Suggestion("small-images", "resnet20", 96, 100)
-    assert str(plain) == "--recipe small-images --model resnet20 --batch_size 96 --epochs 100"
-    photos = Suggestion("photos-pretrained", LITE, 18, 13, 128, True)
-    assert str(photos).endswith("--epochs 13 --image_size 128 --pretrained true")
+def test_what_train_chooses_is_told_and_the_command_leaves_it_to_train():
+    """Where weights cannot be reached, train falls back on another recipe, with more epochs."""
+    plain, photos = Suggestion("small-images", "resnet20", 96, 100), Suggestion("x", LITE, 18, 13, 128, True)
+    assert str(plain) == "recipe small-images: 100 epochs"
+    assert str(photos) == "recipe x: 13 epochs from published weights, where these can be reached"
+    given = {"data": "my photos", "data_dir": None, "on_bad_image": "skip"}
+    options = f"--model {LITE} --batch_size 18 --image_size 128"
+    assert photos.command(given) == f"classmates train --data 'my photos' --on_bad_image skip {options}"
+    assert plain.command({"data": []}) == "classmates.train(data=..., model='resnet20', batch_size=96)"
 
 
 def test_it_is_what_train_chooses_by_itself(monkeypatch):

@@ -30,6 +30,14 @@ def test_less_may_be_better() -> None:
     assert DISTANCE.main.heading == "rank"
 
 
+def test_at_chance_is_what_is_no_better_whichever_way_is_better() -> None:
+    told = "its top-1 is 60.00%, and always giving the commonest answer has 60.00%"
+    assert PROTOCOL.record.at_chance(Metric(0.6), 0.6) == told
+    assert PROTOCOL.record.at_chance(Metric(0.61), 0.6) is None
+    assert DISTANCE.at_chance(Metric(3.0, better="less"), 2.5) is not None
+    assert DISTANCE.at_chance(Metric(2.0, better="less"), 2.5) is None
+
+
 def test_metrics_as_text() -> None:
     share, number = PROTOCOL.metrics["top1"], PROTOCOL.metrics["nll"]
     assert (share.text(0.98754), number.text(0.05349)) == ("98.75%", "0.053")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -73,9 +74,20 @@ def no_training_images(root: Path, layout: Layout) -> UserError:
 
 def _layout(root: Path) -> Layout:
     if not root.is_dir():
-        raise UserError(f"{root} is not a folder: give a folder of class folders, or of train/CLASS/*")
+        there = os.path.lexists(root)
+        meant = None if there else _named_like(root)
+        fix = f"did you mean {meant}?" if meant else "give a folder of class folders, or of train/CLASS/*"
+        raise UserError(f"{root} {'is not a folder' if there else 'does not exist'}: {fix}")
     with told_of_unreadable():
         return find_parts(root)
+
+
+@told_of_unreadable()
+def _named_like(root: Path) -> str | None:
+    """Return the folder or table beside a place, where nothing is, whose name is most like its; None without one."""
+    names = {name.casefold(): name for name in os.listdir(root.parent)} if root.parent.is_dir() else {}
+    close = [os.path.join(root.parent, names[name]) for name in get_close_matches(root.name.casefold(), names)]
+    return next((path for path in close if os.path.isdir(path) or is_table(path)), None)
 
 
 def find_parts(root: Path) -> Layout:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from classmates._names import in_unicode, name_of_class
+from classmates._text import plural
 from classmates.data.parts import Source, Split
 from classmates.data.readers.cache import cached, fingerprint
 from classmates.data.readers.images import IN_MEMORY, Checks, check_all, unreadable
@@ -199,7 +200,7 @@ def all_scored(where: Path | str) -> str:
 def skipped(unreadable: Sequence[str]) -> str:
     """Return the note on images that were left out; some are named."""
     more = f"; and {len(unreadable) - 20} more" if len(unreadable) > 20 else ""
-    return f"{len(unreadable)} unreadable images skipped: " + "; ".join(unreadable[:20]) + more
+    return f"{plural(len(unreadable), 'unreadable image')} skipped: " + "; ".join(unreadable[:20]) + more
 
 
 def alike_but_for_capitals(names: Sequence[str]) -> str:
@@ -251,7 +252,7 @@ def without_images(split: Split) -> list[str]:
 
 def listed(classes: Sequence[str]) -> str:
     """Write ``class 'a'``, or ``classes 'a', 'b', 'c', 'd', 'e' and 3 more classes``."""
-    more = f" and {len(classes) - 5} more classes" if len(classes) > 5 else ""
+    more = f" and {plural(len(classes) - 5, 'more class', 'more classes')}" if len(classes) > 5 else ""
     return ("class " if len(classes) == 1 else "classes ") + ", ".join(f"'{name}'" for name in classes[:5]) + more
 
 
@@ -282,5 +283,5 @@ def _note_on_size(sizes: np.ndarray, size: tuple[int, int]) -> str | None:
     typical = round(float(np.median(sizes.min(axis=1))))
     return (
         f"the images have {described}, the shorter side typically of {typical} pixels: used at {width}x{height} "
-        "pixels (image_size changes that)"
+        "pixels (--image_size changes that)"
     )

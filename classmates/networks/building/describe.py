@@ -89,11 +89,11 @@ def describe(
     The network is run once, on noise; nothing is trained or downloaded.
 
     Args:
-        model: a name of timm's or of this package's, FILE.py:CLASS for your own, or in Python any nn.Module.
+        model: a name of timm's or of this package's, or FILE.py:CLASS for your own. In Python any nn.Module.
         image_size: pixels of the square image; the model's own default if not given.
-        in_chans: channels of the image, 1 (grey) or 3; a module given in Python has its own.
-        num_classes: outputs of the classifier; if not given the model's own, or 1000 for a class of yours. A module
-            given in Python has its own.
+        in_chans: channels of the image, 1 (grey) or 3. In Python a module has its own.
+        num_classes: outputs of the classifier; if not given the model's own, or 1000 for a class of yours. In
+            Python a module has its own.
         share: what peers would share: -2 all but the last two stages, a stage's name up to and including it, or
             "nothing". -2 if not given, where the network can be divided so.
         stages: names of the modules that end its stages, shallow to deep, where they are not found.

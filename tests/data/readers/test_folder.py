@@ -1,6 +1,7 @@
 import json
 import os
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,13 +162,27 @@ def test_a_class_whose_images_are_all_bad_is_named(tmp_path):
 
 
 def test_a_missing_or_empty_folder(tmp_path):
-    with pytest.raises(UserError, match="nowhere is not a folder"):
+    with pytest.raises(UserError, match="nowhere does not exist: give a folder of class folders"):
         read(tmp_path / "nowhere")
     with pytest.raises(UserError, match="has no class folders"):
         read(tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file is not a folder"):
         read(tmp_path / "file")
+
+
+def test_a_mistyped_folder_is_told(tmp_path, monkeypatch):
+    write_classes(tmp_path / "Photos")
+    (tmp_path / "photo.md").write_text("")
+    (tmp_path / "labels.csv").write_text("")
+    for typed, meant in {"photo": "Photos", "label": "labels.csv"}.items():
+        with pytest.raises(UserError, match=rf"{typed} does not exist: did you mean {tmp_path / meant}\?$"):
+            read(tmp_path / typed)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^photo does not exist: did you mean \./Photos\?$"):
+        list_folder(Path("photo"))
+    with pytest.raises(UserError, match="photo does not exist: give a folder of class folders"):
+        read(tmp_path / "away" / "photo")
 
 
 def test_one_class_only(tmp_path):

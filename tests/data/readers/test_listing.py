@@ -109,7 +109,7 @@ def test_an_image_that_could_not_be_read_is_looked_at_again(folder, opened, side
         with pytest.raises(UserError, match=r"1 of 20 images .* cannot be read(.|\n)*bild 3.png"):
             load(folder, image_size=8)
         skipping = load(folder, image_size=8, on_bad_image="skip")
-        assert any("1 unreadable images skipped" in note for note in skipping.notes)
+        assert any("1 unreadable image skipped" in note for note in skipping.notes)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # the file itself stays as it is
     assert len(load(folder, image_size=8).train) > len(skipping.train)
 
