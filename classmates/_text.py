@@ -23,16 +23,18 @@ def filled(text: str, width: int = WIDTH, indent: str = "  ") -> list[str]:
 def command_lines(command: str, width: int = WIDTH) -> list[str]:
     """Return a command in lines that can be copied as one, those after the first indented by two more.
 
-    What stands in quotes stays whole, and a flag's value on its line.
+    What stands in quotes stays whole, and a flag's value on its line if there is room for it.
     """
     indent = " " * (len(command) - len(command.lstrip()) + 2)
+    room = width - len(JOINT)
     lines = [""]
     for words in WORDS.findall(command):
         longer = f"{lines[-1]} {words}" if lines[-1] else indent[2:] + words
-        if len(longer) <= width - len(JOINT) or not lines[-1]:
+        if len(longer) <= room or not lines[-1]:
             lines[-1] = longer
         else:
-            lines.append(indent + words)
+            parts = words.split(" ", 1) if words.startswith("--") and len(indent + words) > room else [words]
+            lines += [indent + part for part in parts]
     return [*(line + JOINT for line in lines[:-1]), lines[-1]]
 
 

@@ -60,3 +60,13 @@ def test_cells_of_a_column_begin_in_one_place_or_end_in_one(rows, left):
 
 def test_no_line_ends_in_spaces():
     assert aligned([["method", "interval"], ["MCL", ""]]) == ["method  interval", "MCL"]
+
+
+def test_a_value_that_there_is_no_room_for_beside_its_flag_has_a_line_of_its_own():
+    path = "/a/path/" + "long" * 20
+    assert command_lines(f"classmates compare --seeds 3 --recipe {path} --dry_run", 60) == [
+        "classmates compare --seeds 3 \\",
+        "  --recipe \\",
+        f"  {path} \\",
+        "  --dry_run",
+    ]

@@ -95,7 +95,9 @@ def test_calibration_is_fitted_once_kept_and_applied(sd_copy, digits, capsys):
     text = str(scores)
     assert f"{plain['ece'].value:.2%}" in text
     assert f"{scores['ece'].value:.2%}" in text
-    assert max(map(len, text.splitlines())) <= 80
+    *lines, written = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert written == f"Scores: {sd_copy / 'scores.json'}"
 
     network, card = classmates.load_student(sd_copy)
     divided, told = classmates.load_student(sd_copy, calibrated=True)

@@ -106,7 +106,7 @@ def test_small_images_are_kept_in_memory(tmp_path, sizes, image_size, expected, 
         assert source.train.images is None
     assert [path.parent.name for path in source.train.paths] == ["cat"] * len(sizes) + ["dog"] * len(sizes)
     chosen = image_size is None and set(sizes) != {expected[::-1]}
-    noted = [note for note in source.notes if f"used at {expected[1]}x{expected[0]} pixels (image_size" in note]
+    noted = [note for note in source.notes if f"used at {expected[1]}x{expected[0]} pixels (--image_size" in note]
     assert len(noted) == chosen
 
 
