@@ -148,8 +148,8 @@ class Improvement(Shown):
         if self.useless:
             deployed = fmean(self.on_test[self.deployed])
             return (
-                f"nothing to deploy: what {self.deployed} trained is no better than always giving the commonest "
-                f"answer, {_percent(deployed)} {where}"
+                f"nothing to deploy: on validation images the student of {self.deployed} is no better than always "
+                f"giving the commonest answer; it has {_percent(deployed)} {where}"
             )
         if not self.compared:
             return f"nothing was compared, for no method came to its end: {BASELINE} has {baseline} {where}"

@@ -91,8 +91,8 @@ def test_a_student_that_has_learnt_nothing_is_not_to_be_deployed(difference, who
     found = replace(VERDICT, useless=True, difference=ImageDifference(0.05, difference, 0.09))
     headline, fix, place, *more = found.lines
     assert headline == (
-        f"nothing to deploy: what {who} trained is no better than always giving the commonest answer, {score} % on "
-        "400 test images, 3 seeds"
+        f"nothing to deploy: on validation images the student of {who} is no better than always giving the commonest "
+        f"answer; it has {score} % on 400 test images, 3 seeds"
     )
     assert fix.startswith("try a lower --train.lr, more --train.epochs or published weights")
     assert place == "not worth deploying: improved/student/student.safetensors"

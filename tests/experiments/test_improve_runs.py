@@ -55,7 +55,7 @@ def test_failed_and_useless_runs_are_told(tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "train", train)
     found = better(tmp_path, seeds=1, train={**TINY, "lr": 1e-12})
     assert (found.chosen, found.seeds) == ("Baseline", (0,))
-    assert found.headline.startswith("nothing to deploy: what Baseline trained is no better than always giving")
+    assert found.headline.startswith("nothing to deploy: on validation images the student of Baseline is no")
     assert not found.compared
     assert [one.status for one in found.tried] == ["done", "failed"]
     assert code_of_runs(found) == 4
@@ -64,7 +64,7 @@ def test_failed_and_useless_runs_are_told(tmp_path, monkeypatch):
         found
     ).replace("\n", " ")
     told = Page(found.page.read_text()).text
-    assert "nothing to deploy Nothing to deploy: what Baseline trained is" in told
+    assert "nothing to deploy Nothing to deploy: on validation images the student of Baseline" in told
     assert "This student is useless: do not deploy it. Baseline, seed 0:" in told
     assert "once, after that, for Baseline alone." in told
     with pytest.raises(UserError, match="were not tested"):
