@@ -11,6 +11,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from classmates._files import write_text
+from classmates._own_code import is_file_name
 from classmates.reporting.page import KEPT, duration, flat, interval, shown
 from classmates.runs.record import RunRecord
 from classmates.tasks.protocol import Scores
@@ -93,9 +94,8 @@ def page(record: RunRecord, student: Mapping[str, Any], compared: Sequence[str])
     model, data = public(record.model, known), plain(record.data)
     yield f"{plain(model)}, trained with {plain(record.method)} on {data}: {size}."
     yield from (f"**Warning**: {plain(public(without_stop(text), known))}." for text in record.warnings)
-    support = " --support FOLDER" if student.get("output", "logits") != "logits" else ""
-    yield f"## Use\n\n```bash\nclassmates predict hf:{REPOSITORY} IMAGES{support}\n```"
-    yield f'```python\nimport classmates\n\nnetwork, card = classmates.load_student("hf:{REPOSITORY}")\n```'
+    yield "## Use"
+    yield from use(student)
     steps = [f"{number}. {plain(step)}" for number, step in enumerate(student.get("preparation", []), start=1)]
     yield "\n".join(["Images are prepared like this, which `predict` does by itself:", "", *steps])
     yield from scores_of(record, compared=bool(compared))
@@ -105,6 +105,24 @@ def page(record: RunRecord, student: Mapping[str, Any], compared: Sequence[str])
     yield from training(record)
     yield from limits(record, student)
     yield f"## Licence\n\n{LICENCE}"
+
+
+def use(student: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how the student is used, and what it takes where its model is the trainer's own: a file, or an object."""
+    model, support = student["model"], "" if student.get("output", "logits") == "logits" else " --support FOLDER"
+    flag = argument = ""
+    if model is None:
+        yield "It was trained from a network object, which no name can rebuild: NETWORK is the same, built again."
+        argument = ", network=NETWORK"
+    elif is_file_name(model):
+        yield (
+            f"Its model is {plain(public(model))}, a Python file that is not among these: it is run from the working "
+            "folder, must be the one of training, and only if you trust it."
+        )
+        flag, argument = " --trust_code true", ", trust_code=True"
+    if model is not None:
+        yield f"```bash\nclassmates predict hf:{REPOSITORY} IMAGES{support}{flag}\n```"
+    yield f'```python\nimport classmates\n\nnetwork, card = classmates.load_student("hf:{REPOSITORY}"{argument})\n```'
 
 
 def scores_of(record: RunRecord, *, compared: bool) -> Iterator[str]:

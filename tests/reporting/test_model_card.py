@@ -61,6 +61,26 @@ def test_the_page_says_scores_with_intervals_training_calibration_and_limits(run
     assert "<b>" not in text
 
 
+@pytest.mark.parametrize(
+    ("model", "output", "command", "argument", "said"),
+    [
+        ("resnet8", "logits", "hf:OWNER/NAME IMAGES\n", "", "## Use\n\n```bash"),
+        ("resnet8", "embedding", "hf:OWNER/NAME IMAGES --support FOLDER\n", "", "## Use\n\n```bash"),
+        ("/home/me/net.py:Net", "logits", "IMAGES --trust_code true\n", ", trust_code=True", "is net.py:Net, a"),
+        ("net.py:a", "embedding", "--support FOLDER --trust_code true\n", ", trust_code=True", "is net.py:a, a"),
+        (None, "logits", None, ", network=NETWORK", "no name can rebuild"),
+    ],
+)
+def test_it_says_what_loads_the_student(run, model, output, command, argument, said):
+    card = json.loads((run / "student.json").read_text())
+    (run / "student.json").write_text(json.dumps(card | {"model": model, "output": output}))
+    text = model_card(run)
+    assert said in text
+    assert f'load_student("hf:OWNER/NAME"{argument})\n' in text
+    assert command in text if command else "classmates predict" not in text
+    assert ("--trust_code" in text) == bool(model and ".py" in model)
+
+
 def test_calibration_is_that_of_the_students_card(run):
     card = json.loads((run / "student.json").read_text())
     plain_ones = "Probabilities are the softmax of the logits as they are"
