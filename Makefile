@@ -12,7 +12,8 @@ ON_CPU = ! command -v nvidia-smi >/dev/null && \
 # Tests of what other libraries do for this one, and only those: they are run at the oldest versions that are allowed.
 INTERFACES := tests/models/test_backbone.py tests/models/test_deployment.py tests/deployment tests/networks/building tests/runs \
 	tests/tasks/test_metrics.py tests/training/test_optimisation.py tests/training/test_loggers.py \
-	tests/training/test_callbacks.py tests/training/test_depthwise.py tests/data/readers/test_parquet.py \
+	tests/training/test_callbacks.py tests/training/test_depthwise.py tests/training/test_few_outputs.py \
+	tests/training/test_faster_convolutions.py tests/data/readers/test_parquet.py \
 	tests/data/readers/test_hub.py tests/data/test_twins.py tests/test_recipes.py tests/test_own_code.py \
 	tests/comparisons/test_formats.py tests/reporting/test_figures.py
 

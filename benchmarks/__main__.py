@@ -22,6 +22,7 @@ BENCHMARKS = (
     "backbones",
     "precision",
     "depthwise",
+    "few_outputs",
     "trainer",
     "few_shot",
     "gpu",

@@ -24,7 +24,7 @@ from classmates.methods import Method
 from classmates.methods.teacher_method import TeacherMethod
 from classmates.networks.peers.peers import Recompute
 from classmates.training.acceleration import FORMATS
-from classmates.training.depthwise import faster_depthwise
+from classmates.training.faster_convolutions import faster_convolutions
 from classmates.training.optimisation import make_optimizer
 
 Make = Callable[[nn.Module, DataSpec], Method]
@@ -44,7 +44,7 @@ class TrainingStep:
         memory_format: "contiguous" or "channels_last".
         compiled: torch.compile for the networks.
         recompute: which parts run again in backward.
-        faster: depthwise convolutions learn as in training; else as PyTorch has them.
+        faster: convolutions are those of training; else as PyTorch has them.
         size: pixels of the images.
         samples: N, the training images there are supposed to be.
     """
@@ -87,12 +87,12 @@ class TrainingStep:
         batch = Batch(views[-1], labels[indices].to(device()), indices.to(device()))
         self.batch = batch._replace(views=views) if method.views > 1 else batch
         self.precision = precision
-        self.depthwise = faster_depthwise(self.method, device().type, precision) if faster else nullcontext()
+        self.convolutions = faster_convolutions(self.method, device().type, precision) if faster else nullcontext()
         self.autocast = partial(torch.autocast, device().type, torch.bfloat16, enabled=precision == "bf16-mixed")
 
     def __call__(self) -> None:
         self.optimizer.zero_grad()
-        with self.depthwise:
+        with self.convolutions:
             with self.autocast():
                 total = self.method(self.batch).total
             total.backward()

@@ -67,4 +67,9 @@ def has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":  # without a number: every GPU that is visible
         numbers = range(torch.cuda.device_count()) if device.index is None else [device.index]
         return all(torch.cuda.get_device_capability(number)[0] >= 8 for number in numbers)
-    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or has_tiles())
+
+
+def has_tiles() -> bool:
+    """Return whether the processor multiplies tiles of matrices (AMX)."""
+    return torch.cpu._is_amx_tile_supported()

@@ -21,7 +21,7 @@ from classmates._machine import cpu_name, has_bfloat16, require_kernels, wait_fo
 from classmates._progress import note
 from classmates.data.readers.cache import cache_folder
 from classmates.errors import UserError, first_line, unknown
-from classmates.training.depthwise import faster_depthwise
+from classmates.training.faster_convolutions import faster_convolutions
 
 MemoryFormat = Literal["auto", "contiguous", "channels_last"]
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -201,11 +201,11 @@ def _step(
     tried = copy.deepcopy(network).to(device).to(memory_format=how).train()
     images = torch.randn(batch_size, *input_shape, device=device).to(memory_format=how)
     dtype = {"bf": torch.bfloat16, "16": torch.float16}.get(precision[:2])
-    depthwise = faster_depthwise(tried, device.type, precision)
+    convolutions = faster_convolutions(tried, device.type, precision)
 
     def step() -> float:
         started = time.perf_counter()
-        with depthwise:
+        with convolutions:
             with torch.autocast(device.type, dtype, enabled=dtype is not None):
                 loss = tried(images).float().square().mean()
             loss.backward()

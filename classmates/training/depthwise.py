@@ -7,95 +7,31 @@ EfficientNet-Lite0. Here both are put together from the fast ones: the same numb
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from itertools import product
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 from torch.nn.modules.utils import _pair
-from torch.overrides import TorchFunctionMode
+
+from classmates.training.convolution import Placement, input_gradient, layout
 
 WIDEST = 3
 """The widest kernel whose weights have a fast gradient; it may be of any height."""
-
-Pair = tuple[int, int]
-
-
-class Placement(NamedTuple):
-    """Stride and padding of a convolution, each (vertical, horizontal)."""
-
-    stride: Pair
-    padding: Pair
-
-
-def faster_depthwise(network: nn.Module, device: str, precision: str) -> AbstractContextManager[Any]:
-    """Return a context in which a network's depthwise convolutions learn fast; one without effect where all do.
-
-    It is to hold for backward passes as well as for forward ones: what is computed again there must be the same.
-
-    Args:
-        network: whatever is trained.
-        device: "cpu", "cuda" or another kind.
-        precision: as Lightning names it.
-    """
-    layers = (layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
-    slow = any(is_slow(layer.weight, layer.stride, layer.groups) for layer in layers)
-    return FasterDepthwise() if slow and device == "cpu" and precision.startswith("bf16") else nullcontext()
-
-
-class FasterDepthwise(TorchFunctionMode):
-    """Within it ``conv2d`` has the gradients of this module wherever PyTorch's own are slow."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        if func is F.conv2d and torch.is_grad_enabled():
-            made = depthwise_conv2d(*args, **(kwargs or {}))
-            if made is not None:
-                return made
-        return func(*args, **(kwargs or {}))
-
-
-def depthwise_conv2d(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: int | Sequence[int] = 1,
-    padding: int | str | Sequence[int] = 0,
-    dilation: int | Sequence[int] = 1,
-    groups: int = 1,
-) -> Tensor | None:
-    """Convolve as ``torch.nn.functional.conv2d`` does, by whose names; None where its own gradients are fast.
-
-    input: (B, C, H, W). weight: (C, 1, h, w). bias: (C,) or None. Returns (B, C, H', W') in bfloat16.
-    """
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else input.dtype
-    if dtype != torch.bfloat16 or input.device.type != "cpu" or input.dim() != 4:
-        return None
-    if isinstance(padding, str) or _pair(dilation) != (1, 1) or not is_slow(weight, stride, groups):
-        return None
-    parts = (input.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
-    made: Tensor = _DepthwiseConv2d.apply(*parts, Placement(_pair(stride), _pair(padding)))
-    return made
 
 
 def is_slow(weight: Tensor, stride: int | Sequence[int], groups: int) -> bool:
     """Return whether a convolution is depthwise and has a gradient without a fast kernel."""
     if weight.dim() != 4 or not len(weight) == groups > 1 or weight.shape[1] != 1:
         return False
-    height, width = weight.shape[2:]
-    down, right = _pair(stride)
-    if down > height or right > width:  # it passes over rows, which ``input_gradient`` would leave unwritten
-        return False
-    return width > WIDEST or max(down, right) > 1
+    return weight.shape[3] > WIDEST or max(_pair(stride)) > 1
 
 
-class _DepthwiseConv2d(torch.autograd.Function):
+class DepthwiseConv2d(torch.autograd.Function):
     """A depthwise convolution with the gradients below."""
 
     @staticmethod
@@ -110,45 +46,18 @@ class _DepthwiseConv2d(torch.autograd.Function):
         image, weight = ctx.saved_tensors
         of_image, of_weight, of_bias, _ = ctx.needs_input_grad
         return (
-            input_gradient(gradient, weight, image.shape[2:], ctx.how) if of_image else None,
+            image_gradient(gradient, weight, image.shape, ctx.how) if of_image else None,
             weight_gradient(gradient, image, weight.shape[2:], ctx.how) if of_weight else None,
             gradient.sum((0, 2, 3)) if of_bias else None,
             None,
         )
 
 
-def input_gradient(gradient: Tensor, weight: Tensor, size: Sequence[int], how: Placement) -> Tensor:
-    """Return the gradient of a depthwise convolution's input, (B, C, H, W), of which ``size`` is (H, W).
-
-    With stride s every s-th row of the input meets the same rows of the kernel. So the gradient is s x s convolutions
-    without a stride, one a phase, whose results lie between one another.
-
-    gradient: of the output, (B, C, H', W'). weight: (C, 1, h, w).
-    """
-    batch, channels = gradient.shape[:2]
+def image_gradient(gradient: Tensor, weight: Tensor, shape: torch.Size, how: Placement) -> Tensor:
+    """Return the gradient of images of a ``shape``, (B, C, H, W), by that of the output, (B, C, H', W')."""
     if how.stride == (1, 1):
-        return conv2d_input((batch, channels, *size), weight, gradient, 1, how.padding, 1, channels)
-    made = torch.empty((batch, channels, *size), dtype=gradient.dtype, memory_format=layout(gradient))
-    (down, right), axes = how.stride, zip(size, gradient.shape[2:], weight.shape[2:], *how, strict=True)
-    for (row, top, above), (column, left, beside) in product(*[list(phases(*axis)) for axis in axes]):
-        taps = weight[:, :, row::down, column::right].flip(2, 3)
-        padded = F.pad(gradient, (*beside, *above))
-        made[:, :, top::down, left::right] = F.conv2d(padded, taps, groups=channels)
-    return made
-
-
-def phases(size: int, out: int, kernel: int, stride: int, padding: int) -> Iterator[tuple[int, int, Pair]]:
-    """Yield, along an axis: the first tap of a phase, the first row of the input that meets it, and the padding.
-
-    size: of the input. out: of the output. The padding is the output's before and behind; where it is negative no row
-    of the input meets what it cuts off.
-    """
-    for tap in range(stride):
-        first = (tap - padding) % stride
-        met = (first + padding - tap) // stride  # the row of the output to which the tap leads from there
-        rows, taps = len(range(first, size, stride)), len(range(tap, kernel, stride))
-        if rows:
-            yield tap, first, (taps - 1 - met, met + rows - out)
+        return conv2d_input(shape, weight, gradient, 1, how.padding, 1, len(weight))
+    return input_gradient(gradient, weight, shape, how, partial(F.conv2d, groups=len(weight)))
 
 
 def weight_gradient(gradient: Tensor, image: Tensor, kernel: Sequence[int], how: Placement) -> Tensor:
@@ -175,9 +84,3 @@ def weight_gradient(gradient: Tensor, image: Tensor, kernel: Sequence[int], how:
         narrow = (channels, 1, height, piece)
         made[..., left : left + piece] = conv2d_weight(moved, narrow, gradient, how.stride, 0, 1, channels)
     return made
-
-
-def layout(images: Tensor) -> torch.memory_format:
-    """Return the memory format of (B, C, H, W)."""
-    channels_last = images.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if channels_last else torch.contiguous_format

@@ -25,8 +25,8 @@ from classmates.methods.base import Method, Output
 from classmates.networks.building.weights import require_matching
 from classmates.networks.memory.gather import local_buffers, own_state, whole_state
 from classmates.tasks.protocol import Protocol
-from classmates.training.depthwise import faster_depthwise
 from classmates.training.divergence import check_weights
+from classmates.training.faster_convolutions import faster_convolutions
 from classmates.training.graphed_steps import GraphedSteps
 
 CHECK_EVERY = 50  # steps between checks of losses and weights, which make the host wait for the device
@@ -269,7 +269,7 @@ def fit(trainer: L.Trainer, module: TrainingModule, checkpoint: Path | None) -> 
     device = trainer.strategy.root_device.type
     trainer.fit_loop = EpochLoop(trainer)
     try:
-        with faster_depthwise(module, device, str(trainer.precision)):
+        with faster_convolutions(module, device, str(trainer.precision)):
             trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):
