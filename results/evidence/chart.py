@@ -40,7 +40,7 @@ SLOWER = {
     ),
     "photos-scratch-64": (
         *("MCL", "CORSD", "CutMix", "CutMix (3 × as long)", "LabelSmoothing"),
-        *("MCL (no contrast)", "CORSD (no relations)", "SD", "DML"),
+        *("MCL (no contrast)", "CORSD (no relations)", "SD", "DML", "Baseline (3 × as long)"),
     ),
     "small-images-mixing": ("ONE + CutMix (3 × as long)", "CutMix (3 × as long)", "CutMix (5 × as long)"),
     "superclasses-5000": ("SD", "KD", "CORSD (no relations)", "CORSD + MCL", "CSKD", "PSKD"),
