@@ -1,10 +1,10 @@
-"""What the convolutions of this package have in common: where their kernels lie, and the gradient of their input."""
+"""What the convolutions of this package have in common: where their kernels lie, and how gradients come about."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +18,26 @@ class Placement(NamedTuple):
 
     stride: Pair
     padding: Pair
+
+
+Gradients = tuple[Tensor | None, Tensor | None, Tensor | None, None]
+OfOne = Callable[[Tensor, Tensor, torch.Size, Placement], Tensor]
+"""Makes of the gradient of an output, and of image or weight, the gradient of the other, which has a shape."""
+
+
+def gradients(ctx: Any, gradient: Tensor, of_image: OfOne, of_weight: OfOne) -> Gradients:
+    """Return the gradients that are needed, of image, weight, bias and placement, by that of the output.
+
+    ctx: of a forward pass that has saved image and weight, and as ``how`` where its kernel lies.
+    """
+    image, weight = ctx.saved_tensors
+    image_wanted, weight_wanted, bias_wanted, _ = ctx.needs_input_grad
+    return (
+        of_image(gradient, weight, image.shape, ctx.how) if image_wanted else None,
+        of_weight(gradient, image, weight.shape, ctx.how) if weight_wanted else None,
+        gradient.sum((0, 2, 3)) if bias_wanted else None,
+        None,
+    )
 
 
 def input_gradient(

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 from torch.nn.modules.utils import _pair
 
-from classmates.training.convolution import Placement, input_gradient, layout
+from classmates.training.convolution import Gradients, Placement, gradients, input_gradient, layout
 
 WIDEST = 3
 """The widest kernel whose weights have a fast gradient; it may be of any height."""
@@ -42,15 +42,8 @@ class DepthwiseConv2d(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        image, weight = ctx.saved_tensors
-        of_image, of_weight, of_bias, _ = ctx.needs_input_grad
-        return (
-            image_gradient(gradient, weight, image.shape, ctx.how) if of_image else None,
-            weight_gradient(gradient, image, weight.shape[2:], ctx.how) if of_weight else None,
-            gradient.sum((0, 2, 3)) if of_bias else None,
-            None,
-        )
+    def backward(ctx: Any, gradient: Tensor) -> Gradients:
+        return gradients(ctx, gradient, image_gradient, weight_gradient)
 
 
 def image_gradient(gradient: Tensor, weight: Tensor, shape: torch.Size, how: Placement) -> Tensor:
@@ -60,8 +53,8 @@ def image_gradient(gradient: Tensor, weight: Tensor, shape: torch.Size, how: Pla
     return input_gradient(gradient, weight, shape, how, partial(F.conv2d, groups=len(weight)))
 
 
-def weight_gradient(gradient: Tensor, image: Tensor, kernel: Sequence[int], how: Placement) -> Tensor:
-    """Return the gradient of a depthwise convolution's weights, (C, 1, h, w), of which ``kernel`` is (h, w).
+def weight_gradient(gradient: Tensor, image: Tensor, shape: torch.Size, how: Placement) -> Tensor:
+    """Return the gradient of a depthwise convolution's weights of a ``shape``, (C, 1, h, w).
 
     A wide kernel is put together from pieces of ``WIDEST`` columns. Each is the gradient of a narrow kernel, for an
     input that is moved as far to the left as the piece lies to the right. The padding is written out, for where it is
@@ -70,11 +63,11 @@ def weight_gradient(gradient: Tensor, image: Tensor, kernel: Sequence[int], how:
 
     gradient: of the output, (B, C, H', W'). image: the input, (B, C, H, W).
     """
-    (height, width), channels = kernel, image.shape[1]
-    axes = zip(image.shape[2:], kernel, how.stride, strict=True)
+    channels, _, height, width = shape
+    axes = zip(image.shape[2:], shape[2:], how.stride, strict=True)
     meets_all = all(size >= extent + step for size, extent, step in axes)  # every weight meets a pixel
     if width <= WIDEST and meets_all:
-        return conv2d_weight(image, (channels, 1, *kernel), gradient, how.stride, how.padding, 1, channels)
+        return conv2d_weight(image, shape, gradient, how.stride, how.padding, 1, channels)
     down, right = how.padding
     padded, piece = F.pad(image, (right, right, down, down)), min(width, WIDEST)
     columns = how.stride[1] * (gradient.shape[3] - 1) + piece

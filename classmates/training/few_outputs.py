@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from classmates._machine import has_tiles
-from classmates.training.convolution import Pair, Placement, input_gradient, layout
+from classmates.training.convolution import Gradients, Pair, Placement, gradients, input_gradient, layout
 
 MOST_OUTPUTS = 16
 """Height times width of the output up to which products are faster: with more, patches repeat too much."""
@@ -52,15 +52,8 @@ class FewOutputsConv2d(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        image, weight = ctx.saved_tensors
-        of_image, of_weight, of_bias, _ = ctx.needs_input_grad
-        return (
-            input_gradient(gradient, weight, image.shape, ctx.how, convolve_transposed) if of_image else None,
-            weight_gradient(gradient, image, weight.shape, ctx.how) if of_weight else None,
-            gradient.sum((0, 2, 3)) if of_bias else None,
-            None,
-        )
+    def backward(ctx: Any, gradient: Tensor) -> Gradients:
+        return gradients(ctx, gradient, image_gradient, weight_gradient)
 
 
 def convolve(image: Tensor, weight: Tensor, stride: Pair = (1, 1), bias: Tensor | None = None) -> Tensor:
@@ -77,9 +70,9 @@ def convolve(image: Tensor, weight: Tensor, stride: Pair = (1, 1), bias: Tensor 
     return made
 
 
-def convolve_transposed(gradient: Tensor, weight: Tensor) -> Tensor:
-    """Return (B, C, H', W') of a gradient, (B, O, H, W), and weight, (O, C, h, w), without padding."""
-    return convolve(gradient, weight.transpose(0, 1))
+def image_gradient(gradient: Tensor, weight: Tensor, shape: torch.Size, how: Placement) -> Tensor:
+    """Return the gradient of images of a ``shape``, (B, C, H, W), by that of the output, (B, O, H', W')."""
+    return input_gradient(gradient, weight, shape, how, lambda part, taps: convolve(part, taps.transpose(0, 1)))
 
 
 def weight_gradient(gradient: Tensor, image: Tensor, shape: torch.Size, how: Placement) -> Tensor:
