@@ -1,9 +1,8 @@
 """Convolutions of few outputs in bfloat16, on a CPU that multiplies tiles of them (AMX).
 
-There oneDNN's kernels work along the rows of the output, and leave most of a tile empty where these are short: the
-last stage of ResNet-18, 2x2 on images of 64 pixels, is two thirds of its training step. Here a convolution is one
-product of two matrices, patches of the image by weights, and so is each of its gradients: the same numbers, up to
-rounding.
+There oneDNN's kernels take up to eight times as long as a product of matrices, most of all for the gradient of the
+weights. Here a convolution is one product, patches of the image by weights, and so is each of its gradients: the same
+numbers, up to rounding.
 """
 
 from __future__ import annotations
