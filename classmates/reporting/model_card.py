@@ -116,8 +116,8 @@ def use(student: Mapping[str, Any]) -> Iterator[str]:
         argument = ", network=NETWORK"
     elif is_file_name(model):
         yield (
-            f"Its model is {plain(public(model))}, a Python file that is not among these: it is run from the working "
-            "folder, must be the one of training, and only if you trust it."
+            f"Its model is {plain(public(model))}, a Python file that is not among these: the one of training must "
+            "be in the working folder, and is run only if you trust it."
         )
         flag, argument = " --trust_code true", ", trust_code=True"
     if model is not None:

@@ -25,7 +25,7 @@ from classmates.training.faster_convolutions import faster_convolutions
 
 MemoryFormat = Literal["auto", "contiguous", "channels_last"]
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-COMPUTED = 2
+COMPUTED = 3
 """Counts the ways in which a step has been computed, so that timings of an earlier one are not taken for today's."""
 WARM_UP, TIMED = 1, 4
 """Rounds of one step of each candidate: the first ones are slower."""

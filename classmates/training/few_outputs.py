@@ -1,8 +1,8 @@
 """Convolutions of few outputs in bfloat16, on a CPU that multiplies tiles of them (AMX).
 
-There oneDNN's kernels take up to eight times as long as a product of matrices, most of all for the gradient of the
-weights. Here a convolution is one product, patches of the image by weights, and so is each of its gradients: the same
-numbers, up to rounding.
+There oneDNN's kernels take longer than a product of matrices, most of all for the gradient of the weights. Here a
+convolution is one product, patches of the image by weights, and so is each of its gradients: the same numbers, up to
+rounding.
 """
 
 from __future__ import annotations

@@ -78,19 +78,32 @@ def test_float32_is_left_to_torch(monkeypatch):
         assert nn.Conv2d(4, 4, 5)(torch.randn(2, 4, 9, 9)).shape == (2, 4, 5, 5)
 
 
+def test_without_gradients_only_forward_passes_that_are_slow_are_ours(monkeypatch):
+    monkeypatch.setattr(depthwise.DepthwiseConv2d, "apply", lambda *parts: pytest.fail("taken"))
+    taken = []
+    convolved = few_outputs.convolve
+    monkeypatch.setattr(few_outputs, "convolve", lambda *parts: taken.append(1) or convolved(*parts))
+    image = torch.randn(2, 8, 4, 4).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        assert convolve(image, torch.randn(8, 1, 5, 5), groups=8, padding=2)[0].shape == image.shape
+        assert not taken
+        assert convolve(image, torch.randn(8, 8, 3, 3), padding=1)[0].shape == image.shape
+    assert taken
+
+
 def test_errors_are_those_of_torch():
     with pytest.raises(RuntimeError, match=r"[Kk]ernel size"):
         convolve(torch.randn(2, 8, 2, 2).contiguous(memory_format=torch.channels_last), torch.randn(8, 8, 3, 3))
 
 
-def network(kernel=5, groups=8, outputs=10):
+def network(kernel=5, groups=8):
     """A network whose second convolution is depthwise, or one of few outputs."""
     return nn.Sequential(
         nn.Sequential(nn.Conv2d(1, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU()),
         nn.Sequential(nn.Conv2d(8, 8, kernel, padding=kernel // 2, groups=groups), nn.BatchNorm2d(8), nn.ReLU()),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
-        nn.Linear(8, outputs),
+        nn.Linear(8, 10),
     )
 
 
